@@ -1,0 +1,209 @@
+"""One checker per kind of argument.
+
+Every checker raises before any work is done, and its message names the argument, the value that
+came, and what to pass instead. `TypeError` is for the wrong kind of thing (a list, integer
+pixels), `ValueError` for the right kind with a wrong value (eps = -1, a label of 12).
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Pixels that come out of a resize or a division may pass the bounds by a rounding error.
+_BOUNDS_SLACK = 1e-6
+
+
+def _kind(value: object) -> str:
+    """Say in words what a value is, without printing a whole tensor."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def check_bounds(bounds: Any) -> tuple[float, float] | None:
+    """Return `bounds` as (low, high) floats, or None for the unclipped setting."""
+    if bounds is None:
+        return None
+    if not isinstance(bounds, tuple) or len(bounds) != 2:
+        raise TypeError(
+            f"bounds must be Bounds(low, high) or None, got {_kind(bounds)}. "
+            "Pass Bounds(0.0, 1.0) for ordinary images, None for the unclipped setting."
+        )
+    low, high = (float(end) for end in bounds)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            f"bounds must be finite with low < high, got ({low}, {high}). "
+            "Pass Bounds(0.0, 1.0) for ordinary images, None for the unclipped setting."
+        )
+    return low, high
+
+
+def check_images(x: Any, bounds: tuple[float, float] | None, name: str = "x") -> None:
+    """Require a non-empty floating batch (N, ...), finite and inside `bounds`."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor of images, got {_kind(x)}. Pass torch.as_tensor(...)."
+        )
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{name} must have a floating dtype, got {x.dtype}. Pixels live in [0, 1]: "
+            f"use {name}.float() / 255 for 8-bit images."
+        )
+    if x.dim() < 2:
+        raise ValueError(
+            f"{name} must be a batch of shape (N, ...), got shape {tuple(x.shape)}. "
+            f"Use {name}.unsqueeze(0) for one example."
+        )
+    if x.numel() == 0:
+        raise ValueError(f"{name} is an empty batch of shape {tuple(x.shape)}. Pass images.")
+    # One pass over the pixels finds NaN, infinity and the range: NaN carries through aminmax.
+    smallest, largest = (float(end) for end in torch.aminmax(x.detach()))
+    if not (math.isfinite(smallest) and math.isfinite(largest)):
+        raise ValueError(
+            f"{name} holds NaN or infinity. Look for it with torch.isfinite({name}) and mend the "
+            "data before the attack."
+        )
+    if bounds is not None:
+        slack = _BOUNDS_SLACK * (bounds[1] - bounds[0])
+        if smallest < bounds[0] - slack or largest > bounds[1] + slack:
+            raise ValueError(
+                f"{name} has pixels in [{smallest:.4g}, {largest:.4g}], outside bounds "
+                f"{bounds}. Scale the images, put normalisation into the model "
+                "(advlearn.models.Normalize), or pass bounds=None for the unclipped setting."
+            )
+
+
+def check_labels(y: Any, count: int, name: str = "y") -> None:
+    """Require int64 labels of shape (count,)."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{name} must be a tensor of labels, got {_kind(y)}.")
+    if y.dtype != torch.int64:
+        raise TypeError(
+            f"{name} must have dtype torch.int64, got {y.dtype}. Use {name}.long(), and class "
+            "indices, not one-hot rows."
+        )
+    if y.shape != (count,):
+        raise ValueError(
+            f"{name} must have shape ({count},), one label for each example, got {tuple(y.shape)}."
+        )
+
+
+def check_label_range(y: Tensor, classes: int, name: str = "y") -> None:
+    """Require every label in [0, classes)."""
+    smallest, largest = (int(end) for end in torch.aminmax(y))
+    if smallest < 0 or largest >= classes:
+        wrong = smallest if smallest < 0 else largest
+        raise ValueError(
+            f"{name} holds the label {wrong}, but the model gives {classes} logits, so labels run "
+            f"from 0 to {classes - 1}. Renumber the labels (advlearn.data.subset_classes does)."
+        )
+
+
+def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
+    """Require floating logits (N, K), K >= 2, finite, that are not probabilities."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{name} must return a tensor of logits, got {_kind(logits)}.")
+    if not logits.is_floating_point():
+        raise TypeError(f"{name} must return floating logits, got {logits.dtype}.")
+    if logits.dim() != 2 or logits.shape[0] != y.shape[0] or logits.shape[1] < 2:
+        raise ValueError(
+            f"{name} must return logits of shape (N, K) = ({y.shape[0]}, 2 or more), "
+            f"got {tuple(logits.shape)}."
+        )
+    values = logits.detach()
+    smallest, largest = (float(end) for end in torch.aminmax(values))
+    if not (math.isfinite(smallest) and math.isfinite(largest)):
+        raise ValueError(
+            f"{name} holds NaN or infinity. The model has diverged or divides by zero: check its "
+            "weights with torch.isfinite."
+        )
+    # Only values that could be probabilities are summed, so real logits pay one comparison.
+    if (
+        smallest >= 0
+        and largest <= 1
+        and torch.allclose(
+            values.float().sum(1), torch.ones(len(values), device=values.device), atol=1e-3
+        )
+    ):
+        raise ValueError(
+            f"{name} looks like probabilities: every row is in [0, 1] and sums to 1. Return the "
+            "logits, before the softmax: gradients through saturated probabilities underflow."
+        )
+    check_label_range(y, logits.shape[1])
+
+
+def check_eps(
+    eps: Any, x: Tensor, bounds: tuple[float, float] | None, name: str = "eps"
+) -> float | Tensor:
+    """Return `eps` as a float, or as a tensor (N, 1, ...) that broadcasts against `x`."""
+    if isinstance(eps, bool) or not isinstance(eps, (Real, Tensor)):
+        raise TypeError(f"{name} must be a number or a tensor of shape (N,), got {_kind(eps)}.")
+    if isinstance(eps, Tensor):
+        if not eps.is_floating_point():
+            raise TypeError(f"{name} must have a floating dtype, got {eps.dtype}.")
+        if eps.shape not in ((), (x.shape[0],)):
+            raise ValueError(
+                f"{name} must be a number or have shape ({x.shape[0]},), one value for each "
+                f"example, got {tuple(eps.shape)}."
+            )
+        smallest, largest = (float(end) for end in torch.aminmax(eps.detach()))
+    else:
+        smallest = largest = float(eps)
+    # `not >=` also catches NaN.
+    if not smallest >= 0 or not math.isfinite(largest):
+        raise ValueError(
+            f"{name} must be finite and >= 0, got {smallest if not smallest >= 0 else largest}. "
+            "It is the largest change of one pixel, in pixel units."
+        )
+    if bounds is not None and largest > bounds[1] - bounds[0]:
+        raise ValueError(
+            f"{name} = {largest:g} is more than the whole pixel range {bounds}. It is in pixel "
+            f"units: write {largest:g}/255 if you mean 8-bit levels, or pass bounds=None."
+        )
+    if isinstance(eps, Tensor):
+        shaped = eps.detach().to(dtype=x.dtype, device=x.device)
+        return shaped.reshape(-1, *[1] * (x.dim() - 1)) if eps.dim() else shaped
+    return float(eps)
+
+
+def check_count(value: Any, name: str, least: int = 1) -> int:
+    """Require a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a whole number, got {_kind(value)}.")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
+    return int(value)
+
+
+def check_number(
+    value: Any, name: str, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """Require a finite number in [low, high], or in (low, high] with `open_low`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {_kind(value)}.")
+    number = float(value)
+    inside = low < number <= high if open_low else low <= number <= high
+    if not (math.isfinite(number) and inside):
+        raise ValueError(
+            f"{name} must be finite and in {'(' if open_low else '['}{low:g}, {high:g}], "
+            f"got {number:g}."
+        )
+    return number
+
+
+def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """Require one of a few words."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.60}.")
+    return str(value)
+
+
+def check_callable(value: Any, name: str) -> None:
+    """Require something that can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, such as a torch.nn.Module, got {_kind(value)}.")

@@ -1,0 +1,55 @@
+"""`attack_mode`: borrow a model for an attack and give it back exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Model = Callable[[Tensor], Tensor]
+"""Anything that maps images (N, ...) to logits (N, K); usually a `torch.nn.Module`."""
+
+
+@contextmanager
+def attack_mode(model: Model) -> Iterator[None]:
+    """Put `model` into eval mode with parameter gradients off; restore everything at the end.
+
+    An attack asks how the *deployed* model reacts, so dropout and batch statistics must be off.
+    Its gradient is with respect to pixels, so the parameters need none. Each module's own
+    `training` flag and each parameter's own `requires_grad` flag come back, not one value for all:
+    a frozen BatchNorm inside a model in training stays frozen. They come back after an exception
+    too. Inside the block gradients are on, whatever `no_grad` or `inference_mode` surrounds it.
+
+    Args:
+        model: a `torch.nn.Module`, or any callable, which is then left alone.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Dropout())
+        >>> with attack_mode(model):
+        ...     model[1].training, model[0].weight.requires_grad
+        (False, False)
+        >>> model[1].training, model[0].weight.requires_grad
+        (True, True)
+    """
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    # Only what differs is touched: writing a flag that is already right costs time, and recompiles
+    # a compiled model.
+    trained = [module for module in modules if module.training]
+    tracked = [parameter for parameter in parameters if parameter.requires_grad]
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            # Flags are set one by one: `model.eval()` may be overridden and do more than that.
+            for module in trained:
+                module.training = False
+            for parameter in tracked:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in tracked:
+                parameter.requires_grad_(True)
+            for module in trained:
+                module.training = True

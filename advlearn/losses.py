@@ -1,0 +1,185 @@
+"""Losses, one value for each example; the caller averages or sums.
+
+Attacks maximise these, training minimises their mean. All of them are built on `softplus`, so
+that their gradients keep the right direction for examples that the model is sure of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from advlearn._validation import check_bounds, check_eps, check_label_range, check_number
+from advlearn.functional import softplus
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, K), labels (N,)) -> one loss for each example (N,), or their sum or mean."""
+
+
+def margin_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Return how far the other classes are ahead: log(sum over k != y of exp(z_k)) - z_y.
+
+    Negative when the model is right with probability over 1/2, and then minus the log-odds of the
+    true class. Its gradient with respect to the logits is (softmax over the others) minus (the
+    true class), whose entries never shrink, so an attack on it keeps its direction at any
+    confidence.
+
+    Args:
+        logits: (N, K), K >= 2, any real values, not probabilities.
+        y: (N,) int64 labels in [0, K).
+
+    Returns:
+        (N,), in float32 at least.
+
+    Raises:
+        ValueError: a label is outside [0, K).
+
+    Example:
+        >>> margin_loss(torch.tensor([[0.0, 3.0]]), torch.tensor([1]))
+        tensor([-3.])
+    """
+    check_label_range(y, logits.shape[1])
+    # Half precision has too few digits for a difference of logits.
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    true = y.unsqueeze(1)
+    others = logits.scatter(1, true, -torch.inf)
+    return others.logsumexp(1) - logits.gather(1, true).squeeze(1)
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return -log softmax(z)_y, written as softplus(log(sum over k != y of exp(z_k)) - z_y).
+
+    The value is that of the usual form. The gradient is better: the usual form computes
+    softmax(z)_y - 1, which float32 rounds to 0 once z_y is about 16.6 ahead, and then the true
+    class drops out of the input gradient. Here the factor is sigmoid(margin), which is exact until
+    it underflows, about 103 ahead. `margin_loss` has no such end.
+
+    Args:
+        logits: (N, K), K >= 2, any real values, not probabilities.
+        y: (N,) int64 labels in [0, K).
+
+    Returns:
+        (N,), >= 0, in nats.
+
+    Raises:
+        ValueError: a label is outside [0, K).
+
+    Example:
+        >>> cross_entropy(torch.tensor([[0.0, 0.0], [0.0, 30.0]]), torch.tensor([0, 1]))
+        tensor([6.9315e-01, 9.3576e-14])
+    """
+    return softplus(margin_loss(logits, y))
+
+
+def _check_signs(y: Tensor) -> None:
+    if not bool((y.abs() == 1).all()):
+        raise ValueError(
+            "y must hold only -1 and +1 here, one sign for each example. "
+            "Use 2 * labels - 1 for labels 0 and 1."
+        )
+
+
+def logistic_loss(score: Tensor, y: Tensor) -> Tensor:
+    """Return softplus(-y s), the logistic loss of a score s = w'x + b.
+
+    Args:
+        score: (N,), any real values.
+        y: (N,), each -1 or +1.
+
+    Returns:
+        (N,), >= 0, in nats.
+
+    Raises:
+        ValueError: `y` holds another value than -1 and +1.
+
+    Source:
+        Section 5 of the paper.
+
+    Example:
+        >>> logistic_loss(torch.tensor([0.0, 2.0]), torch.tensor([1.0, -1.0]))
+        tensor([0.6931, 2.1269])
+    """
+    _check_signs(y)
+    return softplus(-y * score)
+
+
+def adversarial_logistic_loss(
+    weight: Tensor,
+    bias: Tensor,
+    x: Tensor,
+    y: Tensor,
+    eps: float | Tensor,
+    *,
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
+    """Return the largest logistic loss in the eps-box around x, in closed form, without an attack.
+
+    Unclipped: softplus(eps ‖w‖₁ - y (w'x + b)). The paper prints the formula for y = +1 only; this
+    one holds for both classes. With `bounds`, pixel i can move up by u_i = min(eps, high - x_i)
+    and down by d_i = min(eps, x_i - low), and eps ‖w‖₁ becomes the sum of |w_i| times the room in
+    the harmful direction.
+
+    Args:
+        weight: (d,), the weights w.
+        bias: a scalar tensor b.
+        x: (N, d).
+        y: (N,), each -1 or +1.
+        eps: the half-width of the box in pixel units, >= 0, a number or (N,).
+        bounds: (low, high) of a pixel, or None for the unclipped setting of the paper.
+
+    Returns:
+        (N,), in nats. It is differentiable in `weight` and `bias`: training on it is adversarial
+        training.
+
+    Raises:
+        TypeError, ValueError: `eps`, `bounds` or `y` is out of its range.
+
+    Source:
+        Section 5 of the paper, with the sign of the margin put right.
+
+    Example:
+        >>> w, b = torch.tensor([1.0, -2.0]), torch.tensor(0.0)
+        >>> adversarial_logistic_loss(w, b, torch.zeros(1, 2), torch.ones(1), 0.5)
+        tensor([1.7014])
+    """
+    box = check_bounds(bounds)
+    step = check_eps(eps, x, box)
+    _check_signs(y)
+    score = x @ weight + bias
+    if box is None:
+        room = weight.abs().sum() * (step.squeeze(-1) if isinstance(step, Tensor) else step)
+    else:
+        harmful = -y.unsqueeze(1) * weight  # (N, d): the direction of growing loss
+        up = (box[1] - x).clamp(min=0).clamp(max=step)
+        down = (x - box[0]).clamp(min=0).clamp(max=step)
+        room = (harmful.abs() * torch.where(harmful > 0, up, down)).sum(1)
+    return softplus(room - y * score)
+
+
+def l1_penalty(weight: Tensor, coefficient: float) -> Tensor:
+    """Return coefficient * ‖w‖₁, the L1 weight decay that is added outside the loss.
+
+    It never fades. The adversarial term eps ‖w‖₁ sits inside the softplus, so it fades once the
+    margins are large: the paper's point in comparing the two.
+
+    Args:
+        weight: any shape.
+        coefficient: lambda >= 0.
+
+    Returns:
+        A scalar tensor.
+
+    Raises:
+        TypeError, ValueError: `coefficient` is not a finite number >= 0.
+
+    Source:
+        Section 5 of the paper.
+
+    Example:
+        >>> l1_penalty(torch.tensor([1.0, -2.0]), 0.5)
+        tensor(1.5000)
+    """
+    return check_number(coefficient, "coefficient", low=0.0) * weight.abs().sum()

@@ -1,0 +1,361 @@
+"""The models of the course. Each maps images (N, C, H, W) or (N, d) to logits (N, K).
+
+A model whose probabilities are not the softmax of its logits says so with a method
+`probabilities(logits)`; `advlearn.metrics` asks for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from advlearn._validation import check_choice, check_count, check_number
+from advlearn.context import Model
+from advlearn.functional import maxout, rbf_distance
+
+
+def probabilities(model: Model, logits: Tensor) -> Tensor:
+    """Return the class probabilities (N, K) that `model` means by its logits.
+
+    The softmax, unless the model has a method `probabilities` of its own (RBF and sigmoid tops,
+    whose rows do not sum to 1).
+
+    Example:
+        >>> probabilities(SoftmaxRegression(4), torch.zeros(1, 2))
+        tensor([[0.5000, 0.5000]])
+    """
+    own = getattr(model, "probabilities", None)
+    return own(logits) if callable(own) else logits.softmax(1)
+
+
+class LogisticRegression(nn.Module):
+    """Two classes by one score s = w'x + b; p(class 1 | x) = sigmoid(s).
+
+    The logits are (-s/2, s/2): their difference is s, so softmax and cross-entropy over them
+    are exactly the sigmoid and the logistic loss softplus(-y s), with y = -1 for class 0 and +1
+    for class 1.
+
+    Args:
+        features: number of pixels d.
+
+    Example:
+        >>> model = LogisticRegression(4)
+        >>> model(torch.zeros(3, 1, 2, 2)).shape, model.score(torch.zeros(3, 4)).shape
+        (torch.Size([3, 2]), torch.Size([3]))
+    """
+
+    def __init__(self, features: int = 784) -> None:
+        super().__init__()
+        self.linear = nn.Linear(check_count(features, "features"), 1)
+        nn.init.zeros_(self.linear.weight)  # convex: any start will do, and zero needs no seed
+        nn.init.zeros_(self.linear.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights w, shape (d,)."""
+        return self.linear.weight[0]
+
+    @property
+    def bias(self) -> Tensor:
+        """The bias b, a scalar."""
+        return self.linear.bias[0]
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return w'x + b, shape (N,)."""
+        return self.linear(x.flatten(1)).squeeze(1)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, 2)."""
+        half = self.score(x) / 2
+        return torch.stack((-half, half), dim=1)
+
+
+class SoftmaxRegression(nn.Module):
+    """Softmax regression, the "shallow softmax" of the paper: z = W x + b, no hidden layer.
+
+    Args:
+        features: number of pixels d.
+        classes: number of classes K.
+        top: "softmax", or "sigmoid" for K independent probabilities.
+
+    Example:
+        >>> SoftmaxRegression(4, classes=3)(torch.zeros(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self, features: int = 784, classes: int = 10, *, top: str = "softmax") -> None:
+        super().__init__()
+        self.top = check_choice(top, "top", ("softmax", "sigmoid"))
+        self.linear = nn.Linear(check_count(features, "features"), check_count(classes, "classes"))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, K)."""
+        return self.linear(x.flatten(1))  # type: ignore[no-any-return]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return p(k | x) for each class, by softmax or by independent sigmoids."""
+        return logits.softmax(1) if self.top == "softmax" else logits.sigmoid()
+
+
+class _InputDropout(nn.Module):
+    """Zero each pixel with probability `drop`, without rescaling the others.
+
+    The maxout recipe rescales neither here nor in eval mode (its "input scale" of 1), unlike
+    `torch.nn.Dropout`: in training the pixels are fewer, not brighter.
+    """
+
+    def __init__(self, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.drop or not self.training:
+            return x
+        return x * torch.empty_like(x).bernoulli_(1 - self.drop)
+
+
+class _MaxoutLinear(nn.Module):
+    """`units` maxout units, each the maximum of `pieces` linear functions of the input."""
+
+    def __init__(self, features: int, units: int, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(features, units * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return maxout(self.linear(x), self.pieces)  # (N, features) -> (N, units)
+
+
+class MaxoutNet(nn.Module):
+    """The paper's maxout network for MNIST: 784 - 240 x 5 - 240 x 5 - softmax, with dropout.
+
+    Args:
+        features: number of pixels.
+        hidden: units of each hidden layer.
+        pieces: linear pieces for each unit.
+        classes: number of classes K.
+        input_dropout: probability that a pixel is dropped in training, in [0, 1); not rescaled.
+        hidden_dropout: probability that a hidden unit is dropped in training, in [0, 1); rescaled.
+        top: "softmax", or "sigmoid" for K independent probabilities.
+
+    Source:
+        Section 6 of the paper; Goodfellow et al., "Maxout networks", ICML 2013.
+
+    Example:
+        >>> MaxoutNet(hidden=(8, 8), pieces=2)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        features: int = 784,
+        hidden: Sequence[int] = (240, 240),
+        *,
+        pieces: int = 5,
+        classes: int = 10,
+        input_dropout: float = 0.2,
+        hidden_dropout: float = 0.5,
+        top: str = "softmax",
+    ) -> None:
+        super().__init__()
+        check_count(pieces, "pieces")
+        self.top = check_choice(top, "top", ("softmax", "sigmoid"))
+        layers: list[nn.Module] = [_InputDropout(_drop(input_dropout, "input_dropout"))]
+        for units in hidden:
+            layers.append(_MaxoutLinear(features, check_count(units, "hidden"), pieces))
+            if _drop(hidden_dropout, "hidden_dropout"):
+                layers.append(nn.Dropout(hidden_dropout))
+            features = units
+        layers.append(nn.Linear(features, check_count(classes, "classes")))
+        self.layers = nn.Sequential(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.uniform_(module.weight, -0.005, 0.005)  # the maxout paper's start
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, K)."""
+        return self.layers(x.flatten(1))  # type: ignore[no-any-return]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return p(k | x) for each class, by softmax or by independent sigmoids."""
+        return logits.softmax(1) if self.top == "softmax" else logits.sigmoid()
+
+
+def _drop(value: float, name: str) -> float:
+    check_number(value, name, 0.0, 1.0)
+    if value == 1:
+        raise ValueError(f"{name} = 1 drops everything. Use a probability below 1.")
+    return value
+
+
+class ConvMaxoutNet(nn.Module):
+    """A convolutional maxout network for CIFAR-10, smaller than the paper's.
+
+    Three blocks of convolution, maxout over `pieces` feature maps, 3x3 max-pooling with stride 2
+    and dropout, then one dense maxout layer. The paper's network has 96, 192 and 192 channels.
+
+    Args:
+        channels: maxout channels of the three blocks.
+        pieces: feature maps for each maxout channel.
+        dense: dense maxout units; 0 leaves that layer out.
+        classes: number of classes K.
+        input_dropout, hidden_dropout: probabilities in [0, 1), as for `MaxoutNet`.
+        size: height and width of the images in pixels.
+        colours: channels of the images.
+
+    Source:
+        Section 4 of the paper; Goodfellow et al., "Maxout networks", ICML 2013.
+
+    Example:
+        >>> ConvMaxoutNet(channels=(4, 4, 4), dense=8)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 96, 128),
+        *,
+        pieces: int = 2,
+        dense: int = 0,
+        classes: int = 10,
+        input_dropout: float = 0.0,
+        hidden_dropout: float = 0.2,
+        size: int = 32,
+        colours: int = 3,
+    ) -> None:
+        super().__init__()
+        self.pieces = check_count(pieces, "pieces")
+        self.input_dropout = _InputDropout(_drop(input_dropout, "input_dropout"))
+        self.convolutions = nn.ModuleList()
+        for width in channels:
+            self.convolutions.append(nn.Conv2d(colours, width * pieces, 5, padding=2))
+            colours, size = width, (size + 1) // 2
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.dropout = nn.Dropout2d(_drop(hidden_dropout, "hidden_dropout"))
+        features = colours * size * size
+        top: list[nn.Module] = []
+        if check_count(dense, "dense", least=0):
+            top = [_MaxoutLinear(features, dense, 5), nn.Dropout(hidden_dropout)]
+            features = dense
+        self.top = nn.Sequential(*top, nn.Linear(features, check_count(classes, "classes")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, K) of images (N, C, H, W)."""
+        x = self.input_dropout(x)
+        for convolution in self.convolutions:
+            x = self.pool(maxout(convolution(x), self.pieces))  # (N, width, H/2, W/2)
+            x = self.dropout(x)
+        return self.top(x.flatten(1))  # type: ignore[no-any-return]
+
+
+class RBFNet(nn.Module):
+    """The shallow RBF network: p(k | x) = exp(-(x - mu_k)' B_k (x - mu_k)), no hidden layer.
+
+    Each class answers for itself, so all probabilities can be near 0: the model can say "none of
+    these". (A softmax over ten classes never goes below 10 %.) The logits are the log-odds
+    log(p / (1 - p)), so binary cross-entropy on them is the likelihood of the ten yes-no answers.
+    B_k is diagonal, held as its logarithm to stay positive.
+
+    Args:
+        features: number of pixels d.
+        classes: number of classes K.
+        precision: the starting diagonal of B, in units of 1 / pixel².
+
+    Source:
+        Section 7 of the paper.
+
+    Example:
+        >>> model = RBFNet(4, classes=3)
+        >>> logits = model(torch.rand(2, 1, 2, 2))
+        >>> bool((model.probabilities(logits) <= 1).all())
+        True
+    """
+
+    def __init__(self, features: int = 784, classes: int = 10, *, precision: float = 0.01) -> None:
+        super().__init__()
+        shape = (check_count(classes, "classes"), check_count(features, "features"))
+        start = check_number(precision, "precision", low=0.0, open_low=True)
+        self.centre = nn.Parameter(torch.full(shape, 0.5))
+        self.log_precision = nn.Parameter(torch.full(shape, start).log())
+
+    def start_from(self, x: Tensor, y: Tensor) -> None:
+        """Put each centre at the mean of its class: the usual start for RBF units."""
+        with torch.no_grad():
+            for label in range(len(self.centre)):
+                self.centre[label] = x[y == label].flatten(1).mean(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the log-odds (N, K)."""
+        distance = rbf_distance(x.flatten(1), self.centre, self.log_precision.exp())
+        # p = exp(-q) has log-odds -log(exp(q) - 1) = -q - log(1 - exp(-q)); q = 0 would be
+        # certainty, an infinite logit.
+        distance = distance.clamp_min(1e-6)
+        return -distance - torch.log(-torch.expm1(-distance))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return p(k | x) for each class; the rows need not sum to 1."""
+        return logits.sigmoid()
+
+
+class Ensemble(nn.Module):
+    """The mean of several models' probabilities, as logits: log(mean of softmax(z_m)).
+
+    Args:
+        members: models with the same classes and a softmax on top, at least one.
+
+    Source:
+        Section 8 of the paper.
+
+    Example:
+        >>> pair = Ensemble([SoftmaxRegression(4, 3), SoftmaxRegression(4, 3)])
+        >>> pair(torch.zeros(1, 4)).exp()
+        tensor([[0.3333, 0.3333, 0.3333]], grad_fn=<ExpBackward0>)
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("members is empty. An ensemble needs at least one model.")
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the log of the mean probabilities, (N, K)."""
+        # Logarithms throughout: the mean of probabilities that round to 0 or 1 has no gradient.
+        logs = torch.stack([member(x).log_softmax(1) for member in self.members])  # (M, N, K)
+        return logs.logsumexp(0) - math.log(len(self.members))
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std, as the model's first layer, so that eps stays in pixel units.
+
+    Args:
+        mean: one number, or one for each channel.
+        std: the same, > 0.
+
+    Raises:
+        ValueError: a std is not positive.
+
+    Example:
+        >>> Normalize([0.5], [0.25])(torch.ones(1, 1, 1, 1))
+        tensor([[[[2.]]]])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
+        if not bool((self.std > 0).all()):
+            raise ValueError(f"std must be > 0 in every channel, got {std}.")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised images (N, C, H, W)."""
+        return (x - self.mean) / self.std
