@@ -1,0 +1,235 @@
+"""What decides a training run, what it gave, and the state that a checkpoint keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advlearn._validation import check_choice, check_count, check_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a model is trained, apart from the model and the data.
+
+    Args:
+        epochs: passes over the data, >= 1.
+        batch_size: examples for each step, >= 1.
+        optimizer: "sgd" or "adam".
+        lr: learning rate at the start, > 0.
+        lr_final: learning rate at the end, reached geometrically; None keeps `lr`.
+        momentum: of SGD at the start, in [0, 1); Adam ignores it.
+        momentum_final: at the end, reached linearly; None keeps `momentum`.
+        max_norm: the largest L2 norm of a unit's incoming weights, applied after each step; None
+            for no limit.
+        l1: coefficient of the L1 penalty on the first weight matrix, >= 0.
+        stop_on: name of a column of the history to watch, such as "validation_error", smaller is
+            better; None trains all epochs. The best epoch's weights are kept.
+        patience: epochs without a new best before the run stops, >= 1.
+        seed: of the order, the dropout and the noise, >= 0.
+
+    Raises:
+        TypeError, ValueError: a value is of the wrong kind or out of its range.
+
+    Example:
+        >>> Recipe(epochs=3, lr=0.5).batch_size
+        100
+    """
+
+    epochs: int
+    batch_size: int = 100
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    lr_final: float | None = None
+    momentum: float = 0.9
+    momentum_final: float | None = None
+    max_norm: float | None = None
+    l1: float = 0.0
+    stop_on: str | None = None
+    patience: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_count(self.epochs, "epochs")
+        check_count(self.batch_size, "batch_size")
+        check_choice(self.optimizer, "optimizer", ("sgd", "adam"))
+        check_number(self.lr, "lr", low=0.0, open_low=True)
+        check_number(self.momentum, "momentum", 0.0, 0.9999)
+        check_number(self.l1, "l1", low=0.0)
+        check_count(self.patience, "patience")
+        check_count(self.seed, "seed", least=0)
+        if self.lr_final is not None:
+            check_number(self.lr_final, "lr_final", low=0.0, open_low=True)
+        if self.momentum_final is not None:
+            check_number(self.momentum_final, "momentum_final", 0.0, 0.9999)
+        if self.max_norm is not None:
+            check_number(self.max_norm, "max_norm", low=0.0, open_low=True)
+
+    def at(self, progress: float) -> tuple[float, float]:
+        """Return the learning rate and momentum at `progress` in [0, 1] of the run."""
+        lr = self.lr * ((self.lr_final or self.lr) / self.lr) ** progress
+        end = self.momentum if self.momentum_final is None else self.momentum_final
+        return lr, self.momentum + (end - self.momentum) * progress
+
+
+@dataclass
+class History:
+    """What each epoch gave: one mapping of column to number for each finished epoch.
+
+    Columns: "epoch" (from 1), "loss" (mean over the epoch's training examples, in nats),
+    "seconds", "validation_error" and "validation_loss" (with validation data), and whatever
+    `measure` returned.
+
+    Example:
+        >>> History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])["loss"]
+        [0.5, 0.25]
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    stopped_early: bool = False
+
+    def __getitem__(self, column: str) -> list[float]:
+        """Return one column, an entry for each epoch."""
+        if self.rows and column not in self.rows[0]:
+            raise KeyError(f"there is no column {column!r}; there are {', '.join(self.rows[0])}")
+        return [row[column] for row in self.rows]
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name} {value:.4g}" for name, value in (self.rows or [{}])[-1].items())
+        return f"History of {len(self.rows)} epochs; last: {last}"
+
+
+class Run:
+    """The state of one run: what a checkpoint holds and what an exception must restore."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, extra: dict[str, Any]) -> None:
+        self.model, self.recipe, self.history = model, recipe, History()
+        # Through JSON, so that it compares equal to what a checkpoint gives back.
+        self.identity = json.loads(json.dumps(asdict(recipe) | extra))
+        self.best: dict[str, Tensor] | None = None
+        self.best_value, self.best_epoch = math.inf, 0
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.SGD(parameters, recipe.lr, momentum=recipe.momentum)
+            if recipe.optimizer == "sgd"
+            else torch.optim.Adam(parameters, recipe.lr)
+        )
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    @contextmanager
+    def safely(self, epoch: int) -> Iterator[None]:
+        """Give the model back as the last whole epoch left it if this one breaks."""
+        before, modes = self._weights(), [(m, m.training) for m in self.model.modules()]
+        try:
+            yield
+        except BaseException:
+            self.model.load_state_dict(before)
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
+        finally:
+            # A frozen BatchNorm, or a model in training mode, comes back as it was handed over.
+            for module, mode in modes:
+                module.training = mode
+
+    def finish(self, row: dict[str, float]) -> None:
+        """Note a whole epoch, and decide whether it is the best and whether to stop."""
+        self.history.rows.append(row)
+        if self.recipe.stop_on is None:
+            return
+        if self.recipe.stop_on not in row:
+            raise ValueError(
+                f"stop_on = {self.recipe.stop_on!r} is not measured. There are {', '.join(row)}."
+            )
+        if row[self.recipe.stop_on] < self.best_value:
+            self.best, self.best_value = self._weights(), row[self.recipe.stop_on]
+            self.best_epoch = len(self.history.rows)
+        waited = len(self.history.rows) - self.best_epoch
+        self.history.stopped_early = waited >= self.recipe.patience
+
+    def restore_best(self) -> None:
+        """Load the best epoch's weights, when early stopping kept them."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file, all or nothing."""
+        from safetensors.torch import save_file
+
+        tensors = {f"model.{name}": value for name, value in self._weights().items()}
+        tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{number}.{key}"] = value
+        about = {
+            "identity": self.identity,
+            "rows": self.history.rows,
+            "stopped_early": self.history.stopped_early,
+            "best": [self.best_value if math.isfinite(self.best_value) else None, self.best_epoch],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            save_file(
+                {name: value.contiguous() for name, value in tensors.items()},
+                part,
+                metadata={"advlearn": json.dumps(about)},
+            )
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load(self, path: Path) -> None:
+        """Go on from `save`'s file; refuse one that is broken or of another run."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["advlearn"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"checkpoint {path} is not one of advlearn's, or is damaged ({error}). "
+                "Delete it to start anew."
+            ) from error
+        theirs = about["identity"]
+        other = [
+            f"{key}: {theirs.get(key)!r} there, {self.identity.get(key)!r} here"
+            for key in sorted(theirs.keys() | self.identity.keys())
+            if theirs.get(key) != self.identity.get(key)
+        ]
+        if other:
+            raise ValueError(
+                f"checkpoint {path} is of another run ({'; '.join(other)}). "
+                "Pass another file name, or delete it to start anew."
+            )
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            parts[group][rest] = value
+        try:
+            self.model.load_state_dict(parts["model"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"checkpoint {path} is of another model ({error}). Pass another file name."
+            ) from error
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        self.history = History(about["rows"], about["stopped_early"])
+        self.best = parts["best"] or None
+        value, self.best_epoch = about["best"]
+        self.best_value = math.inf if value is None else value

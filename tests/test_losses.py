@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from advlearn.losses import (
+    adversarial_logistic_loss,
+    cross_entropy,
+    l1_penalty,
+    logistic_loss,
+    margin_loss,
+)
+
+
+def test_cross_entropy_has_the_usual_value():
+    torch.manual_seed(0)
+    logits, y = 5 * torch.randn(200, 10, dtype=torch.float64), torch.randint(10, (200,))
+    torch.testing.assert_close(
+        cross_entropy(logits, y), F.cross_entropy(logits, y, reduction="none"), rtol=0, atol=1e-13
+    )
+
+
+def test_cross_entropy_keeps_its_digits_where_the_usual_form_loses_them():
+    # softmax puts exp(-40) on the wrong class; 1 - that is 1 in float32.
+    logits, y = torch.tensor([[40.0, 0.0]]), torch.tensor([0])
+    exact = F.cross_entropy(logits.double(), y, reduction="none").item()
+    assert cross_entropy(logits, y).item() == pytest.approx(exact, rel=1e-5)
+    assert F.cross_entropy(logits, y).item() == 0.0
+
+
+def test_margin_loss_is_minus_the_log_odds_of_the_true_class():
+    torch.manual_seed(0)
+    logits, y = torch.randn(50, 7, dtype=torch.float64), torch.randint(7, (50,))
+    p = logits.softmax(1).gather(1, y[:, None]).squeeze(1)
+    torch.testing.assert_close(margin_loss(logits, y), -torch.log(p / (1 - p)))
+
+
+def test_half_precision_logits_are_widened():
+    logits = torch.tensor([[12.0, 0.0]], dtype=torch.bfloat16)
+    assert cross_entropy(logits, torch.tensor([0])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, margin_loss])
+def test_a_label_out_of_range_is_named(loss):
+    with pytest.raises(ValueError, match=r"label 3.*gives 3 logits.*0 to 2"):
+        loss(torch.randn(2, 3), torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match="label -1"):
+        loss(torch.randn(2, 3), torch.tensor([0, -1]))
+
+
+def test_logistic_loss_is_cross_entropy_of_two_halves():
+    score = torch.linspace(-30, 30, 25, dtype=torch.float64)
+    y = torch.where(torch.arange(25) % 2 == 0, 1.0, -1.0).double()
+    logits = torch.stack((-score / 2, score / 2), 1)
+    torch.testing.assert_close(
+        logistic_loss(score, y), F.cross_entropy(logits, (y > 0).long(), reduction="none")
+    )
+    with pytest.raises(ValueError, match="only -1 and \\+1"):
+        logistic_loss(score, (y > 0).double())
+
+
+def test_the_printed_formula_is_wrong_for_the_negative_class():
+    w, b = torch.tensor([1.0, -2.0]).double(), torch.tensor(0.3).double()
+    x, eps = torch.tensor([[0.4, 0.9]]).double(), 0.1
+    corners = eps * torch.tensor([[i, j] for i in (-1, 1) for j in (-1, 1)]).double()
+    for sign in (1.0, -1.0):
+        y = torch.tensor([sign]).double()
+        worst = logistic_loss((x + corners) @ w + b, y.expand(4)).max()
+        ours = adversarial_logistic_loss(w, b, x, y, eps)[0]
+        printed = F.softplus(y * (eps * w.abs().sum() - x @ w - b))[0]
+        torch.testing.assert_close(ours, worst, rtol=0, atol=1e-14)
+        assert torch.isclose(printed, worst) == (sign > 0)
+
+
+def test_adversarial_logistic_loss_takes_one_eps_for_each_example():
+    w, b = torch.tensor([1.0, -2.0]), torch.tensor(0.0)
+    x, y = torch.rand(3, 2), torch.tensor([1.0, -1.0, 1.0])
+    eps = torch.tensor([0.0, 0.1, 0.2])
+    for bounds in (None, (0.0, 1.0)):
+        whole = adversarial_logistic_loss(w, b, x, y, eps, bounds=bounds)
+        for i in range(3):
+            one = adversarial_logistic_loss(
+                w, b, x[i : i + 1], y[i : i + 1], float(eps[i]), bounds=bounds
+            )
+            torch.testing.assert_close(whole[i : i + 1], one)
+
+
+def test_l1_penalty():
+    assert l1_penalty(torch.tensor([[1.0, -2.0], [0.0, 3.0]]), 0.5).item() == 3.0
+    with pytest.raises(ValueError, match="coefficient must be finite"):
+        l1_penalty(torch.ones(2), -1.0)
