@@ -370,7 +370,7 @@ def rotate(
         TypeError, ValueError: an argument is of the wrong kind, shape or range.
 
     Source:
-        Section 6 of the paper, where rotation is mentioned as an alternative.
+        Section 4 of the paper, where rotation is mentioned as an alternative.
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)

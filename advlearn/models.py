@@ -310,7 +310,7 @@ class Ensemble(nn.Module):
         members: models with the same classes and a softmax on top, at least one.
 
     Source:
-        Section 8 of the paper.
+        Section 9 of the paper.
 
     Example:
         >>> pair = Ensemble([SoftmaxRegression(4, 3), SoftmaxRegression(4, 3)])

@@ -1,0 +1,262 @@
+"""What an answer was given, gave back and changed: read, compared, put in words."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import numbers
+import textwrap
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Args: TypeAlias = tuple[Any, ...]
+
+ATTACHED = (
+    "Your result is still attached to the autograd graph. Whoever uses it drags the whole "
+    "computation along. Return it with `.detach()`."
+)
+INPUT_CHANGED = (
+    "Your function changes an input that it was given. The caller still needs it. "
+    "Avoid methods that end in an underscore, such as `add_`, and `+=`: they work in place."
+)
+GRADIENT_SWITCHED_ON = (
+    "Your function switches on gradients for an input that belongs to the caller. "
+    "Work on a copy: `x = x.clone().detach().requires_grad_(True)`."
+)
+GRADIENTS_LEFT = (
+    "Your function changes the `.grad` of the model's parameters. `loss.backward()` writes there, "
+    "and the next training step would use it. `torch.autograd.grad(loss, x)` gives the gradient "
+    "with respect to x alone."
+)
+MODE_CHANGED = (
+    "Your function leaves the model in another mode. It was handed over in evaluation mode: "
+    "`model.train()` switches dropout and batch statistics on."
+)
+WEIGHTS_CHANGED = "Your function changes the model itself. An attack only reads it."
+RANDOM = (
+    "Called twice with the same arguments, your function gives two different results. "
+    "It uses random numbers, or it keeps something from one call to the next."
+)
+NOT_FINITE = "Your result holds nan or inf where a finite number is expected."
+NO_RETURN = "Your function returns None. Is a `return` missing?"
+
+
+def call_problem(answer: object, name: str, names: tuple[str, ...]) -> str | None:
+    """Say why `answer` cannot be called with these arguments, or return None if it can."""
+    if not callable(answer):
+        return f"The check needs the function itself, without parentheses: ex.{name}.check({name})."
+    try:
+        signature = inspect.signature(answer)
+    except (TypeError, ValueError):  # some built-in functions do not tell
+        return None
+    own = tuple(signature.parameters)
+    if len(own) == len(names) and set(own) == set(names) and own != names:
+        return f"The arguments come in the order ({', '.join(names)})."
+    try:
+        signature.bind(*names)
+    except TypeError:
+        return (
+            f"{name} is called with {len(names)} arguments, ({', '.join(names)}). "
+            f"Yours takes ({', '.join(own)})."
+        )
+    return None
+
+
+def copy_arguments(args: Args) -> Args:
+    """Copy the arguments deeply, the `.grad` of a model's parameters included."""
+    copies = copy.deepcopy(args)
+    for old, new in zip(args, copies, strict=True):
+        if isinstance(old, nn.Module):
+            for p, q in zip(old.parameters(), new.parameters(), strict=True):
+                q.grad = None if p.grad is None else p.grad.clone()
+    return copies
+
+
+def side_effect(before: Args, after: Args, names: tuple[str, ...]) -> str | None:
+    """Say what the call did to its arguments, or return None if it left them alone."""
+    for old, new, name in zip(before, after, names, strict=True):
+        if isinstance(old, nn.Module):
+            if problem := _module_effect(old, new):
+                return problem
+        elif isinstance(old, Tensor):
+            if old.shape != new.shape or not torch.equal(old, new.detach()):
+                return f"{INPUT_CHANGED} After the call `{name}` is not what it was."
+            if new.requires_grad and not old.requires_grad:
+                return f"{GRADIENT_SWITCHED_ON} It happened to `{name}`."
+    return None
+
+
+def _module_effect(old: nn.Module, new: nn.Module) -> str | None:
+    before, after = dict(old.named_parameters()), dict(new.named_parameters())
+    if before.keys() != after.keys():
+        return WEIGHTS_CHANGED
+    if not all(_same_gradient(p.grad, after[name].grad) for name, p in before.items()):
+        return GRADIENTS_LEFT
+    if [m.training for m in old.modules()] != [m.training for m in new.modules()]:
+        return MODE_CHANGED
+    if any(p.requires_grad != after[name].requires_grad for name, p in before.items()):
+        return f"{WEIGHTS_CHANGED} You left `requires_grad` of its parameters changed."
+    now = new.state_dict()
+    if not all(torch.equal(value, now[key]) for key, value in old.state_dict().items()):
+        return f"{WEIGHTS_CHANGED} Its weights or its batch statistics are not what they were."
+    return None
+
+
+def _same_gradient(before: Tensor | None, after: Tensor | None) -> bool:
+    if before is None or after is None:
+        return before is after
+    return torch.equal(before, after)
+
+
+def read(output: object, like: object) -> list[Tensor] | str:
+    """Read an output as tensors shaped like the reference's, or say in words why that fails.
+
+    A tensor stands for itself; a number becomes a float64 tensor; a tuple gives one tensor each.
+    """
+    if isinstance(like, tuple):
+        return _read_tuple(output, like)
+    if isinstance(like, Tensor):
+        return _read_tensor(output, like)
+    if isinstance(output, Tensor) and output.numel() == 1 and not output.is_complex():
+        return [output.detach().reshape(()).double()]
+    if isinstance(output, numbers.Real) and not isinstance(output, bool):
+        return [torch.tensor(float(output), dtype=torch.float64)]
+    return f"One of your values is {_article(output)}. Expected is a single number."
+
+
+def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
+    if not isinstance(output, tuple | list):
+        return f"Your function returns {_article(output)}. Expected are {len(like)} values."
+    if len(output) != len(like):
+        return f"Your function returns {len(output)} values. Expected are {len(like)}."
+    tensors: list[Tensor] = []
+    for value, wanted in zip(output, like, strict=True):
+        part = read(value, wanted)
+        if isinstance(part, str):
+            return part
+        tensors += part
+    return tensors
+
+
+def _read_tensor(output: object, like: Tensor) -> list[Tensor] | str:
+    if not isinstance(output, Tensor):
+        wanted = f"Expected is a tensor of shape {shape(like)}."
+        remedy = " Stay in torch." if type(output).__module__ == "numpy" else ""
+        return f"Your function returns {_article(output)}. {wanted}{remedy}"
+    if output.layout != torch.strided or output.device != like.device:
+        return f"Your tensor must be dense and on the device {like.device}, like the input."
+    if output.shape != like.shape:
+        return f"Your result has shape {shape(output)}. Expected is {shape(like)}."
+    if output.dtype != like.dtype:
+        return f"Your result has dtype {dtype(output)}. Expected is {dtype(like)}."
+    return [output.detach().clone()]
+
+
+def agree(a: list[Tensor] | str, b: list[Tensor] | str, rtol: float, atol: float) -> bool:
+    """Say whether two outputs, as `read`, are equal within the tolerance; nan equals nan."""
+    if isinstance(a, str) or isinstance(b, str):
+        return False
+    return len(a) == len(b) and all(
+        x.shape == y.shape
+        and torch.allclose(x, y.to(x.dtype), rtol=rtol, atol=atol, equal_nan=True)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def shape(value: Tensor) -> str:
+    """Write a shape as Python does: (2, 3)."""
+    return str(tuple(value.shape))
+
+
+def dtype(value: Tensor) -> str:
+    """Write a dtype without its prefix: float32."""
+    return str(value.dtype).removeprefix("torch.")
+
+
+def show(value: object, digits: int = 4) -> str:
+    """Write an argument or a result in a few characters.
+
+    >>> show(torch.tensor([[0.25, 1.0], [0.0, -2.0]]))
+    '[[0.25, 1], [0, -2]]'
+    >>> show(torch.zeros(28, 28))
+    'tensor of shape (28, 28)'
+    """
+    if isinstance(value, Tensor):
+        if value.numel() > 12 or value.layout != torch.strided or value.is_meta:
+            return f"tensor of shape {shape(value)}"
+        return show(value.detach().tolist(), digits)
+    if isinstance(value, nn.Module):
+        return _show_model(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value + 0.0:.{digits}g}"  # + 0.0 turns -0.0 into 0.0
+    if isinstance(value, list | tuple) and len(value) <= 12:
+        inside = ", ".join(show(item, digits) for item in value)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    short = value is None or isinstance(value, float)  # nan and inf
+    short = short or (isinstance(value, int) and abs(value) < 10**15)
+    short = short or (isinstance(value, str) and len(value) < 40)
+    return repr(value) if short else _article(value)  # a repr may be huge, or raise
+
+
+def contrast(output: object, expected: object, rtol: float, atol: float) -> tuple[str, str]:
+    """Write a wrong output and the expected one so that the difference is seen."""
+    if not (isinstance(output, Tensor) and isinstance(expected, Tensor) and expected.numel() > 12):
+        digits = 4 if show(output) != show(expected) else 8
+        return show(output, digits), show(expected, digits)
+    if output.shape != expected.shape:
+        return show(output), show(expected)
+    got, wanted = output.detach().double(), expected.double()
+    near = torch.isclose(got, wanted, rtol, atol, equal_nan=True)
+    index = (~near).nonzero()
+    if len(index) == 0:
+        return show(output), show(expected)
+    at = tuple(index[0].tolist())
+    a, b = got[at].item(), wanted[at].item()
+    digits = 4 if show(a) != show(b) else 8
+    where = f"at {list(at)}: "
+    return where + show(a, digits), where + show(b, digits)
+
+
+def _show_model(model: nn.Module) -> str:
+    layers = [type(m).__name__ for m in model.modules() if not list(m.children())]
+    return f"a small network ({', '.join(layers)})"
+
+
+def _article(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {shape(value)}"
+    names = {
+        "NoneType": "None",
+        "ellipsis": "`...`",
+        "ndarray": "a NumPy array",
+        "str": "a text",
+        "type": "a class",
+        "generator": "a generator (`yield` in place of `return`?)",
+        "coroutine": "a coroutine (remove `async`)",
+    }
+    name = type(value).__name__
+    return names.get(name, f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}")
+
+
+def describe_error(error: BaseException) -> str:
+    """Put an exception in words, with a remedy for the frequent ones."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # its __str__ raises too
+        message = ""
+    text = type(error).__name__ + (f": {textwrap.shorten(message, 300)}" if message else "")
+    if isinstance(error, RecursionError):
+        text += "\nYour function calls itself without end."
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        text += "\nA function should return its result, not end the program."
+    if isinstance(error, RuntimeError) and "must match the size of tensor" in message:
+        text += (
+            "\nThe shapes of two tensors do not fit together. `v[:, None]` turns a vector v of "
+            "shape (N,) into a column (N, 1)."
+        )
+    if isinstance(error, TypeError) and "ellipsis" in message:
+        text += "\nThere is still a `...` in your code. Put your own expression in its place."
+    return text

@@ -1,0 +1,214 @@
+"""Run a learner's code so that nothing it does can hurt the session.
+
+The code runs in a daemon thread with a time limit. The thread is stopped by raising an exception
+inside it, which works on every platform and within a Jupyter kernel: no fork, no signal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import linecache
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+
+PRINT_LIMIT = 50_000  # characters; an answer that prints more is stopped
+PRINT_KEPT = 2_000  # characters kept to be shown
+_POLL = 0.05  # seconds between two looks at the thread, so that Ctrl-C is noticed
+_GRACE = 1.5  # seconds granted to a stopped thread to end
+
+
+class Stopped(BaseException):
+    """Raised inside the learner's thread to end it; `except Exception` does not catch it."""
+
+
+@dataclass
+class Run:
+    """What happened during one run.
+
+    Attributes:
+        error: The exception that ended the run, or None.
+        timed_out: Whether the time limit ended it.
+        flooded: Whether printing beyond `PRINT_LIMIT` ended it.
+        abandoned: Whether the thread could not be ended.
+        printed: The first `PRINT_KEPT` characters that were printed.
+        place: Line number and source line where a timed-out run was stopped.
+    """
+
+    error: BaseException | None = None
+    timed_out: bool = False
+    flooded: bool = False
+    abandoned: bool = False
+    printed: str = ""
+    place: tuple[int, str] | None = None
+
+
+@dataclass
+class _Tape:
+    """Records what one thread prints, up to a limit."""
+
+    owner: int = -1
+    length: int = 0
+    kept: list[str] = field(default_factory=list)
+
+    def write(self, text: str) -> None:
+        if self.length < PRINT_KEPT:
+            self.kept.append(text[: PRINT_KEPT - self.length])
+        self.length += len(text)
+        if self.length > PRINT_LIMIT:
+            raise Stopped
+
+
+class _Router:
+    """A stream that sends the learner's thread to the tape and everybody else to the real one."""
+
+    def __init__(self, stream: TextIO, tape: _Tape) -> None:
+        self._stream = stream
+        self._tape = tape
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() == self._tape.owner:
+            self._tape.write(text)
+            return len(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        if threading.get_ident() != self._tape.owner:
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -> Run:
+    """Run `task` in a thread of its own for at most `timeout` seconds.
+
+    Args:
+        task: The code to run; its result is thrown away.
+        timeout: Time limit in seconds.
+        files: File names that count as the learner's, to find the line of a timed-out run.
+
+    Returns:
+        What happened. Whatever `task` raises is caught, `SystemExit` and the like too.
+
+    Raises:
+        KeyboardInterrupt: If the learner interrupts the kernel; the thread is ended first.
+    """
+    result, tape = Run(), _Tape()
+
+    def work() -> None:
+        try:
+            try:
+                tape.owner = threading.get_ident()
+                task()
+            except BaseException as error:
+                result.error = error
+        except BaseException:  # the second of two stops, arriving inside the handler above
+            pass
+
+    thread = threading.Thread(target=work, name="learner's answer", daemon=True)
+    real = sys.stdout, sys.stderr
+    try:
+        sys.stdout, sys.stderr = _Router(sys.stdout, tape), _Router(sys.stderr, tape)
+        thread.start()
+        deadline = time.monotonic() + timeout
+        while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+            thread.join(min(_POLL, left))
+        if thread.is_alive():
+            result.timed_out = True
+            frame = sys._current_frames().get(thread.ident or -1)
+            result.place = learner_line(_stack(frame), files)
+    finally:
+        try:
+            result.abandoned = not _stop(thread)
+        finally:
+            sys.stdout, sys.stderr = real
+    result.flooded = tape.length > PRINT_LIMIT
+    result.printed = "".join(tape.kept)
+    return result
+
+
+def _stop(thread: threading.Thread) -> bool:
+    """Raise `Stopped` in the thread until it ends; return whether it did."""
+    deadline = time.monotonic() + _GRACE
+    interval = sys.getswitchinterval()
+    try:
+        # Again and again, and quickly: a bare `except:` in a loop swallows all that arrive inside
+        # its `try`, and only the few between two rounds count.
+        sys.setswitchinterval(1e-5)
+        while thread.is_alive() and time.monotonic() < deadline:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stopped)
+            )
+            thread.join(0.0002)
+    finally:
+        sys.setswitchinterval(interval)
+    return not thread.is_alive()
+
+
+def _stack(frame: FrameType | None) -> Iterator[tuple[str, int]]:
+    while frame is not None:
+        yield frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+
+
+def error_line(error: BaseException, files: Iterable[str]) -> tuple[int, str] | None:
+    """Return number and text of the learner's line that `error` came from, or None."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        places.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    return learner_line(reversed(places), files)
+
+
+def learner_line(places: Iterable[tuple[str, int]], files: Iterable[str]) -> tuple[int, str] | None:
+    """Return number and text of the first place, innermost first, that is the learner's."""
+    own = set(files)
+    for name, number in places:
+        if name in own or "ipykernel_" in name or name.startswith("<ipython-input"):
+            return number, linecache.getline(name, number).strip()
+    return None
+
+
+@contextmanager
+def preserved_state() -> Iterator[None]:
+    """Give the body a fixed global state, and put the old one back afterwards.
+
+    Covers the random generators of torch, Python and NumPy, torch's default dtype, gradient mode,
+    default device, thread count and determinism switch, Python's recursion limit and streams.
+    """
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    rng = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    recursion, streams = sys.getrecursionlimit(), (sys.stdout, sys.stderr)
+    try:
+        torch.set_default_dtype(torch.float32)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would reach for the GPU too
+        random.seed(0)
+        np.random.seed(0)
+        with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+            yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        sys.setrecursionlimit(recursion)
+        torch.set_default_dtype(dtype)
+        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.set_rng_state(rng[0])
+        random.setstate(rng[1])
+        np.random.set_state(rng[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,82 @@
+"""The terms of the course, in English and Korean, each defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from advlearn._validation import check_choice
+
+
+class Term(NamedTuple):
+    """A term's Korean name and its definition in one or two sentences."""
+
+    korean: str
+    definition: str
+
+
+TERMS: Mapping[str, Term] = {
+    "adversarial example": Term(
+        "적대적 예제",
+        "An input that was changed on purpose, by little, so that a model gives a wrong answer.",
+    ),
+    "perturbation": Term("섭동", "The change itself, η = x̃ - x."),
+    "eps": Term("엡실론 (섭동 크기)", "The largest change of one pixel, in pixel units."),
+    "max norm": Term("최대 노름 (무한대 노름)", "‖v‖∞, the largest absolute entry of a vector."),
+    "L1 norm": Term("L1 노름", "‖v‖₁, the sum of the absolute entries of a vector."),
+    "eps-ball": Term("엡실론 공", "All images within eps of x in every pixel: a box around x."),
+    "score": Term("점수", "w'x + b, the number whose sign decides between two classes."),
+    "margin": Term(
+        "마진", "y·(w'x + b): positive when the model is right, and large when it is sure."
+    ),
+    "logit": Term("로짓", "A model's output for one class, before the softmax."),
+    "logistic regression": Term(
+        "로지스틱 회귀", "Two classes by one linear score; the sigmoid turns it into a probability."
+    ),
+    "softmax regression": Term(
+        "소프트맥스 회귀",
+        "Several classes, one linear score each, no hidden layer. The paper calls it shallow "
+        "softmax.",
+    ),
+    "softplus": Term("소프트플러스", "log(1 + exp(v)), a smooth version of max(v, 0)."),
+    "loss": Term("손실", "How bad an answer is, as a number; training makes it small."),
+    "gradient": Term(
+        "기울기 (그래디언트)", "The vector of derivatives: how the loss changes with each pixel."
+    ),
+    "FGSM": Term("빠른 기울기 부호 방법", "Fast gradient sign method: x̃ = x + eps·sign(gradient)."),
+    "PGD": Term(
+        "투영 경사 하강법",
+        "Projected gradient descent: many small FGSM steps, each put back into the eps-ball.",
+    ),
+    "clipping": Term("클리핑", "Putting each pixel back into [0, 1] after the step."),
+    "confidence": Term(
+        "확신도",
+        "The probability that a model gives to the class that it predicts. The paper averages it "
+        "over the mistakes.",
+    ),
+    "error rate": Term("오류율", "The share of all examples that are classified wrongly."),
+    "confidence interval": Term(
+        "신뢰 구간", "A range that would hold the true rate in 95 of 100 repetitions."
+    ),
+    "closed form": Term("닫힌 형식", "A formula that gives the answer at once, without a search."),
+    "threat model": Term("위협 모형", "What an attacker may know and change."),
+}
+
+
+def table(*terms: str) -> str:
+    """Return a Markdown table of these terms: English, Korean, meaning.
+
+    Raises:
+        ValueError: a term is not in the glossary.
+
+    Example:
+        >>> print(table("softplus"))
+        | Term | 한국어 | Meaning |
+        |---|---|---|
+        | softplus | 소프트플러스 | log(1 + exp(v)), a smooth version of max(v, 0). |
+    """
+    lines = ["| Term | 한국어 | Meaning |", "|---|---|---|"]
+    for name in terms:
+        term = TERMS[check_choice(name, "term", tuple(TERMS))]
+        lines.append(f"| {name} | {term.korean} | {term.definition} |")
+    return "\n".join(lines)

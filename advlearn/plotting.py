@@ -1,0 +1,448 @@
+"""Every figure of the course: (data, *, ax=None) -> Axes.
+
+Each function draws on one Axes and leaves there a description in words, the alt text, which
+`show` publishes with the picture for readers who do not see it. Colours are those of Okabe and Ito,
+and lines also differ by dash and marker, so that figures hold in grey.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from advlearn._validation import check_images
+from advlearn.metrics import ErrorCurve, TransferMatrix
+from advlearn.recipe import History
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+# Yellow is left out of lines: on white it has too little contrast.
+LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def describe(ax: Axes, text: str) -> Axes:
+    """Keep `text` as the alt text of `ax`."""
+    ax._advlearn_alt = text  # type: ignore[attr-defined]
+    return ax
+
+
+def alt_text(figure: Figure | Axes) -> str:
+    """Return what the axes of a figure say of themselves, in reading order.
+
+    Example:
+        >>> alt_text(digits(torch.zeros(2, 1, 4, 4), titles=["a", "b"]))
+        '2 images: a; b.'
+    """
+    axes = [figure] if isinstance(figure, Axes) else figure.axes
+    return " ".join(ax._advlearn_alt for ax in axes if hasattr(ax, "_advlearn_alt"))
+
+
+def png(figure: Figure | Axes, dpi: int = 100) -> bytes:
+    """Return a figure as a small PNG without metadata, and close it."""
+    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
+    assert whole is not None, "an Axes always belongs to a figure"
+    buffer = io.BytesIO()
+    whole.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    plt.close(whole)
+    return buffer.getvalue()
+
+
+def show(figure: Figure | Axes, caption: str = "") -> None:
+    """Display a figure in a notebook, with its alt text and a caption, and close it.
+
+    The picture travels inside the HTML, so it shows in JupyterLab, Colab and the book alike, and a
+    screen reader finds the words.
+
+    Args:
+        figure: a figure, or the one Axes of a figure.
+        caption: one sentence under the picture.
+
+    Raises:
+        ValueError: no Axes of the figure has an alt text.
+    """
+    from IPython.display import display
+
+    words = alt_text(figure)
+    if not words:
+        raise ValueError("figure has no alt text. Draw it with advlearn.plotting or use describe.")
+    picture = base64.b64encode(png(figure)).decode()
+    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    bundle = {
+        "text/html": f'<figure style="margin:0"><img style="max-width:100%;height:auto" '
+        f'alt="{html.escape(words)}" src="data:image/png;base64,{picture}">{below}</figure>',
+        "text/plain": f"[figure] {words}",
+    }
+    display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def _styles() -> zip[tuple[str, object, str]]:
+    return zip(cycle(LINES), cycle(_DASHES), cycle(_MARKERS))
+
+
+def _mosaic(x: Tensor, columns: int, gap: float) -> np.ndarray:
+    """Lay images (N, C, H, W) out on one sheet, row by row, one pixel apart."""
+    count, channels, height, width = x.shape
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), gap)
+    for index, image in enumerate(x.permute(0, 2, 3, 1).double().cpu().numpy()):
+        top, left = (index // columns) * (height + 1), (index % columns) * (width + 1)
+        sheet[top : top + height, left : left + width] = image
+    return sheet[:, :, 0] if channels == 1 else sheet
+
+
+def _sheet(
+    x: Tensor,
+    titles: Sequence[str] | None,
+    columns: int | None,
+    ax: Axes | None,
+    style: dict[str, object],
+) -> tuple[Axes, object]:
+    """Draw a mosaic with a title over each image; share it between photographs and maps."""
+    check_images(x, None)
+    if x.dim() != 4 or (titles is not None and len(titles) != len(x)):
+        raise ValueError(
+            f"x must be (N, C, H, W) with one title each, got {tuple(x.shape)} and "
+            f"{'no' if titles is None else len(titles)} titles."
+        )
+    columns = columns or min(len(x), 10)
+    rows = math.ceil(len(x) / columns)
+    lines = max((title.count("\n") + 1 for title in titles), default=1) if titles else 0
+    ax = _axes(ax, (min(7.5, 1.3 * columns), (1.05 + 0.2 * lines) * rows + 0.1))
+    height, width = x.shape[2:]
+    if titles and rows > 1:
+        # Room for the words above each row.
+        band = 0.16 * height * lines + 0.08 * height
+        padding = math.ceil(band)
+        x = torch.nn.functional.pad(x, (0, 0, padding, 0), value=float(style["gap"]))  # type: ignore[arg-type]
+    sheet = _mosaic(x, columns, float(style["gap"]))  # type: ignore[arg-type]
+    drawn = ax.imshow(sheet, **{k: v for k, v in style.items() if k != "gap"})  # type: ignore[arg-type]
+    for index, title in enumerate(titles or ()):
+        top = (index // columns) * (x.shape[2] + 1) + (x.shape[2] - height)
+        left = (index % columns) * (width + 1)
+        ax.text(left + width / 2, top - 0.04 * height, title, ha="center", va="bottom", fontsize=9)
+    ax.set_axis_off()
+    return ax, drawn
+
+
+def digits(
+    x: Tensor,
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw images side by side, in grey or in colour; values outside `bounds` are cut off.
+
+    Args:
+        x: (N, 1 or 3, H, W).
+        titles: one for each image.
+        columns: images in a row; at most ten when None.
+        bounds: the values of black and white.
+        ax: where to draw.
+
+    Example:
+        >>> digits(torch.rand(3, 1, 8, 8)).get_images()[0].get_array().shape
+        (8, 26)
+    """
+    style = {"cmap": "gray", "vmin": bounds[0], "vmax": bounds[1], "gap": bounds[1]}
+    shown = x.clamp(*bounds) if x.shape[1] == 3 else x
+    ax, _ = _sheet(shown, titles, columns, ax, style)
+    words = "; ".join(title.replace("\n", ", ") for title in titles or ())
+    return describe(ax, f"{len(x)} images{': ' + words if words else ''}.")
+
+
+def signed(
+    x: Tensor,
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    label: str = "value",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw maps of signed numbers (weights, perturbations, filters) around a neutral zero.
+
+    Blue is negative, red positive, white zero; all maps share one scale.
+
+    Args:
+        x: (N, 1, H, W).
+        titles, columns, ax: as for `digits`.
+        label: what the numbers are, for the colour bar.
+
+    Example:
+        >>> "from -2 to 2" in alt_text(signed(torch.tensor([[[[-2.0, 1.0]]]]), label="weight"))
+        True
+    """
+    size = float(x.abs().max()) or 1.0
+    style = {"cmap": "RdBu_r", "vmin": -size, "vmax": size, "gap": 0.0}
+    ax, drawn = _sheet(x, titles, columns, ax, style)
+    bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.8, pad=0.02)  # type: ignore[arg-type]
+    bar.set_label(label)
+    words = "; ".join(title.replace("\n", ", ") for title in titles or ())
+    return describe(
+        ax,
+        f"{len(x)} maps of {label}, from {-size:.2g} to {size:.2g}{': ' + words if words else ''}.",
+    )
+
+
+def lines(
+    x: Sequence[float] | Tensor,
+    curves: Mapping[str, Sequence[float] | Tensor],
+    *,
+    xlabel: str,
+    ylabel: str,
+    markers: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw named curves over one axis.
+
+    Args:
+        x: E values.
+        curves: name -> E values.
+        xlabel, ylabel: with the unit.
+        markers: mark each measured point; leave out for functions drawn densely.
+        ax: where to draw.
+
+    Example:
+        >>> ax = lines([0, 1], {"square": [0, 1]}, xlabel="v", ylabel="v²")
+        >>> alt_text(ax)
+        'v² against v from 0 to 1: square goes from 0 to 1.'
+    """
+    ax = _axes(ax, (6.0, 3.4))
+    said = []
+    for (name, y), (colour, dash, marker) in zip(curves.items(), _styles(), strict=False):
+        values = [float(value) for value in y]
+        ax.plot(
+            [float(value) for value in x],
+            values,
+            color=colour,
+            linestyle=dash,
+            marker=marker if markers else None,
+            markersize=4,
+            label=name,
+        )
+        said.append(f"{name} goes from {values[0]:.3g} to {values[-1]:.3g}")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    _tidy(ax)
+    if len(curves) > 1:
+        ax.legend(frameon=False, fontsize=9)
+    ends = f"{float(x[0]):.3g} to {float(x[-1]):.3g}"
+    return describe(ax, f"{ylabel} against {xlabel} from {ends}: {'; '.join(said)}.")
+
+
+def _tidy(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25)
+
+
+def error_curves(curves: Mapping[str, ErrorCurve], *, ax: Axes | None = None) -> Axes:
+    """Draw the error rate against eps with its 95 % interval as a band.
+
+    Args:
+        curves: name -> `advlearn.metrics.error_curve(...)`.
+        ax: where to draw.
+
+    Example:
+        >>> from advlearn.metrics import Rate
+        >>> curve = ErrorCurve((0.0, 0.25), (Rate(2, 100), Rate(99, 100)), (0.6, 0.9), (0.9, 0.9))
+        >>> "goes from 2 to 99" in alt_text(error_curves({"logistic": curve}))
+        True
+    """
+    first = next(iter(curves.values()))
+    ax = lines(
+        first.eps,
+        {name: [100 * float(rate) for rate in c.errors] for name, c in curves.items()},
+        xlabel="eps (pixel units; black is 0, white is 1)",
+        ylabel="error (%)",
+        markers=True,
+        ax=ax,
+    )
+    for curve, (colour, _, _) in zip(curves.values(), _styles(), strict=False):
+        ends = [rate.interval for rate in curve.errors]
+        low, high = [100 * low for low, _ in ends], [100 * high for _, high in ends]
+        ax.fill_between(curve.eps, low, high, color=colour, alpha=0.15, linewidth=0)
+    ax.set_ylim(-3, 103)
+    return ax
+
+
+def confidence_curves(curves: Mapping[str, ErrorCurve], *, ax: Axes | None = None) -> Axes:
+    """Draw the confidence over the mistakes against eps; a gap where there are no mistakes.
+
+    Args:
+        curves, ax: as for `error_curves`.
+
+    Example:
+        >>> from advlearn.metrics import Rate
+        >>> curve = ErrorCurve((0.0, 0.25), (Rate(2, 100), Rate(99, 100)), (0.6, 0.9), (0.9, 0.9))
+        >>> "from 60 to 90" in alt_text(confidence_curves({"logistic": curve}))
+        True
+    """
+    first = next(iter(curves.values()))
+    ax = lines(
+        first.eps,
+        {name: [100 * v for v in c.confidence_on_errors] for name, c in curves.items()},
+        xlabel="eps (pixel units; black is 0, white is 1)",
+        ylabel="confidence on mistakes (%)",
+        markers=True,
+        ax=ax,
+    )
+    ax.set_ylim(-3, 103)
+    return ax
+
+
+def probability_bars(
+    chances: Tensor, label: int, *, names: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the probability of each class; the true one is hatched.
+
+    Args:
+        chances: (K,), in [0, 1].
+        label: the true class.
+        names: one for each class; the numbers when None.
+        ax: where to draw.
+
+    Example:
+        >>> alt_text(probability_bars(torch.tensor([0.1, 0.9]), 0))
+        'Probabilities of 2 classes: highest 1 with 90 %; the true class 0 has 10 %.'
+    """
+    ax = _axes(ax, (4.0, 2.4))
+    names = [str(k) for k in range(len(chances))] if names is None else names
+    values = [100 * float(value) for value in chances]
+    bars = ax.bar(names, values, color=SKY, edgecolor=BLACK, linewidth=0.6)
+    bars[label].set(facecolor=ORANGE, hatch="//")
+    ax.set(xlabel="class (hatched: the true one)", ylabel="probability (%)", ylim=(0, 103))
+    ax.spines[["top", "right"]].set_visible(False)
+    best = max(range(len(values)), key=values.__getitem__)
+    return describe(
+        ax,
+        f"Probabilities of {len(values)} classes: highest {names[best]} with {values[best]:.0f} %; "
+        f"the true class {names[label]} has {values[label]:.0f} %.",
+    )
+
+
+def logits_walk(
+    eps: Sequence[float] | Tensor, logits: Tensor, label: int, *, ax: Axes | None = None
+) -> Axes:
+    """Draw each logit along a walk through input space; the true class is thick.
+
+    Args:
+        eps: (E,) positions.
+        logits: (E, K), from `advlearn.metrics.logits_along`.
+        label: the true class.
+        ax: where to draw.
+
+    Source:
+        Figure 4 of the paper.
+
+    Example:
+        >>> ax = logits_walk([-1.0, 0.0, 1.0], torch.tensor([[0.0, 2], [1, 0], [0, 2]]), 0)
+        >>> alt_text(ax)
+        'The 2 logits as eps goes from -1 to 1: the true class 0 is highest at 1 of 3 points.'
+    """
+    ax = _axes(ax, (6.0, 3.6))
+    for k, (colour, dash, _) in zip(range(logits.shape[1]), _styles(), strict=False):
+        thick = 3.0 if k == label else 1.2
+        ax.plot(list(eps), logits[:, k].tolist(), color=colour, ls=dash, lw=thick, label=str(k))
+    ax.set(xlabel="eps along the direction", ylabel="logit")
+    _tidy(ax)
+    ax.legend(
+        title="class",
+        frameon=False,
+        ncols=2,
+        fontsize=8,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
+    right = int((logits.argmax(1) == label).sum())
+    return describe(
+        ax,
+        f"The {logits.shape[1]} logits as eps goes from {float(eps[0]):g} to {float(eps[-1]):g}: "
+        f"the true class {label} is highest at {right} of {len(logits)} points.",
+    )
+
+
+def transfer_map(matrix: TransferMatrix, *, ax: Axes | None = None) -> Axes:
+    """Draw a transfer matrix: rows crafted on, columns fed to; the figures are written in.
+
+    Args:
+        matrix: from `advlearn.metrics.transfer_matrix`.
+        ax: where to draw.
+
+    Example:
+        >>> from advlearn.metrics import Rate
+        >>> matrix = TransferMatrix(("a", "b"), ((Rate(9, 10), Rate(4, 10)),) * 2)
+        >>> "crafted on a, fed to b: 40 %" in alt_text(transfer_map(matrix))
+        True
+    """
+    count = len(matrix.names)
+    ax = _axes(ax, (1.1 * count + 2, 0.9 * count + 1.2))
+    values = np.array([[100 * float(rate) for rate in row] for row in matrix.errors])
+    ax.imshow(values, cmap="Greys", vmin=0, vmax=100)
+    said = []
+    for i, source in enumerate(matrix.names):
+        for j, target in enumerate(matrix.names):
+            ink = "white" if values[i, j] > 55 else "black"
+            ax.text(j, i, f"{values[i, j]:.0f}", ha="center", va="center", color=ink)
+            said.append(f"crafted on {source}, fed to {target}: {values[i, j]:.0f} %")
+    ax.set_xticks(range(count), matrix.names, rotation=20)
+    ax.set_yticks(range(count), matrix.names)
+    ax.set(xlabel="fed to", ylabel="crafted on", title="error (%)")
+    return describe(ax, f"Error of each model on each model's examples: {'; '.join(said)}.")
+
+
+def history(run: History, columns: Sequence[str], *, ylabel: str, ax: Axes | None = None) -> Axes:
+    """Draw columns of a training history against the epoch.
+
+    Args:
+        run: what `fit` returned.
+        columns: names of columns.
+        ylabel: what they measure.
+        ax: where to draw.
+
+    Example:
+        >>> run = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+        >>> "from 0.5 to 0.25" in alt_text(history(run, ["loss"], ylabel="loss (nats)"))
+        True
+    """
+    curves = {column.replace("_", " "): run[column] for column in columns}
+    return lines(run["epoch"], curves, xlabel="epoch", ylabel=ylabel, markers=True, ax=ax)
+
+
+def functions(
+    named: Mapping[str, Callable[[Tensor], Tensor]],
+    low: float,
+    high: float,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw functions of one variable, such as sign, softplus and the sigmoid, on [low, high].
+
+    Args:
+        named: name -> a function of a float64 tensor.
+        low, high: the ends of the interval.
+        ax: where to draw.
+
+    Example:
+        >>> "max(v, 0) goes from 0 to 2" in alt_text(functions({"max(v, 0)": torch.relu}, -2, 2))
+        True
+    """
+    v = torch.linspace(low, high, 401, dtype=torch.float64)
+    values = {name: function(v) for name, function in named.items()}
+    return lines(v, values, xlabel="v", ylabel="value", ax=ax)

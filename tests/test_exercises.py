@@ -1,0 +1,559 @@
+"""The bank is right about right and wrong answers, and nothing an answer does hurts the session."""
+
+# ruff: noqa: SIM105 - a loop that swallows exceptions is what is tested
+
+import _thread
+import dataclasses
+import random
+import re
+import sys
+import threading
+import time
+import traceback
+
+import numpy as np
+import pytest
+import torch
+
+from advlearn.exercises import Exercise, Misconception, Outcome, all_exercises, engine, evidence
+from advlearn.exercises import lesson03 as ex
+
+EXERCISES = all_exercises()
+WRONG = [(e, m) for e in EXERCISES for m in e.wrong_answers]
+REPORTED_WIDTH = 88
+
+every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
+every_wrong_answer = pytest.mark.parametrize(
+    ("exercise", "wrong"), WRONG, ids=[f"{e.name}-{m.name}" for e, m in WRONG]
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_session():
+    engine.forget()
+    yield
+    engine.forget()
+
+
+def audit(exercise):
+    """List what is wrong with an exercise's bank; an empty list for a good one."""
+    problems = []
+    for number, answer in enumerate((exercise.reference, *exercise.right_answers)):
+        grade = exercise.grade(answer)
+        if (grade.outcome, grade.score) != (Outcome.RIGHT, 1.0):
+            problems.append(f"right answer {number} fails: {grade}")
+    for wrong in exercise.wrong_answers:
+        grade = exercise.grade(wrong.answer)
+        if grade.outcome is not Outcome.WRONG or not 0 <= grade.score < 1:
+            problems.append(f"{wrong.name} is graded {grade.outcome} with {grade.score}")
+        told = [m.name for m in exercise.wrong_answers if m.feedback in grade.feedback]
+        if told != [wrong.name]:
+            problems.append(f"{wrong.name} is told about {told}")
+    return problems
+
+
+# --- The bank ------------------------------------------------------------------------------------
+
+
+@every_exercise
+def test_bank_tells_right_from_wrong(exercise):
+    assert audit(exercise) == []
+
+
+@every_exercise
+def test_bank_is_complete(exercise):
+    assert len(exercise.right_answers) >= 2
+    assert len(exercise.wrong_answers) >= 4
+    assert len(exercise.hints) >= 2
+    assert exercise.difficulty in (1, 2, 3)
+    assert 1 <= exercise.minutes <= 30
+    assert exercise.task.endswith(".")
+    assert exercise.title
+    assert re.fullmatch(r"\d\d", exercise.lesson)
+
+
+def test_names_and_order_of_lesson_03():
+    names = [e.name for e in EXERCISES if e.lesson == "03"]
+    assert names[:3] == ["loss_gradient", "fgsm_step", "worst_case_loss"]
+    assert names[3:] == ["fgsm", "error_and_confidence"]
+    assert all(getattr(ex, name) is e for name, e in zip(names, ex.EXERCISES, strict=True))
+    assert len({(e.lesson, e.name) for e in EXERCISES}) == len(EXERCISES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"atol": 1e9},  # a comparison that accepts everything
+        {"reference": lambda x, gradient, eps: x},
+        {"right_answers": (lambda x, gradient, eps: x + eps * gradient,)},
+        {"wrong_answers": (Misconception("is right", ex.fgsm_step.reference, "Never told."),)},
+        {
+            "wrong_answers": (
+                Misconception("minus", lambda x, gradient, eps: (x - eps).clamp(0, 1), "Minus."),
+                Misconception("again", lambda x, gradient, eps: (x - eps).clamp(0, 1), "Again."),
+            )
+        },
+    ],
+    ids=["accepts everything", "wrong reference", "wrong right", "right wrong", "twins"],
+)
+def test_audit_rejects_a_broken_exercise(change):
+    assert audit(dataclasses.replace(ex.fgsm_step, **change)) != []
+
+
+@every_exercise
+def test_stub_is_not_attempted(exercise, capsys):
+    arguments = ", ".join(engine.parameters(exercise.reference))
+    bodies = ["...", "pass", "return None", "return ...", "result = ...\n    return result"]
+    for body in [*bodies, "'''Only words.'''", "raise NotImplementedError('write me')"]:
+        scope = {}
+        exec(f"def stub({arguments}):\n    {body}", scope)
+        grade = exercise.grade(scope["stub"])
+        assert grade.outcome is Outcome.NOT_ATTEMPTED, body
+        assert grade.score == 0
+    assert exercise.grade(None).outcome is exercise.grade(...).outcome is Outcome.NOT_ATTEMPTED
+    exercise.check(scope["stub"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"○ Not attempted yet: {exercise.name}({arguments})")
+    assert " ".join(exercise.task.split()) in " ".join(printed.split())
+
+
+@every_exercise
+def test_solution_prints_source_that_passes(exercise, capsys):
+    exercise.solution()
+    head, _, source = capsys.readouterr().out.partition("\n\n")
+    assert exercise.name in head
+    scope = {"torch": torch}  # nothing else is needed
+    exec(source, scope)
+    assert exercise.grade(scope[exercise.name]).outcome is Outcome.RIGHT
+    assert len(source.strip().splitlines()) <= 10
+
+
+@every_exercise
+def test_hints_are_numbered_and_end_politely(exercise, capsys):
+    total = len(exercise.hints)
+    for number in range(1, total + 1):
+        exercise.hint()
+        assert capsys.readouterr().out.startswith(f"Hint {number} of {total}: ")
+    for _ in range(2):
+        exercise.hint()
+        assert f"no more hints. ex.{exercise.name}.solution()" in capsys.readouterr().out
+
+
+@every_wrong_answer
+def test_report_reads_well(exercise, wrong, capsys):
+    exercise.check(wrong.answer)
+    report = capsys.readouterr().out
+    assert report.startswith(f"✗ Wrong: {exercise.name} (")
+    assert max(map(len, report.splitlines())) <= REPORTED_WIDTH
+    assert " ".join(wrong.feedback.split()) in " ".join(report.split())
+    for junk in ("torch.Size", "tensor(", "Traceback", " at 0x", "<", ".py", "None", "{"):
+        assert junk not in report, junk
+
+
+@every_exercise
+def test_description_names_arguments_and_effort(exercise):
+    text = str(exercise)
+    assert repr(exercise) == text
+    assert f"{exercise.name}({', '.join(engine.parameters(exercise.reference))})" in text
+    assert f"Difficulty {exercise.difficulty} of 3, about {exercise.minutes} minutes." in text
+    assert max(map(len, text.splitlines())) <= REPORTED_WIDTH
+
+
+@every_exercise
+def test_grading_is_deterministic(exercise):
+    for answer in (exercise.reference, *(m.answer for m in exercise.wrong_answers)):
+        torch.rand(3)
+        assert exercise.grade(answer) == exercise.grade(answer)
+
+
+def test_no_sign_in_the_attack_inputs_hangs_on_rounding():
+    for model, x, y, _ in ex.fgsm.inputs(torch.Generator().manual_seed(0)):
+        pixels = x.clone().requires_grad_(True)
+        loss = torch.nn.functional.cross_entropy(model(pixels), y)
+        gradient = torch.autograd.grad(loss, pixels)[0].abs()
+        assert gradient.min() > 1e-4 * gradient.max()
+
+
+def test_closed_form_inputs_include_margins_beyond_exp():
+    margins = [y * (x @ w + b) for w, b, x, y, _ in ex.worst_case_loss.inputs(torch.Generator())]
+    assert min(float(m.min()) for m in margins) < -100
+    assert max(float(m.max()) for m in margins) > 100
+
+
+# --- What a learner meets ------------------------------------------------------------------------
+
+
+def test_progress(capsys):
+    ex.fgsm_step.check(ex.fgsm_step.reference)
+    ex.fgsm.check(lambda model, x, y, eps: x)
+    ex.loss_gradient.check(lambda w, b, x, y: 1 / 0)
+    ex.worst_case_loss.check(lambda w, b, x, y, eps: None)
+    ex.error_and_confidence.grade(ex.error_and_confidence.reference)  # a teacher's: not counted
+    capsys.readouterr()
+    ex.progress()
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == "1 of 5 exercises right"
+    outcomes = {row.split()[0]: (row.split()[5], " ".join(row.split()[6:])) for row in rows}
+    assert outcomes == {
+        "loss_gradient": ("1", "! your code raised"),
+        "fgsm_step": ("1", "✓ right"),
+        "worst_case_loss": ("0", "○ not attempted"),
+        "fgsm": ("1", "✗ wrong"),
+        "error_and_confidence": ("0", "○ not attempted"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x, gradient: x, "3 arguments, (x, gradient, eps). Yours takes (x, gradient)"),
+        (lambda x, eps, gradient: x, "in the order (x, gradient, eps)"),
+        (torch.zeros(2), "without parentheses: ex.fgsm_step.check(fgsm_step)"),
+        (0.25, "without parentheses"),
+        (lambda x, gradient, eps: 3, "returns an int. Expected is a tensor of shape (1, 4)"),
+        (lambda x, gradient, eps: x.numpy(), "a NumPy array. Expected is a tensor"),
+        (lambda x, gradient, eps: (x, x), "returns a tuple. Expected is a tensor"),
+        (lambda x, gradient, eps: (yield x), "a generator (`yield`"),
+        (lambda x, gradient, eps: x.sum(), "has shape (). Expected is (1, 4)"),
+        (lambda x, gradient, eps: x.double(), "dtype float64. Expected is float32"),
+        (lambda x, gradient, eps: x / 0 * 0, evidence.NOT_FINITE),
+        (lambda x, gradient, eps: (x + torch.rand(1)).clamp(0, 1), evidence.RANDOM),
+        (lambda x, gradient, eps: [x].append(x), evidence.NO_RETURN),
+        (lambda x, gradient, eps: (x + eps * gradient.tanh()).clamp(0, 1), "less than eps"),
+        (lambda x, gradient, eps: x + 2 * eps, "leaves the range"),
+        (lambda x, gradient, eps: (x + eps).clamp(0, 1), "against their gradient"),
+        (lambda x, gradient, eps: x.clamp_(0, 0.5), evidence.INPUT_CHANGED),
+    ],
+)
+def test_novice_errors_have_words_of_their_own(answer, words):
+    grade = ex.fgsm_step.grade(answer)
+    assert grade.outcome is Outcome.WRONG
+    assert words in grade.feedback
+
+
+def test_a_slip_on_some_inputs_only_is_recognised():
+    def answer(x, gradient, eps):  # subtracts for one shape only
+        return ex.fgsm_step.reference(x, gradient, eps if x.ndim == 2 else -eps)
+
+    assert "You subtract the step" in ex.fgsm_step.grade(answer).feedback
+
+
+def test_answer_that_is_right_but_changes_its_input_keeps_half_of_the_points():
+    def answer(x, gradient, eps):
+        result = (x + eps * gradient.sign()).clamp(0, 1)
+        x.zero_()
+        return result
+
+    grade = ex.fgsm_step.grade(answer)
+    assert evidence.INPUT_CHANGED in grade.feedback
+    assert 0.5 <= grade.score < 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda model: model.requires_grad_(False), "`requires_grad` of its parameters"),
+        (lambda model: model.zero_grad(), evidence.GRADIENTS_LEFT),
+        (lambda model: next(model.parameters()).data.add_(1), evidence.WEIGHTS_CHANGED),
+        (lambda model: model.train(), evidence.MODE_CHANGED),
+    ],
+)
+def test_model_must_come_back_as_it_was(spoil, words):
+    def answer(model, x, y, eps):
+        result = ex.fgsm.reference(model, x, y, eps)
+        spoil(model)
+        return result
+
+    assert words in ex.fgsm.grade(answer).feedback
+
+
+def test_other_kinds_of_callables_are_graded():
+    class Step:
+        def __call__(self, x, gradient, eps):
+            return self.step(x, gradient, eps=eps)
+
+        def step(self, x, gradient, *, eps):
+            return (x + eps * gradient.sign()).clamp(0, 1)
+
+    def optional(x, gradient, eps=0.1, *, low=0, high=1):
+        return (x + eps * gradient.sign()).clamp(low, high)
+
+    for answer in (Step(), optional, Step().__call__):
+        assert ex.fgsm_step.grade(answer).outcome is Outcome.RIGHT
+
+
+def value_exercise(reference, *wrong):
+    return Exercise(
+        name="answer",
+        lesson="00",
+        title="A value",
+        task="Give it.",
+        difficulty=1,
+        minutes=1,
+        reference=reference,
+        wrong_answers=tuple(Misconception(str(w), w, f"Not {w}.") for w in wrong),
+    )
+
+
+def test_plain_values(capsys):
+    number = value_exercise(0.25, 25, 4)
+    for right in (0.25, 1 / 4, np.float32(0.25), torch.tensor(0.25), torch.tensor([0.25])):
+        assert number.grade(right).outcome is Outcome.RIGHT
+    assert number.grade(25).feedback == "Not 25."
+    assert number.grade(0.5).feedback == "0.5 is not it."
+    for odd in ("0.25", True, [0.25], object(), lambda: 0.25):
+        assert number.grade(odd).feedback == "Your answer should be a number."
+    assert number.grade(...).outcome is Outcome.NOT_ATTEMPTED
+    choice = value_exercise("b", "a", "c")
+    assert choice.grade(" B ").outcome is Outcome.RIGHT
+    assert choice.grade("a").feedback == "Not a."
+    assert choice.grade(2).feedback == "Your answer should be a text in quotes."
+    number.solution()
+    assert "answer = 0.25" in capsys.readouterr().out
+
+
+# --- Answers that misbehave ----------------------------------------------------------------------
+
+
+def endless(x, gradient, eps):
+    while True:
+        pass
+
+
+def endless_with_except(x, gradient, eps):
+    while True:
+        try:
+            x = x + 1
+        except Exception:
+            pass
+
+
+def endless_with_bare_except(x, gradient, eps):
+    while True:
+        try:
+            sum(range(20))
+        except:  # noqa: E722 - on purpose
+            pass
+
+
+def sleeping(x, gradient, eps):
+    time.sleep(1e9)
+
+
+def flooding(x, gradient, eps):
+    while True:
+        print("and so on")
+
+
+def flooding_with_except(x, gradient, eps):
+    while True:
+        try:
+            print("x" * 1000, file=sys.stderr)
+        except Exception:
+            pass
+
+
+def recursing(x, gradient, eps):
+    return recursing(x, gradient, eps)
+
+
+def exiting(x, gradient, eps):
+    sys.exit("bye")
+
+
+def interrupting(x, gradient, eps):
+    raise KeyboardInterrupt
+
+
+def raising_base(x, gradient, eps):
+    raise BaseException("all the way down")
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def raising_unspeakable(x, gradient, eps):
+    raise Unspeakable
+
+
+def misspelling(x, gradient, eps):
+    step = eps * gradient.sgin()
+    return x + step
+
+
+def printing(x, gradient, eps):
+    print("shape", tuple(x.shape))
+    return (x + eps * gradient.sign()).clamp(0, 1)
+
+
+def meddling(x, gradient, eps):
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.manual_seed(7)
+    random.seed(7)
+    np.random.seed(7)
+    torch.use_deterministic_algorithms(True)
+    sys.setrecursionlimit(500)
+    sys.stdout = sys.stderr = None
+    return (x + eps * gradient.sign()).clamp(0, 1)
+
+
+class Odd:
+    def __repr__(self):
+        raise RuntimeError("do not look")
+
+    @property
+    def __class__(self):
+        raise RuntimeError("do not ask")
+
+
+def snapshot():
+    return (
+        sys.stdout,
+        sys.stderr,
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_num_threads(),
+        sys.getrecursionlimit(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "words"),
+    [
+        (endless, Outcome.RAISED, "did not finish within 0.3 seconds"),
+        (endless_with_except, Outcome.RAISED, "did not finish within 0.3 seconds"),
+        (endless_with_bare_except, Outcome.RAISED, "did not finish within 0.3 seconds"),
+        (sleeping, Outcome.RAISED, "restart the kernel"),
+        (flooding, Outcome.RAISED, "prints without end"),
+        (flooding_with_except, Outcome.RAISED, "prints without end"),
+        (recursing, Outcome.RAISED, "calls itself without end"),
+        (exiting, Outcome.RAISED, "SystemExit: bye"),
+        (interrupting, Outcome.RAISED, "KeyboardInterrupt"),
+        (raising_base, Outcome.RAISED, "BaseException: all the way down"),
+        (raising_unspeakable, Outcome.RAISED, "Unspeakable"),
+        (misspelling, Outcome.RAISED, ": step = eps * gradient.sgin()"),
+        (printing, Outcome.RIGHT, "passes all"),
+        (meddling, Outcome.RIGHT, "passes all"),
+        (lambda x, gradient, eps: torch.zeros(1).expand(10**12), Outcome.WRONG, "has shape"),
+        (lambda x, gradient, eps: "a" * 10**7, Outcome.WRONG, "returns a text"),
+        (lambda x, gradient, eps: [0] * 10**6, Outcome.WRONG, "returns a list"),
+        (lambda x, gradient, eps: 10**5000, Outcome.WRONG, "returns an int"),
+        (lambda x, gradient, eps: Odd(), Outcome.WRONG, "could not read"),
+        (lambda x, gradient, eps: x.to_sparse(), Outcome.WRONG, "dense"),
+        (lambda x, gradient, eps: x.to("meta"), Outcome.WRONG, "device"),
+    ],
+)
+def test_engine_survives(answer, outcome, words, capsys):
+    before, started = snapshot(), time.monotonic()
+    grade = ex.fgsm_step.grade(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
+    ex.fgsm_step.check(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
+    assert time.monotonic() - started < 6
+    assert snapshot() == before
+    assert grade.outcome is outcome
+    assert words in grade.feedback
+    report, errors = capsys.readouterr()
+    assert len(report) < 3000
+    assert max(map(len, report.splitlines())) <= REPORTED_WIDTH
+    assert errors == ""
+
+
+def test_odd_objects_in_place_of_a_function_are_survived(capsys):
+    for answer in (Odd(), Odd, object(), "fgsm_step", torch.nn.Linear(2, 2), print, iter(())):
+        ex.fgsm_step.check(answer)
+        report = capsys.readouterr().out
+        assert report.startswith(("✗ Wrong", "! Your code raised"))
+
+
+def test_stopped_threads_are_gone():
+    for answer in (endless, endless_with_except, flooding, flooding_with_except):
+        ex.fgsm_step.grade(answer, timeout=0.2)
+        code = answer.__code__
+        for top in sys._current_frames().values():
+            assert all(frame.f_code is not code for frame, _ in traceback.walk_stack(top))
+
+
+def test_the_line_of_a_hanging_answer_is_shown(capsys):
+    ex.fgsm_step.check(endless, timeout=0.2)
+    report = capsys.readouterr().out
+    assert report.startswith("! Your code was stopped: fgsm_step")
+    assert re.search(r"Line \d+: (pass|while True:)", report)
+
+
+def test_what_an_answer_prints_is_shown_and_bounded(capsys):
+    ex.fgsm_step.check(printing)
+    assert "    | shape (1, 4)" in capsys.readouterr().out
+    ex.fgsm_step.check(flooding)
+    report = capsys.readouterr().out
+    assert report.count("and so on") == 8
+    assert "... and more" in report
+
+
+def test_state_of_the_session_does_not_change_the_grade():
+    expected = [ex.fgsm.grade(m.answer) for m in ex.fgsm.wrong_answers]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert [ex.fgsm.grade(m.answer) for m in ex.fgsm.wrong_answers] == expected
+        with torch.inference_mode():
+            assert ex.fgsm.grade(ex.fgsm.reference).outcome is Outcome.RIGHT
+            assert torch.is_inference_mode_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_interrupting_the_kernel_works_and_leaves_no_trace():
+    before = snapshot()
+    timer = threading.Timer(0.3, _thread.interrupt_main)  # what Ctrl-C does
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ex.fgsm_step.check(endless, timeout=30)
+    timer.join()
+    assert snapshot() == before
+    assert not any(
+        t.name == "learner's answer" and t.is_alive() and not t.daemon
+        for t in threading.enumerate()
+    )
+
+
+def test_console_without_symbols(monkeypatch):
+    class Plain:
+        encoding = "ascii"
+        text = ""
+
+        def write(self, text):
+            self.text += text.encode("ascii").decode()
+
+        def flush(self):
+            pass
+
+    plain = Plain()
+    monkeypatch.setattr(sys, "stdout", plain)
+    ex.fgsm_step.check(ex.fgsm_step.reference)
+    assert "Right: fgsm_step" in plain.text
+
+
+def test_in_a_jupyter_kernel():
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    cells = [
+        "import torch\nfrom advlearn.exercises import lesson03 as ex",
+        "def fgsm_step(x, gradient, eps):\n    return x + gradient.sgin()",
+        "ex.fgsm_step.check(fgsm_step)",
+        "def forever(x, gradient, eps):\n    while True:\n        print(end='')",
+        "ex.fgsm_step.check(forever, timeout=0.3)\nprint('still here')",
+        "ex.fgsm_step.check(lambda x, gradient, eps: (x + eps * gradient.sign()).clamp(0, 1))",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    outputs = ["".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells]
+    assert "Line 2: return x + gradient.sgin()" in outputs[2]
+    assert "did not finish within 0.3 seconds" in outputs[4]
+    assert outputs[4].endswith("still here\n")
+    assert outputs[5].startswith("✓ Right: fgsm_step")
