@@ -1,0 +1,213 @@
+"""The command line, run as a learner runs it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import advlearn
+from advlearn import _files, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVLEARN_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "*")
+    for name in ("ADVLEARN_OFFLINE", "ADVLEARN_MNIST_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def call(*arguments: str) -> Result:
+    result = CliRunner().invoke(cli.app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def test_version() -> None:
+    assert call("--version").output.strip() == f"advlearn {advlearn.__version__}"
+
+
+def test_help_names_the_commands() -> None:
+    text = call("--help").output
+    for name in ("data", "doctor", "lab"):
+        assert re.search(rf"\b{name}\b", text)
+
+
+def test_data_without_files(tmp_path: Path) -> None:
+    result = call("data")
+    assert result.exit_code == 0
+    for words in (
+        str(tmp_path),
+        "5,000, verified",
+        "full MNIST",
+        "advlearn data --fetch mnist",
+        "a download, or the offline digits",
+    ):
+        assert words in result.output
+
+
+def test_data_tells_what_offline_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVLEARN_OFFLINE", "1")
+    result = call("data")
+    assert "forbidden by ADVLEARN_OFFLINE" in result.output
+    assert "takes the offline digits" in result.output
+
+
+def test_verify_finds_the_damaged_file(tmp_path: Path) -> None:
+    raw = tmp_path / "elsewhere" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(b"damaged")
+    unverified = call("data", "--dir", str(tmp_path / "elsewhere"))
+    assert unverified.exit_code == 0
+    assert "not verified" in unverified.output
+    result = call("data", "--verify", "--dir", str(tmp_path / "elsewhere"))
+    assert result.exit_code == 1
+    assert re.search(r"PROBLEM +t10k-labels-idx1-ubyte .*is damaged", result.output)
+    assert re.search(r"note +train-images-idx3-ubyte +missing", result.output)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_failed_fetch_ends_with_the_message(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ADVLEARN_OFFLINE", "1")
+    result = call("data", "--fetch", name)
+    assert result.exit_code == 1
+    assert "ADVLEARN_OFFLINE forbids the network" in result.output
+    assert "What you can do" in result.output
+
+
+def test_fetch_brings_the_files_and_verifies_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(folder: Path | None) -> None:
+        assert folder == tmp_path / "new"
+        (folder / "MNIST" / "raw").mkdir(parents=True)
+        for file in _files.MNIST_SHA256:
+            (folder / "MNIST" / "raw" / file).write_bytes(b"damaged")
+
+    monkeypatch.setattr("advlearn.data.download_mnist", download)
+    result = call("data", "--fetch", "mnist", "--dir", str(tmp_path / "new"))
+    assert result.exit_code == 1, "what was fetched was not verified"
+    assert "Problems: 4." in result.output
+
+
+def test_unknown_data_set_is_refused() -> None:
+    result = call("data", "--fetch", "imagenet")
+    assert result.exit_code == 2
+    assert "imagenet" in result.output
+
+
+def test_doctor_reports(tmp_path: Path) -> None:
+    result = call("doctor")
+    assert result.exit_code == 0, result.output
+    for subject in (
+        "Python",
+        "numpy",
+        *cli.NEEDED,
+        "widgets",
+        "processor",
+        "GPU",
+        "disk",
+        "offline digits",
+        "memory",
+        "weights",
+        "network",
+    ):
+        assert re.search(rf"^(ok|note) +{re.escape(subject)} ", result.output, re.M), subject
+    assert importlib.metadata.version("torch") in result.output
+
+
+def test_doctor_finds_missing_and_old_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "jupyterquiz":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "2.3.1+cpu" if name == "torch" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    result = call("doctor")
+    assert result.exit_code == 1
+    assert re.search(r"PROBLEM +jupyterquiz +not installed\n +-> Run `pip install", result.output)
+    assert re.search(r"PROBLEM +torch +2.3.1\+cpu is older than 2.4\n +-> Run", result.output)
+    assert "Problems: 2." in result.output
+
+
+def test_doctor_finds_missing_widgets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("jupyter_core.paths.jupyter_path", lambda *_: [str(tmp_path)])
+    result = call("doctor")
+    assert result.exit_code == 1
+    assert re.search(r"PROBLEM +widgets .*\n +-> Run `pip install", result.output)
+
+
+def test_doctor_finds_broken_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ValueError("the digits are not the 5,000")
+
+    monkeypatch.setattr(_files, "read_offline_digits", broken)
+    result = call("doctor")
+    assert result.exit_code == 1
+    assert re.search(r"PROBLEM +offline digits", result.output)
+
+
+def test_doctor_notes_little_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ADVLEARN_DATA_DIR", str(tmp_path / "not" / "there"))
+    monkeypatch.setattr(cli.shutil, "disk_usage", lambda _: type("", (), {"free": 1e6}))
+    monkeypatch.setattr(cli, "_available_memory", lambda: 1e9)
+    result = call("doctor")
+    assert result.exit_code == 0
+    for subject in ("ADVLEARN_DATA_DIR", "disk", "memory"):
+        assert re.search(rf"note +{subject} .*\n +-> ", result.output), subject
+
+
+def test_needed_packages_are_those_of_pyproject() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    bounds = dict(re.findall(r'^  "([a-z-]+)>=([0-9.]+)",$', text, re.M))
+    assert {name: bounds.get(name) for name in cli.NEEDED} == cli.NEEDED
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [("2.3.1+cpu", "2.4"), ("2.9", "2.10"), ("3", "4.0.0rc1")],
+)
+def test_versions_compare_as_numbers(older: str, newer: str) -> None:
+    assert cli._numbers(older) < cli._numbers(newer)
+
+
+def test_lab_opens_the_first_lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 3)
+    monkeypatch.setattr(cli, "_CHECKOUT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("03_fgsm.ipynb", "00_start_here.ipynb", "README.md"):
+        (tmp_path / "notebooks" / name).write_text("{}")
+    assert call("lab", "--no-browser", "--port", "9000").exit_code == 3
+    first = str(tmp_path / "notebooks" / "00_start_here.ipynb")
+    assert calls == [[sys.executable, "-m", "jupyterlab", first, "--no-browser", "--port", "9000"]]
+
+
+def test_lab_without_lessons_says_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(subprocess, "call", lambda _: pytest.fail("JupyterLab was started"))
+    monkeypatch.setattr(cli, "_CHECKOUT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = call("lab")
+    assert result.exit_code == 1
+    assert "Clone the course's repository" in result.output
+
+
+def test_command_line_starts_without_the_heavy_packages() -> None:
+    code = (
+        "import sys, advlearn.cli;"
+        "print([m for m in ('torchvision', 'matplotlib', 'jupyterlab') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
