@@ -1,13 +1,17 @@
 """advlearn: the library behind a hands-on course on adversarial examples.
 
 The modules follow the nouns of the course: `functional`, `losses`, `models`, `data`, `attacks`,
-`metrics`, `training`, `paper`, `plotting`, `widgets` and `exercises`. Importing the package loads
-PyTorch and nothing heavier; plotting, widgets and torchvision are imported where they are used.
+`metrics`, `training`, `paper`, `plotting`, `widgets` and `exercises`. The attacks can be had from
+here. They, and PyTorch with them, are loaded at the first use, so that `advlearn doctor` can report
+a PyTorch that does not load.
 """
 
 from __future__ import annotations
 
-from advlearn.attacks import Bounds, fgsm, input_gradient, linear_step, noise, pgd, rotate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from advlearn.attacks import Bounds, fgsm, input_gradient, linear_step, noise, pgd, rotate
 
 __version__ = "0.1.0"
 
@@ -21,3 +25,16 @@ __all__ = [
     "pgd",
     "rotate",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the attacks when one of them is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'advlearn' has no attribute {name!r}")
+    from advlearn import attacks
+
+    return getattr(attacks, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

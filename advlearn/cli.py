@@ -32,7 +32,6 @@ NEEDED = {
     "matplotlib": "3.8",
     "mlxtend": "0.23",
     "safetensors": "0.4.3",
-    "jupyterquiz": "2.6",
 }
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _JPEG_NAMES = {"cifar10-jpeg", "cifar10-jpeg.tar.gz"}

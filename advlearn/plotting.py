@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from advlearn._validation import check_images
@@ -124,7 +125,8 @@ def _sheet(
     columns = columns or min(len(x), 10)
     rows = math.ceil(len(x) / columns)
     lines = max((title.count("\n") + 1 for title in titles), default=1) if titles else 0
-    ax = _axes(ax, (min(7.5, 1.3 * columns), (1.05 + 0.2 * lines) * rows + 0.1))
+    side = min(1.9, 7.5 / columns)  # inches for one image: large when they are few
+    ax = _axes(ax, (side * columns + 0.2, (side + 0.2 * lines) * rows + 0.1))
     height, width = x.shape[2:]
     if titles and rows > 1:
         # Room for the words above each row.
@@ -139,6 +141,14 @@ def _sheet(
         ax.text(left + width / 2, top - 0.04 * height, title, ha="center", va="bottom", fontsize=9)
     ax.set_axis_off()
     return ax, drawn
+
+
+def _count(x: Tensor, noun: str) -> str:
+    return f"{len(x)} {noun}{'' if len(x) == 1 else 's'}"
+
+
+def _spoken(titles: Sequence[str] | None) -> str:
+    return ": " + "; ".join(t.replace("\n", ", ") for t in titles) if titles else ""
 
 
 def digits(
@@ -165,8 +175,7 @@ def digits(
     style = {"cmap": "gray", "vmin": bounds[0], "vmax": bounds[1], "gap": bounds[1]}
     shown = x.clamp(*bounds) if x.shape[1] == 3 else x
     ax, _ = _sheet(shown, titles, columns, ax, style)
-    words = "; ".join(title.replace("\n", ", ") for title in titles or ())
-    return describe(ax, f"{len(x)} images{': ' + words if words else ''}.")
+    return describe(ax, f"{_count(x, 'image')}{_spoken(titles)}.")
 
 
 def signed(
@@ -195,11 +204,8 @@ def signed(
     ax, drawn = _sheet(x, titles, columns, ax, style)
     bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.8, pad=0.02)  # type: ignore[arg-type]
     bar.set_label(label)
-    words = "; ".join(title.replace("\n", ", ") for title in titles or ())
-    return describe(
-        ax,
-        f"{len(x)} maps of {label}, from {-size:.2g} to {size:.2g}{': ' + words if words else ''}.",
-    )
+    ends = f"from {-size:.2g} to {size:.2g}"
+    return describe(ax, f"{_count(x, 'map')} of {label}, {ends}{_spoken(titles)}.")
 
 
 def lines(
@@ -422,7 +428,9 @@ def history(run: History, columns: Sequence[str], *, ylabel: str, ax: Axes | Non
         True
     """
     curves = {column.replace("_", " "): run[column] for column in columns}
-    return lines(run["epoch"], curves, xlabel="epoch", ylabel=ylabel, markers=True, ax=ax)
+    ax = lines(run["epoch"], curves, xlabel="epoch", ylabel=ylabel, markers=True, ax=ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
 
 
 def functions(

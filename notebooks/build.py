@@ -49,7 +49,7 @@ def badge(name: str) -> str:
     """Return the Colab badge of a lesson, in Markdown."""
     where = ADDRESS.removeprefix("https://github.com/")
     link = f"https://colab.research.google.com/github/{where}/blob/main/notebooks/{name}"
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link})"
+    return f"[![Open in Colab](colab.svg)]({link})"
 
 
 def fill(notebook: nbformat.NotebookNode, name: str) -> None:

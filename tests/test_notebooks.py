@@ -1,0 +1,278 @@
+"""Every lesson keeps every rule, and every rule has a twin: a broken lesson that it sees."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from tests.lesson_rules import CHECKED, LESSONS, ROOT, RULES, build, code, prose, read, tags
+
+MODEL = ROOT / "notebooks" / "03_fgsm_linear_models.ipynb"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_lesson_keeps(path, rule):
+    assert rule(read(path), path.name) == []
+
+
+def test_there_are_lessons():
+    assert MODEL in LESSONS
+
+
+# --- Twins: break a good lesson in one way, and name the rule that must see it --------------------
+
+
+def cell_with(notebook, words):
+    return next(cell for cell in notebook.cells if words in cell.source)
+
+
+def drop_section(nb):
+    nb.cells.remove(cell_with(nb, "## Summary"))
+
+
+def swap_sections(nb):
+    i, j = (nb.cells.index(cell_with(nb, f"## {t}")) for t in ("Quiz", "Summary"))
+    nb.cells[i], nb.cells[j] = nb.cells[j], nb.cells[i]
+
+
+def no_minutes(nb):
+    nb.cells[0].source = re.sub(r"\*\*About.*", "", nb.cells[0].source)
+
+
+def no_widget(nb):
+    nb.cells = [cell for cell in nb.cells if "widget" not in tags(cell)]
+
+
+def other_setup(nb):
+    code(nb)[0].source += "\nprint('mine')"
+
+
+def two_setups(nb):
+    nb.cells.append(copy.deepcopy(code(nb)[0]))
+
+
+def badge_of_another(nb):
+    nb.cells[0].source = nb.cells[0].source.replace("03_fgsm", "04_fgsm")
+
+
+def run_out_of_order(nb):
+    code(nb)[3].execution_count = 99
+
+
+def kernel_metadata(nb):
+    nb.metadata["widgets"] = {"state": {}}
+
+
+def checked_without_output(nb):
+    next(cell for cell in code(nb) if CHECKED in tags(cell)).outputs = []
+
+
+def checked_unrounded(nb):
+    next(c for c in code(nb) if CHECKED in tags(c)).outputs[0].text = "error 0.123456\n"
+
+
+def nothing_checked(nb):
+    for cell in code(nb):
+        cell.metadata["tags"] = [tag for tag in tags(cell) if tag != CHECKED]
+
+
+def plain_png(nb):
+    output = new_output("display_data", {"image/png": "AAAA", "text/plain": "<Figure>"})
+    code(nb)[4].outputs.append(output)
+
+
+def empty_alt(nb):
+    for cell in code(nb):
+        for output in cell.outputs:
+            if "<img" in output.get("data", {}).get("text/html", ""):
+                output.data["text/html"] = re.sub(
+                    r'alt="[^"]*"', 'alt=""', output.data["text/html"]
+                )
+
+
+def typed_in(nb):
+    nb.cells.append(new_markdown_cell("Our error is 86.0 % here."))
+
+
+def long_line(nb):
+    nb.cells.append(new_code_cell("x = " + " + ".join(["1"] * 60)))
+
+
+def long_cell(nb):
+    nb.cells.append(new_code_cell("\n".join(["x = 1"] * 40)))
+
+
+def dead_link(nb):
+    nb.cells.append(new_markdown_cell("See [this](no_such_file.md)."))
+
+
+def heading_jump(nb):
+    nb.cells.insert(2, new_markdown_cell("#### Deep"))
+
+
+def second_title(nb):
+    nb.cells.append(new_markdown_cell("# Again"))
+
+
+def exercise_without_check(nb):
+    cell = cell_with(nb, "ex.fgsm_step.check")
+    cell.source = cell.source.replace("ex.fgsm_step.check(fgsm_step)", "")
+
+
+def other_stars(nb):
+    cell = cell_with(nb, "### Exercise 2")
+    cell.source = cell.source.replace("★☆☆", "★★★")
+
+
+def no_quiz(nb):
+    nb.cells = [cell for cell in nb.cells if cell.source.strip() != "ex.quiz"]
+
+
+def no_glossary(nb):
+    nb.cells = [cell for cell in nb.cells if "Markdown(table(" not in cell.source]
+
+
+def english_glossary(nb):
+    for output in cell_with(nb, "Markdown(table(").outputs:
+        output.data["text/markdown"] = re.sub(r"[가-힣]+", "", output.data["text/markdown"])
+
+
+def says(text, name="stdout"):
+    def add(nb):
+        code(nb)[2].outputs.append(new_output("stream", text=text, name=name))
+
+    return add
+
+
+def raised(nb):
+    code(nb)[2].outputs.append(new_output("error", ename="E", evalue="", traceback=[]))
+
+
+def huge(nb):
+    nb.cells.append(new_markdown_cell("x" * 2_000_000))
+
+
+TWINS = [
+    ("anatomy", drop_section),
+    ("anatomy", swap_sections),
+    ("anatomy", no_minutes),
+    ("anatomy", no_widget),
+    ("one_setup_cell", other_setup),
+    ("one_setup_cell", two_setups),
+    ("one_setup_cell", badge_of_another),
+    ("normal_form", run_out_of_order),
+    ("normal_form", kernel_metadata),
+    ("result_cells", checked_without_output),
+    ("result_cells", checked_unrounded),
+    ("result_cells", nothing_checked),
+    ("pictures_have_words", plain_png),
+    ("pictures_have_words", empty_alt),
+    ("nothing_typed_in", typed_in),
+    ("short_cells", long_line),
+    ("short_cells", long_cell),
+    ("links_resolve", dead_link),
+    ("headings_nest", heading_jump),
+    ("headings_nest", second_title),
+    ("exercises_match_the_bank", exercise_without_check),
+    ("exercises_match_the_bank", other_stars),
+    ("exercises_match_the_bank", no_quiz),
+    ("glossary_is_rendered", no_glossary),
+    ("glossary_is_rendered", english_glossary),
+    ("clean_outputs", says("saved in /home/me/lesson")),
+    ("clean_outputs", says("UserWarning: beware")),
+    ("clean_outputs", says("<object at 0x7f3a2b1c9d00>")),
+    ("clean_outputs", says("12%|█▏ | 3/20 [00:01, 2.9it/s]")),
+    ("clean_outputs", says("hello", name="stderr")),
+    ("clean_outputs", raised),
+    ("small", huge),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"), TWINS, ids=[f"{n}-{getattr(s, '__name__', '')}" for n, s in TWINS]
+)
+def test_a_broken_lesson_is_seen(name, spoil):
+    rule = next(rule for rule in RULES if rule.__name__ == name)
+    lesson = read(MODEL)
+    spoil(lesson)
+    assert rule(lesson, MODEL.name), f"{name} did not see {spoil.__name__}"
+
+
+def test_every_rule_has_a_twin():
+    assert {name for name, _ in TWINS} == {rule.__name__ for rule in RULES}
+
+
+# --- Words, minutes, repeatability ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+def test_the_prose_is_spelled_right(path, tmp_path):
+    assert misspelled(prose(read(path)), tmp_path) == ""
+
+
+def test_a_spelling_mistake_would_be_seen(tmp_path):
+    assert "gradient" in misspelled("The gradiant is wrong.", tmp_path)
+
+
+def misspelled(text, folder):
+    page = folder / "prose.txt"
+    page.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "codespell_lib", str(page)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+def test_the_readme_lists_the_lesson_with_its_minutes(path):
+    minutes = re.search(r"\*\*About (\d+) minutes", read(path).cells[0].source)[1]
+    title = read(path).cells[0].source.splitlines()[0].split(" · ")[1]
+    row = f"| {path.name[:2]} | [{title}](notebooks/{path.name}) | {minutes} |"
+    assert row in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_building_twice_changes_nothing(tmp_path):
+    """Normal form is a fixed point, also for outputs with random ids and times in them."""
+    lesson = read(MODEL)
+    lesson.cells[3].id = "another-id"
+    lesson.cells[3].metadata["execution"] = {"started": "now"}
+    widget = {build().WIDGET: {"model_id": "af31"}, "text/plain": "VBox()"}
+    code(lesson)[-1].outputs = [new_output("display_data", widget)]
+    build().normalise(lesson)
+    once = nbformat.writes(lesson)
+    build().normalise(lesson)
+    assert nbformat.writes(lesson) == once
+    assert "af31" not in once
+    assert "started" not in once
+
+
+def test_a_flipped_sign_in_the_library_fails_a_checked_cell(tmp_path):
+    """The lessons' checked outputs guard the library: break it, and nbval must object."""
+    shutil.copytree(ROOT / "advlearn", tmp_path / "advlearn")
+    attacks = tmp_path / "advlearn" / "attacks.py"
+    right = "-eps if targeted else eps"
+    assert right in attacks.read_text(encoding="utf-8")
+    attacks.write_text(
+        attacks.read_text(encoding="utf-8").replace(right, "eps if targeted else -eps"),
+        encoding="utf-8",
+    )
+    shutil.copy(MODEL, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", MODEL.name],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout[-2000:]
+    assert "passed" in done.stdout, "the other cells must run"
+    assert "mismatch 'stdout'" in done.stdout, done.stdout[-2000:]
+    assert "t digits: False" in done.stdout, done.stdout[-2000:]
