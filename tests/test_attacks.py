@@ -731,3 +731,12 @@ def test_pixels_that_pass_the_bounds_by_rounding_are_accepted_and_clamped():
 def test_the_module_exports_what_the_contract_names():
     for name in ("input_gradient", "linear_step", "fgsm", "pgd", "noise", "rotate"):
         assert callable(getattr(attacks, name))
+
+
+def test_works_when_float64_is_the_default(digits, labels):
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = SoftmaxRegression(36, 4)
+        assert fgsm(model, digits.double(), labels, EPS).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

