@@ -25,6 +25,16 @@ TERMS: Mapping[str, Term] = {
     "max norm": Term("최대 노름 (무한대 노름)", "‖v‖∞, the largest absolute entry of a vector."),
     "L1 norm": Term("L1 노름", "‖v‖₁, the sum of the absolute entries of a vector."),
     "eps-ball": Term("엡실론 공", "All images within eps of x in every pixel: a box around x."),
+    "sign function": Term("부호 함수", "+1 above zero, -1 below zero, and 0 at zero."),
+    "weight": Term("가중치", "The number by which a model multiplies one of its inputs."),
+    "dot product": Term("내적", "w'x, the sum of w_i·x_i over all entries of two vectors."),
+    "activation": Term("활성값", "What a unit computes from its input; here the dot product w'x."),
+    "linear model": Term("선형 모형", "A model that multiplies its inputs by weights and adds up."),
+    "dead pixel": Term("죽은 픽셀", "A pixel of weight or gradient 0, such as a digit's border."),
+    "log-log plot": Term(
+        "로그-로그 그래프",
+        "A plot with two logarithmic axes: a power n^p is a straight line of slope p.",
+    ),
     "score": Term("점수", "w'x + b, the number whose sign decides between two classes."),
     "margin": Term(
         "마진", "y·(w'x + b): positive when the model is right, and large when it is sure."

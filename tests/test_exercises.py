@@ -75,7 +75,7 @@ def test_bank_is_complete(exercise):
 def test_names_and_order_of_lesson_03():
     names = [e.name for e in EXERCISES if e.lesson == "03"]
     assert names[:3] == ["loss_gradient", "fgsm_step", "worst_case_loss"]
-    assert names[3:] == ["fgsm", "error_and_confidence"]
+    assert names[3:] == ["my_fgsm", "error_and_confidence"]
     assert all(getattr(ex, name) is e for name, e in zip(names, ex.EXERCISES, strict=True))
     assert len({(e.lesson, e.name) for e in EXERCISES}) == len(EXERCISES)
 
@@ -167,7 +167,7 @@ def test_grading_is_deterministic(exercise):
 
 
 def test_no_sign_in_the_attack_inputs_hangs_on_rounding():
-    for model, x, y, _ in ex.fgsm.inputs(torch.Generator().manual_seed(0)):
+    for model, x, y, _ in ex.my_fgsm.inputs(torch.Generator().manual_seed(0)):
         pixels = x.clone().requires_grad_(True)
         loss = torch.nn.functional.cross_entropy(model(pixels), y)
         gradient = torch.autograd.grad(loss, pixels)[0].abs()
@@ -185,7 +185,7 @@ def test_closed_form_inputs_include_margins_beyond_exp():
 
 def test_progress(capsys):
     ex.fgsm_step.check(ex.fgsm_step.reference)
-    ex.fgsm.check(lambda model, x, y, eps: x)
+    ex.my_fgsm.check(lambda model, x, y, eps: x)
     ex.loss_gradient.check(lambda w, b, x, y: 1 / 0)
     ex.worst_case_loss.check(lambda w, b, x, y, eps: None)
     ex.error_and_confidence.grade(ex.error_and_confidence.reference)  # a teacher's: not counted
@@ -198,7 +198,7 @@ def test_progress(capsys):
         "loss_gradient": ("1", "! your code raised"),
         "fgsm_step": ("1", "✓ right"),
         "worst_case_loss": ("0", "○ not attempted"),
-        "fgsm": ("1", "✗ wrong"),
+        "my_fgsm": ("1", "✗ wrong"),
         "error_and_confidence": ("0", "○ not attempted"),
     }
 
@@ -260,11 +260,11 @@ def test_answer_that_is_right_but_changes_its_input_keeps_half_of_the_points():
 )
 def test_model_must_come_back_as_it_was(spoil, words):
     def answer(model, x, y, eps):
-        result = ex.fgsm.reference(model, x, y, eps)
+        result = ex.my_fgsm.reference(model, x, y, eps)
         spoil(model)
         return result
 
-    assert words in ex.fgsm.grade(answer).feedback
+    assert words in ex.my_fgsm.grade(answer).feedback
 
 
 def test_other_kinds_of_callables_are_graded():
@@ -496,13 +496,13 @@ def test_what_an_answer_prints_is_shown_and_bounded(capsys):
 
 
 def test_state_of_the_session_does_not_change_the_grade():
-    expected = [ex.fgsm.grade(m.answer) for m in ex.fgsm.wrong_answers]
+    expected = [ex.my_fgsm.grade(m.answer) for m in ex.my_fgsm.wrong_answers]
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():
-            assert [ex.fgsm.grade(m.answer) for m in ex.fgsm.wrong_answers] == expected
+            assert [ex.my_fgsm.grade(m.answer) for m in ex.my_fgsm.wrong_answers] == expected
         with torch.inference_mode():
-            assert ex.fgsm.grade(ex.fgsm.reference).outcome is Outcome.RIGHT
+            assert ex.my_fgsm.grade(ex.my_fgsm.reference).outcome is Outcome.RIGHT
             assert torch.is_inference_mode_enabled()
     finally:
         torch.set_default_dtype(torch.float32)
@@ -557,3 +557,15 @@ def test_in_a_jupyter_kernel():
     assert "did not finish within 0.3 seconds" in outputs[4]
     assert outputs[4].endswith("still here\n")
     assert outputs[5].startswith("✓ Right: fgsm_step")
+
+
+def test_an_error_of_an_attempt_is_not_taken_for_a_stub():
+    def dtype_slip(logits, y):
+        wrong = logits.argmax(1) != y
+        return wrong.mean(), wrong.mean()  # the mean of true and false: PyTorch refuses
+
+    def stub(logits, y):
+        raise NotImplementedError
+
+    assert ex.error_and_confidence.grade(dtype_slip).outcome is Outcome.RAISED
+    assert ex.error_and_confidence.grade(stub).outcome is Outcome.NOT_ATTEMPTED

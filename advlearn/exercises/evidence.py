@@ -241,6 +241,22 @@ def _article(value: object) -> str:
     return names.get(name, f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}")
 
 
+# What PyTorch and Python say in the frequent slips, and what to do.
+_REMEDIES = (
+    ("ellipsis", "There is still a `...` in your code. Put your own expression in its place."),
+    ("'NoneType' object", "Something is None: a `.grad` that was never computed, or no `return`."),
+    ("'tuple' object has no attribute", "It is a tuple: take its part, such as `result[0]`."),
+    (
+        "does not require grad",
+        "Autograd did not watch the input. Work on `x.clone().requires_grad_()`, and compute the "
+        "loss from that.",
+    ),
+    ("floating point or complex", "`.float()` turns whole numbers, true and false into floats."),
+    ("not implemented for 'Bool'", "`.float()` turns true and false into 1 and 0."),
+    ("not implemented for 'Long'", "`.float()` turns whole numbers into floats."),
+)
+
+
 def describe_error(error: BaseException) -> str:
     """Put an exception in words, with a remedy for the frequent ones."""
     try:
@@ -257,6 +273,5 @@ def describe_error(error: BaseException) -> str:
             "\nThe shapes of two tensors do not fit together. `v[:, None]` turns a vector v of "
             "shape (N,) into a column (N, 1)."
         )
-    if isinstance(error, TypeError) and "ellipsis" in message:
-        text += "\nThere is still a `...` in your code. Put your own expression in its place."
+    text += "".join(f"\n{remedy}" for words, remedy in _REMEDIES if words in message)
     return text

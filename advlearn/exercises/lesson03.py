@@ -491,7 +491,7 @@ worst_case_loss = Exercise(
 # --- 4. FGSM on any model -----------------------------------------------------------------------
 
 
-def _fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+def _my_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
     x = x.detach().clone().requires_grad_(True)  # a copy: the caller's x stays as it is
     loss = torch.nn.functional.cross_entropy(model(x), y)
     (gradient,) = torch.autograd.grad(loss, x)  # nothing is written into the parameters
@@ -607,7 +607,7 @@ def _fgsm_attached(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor
 
 
 def _fgsm_in_train_mode(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    adversarial = _fgsm(model, x, y, eps)
+    adversarial = _my_fgsm(model, x, y, eps)
     model.train()
     return adversarial
 
@@ -618,8 +618,8 @@ def _fgsm_on_callers_x(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Te
     return (x + eps * gradient.sign()).clamp(0, 1).detach()
 
 
-fgsm = Exercise(
-    name="fgsm",
+my_fgsm = Exercise(
+    name="my_fgsm",
     lesson="03",
     title="FGSM on any model",
     task=(
@@ -630,7 +630,7 @@ fgsm = Exercise(
     ),
     difficulty=3,
     minutes=12,
-    reference=_fgsm,
+    reference=_my_fgsm,
     inputs=_fgsm_inputs,
     properties=(_image_stays_in_the_pixel_range, _image_moves_by_at_most_eps, _raises_the_loss),
     right_answers=(_fgsm_by_log_softmax, _fgsm_by_one_example),
@@ -872,7 +872,7 @@ error_and_confidence = Exercise(
 )
 
 
-EXERCISES = (loss_gradient, fgsm_step, worst_case_loss, fgsm, error_and_confidence)
+EXERCISES = (loss_gradient, fgsm_step, worst_case_loss, my_fgsm, error_and_confidence)
 
 
 def progress() -> None:

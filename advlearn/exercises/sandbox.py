@@ -7,6 +7,7 @@ inside it, which works on every platform and within a Jupyter kernel: no fork, n
 from __future__ import annotations
 
 import ctypes
+import dis
 import linecache
 import random
 import sys
@@ -159,6 +160,17 @@ def _stack(frame: FrameType | None) -> Iterator[tuple[str, int]]:
     while frame is not None:
         yield frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
+
+
+def raised_by_statement(error: BaseException) -> bool:
+    """Tell whether a `raise` statement raised it, and not an operation written in C."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    operation = trace.tb_frame.f_code.co_code[trace.tb_lasti]
+    return dis.opname[operation] == "RAISE_VARARGS"
 
 
 def error_line(error: BaseException, files: Iterable[str]) -> tuple[int, str] | None:
