@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from advlearn._validation import check_images
+from advlearn._validation import check_choice, check_images
 from advlearn.metrics import ErrorCurve, TransferMatrix
 from advlearn.recipe import History
 
@@ -51,17 +51,20 @@ def alt_text(figure: Figure | Axes) -> str:
     return " ".join(ax._advlearn_alt for ax in axes if hasattr(ax, "_advlearn_alt"))
 
 
-def png(figure: Figure | Axes, dpi: int = 100) -> bytes:
-    """Return a figure as a small PNG without metadata, and close it."""
+def render(figure: Figure | Axes, dpi: int = 100, kind: str = "png") -> bytes:
+    """Return a figure as a small "png" (or "jpeg", for photographs) file, and close it."""
     whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     assert whole is not None, "an Axes always belongs to a figure"
     buffer = io.BytesIO()
-    whole.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    check_choice(kind, "kind", ("png", "jpeg"))
+    # The same figure must give the same bytes, so no software name and no date.
+    rest = {"metadata": {"Software": None}} if kind == "png" else {"pil_kwargs": {"quality": 85}}
+    whole.savefig(buffer, format=kind, dpi=dpi, bbox_inches="tight", **rest)
     plt.close(whole)
     return buffer.getvalue()
 
 
-def show(figure: Figure | Axes, caption: str = "") -> None:
+def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png") -> None:
     """Display a figure in a notebook, with its alt text and a caption, and close it.
 
     The picture travels inside the HTML, so it shows in JupyterLab, Colab and the book alike, and a
@@ -70,20 +73,21 @@ def show(figure: Figure | Axes, caption: str = "") -> None:
     Args:
         figure: a figure, or the one Axes of a figure.
         caption: one sentence under the picture.
+        kind: "png", or "jpeg" where photographs would make a PNG large.
 
     Raises:
-        ValueError: no Axes of the figure has an alt text.
+        ValueError: no Axes of the figure has an alt text, or `kind` is another word.
     """
     from IPython.display import display
 
     words = alt_text(figure)
     if not words:
         raise ValueError("figure has no alt text. Draw it with advlearn.plotting or use describe.")
-    picture = base64.b64encode(png(figure)).decode()
+    picture = base64.b64encode(render(figure, kind=kind)).decode()
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     bundle = {
         "text/html": f'<figure style="margin:0"><img style="max-width:100%;height:auto" '
-        f'alt="{html.escape(words)}" src="data:image/png;base64,{picture}">{below}</figure>',
+        f'alt="{html.escape(words)}" src="data:image/{kind};base64,{picture}">{below}</figure>',
         "text/plain": f"[figure] {words}",
     }
     display(bundle, raw=True)  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from advlearn._validation import check_callable
-from advlearn.plotting import alt_text, png
+from advlearn.plotting import alt_text, render
 
 Picture = Callable[..., Axes | Figure]
 
@@ -55,7 +55,7 @@ class Explorer:
         if values not in self._frames:
             figure = self._picture(**dict(zip(self.sliders, values, strict=True)))
             words = html.escape(alt_text(figure))
-            image = base64.b64encode(png(figure, dpi=80)).decode()
+            image = base64.b64encode(render(figure, dpi=80)).decode()
             self._frames[values] = (
                 f'<img style="max-width:100%" alt="{words}" '
                 f'src="data:image/png;base64,{image}"><p role="status">{words}</p>'

@@ -907,7 +907,7 @@ quiz = Quiz(
             ),
         ),
         Question(
-            "Why is FGSM exact for a linear model, and not for a deep one?",
+            "Why is FGSM exact for a linear model with two classes, and not for a deep one?",
             (
                 Choice(
                     "A linear model has fewer weights.",
@@ -962,7 +962,8 @@ quiz = Quiz(
                 Choice(
                     "0.25",
                     False,
-                    "A step of 0.25 in normalised numbers is 0.25 standard deviations.",
+                    "A step of 0.25 in normalised numbers is 0.25 standard deviations, and one of "
+                    "these is 0.31 in pixels: 0.08.",
                 ),
                 Choice("0.81", False, "That divides by 0.31. Going back to pixels multiplies."),
             ),
