@@ -34,6 +34,8 @@ def check_bounds(bounds: Any) -> tuple[float, float] | None:
             f"bounds must be Bounds(low, high) or None, got {_kind(bounds)}. "
             "Pass Bounds(0.0, 1.0) for ordinary images, None for the unclipped setting."
         )
+    if any(isinstance(end, bool) or not isinstance(end, Real) for end in bounds):
+        raise TypeError(f"bounds must be two numbers, got {bounds!r:.60}. Pass Bounds(0.0, 1.0).")
     low, high = (float(end) for end in bounds)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(
@@ -129,7 +131,6 @@ def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
             f"{name} looks like probabilities: every row is in [0, 1] and sums to 1. Return the "
             "logits, before the softmax: gradients through saturated probabilities underflow."
         )
-    check_label_range(y, logits.shape[1])
 
 
 def check_eps(

@@ -20,12 +20,13 @@ from advlearn._validation import (
     check_count,
     check_eps,
     check_images,
+    check_label_range,
     check_labels,
     check_logits,
     check_number,
 )
 from advlearn.context import Model, attack_mode
-from advlearn.losses import Loss, cross_entropy
+from advlearn.losses import Loss, cross_entropy, margin_loss
 
 
 class Bounds(NamedTuple):
@@ -36,6 +37,10 @@ class Bounds(NamedTuple):
 
 
 PIXELS = Bounds(0.0, 1.0)
+
+
+# These losses look at the range of the labels themselves.
+_CHECKS_LABELS = (cross_entropy, margin_loss)
 
 
 def ball_tolerance(x: Tensor, eps: float) -> float:
@@ -104,15 +109,25 @@ def _step(
     box: tuple[float, float] | None,
 ) -> Tensor:
     """Do the arithmetic of `linear_step` on arguments that are already checked."""
-    moved = gradient.to(x.dtype).sign().mul_(-eps if targeted else eps).add_(x)
+    direction = gradient.to(x.dtype).sign()
+    step = -eps if targeted else eps
+    # Few passes over the pixels: for a small model they are most of the time.
+    if isinstance(step, Tensor):
+        moved = direction.mul_(step).add_(x)
+    else:
+        moved = torch.add(x, direction, alpha=step)
     return moved if box is None else moved.clamp_(*box)
 
 
 def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     """Return the loss's gradient at x; `attack_mode` is on and the arguments are checked."""
-    pixels = x.detach().clone().requires_grad_()  # a fresh leaf: x's own .grad is never touched
+    # A leaf of its own, on x's memory: x's .grad is never touched. (A tensor made in inference mode
+    # cannot be differentiated; a copy made here can.)
+    pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     logits = model(pixels)
     check_logits(logits, y)
+    if loss not in _CHECKS_LABELS:
+        check_label_range(y, logits.shape[1])
     if not logits.requires_grad:
         raise ValueError(
             "model(x) is detached from x, so it has no gradient there. Remove .detach(), "

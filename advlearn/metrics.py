@@ -20,6 +20,7 @@ from advlearn._validation import (
     check_count,
     check_eps,
     check_images,
+    check_label_range,
     check_labels,
     check_logits,
 )
@@ -136,6 +137,7 @@ def predict(model: Model, data: Data, *, batch_size: int = BATCH) -> Tensor:
         for images, labels in _batches(x, y, batch_size):
             logits.append(model(images))
             check_logits(logits[-1], labels)
+            check_label_range(labels, logits[-1].shape[1])
     return torch.cat(logits)
 
 

@@ -27,6 +27,8 @@ def probabilities(model: Model, logits: Tensor) -> Tensor:
         >>> probabilities(SoftmaxRegression(4), torch.zeros(1, 2))
         tensor([[0.5000, 0.5000]])
     """
+    while isinstance(model, nn.Sequential) and len(model):
+        model = model[-1]  # behind a Normalize, the last part knows what its logits mean
     own = getattr(model, "probabilities", None)
     return own(logits) if callable(own) else logits.softmax(1)
 
@@ -286,6 +288,11 @@ class RBFNet(nn.Module):
 
     def start_from(self, x: Tensor, y: Tensor) -> None:
         """Put each centre at the mean of its class: the usual start for RBF units."""
+        absent = sorted(set(range(len(self.centre))) - set(y.tolist()))
+        if absent:
+            raise ValueError(
+                f"class {absent[0]} has no example in y. Give one of each class at least."
+            )
         with torch.no_grad():
             for label in range(len(self.centre)):
                 self.centre[label] = x[y == label].flatten(1).mean(0)

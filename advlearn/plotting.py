@@ -11,8 +11,8 @@ import base64
 import html
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +30,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 # Yellow is left out of lines: on white it has too little contrast.
 LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 4)), (0, (8, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -97,8 +97,11 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
-def _styles() -> zip[tuple[str, object, str]]:
-    return zip(cycle(LINES), cycle(_DASHES), cycle(_MARKERS))
+def _styles() -> Iterator[tuple[str, object, str]]:
+    """Yield a colour, a dash and a marker; after seven, each colour meets another dash."""
+    for index in count():
+        other = (index + index // len(LINES)) % len(_DASHES)
+        yield LINES[index % len(LINES)], _DASHES[other], _MARKERS[other]
 
 
 def _mosaic(x: Tensor, columns: int, gap: float) -> np.ndarray:
@@ -248,7 +251,10 @@ def lines(
             markersize=4,
             label=name,
         )
-        said.append(f"{name} goes from {values[0]:.3g} to {values[-1]:.3g}")
+        real = [value for value in values if not math.isnan(value)]
+        said.append(
+            f"{name} goes from {real[0]:.3g} to {real[-1]:.3g}" if real else f"{name} has no values"
+        )
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _tidy(ax)
     if len(curves) > 1:
@@ -260,6 +266,14 @@ def lines(
 def _tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25)
+
+
+def _common_eps(curves: Mapping[str, ErrorCurve]) -> tuple[float, ...]:
+    """Return the eps that all curves were measured at."""
+    every = {curve.eps for curve in curves.values()}
+    if len(every) != 1:
+        raise ValueError(f"curves must be one or more over the same eps, got {len(every)} kinds.")
+    return every.pop()
 
 
 def error_curves(curves: Mapping[str, ErrorCurve], *, ax: Axes | None = None) -> Axes:
@@ -275,9 +289,9 @@ def error_curves(curves: Mapping[str, ErrorCurve], *, ax: Axes | None = None) ->
         >>> "goes from 2 to 99" in alt_text(error_curves({"logistic": curve}))
         True
     """
-    first = next(iter(curves.values()))
+    eps = _common_eps(curves)
     ax = lines(
-        first.eps,
+        eps,
         {name: [100 * float(rate) for rate in c.errors] for name, c in curves.items()},
         xlabel="eps (pixel units; black is 0, white is 1)",
         ylabel="error (%)",
@@ -304,9 +318,9 @@ def confidence_curves(curves: Mapping[str, ErrorCurve], *, ax: Axes | None = Non
         >>> "from 60 to 90" in alt_text(confidence_curves({"logistic": curve}))
         True
     """
-    first = next(iter(curves.values()))
+    eps = _common_eps(curves)
     ax = lines(
-        first.eps,
+        eps,
         {name: [100 * v for v in c.confidence_on_errors] for name, c in curves.items()},
         xlabel="eps (pixel units; black is 0, white is 1)",
         ylabel="confidence on mistakes (%)",

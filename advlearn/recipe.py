@@ -114,7 +114,7 @@ class Run:
     def __init__(self, model: nn.Module, recipe: Recipe, extra: dict[str, Any]) -> None:
         self.model, self.recipe, self.history = model, recipe, History()
         # Through JSON, so that it compares equal to what a checkpoint gives back.
-        self.identity = json.loads(json.dumps(asdict(recipe) | extra))
+        self.identity = json.loads(json.dumps(asdict(recipe) | extra, default=float))
         self.best: dict[str, Tensor] | None = None
         self.best_value, self.best_epoch = math.inf, 0
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -197,13 +197,13 @@ class Run:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["advlearn"])
+                theirs = dict(about["identity"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"checkpoint {path} is not one of advlearn's, or is damaged ({error}). "
                 "Delete it to start anew."
             ) from error
-        theirs = about["identity"]
         other = [
             f"{key}: {theirs.get(key)!r} there, {self.identity.get(key)!r} here"
             for key in sorted(theirs.keys() | self.identity.keys())
@@ -218,12 +218,16 @@ class Run:
         for name, value in tensors.items():
             group, _, rest = name.partition(".")
             parts[group][rest] = value
-        try:
-            self.model.load_state_dict(parts["model"])
-        except RuntimeError as error:
+        # Compared first: load_state_dict overwrites what fits before it complains of the rest.
+        there = {name: tuple(value.shape) for name, value in parts["model"].items()}
+        here = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
+        if there != here:
+            differ = sorted(name for name, _ in there.items() ^ here.items())
             raise ValueError(
-                f"checkpoint {path} is of another model ({error}). Pass another file name."
-            ) from error
+                f"checkpoint {path} is of another model (they differ in {', '.join(differ)}). "
+                "Pass another file name."
+            )
+        self.model.load_state_dict(parts["model"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
             number, _, key = name.partition(".")

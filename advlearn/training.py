@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +99,7 @@ def fit(
         data,
         recipe,
         step=step,
-        extra={},
+        extra={"objective": objective and _name(objective)},
         validation=validation,
         measure=measure,
         checkpoint=checkpoint,
@@ -181,7 +182,7 @@ def adversarial_fit(
         return (alpha * clean + (1 - alpha) * worst).detach()
 
     # What the recipe does not say but the result depends on, for the checkpoint.
-    extra = {"eps": eps, "alpha": alpha, "bounds": box, "attack": attack and repr(_name(attack))}
+    extra = {"eps": eps, "alpha": alpha, "bounds": box, "attack": attack and _name(attack)}
     return _train(
         model,
         data,
@@ -229,11 +230,27 @@ def _train(
     check_labels(y, len(x), "data.y")
     if recipe.stop_on in ("validation_error", "validation_loss") and validation is None:
         raise ValueError(f"stop_on = {recipe.stop_on!r} needs validation data. Pass validation=.")
+    columns = ["epoch", "loss"]
+    if validation is not None:
+        columns += ["validation_error", "validation_loss"]
+        check_images(validation[0], None, "validation.x")
+        check_labels(validation[1], len(validation[0]), "validation.y")
+    if measure is None and recipe.stop_on not in (None, *columns, "seconds"):
+        raise ValueError(
+            f"stop_on = {recipe.stop_on!r} is not measured. There are {', '.join(columns)}, "
+            "seconds."
+        )
     device = next(model.parameters()).device
     x, y = x.to(device), y.to(device)
     # The labels are checked against the model once, on one image, not at every step.
-    check_label_range(y, predict(model, (x[:1], y[:1] * 0)).shape[1], "data.y")
-    run = Run(model, recipe, extra | {"examples": len(x), "pixels": float(x.double().sum())})
+    classes = predict(model, (x[:1], y[:1] * 0)).shape[1]
+    check_label_range(y, classes, "data.y")
+    if validation is not None:
+        check_label_range(validation[1], classes, "validation.y")
+    # The images, the labels and their order: each of them decides the weights.
+    digest = zlib.crc32(x.detach().cpu().float().numpy().tobytes())
+    digest = zlib.crc32(y.cpu().numpy().tobytes(), digest)
+    run = Run(model, recipe, extra | {"examples": len(x), "data": digest})
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(Path(checkpoint))
     for epoch in range(len(run.history.rows), recipe.epochs):
@@ -245,7 +262,8 @@ def _train(
             row: dict[str, float] = {"epoch": epoch + 1, "loss": loss}
             if validation is not None:
                 row |= _validate(model, (validation[0].to(device), validation[1].to(device)))
-            row |= measure(model) if measure is not None else {}
+            if measure is not None:
+                row |= {name: float(value) for name, value in measure(model).items()}
             row["seconds"] = time.perf_counter() - started
         run.finish(row)
         if checkpoint is not None:
@@ -267,7 +285,10 @@ def _epoch(
 
     recipe, model, (x, y) = run.recipe, run.model, data
     order = torch.split(torch.randperm(len(x)).to(x.device), recipe.batch_size)
-    model.train()
+    # A model handed over in eval mode is trained whole; in training mode, what its owner froze
+    # (a BatchNorm, say) stays frozen.
+    if not model.training:
+        model.train()
     total = 0.0
     bar = tqdm(order, f"epoch {epoch + 1}/{recipe.epochs}", leave=False, disable=not progress)
     for index, batch in enumerate(bar):
@@ -292,6 +313,13 @@ def _epoch(
         if recipe.max_norm is not None:
             _limit_norms(model, recipe.max_norm)
         total += loss * len(batch)
+    # The loss of a step is that of the weights before it: the last step shows only here.
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        raise DivergenceError(
+            f"the weights became NaN or infinite in epoch {epoch + 1}, at lr = {lr:.3g}. Lower lr "
+            f"(try {lr / 10:.1g}), or set max_norm. The model holds the weights of the last whole "
+            "epoch."
+        )
     model.eval()
     return total / len(x)
 
@@ -300,9 +328,10 @@ def _limit_norms(model: nn.Module, max_norm: float) -> None:
     """Scale down each unit whose incoming weights are longer than `max_norm`."""
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                weight = module.weight.flatten(1)  # (units, inputs)
-                norm = weight.norm(dim=1, keepdim=True)
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and module.weight.requires_grad:
+                weight = module.weight  # (units, inputs, ...)
+                axes = tuple(range(1, weight.dim()))
+                norm = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
                 weight.mul_((max_norm / norm.clamp_min(1e-12)).clamp_max(1.0))
 
 

@@ -54,8 +54,13 @@ class Explorer:
         """Return the HTML of the picture at these values, drawn once."""
         if values not in self._frames:
             figure = self._picture(**dict(zip(self.sliders, values, strict=True)))
-            words = html.escape(alt_text(figure))
+            said = alt_text(figure)
             image = base64.b64encode(render(figure, dpi=80)).decode()
+            if not said:
+                raise ValueError(
+                    "picture has no alt text. Draw it with advlearn.plotting or use describe."
+                )
+            words = html.escape(said)
             self._frames[values] = (
                 f'<img style="max-width:100%" alt="{words}" '
                 f'src="data:image/png;base64,{image}"><p role="status">{words}</p>'
@@ -73,7 +78,7 @@ class Explorer:
 
 
 def _say(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def explore(picture: Picture, /, **controls: Sequence[Any]) -> Explorer:

@@ -11,6 +11,8 @@ import html
 import re
 from dataclasses import dataclass
 
+_LETTERS = "ABCDEFGH"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -29,10 +31,13 @@ class Question:
     choices: tuple[Choice, ...]
 
     def __post_init__(self) -> None:
-        if len(self.choices) < 2 or sum(choice.right for choice in self.choices) != 1:
+        if (
+            not 2 <= len(self.choices) <= len(_LETTERS)
+            or sum(choice.right for choice in self.choices) != 1
+        ):
             raise ValueError(
-                f"question {self.text!r:.60} must have two or more choices, exactly one of them "
-                "right."
+                f"question {self.text!r:.60} must have two or more choices (eight at most), "
+                "exactly one of them right."
             )
 
 
@@ -62,7 +67,7 @@ class Quiz:
                 f'<p style="margin:0.2em 0 0.5em 1.6em">'
                 f"<strong>{'✔ Right.' if choice.right else '✘ No.'}</strong> "
                 f"{_code(choice.feedback)}</p></details>"
-                for letter, choice in zip("ABCDEFGH", question.choices, strict=False)
+                for letter, choice in zip(_LETTERS, question.choices, strict=False)
             )
             parts.append(
                 f'<section aria-label="Question {number}" style="margin-bottom:1em">'

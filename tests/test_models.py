@@ -1,0 +1,419 @@
+"""The models: each against its formula, and the recipe of the paper's network."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from advlearn.attacks import input_gradient
+from advlearn.functional import rbf
+from advlearn.losses import cross_entropy, logistic_loss, margin_loss
+from advlearn.models import (
+    ConvMaxoutNet,
+    Ensemble,
+    LogisticRegression,
+    MaxoutNet,
+    Normalize,
+    RBFNet,
+    SoftmaxRegression,
+    probabilities,
+)
+from tests.conftest import make_digits
+
+X, Y = make_digits(24), torch.arange(24) % 4
+
+MODELS = {
+    "logistic": lambda: LogisticRegression(36),
+    "softmax": lambda: SoftmaxRegression(36, 4),
+    "maxout": lambda: MaxoutNet(36, (8, 6), pieces=3, classes=4),
+    "conv": lambda: ConvMaxoutNet((4, 3), pieces=2, classes=4, size=6, colours=1),
+    "conv dense": lambda: ConvMaxoutNet((4,), dense=5, classes=4, size=6, colours=1),
+    "rbf": lambda: RBFNet(36, 4),
+    "ensemble": lambda: Ensemble([SoftmaxRegression(36, 4), MaxoutNet(36, (5,), classes=4)]),
+    "normalized": lambda: nn.Sequential(Normalize([0.1], [0.3]), SoftmaxRegression(36, 4)),
+}
+every_model = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+
+
+def stir(model, seed=0, scale=0.3):
+    """Give every parameter a value of its own, so that no formula hides behind zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+# --- What all of them share -----------------------------------------------------------------------
+
+
+@every_model
+def test_logits_are_one_row_for_each_image(make):
+    model = make().eval()
+    classes = 2 if isinstance(model, LogisticRegression) else 4
+    assert model(X).shape == (24, classes)
+    assert model(X[:1]).shape == (1, classes)
+    torch.testing.assert_close(model(X)[:3], model(X[:3]))
+
+
+@every_model
+def test_the_seed_decides_the_start_and_the_dropout(make):
+    runs = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        model = make().train()
+        runs.append([*(p.detach().clone() for p in model.parameters()), model(X).detach()])
+    assert all(a.equal(b) for a, b in zip(runs[0], runs[1], strict=True))
+    if any(isinstance(m, nn.Dropout | nn.Dropout2d) for m in make().modules()):
+        assert not runs[0][-1].equal(runs[2][-1])
+
+
+@every_model
+def test_the_weights_make_a_round_trip_through_safetensors(make, tmp_path):
+    model, other = stir(make(), 1).eval(), stir(make(), 2).eval()
+    assert not model(X).equal(other(X))
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    assert model(X).equal(other(X))
+
+
+@every_model
+def test_float64_models_compute_in_float64(make):
+    model = stir(make()).double().eval()
+    assert model(X.double()).dtype == torch.float64
+
+
+@every_model
+def test_gradients_reach_the_pixels_and_every_parameter(make):
+    model = stir(make()).eval()
+    pixels = X.clone().requires_grad_()
+    model(pixels)[:, 0].sum().backward()
+    assert pixels.grad.abs().sum() > 0
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+# --- Linear models --------------------------------------------------------------------------------
+
+
+def test_the_cross_entropy_of_logistic_regression_is_the_logistic_loss():
+    model = stir(LogisticRegression(36), scale=2.0).double()
+    x, label = X.double(), torch.arange(24) % 2
+    y = 2.0 * label - 1
+    loss = logistic_loss(model.score(x), y)
+    torch.testing.assert_close(cross_entropy(model(x), label), loss, rtol=0, atol=1e-13)
+    by_hand = torch.log1p(torch.exp(-y * (x.flatten(1) @ model.weight + model.bias)))
+    torch.testing.assert_close(loss, by_hand, rtol=0, atol=1e-12)
+    p = probabilities(model, model(x))[:, 1]
+    torch.testing.assert_close(p, model.score(x).sigmoid(), rtol=0, atol=1e-13)
+
+
+def test_logistic_regression_shows_its_weights():
+    model = stir(LogisticRegression(36))
+    assert model.weight.shape == (36,)
+    assert model.bias.shape == ()
+    expected = X.flatten(1) @ model.weight + model.bias
+    torch.testing.assert_close(model.score(X), expected)
+
+
+@pytest.mark.parametrize("make", [LogisticRegression, SoftmaxRegression])
+def test_convex_models_start_at_zero_for_784_pixels(make):
+    state = make().state_dict()
+    assert state["linear.weight"].shape[1] == 784
+    assert not any(value.any() for value in state.values())
+
+
+def test_softmax_regression_is_its_formula():
+    model = stir(SoftmaxRegression(36, 4))
+    weight, bias = model.linear.weight, model.linear.bias
+    torch.testing.assert_close(model(X), X.flatten(1) @ weight.T + bias)
+    p = model.probabilities(model(X))
+    torch.testing.assert_close(p, F.softmax(model(X), 1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda top: SoftmaxRegression(36, 4, top=top),
+        lambda top: MaxoutNet(36, (5,), classes=4, top=top),
+    ],
+    ids=["linear", "maxout"],
+)
+def test_a_sigmoid_top_gives_independent_probabilities(make):
+    logits = torch.tensor([[0.0, 2.0, -2.0, 5.0]])
+    expected = torch.tensor([[1 / (1 + math.exp(-v)) for v in (0, 2, -2, 5)]])
+    torch.testing.assert_close(probabilities(make("sigmoid"), logits), expected)
+    torch.testing.assert_close(probabilities(make("softmax"), logits), logits.softmax(1))
+    assert float(expected.sum()) > 1.5
+
+
+def test_a_plain_function_means_the_softmax():
+    logits = torch.tensor([[1.0, 2.0, 4.0]])
+    assert probabilities(lambda x: x, logits).equal(logits.softmax(1))
+
+
+# --- The maxout network ---------------------------------------------------------------------------
+
+
+def test_maxout_starts_as_in_its_paper():
+    torch.manual_seed(0)
+    model = MaxoutNet()
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert [tuple(module.weight.shape) for module in linear] == [
+        (1200, 784),
+        (1200, 240),
+        (10, 240),
+    ]
+    for module in linear:
+        assert not module.bias.any()
+        weight = module.weight.detach()
+        assert weight.abs().max() <= 0.005
+        assert weight.abs().max() > 0.0049
+        assert float(weight.std()) == pytest.approx(0.005 / 3**0.5, rel=0.05)
+        assert abs(float(weight.mean())) < 3 * 0.003 / weight.numel() ** 0.5
+
+
+def test_maxout_is_its_formula_in_eval_mode():
+    model = stir(MaxoutNet(36, (5,), pieces=3, classes=4)).eval()
+    first, last = (module for module in model.modules() if isinstance(module, nn.Linear))
+    z = X.flatten(1) @ first.weight.T + first.bias
+    hidden = torch.stack([z[:, p * 5 : (p + 1) * 5] for p in range(3)]).amax(0)
+    torch.testing.assert_close(model(X), hidden @ last.weight.T + last.bias)
+
+
+def test_input_dropout_is_not_rescaled():
+    torch.manual_seed(0)
+    drop = MaxoutNet(1000, (2,)).layers[0]
+    x = torch.rand(400, 1000) + 0.5
+    out = drop.train()(x)
+    kept = out != 0
+    assert out[kept].equal(x[kept]), "a pixel is dropped or left alone, never brighter"
+    assert float(kept.double().mean()) == pytest.approx(0.8, abs=0.003)
+    assert float(out.mean() / x.mean()) == pytest.approx(0.8, abs=0.003)
+    assert drop.eval()(x).equal(x)
+
+
+def test_hidden_dropout_is_rescaled():
+    torch.manual_seed(0)
+    drop = MaxoutNet(4, (2,), hidden_dropout=0.5).layers[2]
+    x = torch.ones(400, 1000)
+    out = drop.train()(x)
+    assert out.unique().tolist() == [0.0, 2.0]
+    assert float(out.mean()) == pytest.approx(1.0, abs=0.01)
+    assert drop.eval()(x).equal(x)
+
+
+def test_without_dropout_training_and_eval_are_the_same():
+    model = stir(MaxoutNet(36, (5, 5), classes=4, input_dropout=0.0, hidden_dropout=0.0))
+    before = torch.get_rng_state()
+    assert model.train()(X).equal(model.eval()(X))
+    assert torch.get_rng_state().equal(before)
+    assert not any(isinstance(module, nn.Dropout) for module in model.modules())
+    dropping = stir(MaxoutNet(36, (5, 5), classes=4))
+    assert not dropping.train()(X).equal(dropping.eval()(X))
+
+
+# --- Convolutions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [5, 6, 7, 28, 32, 33])
+@pytest.mark.parametrize("dense", [0, 3])
+def test_convolutions_fit_any_image(size, dense):
+    model = ConvMaxoutNet((2, 3, 2), dense=dense, classes=5, size=size, colours=3)
+    assert model(torch.rand(2, 3, size, size)).shape == (2, 5)
+
+
+def test_each_block_halves_the_image_and_maxes_over_pieces():
+    model = stir(ConvMaxoutNet((4,), pieces=3, classes=2, size=7, colours=1)).eval()
+    (convolution,) = model.convolutions
+    assert convolution.weight.shape == (12, 1, 5, 5)
+    z = F.conv2d(
+        make_digits(2).new_ones(2, 1, 7, 7), convolution.weight, convolution.bias, padding=2
+    )
+    pieces = torch.stack([z[:, p * 4 : (p + 1) * 4] for p in range(3)]).amax(0)
+    pooled = F.max_pool2d(pieces, 3, stride=2, padding=1)
+    assert pooled.shape == (2, 4, 4, 4)
+    last = model.top[-1]
+    expected = pooled.flatten(1) @ last.weight.T + last.bias
+    torch.testing.assert_close(model(torch.ones(2, 1, 7, 7)), expected)
+
+
+def test_convolutions_drop_in_training_only():
+    torch.manual_seed(0)
+    model = ConvMaxoutNet((8,), classes=2, size=6, colours=1, input_dropout=0.5)
+    assert not model.train()(X).equal(model(X))
+    assert model.eval()(X).equal(model(X))
+
+
+# --- The RBF network ------------------------------------------------------------------------------
+
+
+def test_rbf_probabilities_are_the_formula():
+    model = stir(RBFNet(36, 4, precision=0.05), scale=0.2)
+    x = X.flatten(1)
+    ours = model.probabilities(model(X))
+    expected = rbf(x, model.centre, model.log_precision.exp())
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+    log_odds = torch.log(expected.double() / (1 - expected.double())).float()
+    torch.testing.assert_close(model(X), log_odds, rtol=1e-3, atol=1e-3)
+
+
+def test_rbf_can_say_none_of_these():
+    model = RBFNet(36, 4, precision=1.0)
+    far = model.probabilities(model(torch.full((1, 36), 5.0)))
+    assert far.sum().item() < 1e-6
+    near = model.probabilities(model(torch.full((1, 36), 0.5)))
+    assert near.sum().item() > 3.9
+
+
+def test_rbf_gradients_are_finite_at_a_centre_and_far_away():
+    model = RBFNet(36, 4)
+    for value in (0.5, 0.5 + 1e-6, 0.0, 1.0, 300.0):
+        pixels = torch.full((1, 36), value, requires_grad=True)
+        logits = model(pixels)
+        logits.sum().backward()
+        assert logits.isfinite().all(), value
+        assert pixels.grad.isfinite().all(), value
+        assert all(p.grad.isfinite().all() for p in model.parameters()), value
+        model.zero_grad()
+
+
+def test_rbf_precision_is_the_one_that_was_asked_for():
+    model = RBFNet(3, 2, precision=0.3)
+    torch.testing.assert_close(model.log_precision.exp(), torch.full((2, 3), 0.3))
+
+
+def test_rbf_starts_from_the_class_means():
+    model = RBFNet(36, 4)
+    model.start_from(X, Y)
+    for label in range(4):
+        torch.testing.assert_close(model.centre[label], X[label == Y].mean(0).flatten())
+    assert model.centre.requires_grad
+    assert model.probabilities(model(X)).gather(1, Y[:, None]).mean() > 0.5
+
+
+def test_rbf_refuses_to_start_a_class_from_no_examples():
+    model = RBFNet(36, 5)
+    with pytest.raises(ValueError, match=r"class 4|label 4"):
+        model.start_from(X, Y)
+    assert model.centre.isfinite().all()
+
+
+# --- Ensembles ------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_is_the_log_of_the_mean_probability():
+    members = [stir(SoftmaxRegression(36, 4), seed) for seed in range(3)]
+    mean = sum(member(X).softmax(1) for member in members) / 3
+    torch.testing.assert_close(Ensemble(members)(X), mean.log())
+    alone = Ensemble(members[:1])(X)
+    torch.testing.assert_close(alone, members[0](X).log_softmax(1))
+
+
+def test_an_ensemble_trains_and_moves_with_its_members():
+    members = [SoftmaxRegression(36, 4), SoftmaxRegression(36, 4)]
+    ensemble = Ensemble(members)
+    assert len(list(ensemble.parameters())) == 4
+    ensemble.eval()
+    assert not any(member.training for member in members)
+
+
+@pytest.mark.parametrize(
+    ("margins", "loss"),
+    [
+        ((40.0, 40.0), cross_entropy),
+        ((40.0, 2.0), cross_entropy),
+        ((40.0, -3.0), cross_entropy),
+        ((80.0, 60.0), cross_entropy),
+        ((150.0, 150.0), margin_loss),  # here the other probabilities round to 0 as well
+    ],
+)
+def test_a_confident_member_does_not_blind_the_gradient(margins, loss):
+    """In float32 the probability of a margin of 40 rounds to 1, and its own gradient to 0."""
+    torch.manual_seed(0)
+    x, y = torch.rand(1, 400), torch.tensor([0])
+    members = []
+    for margin in margins:
+        member = stir(SoftmaxRegression(400, 3), int(margin), scale=0.05)
+        with torch.no_grad():
+            z = member(x)[0]
+            member.linear.bias -= z
+            member.linear.bias[0] += margin + math.log(2.0)
+        members.append(member)
+    ensemble = Ensemble(members)
+    found = input_gradient(ensemble, x, y, loss=loss)
+    truth = input_gradient(ensemble.double(), x.double(), y, loss=loss)
+    assert float(truth.abs().max()) > 0
+    clear = truth.abs() > 1e-3 * truth.abs().max()
+    assert found.abs().max() > 0
+    assert found.sign()[clear].equal(truth.sign()[clear].float())
+    scale = truth.abs().max()
+    torch.testing.assert_close(found.double() / scale, truth / scale, rtol=0, atol=1e-4)
+
+
+# --- Normalisation --------------------------------------------------------------------------------
+
+
+def test_normalisation_is_by_channel():
+    x = torch.rand(2, 3, 4, 4)
+    mean, std = [0.1, 0.2, 0.3], [0.5, 1.0, 2.0]
+    out = Normalize(mean, std)(x)
+    for c in range(3):
+        torch.testing.assert_close(out[:, c], (x[:, c] - mean[c]) / std[c])
+    torch.testing.assert_close(Normalize(0.5, 0.25)(x), (x - 0.5) / 0.25)
+
+
+def test_normalisation_is_in_the_state_and_has_nothing_to_train():
+    layer = Normalize([0.1, 0.2], [1.0, 2.0])
+    assert set(layer.state_dict()) == {"mean", "std"}
+    assert not list(layer.parameters())
+    other = Normalize([0.0, 0.0], [1.0, 1.0])
+    other.load_state_dict(layer.state_dict())
+    x = torch.rand(1, 2, 3, 3)
+    assert other(x).equal(layer(x))
+
+
+# --- Bad arguments --------------------------------------------------------------------------------
+
+BAD = [
+    (lambda: LogisticRegression(0), ValueError, "features must be at least 1, got 0"),
+    (lambda: LogisticRegression(7.0), TypeError, "features must be a whole number"),
+    (lambda: SoftmaxRegression(4, 0), ValueError, "classes must be at least 1"),
+    (lambda: SoftmaxRegression(4, top="relu"), ValueError, "top must be one of softmax, sigmoid"),
+    (lambda: MaxoutNet(4, (0,)), ValueError, "hidden must be at least 1"),
+    (lambda: MaxoutNet(4, (2,), pieces=0), ValueError, "pieces must be at least 1"),
+    (lambda: MaxoutNet(4, (2,), top="argmax"), ValueError, "top must be one of"),
+    (lambda: MaxoutNet(4, input_dropout=1.0), ValueError, "input_dropout = 1 drops everything"),
+    (lambda: MaxoutNet(4, hidden_dropout=1.0), ValueError, "hidden_dropout = 1 drops everything"),
+    (lambda: MaxoutNet(4, hidden_dropout=-0.1), ValueError, r"hidden_dropout.*\[0, 1\]"),
+    (lambda: MaxoutNet(4, input_dropout="0.2"), TypeError, "input_dropout must be a number"),
+    (lambda: ConvMaxoutNet((2,), dense=-1), ValueError, "dense must be at least 0"),
+    (lambda: ConvMaxoutNet((2,), hidden_dropout=1.0), ValueError, "drops everything"),
+    (lambda: ConvMaxoutNet((2,), classes=2.5), TypeError, "classes must be a whole number"),
+    (lambda: RBFNet(4, precision=0.0), ValueError, "precision must be finite"),
+    (lambda: RBFNet(4, precision=math.inf), ValueError, "precision must be finite"),
+    (lambda: Ensemble([]), ValueError, "members is empty"),
+    (lambda: Normalize([0.5], [0.0]), ValueError, "std must be > 0 in every channel"),
+    (lambda: Normalize([0.5, 0.5], [1.0, -1.0]), ValueError, "std must be > 0"),
+    (lambda: Normalize([0.5], [math.nan]), ValueError, "std must be > 0"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "words"), BAD, ids=[words for *_, words in BAD])
+def test_bad_arguments_are_named(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_a_normalised_model_keeps_the_meaning_of_its_logits():
+    inner = RBFNet(4, classes=3)
+    model = torch.nn.Sequential(Normalize(0.5, 0.25), inner)
+    logits = torch.tensor([[-9.0, -8.0, -7.0]])
+    assert probabilities(model, logits).equal(inner.probabilities(logits))
+    assert probabilities(model, logits).sum() < 0.01

@@ -1,0 +1,404 @@
+"""The figures: what is drawn, what is said of it, and how it looks without colour."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from traitlets.config import Config
+
+from advlearn import plotting
+from advlearn.metrics import ErrorCurve, Rate, TransferMatrix
+from advlearn.plotting import alt_text, describe, render, show
+from advlearn.recipe import History
+from tests.conftest import make_digits
+
+OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+
+CURVE = ErrorCurve(
+    (0.0, 0.1, 0.25),
+    (Rate(3, 200), Rate(90, 200), Rate(199, 200)),
+    (0.61, 0.72, 0.93),
+    (0.95, 0.8, 0.92),
+)
+OTHER = CURVE._replace(errors=(Rate(5, 200), Rate(20, 200), Rate(60, 200)))
+HISTORY = History(
+    [{"epoch": 1, "loss": 0.75, "error": 0.5}, {"epoch": 2, "loss": 0.25, "error": 0.2}]
+)
+MATRIX = TransferMatrix(
+    ("linear", "maxout"), ((Rate(9, 10), Rate(4, 10)), (Rate(7, 10), Rate(10, 10)))
+)
+
+# name -> (draw into ax, words of the alt text, all with the data's own numbers)
+FIGURES = {
+    "digits": (
+        lambda ax: plotting.digits(make_digits(3), titles=["3", "7\n(sure)", "8"], ax=ax),
+        ["3 images", "7, (sure)"],
+    ),
+    "signed": (
+        lambda ax: plotting.signed(torch.tensor([[[[-1.5, 0.5]]]]), label="weight", ax=ax),
+        ["1 map of weight", "from -1.5 to 1.5"],
+    ),
+    "lines": (
+        lambda ax: plotting.lines(
+            [0, 4], {"a": [1, 17], "b": [0, -2]}, xlabel="v", ylabel="y", ax=ax
+        ),
+        ["y against v from 0 to 4", "a goes from 1 to 17", "b goes from 0 to -2"],
+    ),
+    "error_curves": (
+        lambda ax: plotting.error_curves({"plain": CURVE, "trained": OTHER}, ax=ax),
+        ["from 0 to 0.25", "plain goes from 1.5 to 99.5", "trained goes from 2.5 to 30"],
+    ),
+    "confidence_curves": (
+        lambda ax: plotting.confidence_curves({"plain": CURVE}, ax=ax),
+        ["plain goes from 61 to 93", "confidence on mistakes"],
+    ),
+    "probability_bars": (
+        lambda ax: plotting.probability_bars(torch.tensor([0.1, 0.7, 0.2]), 2, ax=ax),
+        ["3 classes", "highest 1 with 70 %", "true class 2 has 20 %"],
+    ),
+    "logits_walk": (
+        lambda ax: plotting.logits_walk(
+            [-2.0, 0.0, 2.0], torch.tensor([[0.0, 1], [1, 0], [0, 1]]), 0, ax=ax
+        ),
+        ["2 logits", "from -2 to 2", "true class 0", "1 of 3 points"],
+    ),
+    "transfer_map": (
+        lambda ax: plotting.transfer_map(MATRIX, ax=ax),
+        ["crafted on linear, fed to maxout: 40 %", "crafted on maxout, fed to linear: 70 %"],
+    ),
+    "history": (
+        lambda ax: plotting.history(HISTORY, ["loss", "error"], ylabel="value", ax=ax),
+        ["epoch from 1 to 2", "loss goes from 0.75 to 0.25", "error goes from 0.5 to 0.2"],
+    ),
+    "functions": (
+        lambda ax: plotting.functions({"max(v, 0)": torch.relu}, -3, 5, ax=ax),
+        ["from -3 to 5", "max(v, 0) goes from 0 to 5"],
+    ),
+}
+every_figure = pytest.mark.parametrize(("draw", "words"), FIGURES.values(), ids=FIGURES.keys())
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays():
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+def test_every_public_figure_function_is_in_the_table():
+    helpers = {"describe", "alt_text", "render", "show"}
+    public = {
+        name
+        for name, value in vars(plotting).items()
+        if getattr(value, "__module__", "") == "advlearn.plotting" and not name.startswith("_")
+    }
+    assert public - helpers == set(FIGURES)
+
+
+@every_figure
+def test_a_figure_is_an_axes_that_says_its_numbers(draw, words):
+    ax = draw(None)
+    assert isinstance(ax, Axes)
+    assert ax.has_data() or ax.get_images()
+    said = alt_text(ax)
+    assert all(part in said for part in words), said
+    assert said.endswith(".")
+    assert not said.startswith(" ")
+    assert alt_text(ax.figure) == said
+
+
+@every_figure
+def test_a_figure_is_drawn_into_the_axes_it_is_given(draw, words):
+    _, axes = plt.subplots(1, 2)
+    assert draw(axes[1]) is axes[1]
+    assert axes[1].has_data() or axes[1].get_images()
+    assert not axes[0].has_data()
+    assert plt.get_fignums() == [1]
+    assert alt_text(axes[0].figure) == alt_text(axes[1])
+
+
+@every_figure
+def test_a_figure_becomes_a_small_png_the_same_each_time(draw, words):
+    first, second = render(draw(None)), render(draw(None))
+    assert first == second
+    assert first.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", first[16:24])
+    assert 100 < width < 1000
+    assert 50 < height < 1000
+    assert len(first) < 100_000
+    assert b"matplotlib" not in first.lower()
+    assert plt.get_fignums() == []
+
+
+def test_photographs_may_be_jpeg():
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    first, second = (render(plotting.digits(x), kind="jpeg") for _ in range(2))
+    assert first == second
+    assert first.startswith(b"\xff\xd8\xff")
+    assert len(first) < len(render(plotting.digits(x)))
+    assert plt.get_fignums() == []
+    with pytest.raises(ValueError, match="kind must be one of png, jpeg, got 'gif'"):
+        render(plotting.digits(x), kind="gif")
+
+
+def test_the_whole_figure_speaks_in_reading_order():
+    figure, (left, right) = plt.subplots(1, 2)
+    describe(right, "Second.")
+    assert describe(left, "First.") is left
+    assert alt_text(figure) == "First. Second."
+    assert alt_text(plt.subplots()[0]) == ""
+
+
+# --- What is drawn --------------------------------------------------------------------------------
+
+
+def test_lines_go_through_the_data():
+    ax = plotting.lines([0, 1, 3], {"a": torch.tensor([2.0, 5, 1])}, xlabel="v", ylabel="y")
+    (line,) = ax.get_lines()
+    assert line.get_xydata().tolist() == [[0, 2], [1, 5], [3, 1]]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("v", "y")
+    assert ax.get_legend() is None
+    named = plotting.lines([0, 1], {"a": [0, 1], "b": [1, 0]}, xlabel="v", ylabel="y")
+    assert [text.get_text() for text in named.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_error_curves_show_percent_and_their_intervals():
+    ax = plotting.error_curves({"plain": CURVE})
+    (line,), (band,) = ax.get_lines(), ax.collections
+    assert line.get_ydata() == pytest.approx([1.5, 45.0, 99.5])
+    corners = band.get_paths()[0].vertices
+    for eps, rate in zip(CURVE.eps, CURVE.errors, strict=True):
+        at = corners[np.isclose(corners[:, 0], eps), 1]
+        assert (at.min(), at.max()) == pytest.approx([100 * end for end in rate.interval])
+
+
+@pytest.mark.parametrize("figure", [plotting.error_curves, plotting.confidence_curves])
+def test_curves_over_different_eps_are_refused(figure):
+    """Drawn at the first curve's eps, the second would show errors that were never measured."""
+    other = OTHER._replace(eps=(0.0, 0.2, 0.5))
+    with pytest.raises(ValueError, match="eps"):
+        figure({"plain": CURVE, "other": other})
+
+
+def test_confidence_has_a_gap_where_there_are_no_mistakes():
+    curve = CURVE._replace(confidence_on_errors=(math.nan, 0.7, 0.9))
+    drawn = plotting.confidence_curves({"plain": curve}).get_lines()[0].get_ydata()
+    assert math.isnan(drawn[0])
+    assert drawn[1:] == pytest.approx([70, 90])
+
+
+@pytest.mark.parametrize("values", [(math.nan, 0.7, 0.9), (math.nan, math.nan, math.nan)])
+def test_the_words_for_a_gap_are_not_nan(values):
+    said = alt_text(
+        plotting.confidence_curves({"plain": CURVE._replace(confidence_on_errors=values)})
+    )
+    assert "nan" not in said
+    assert "plain" in said
+
+
+def test_digits_are_shown_as_they_are():
+    x = torch.rand(3, 1, 4, 4)
+    ax = plotting.digits(x, columns=2)
+    sheet = ax.get_images()[0].get_array()
+    assert sheet.shape == (9, 9)
+    assert np.allclose(sheet[:4, :4], x[0, 0])
+    assert np.allclose(sheet[:4, 5:], x[1, 0])
+    assert np.allclose(sheet[5:, :4], x[2, 0])
+    assert ax.get_images()[0].get_clim() == (0.0, 1.0)
+    assert not ax.axison
+
+
+def test_colour_images_and_titles_over_many_rows():
+    x = torch.rand(5, 3, 4, 4)
+    ax = plotting.digits(x * 3 - 1, titles=list("abcde"), columns=2)
+    sheet = ax.get_images()[0].get_array()
+    assert sheet.ndim == 3
+    assert 0 <= sheet.min() <= sheet.max() <= 1
+    assert [text.get_text() for text in ax.texts] == list("abcde")
+    heights = [text.get_position()[1] for text in ax.texts]
+    assert heights[0] == heights[1] < heights[2] == heights[3] < heights[4]
+
+
+def test_signed_maps_share_a_scale_with_zero_in_the_middle():
+    ax = plotting.signed(torch.tensor([[[[-0.2, 0.1]]], [[[0.0, 3.0]]]]), titles=["a", "b"])
+    assert ax.get_images()[0].get_clim() == (-3.0, 3.0)
+    assert "2 maps of value, from -3 to 3: a; b." in alt_text(ax)
+    assert plotting.signed(torch.zeros(1, 1, 2, 2)).get_images()[0].get_clim() == (-1.0, 1.0)
+
+
+def test_the_true_class_is_marked_by_more_than_colour():
+    ax = plotting.probability_bars(torch.tensor([0.2, 0.8]), 0, names=["three", "seven"])
+    assert [bar.get_hatch() for bar in ax.patches] == ["//", None]
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([20, 80])
+    assert "highest seven with 80 %; the true class three has 20 %" in alt_text(ax)
+    walk = plotting.logits_walk([0.0, 1.0], torch.tensor([[0.0, 1], [1, 0]]), 1)
+    assert walk.get_lines()[1].get_linewidth() > 2 * walk.get_lines()[0].get_linewidth()
+
+
+def test_the_transfer_map_has_sources_as_rows():
+    ax = plotting.transfer_map(MATRIX)
+    assert ax.get_images()[0].get_array().tolist() == [[90, 40], [70, 100]]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("fed to", "crafted on")
+    written = {tuple(text.get_position()): text.get_text() for text in ax.texts}
+    assert written == {(0, 0): "90", (1, 0): "40", (0, 1): "70", (1, 1): "100"}
+
+
+def test_epochs_are_whole_numbers_on_the_axis():
+    ax = plotting.history(HISTORY, ["loss"], ylabel="loss (nats)")
+    ax.figure.canvas.draw()
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+BAD = [
+    (lambda: plotting.digits(torch.rand(2, 4)), ValueError, r"x must be \(N, C, H, W\)"),
+    (lambda: plotting.digits(torch.rand(2, 1, 4, 4), titles=["a"]), ValueError, "1 titles"),
+    (lambda: plotting.digits(torch.rand(0, 1, 4, 4)), ValueError, "empty batch"),
+    (lambda: plotting.digits((torch.rand(1, 1, 4, 4) * 255).byte()), TypeError, "floating dtype"),
+    (lambda: plotting.signed(torch.full((1, 1, 2, 2), math.nan)), ValueError, "NaN"),
+    (lambda: plotting.history(HISTORY, ["eror"], ylabel="e"), KeyError, "no column 'eror'"),
+]
+
+
+@pytest.mark.parametrize(("draw", "error", "words"), BAD, ids=[words for *_, words in BAD])
+def test_bad_data_are_named_and_leave_no_figure(draw, error, words):
+    with pytest.raises(error, match=words):
+        draw()
+    assert plt.get_fignums() == []
+
+
+# --- Colours --------------------------------------------------------------------------------------
+
+
+def grey(colour):
+    """Return the lightness of a colour as a printer in grey would give it, in [0, 1]."""
+    red, green, blue = to_rgb(colour)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def dash(line):
+    """Return a line's dash pattern in units of its width; a solid line has none."""
+    _, pattern = line._unscaled_dash_pattern
+    return tuple(pattern) if pattern else ()
+
+
+def alike(first, second):
+    """Tell whether two lines could be taken for one another in grey, without markers."""
+    if abs(grey(first.get_color()) - grey(second.get_color())) > 0.2:
+        return False
+    one, two = dash(first), dash(second)
+    if len(one) != len(two):
+        return False
+    if not one:
+        return True
+    periods, inks = [sum(one), sum(two)], [sum(one[::2]) / sum(one), sum(two[::2]) / sum(two)]
+    return max(periods) < 1.4 * min(periods) and abs(inks[0] - inks[1]) < 0.25
+
+
+def seven():
+    curves = {str(i): [i, i + 1] for i in range(7)}
+    return plotting.lines([0, 1], curves, xlabel="x", ylabel="y", markers=True).get_lines()
+
+
+def test_lines_take_their_colours_from_okabe_and_ito():
+    colours = [to_hex(line.get_color()).upper() for line in seven()]
+    assert set(colours) <= OKABE_ITO
+    assert len(set(colours)) == 7
+    assert "#F0E442" not in colours, "yellow is too pale for a line on white"
+    ax = plotting.logits_walk([0.0, 1.0], torch.rand(2, 10), 0)
+    assert {to_hex(line.get_color()).upper() for line in ax.get_lines()} <= OKABE_ITO
+    bars = plotting.probability_bars(torch.tensor([0.2, 0.8]), 0).patches
+    assert {to_hex(bar.get_facecolor()).upper() for bar in bars} <= OKABE_ITO
+
+
+def test_no_two_of_seven_lines_look_alike_in_grey():
+    lines = seven()
+    assert len({line.get_marker() for line in lines}) == 7
+    pairs = [
+        (first.get_label(), second.get_label())
+        for first, second in itertools.combinations(lines, 2)
+        if alike(first, second)
+    ]
+    assert pairs == []
+
+
+def test_no_two_of_ten_classes_share_colour_and_dash():
+    """Figure 4 of the paper has ten."""
+    lines = plotting.logits_walk([0.0, 1.0], torch.rand(2, 10), 0).get_lines()
+    assert len({(line.get_color(), dash(line)) for line in lines}) == 10
+
+
+# --- In a notebook --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """Make an IPython without a history file, and put back what it changes."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    InteractiveShell.clear_instance()
+    config = Config({"HistoryManager": {"enabled": False}})
+    made = InteractiveShell.instance(config=config)
+    yield made
+    made.restore_sys_module_state()
+    InteractiveShell.clear_instance()
+
+
+@pytest.mark.usefixtures("shell")
+def test_show_publishes_a_picture_with_its_words():
+    ax = plotting.error_curves({'a "b" <c>': CURVE})
+    words = alt_text(ax)
+    with capture_output() as captured:
+        show(ax, caption="Error & <eps>")
+    (output,) = captured.outputs
+    page = output.data["text/html"]
+    assert set(output.data) == {"text/html", "text/plain"}
+    assert output.data["text/plain"] == f"[figure] {words}"
+    assert 'src="data:image/png;base64,iVBOR' in page
+    escaped = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert f'alt="{escaped.replace(chr(34), "&quot;")}"' in page
+    assert "<figcaption>Error &amp; &lt;eps&gt;</figcaption>" in page
+    assert captured.stdout == ""
+    assert len(page) < 140_000
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.usefixtures("shell")
+def test_show_takes_a_whole_figure_and_leaves_the_caption_out():
+    figure, axes = plt.subplots(1, 2)
+    plotting.probability_bars(torch.tensor([0.2, 0.8]), 0, ax=axes[0])
+    plotting.probability_bars(torch.tensor([0.6, 0.4]), 0, ax=axes[1])
+    with capture_output() as captured:
+        show(figure)
+    page = captured.outputs[0].data["text/html"]
+    assert "figcaption" not in page
+    assert page.count("<img") == 1
+    assert "highest 1 with 80 %" in page
+    assert "highest 0 with 60 %" in page
+
+
+@pytest.mark.usefixtures("shell")
+def test_show_names_the_kind_of_picture_it_sends():
+    with capture_output() as captured:
+        show(plotting.digits(make_digits(1)), kind="jpeg")
+    assert 'src="data:image/jpeg;base64,/9j/' in captured.outputs[0].data["text/html"]
+
+
+def test_a_figure_without_words_is_refused():
+    figure, ax = plt.subplots()
+    ax.plot([0, 1])
+    for what in (figure, ax):
+        with pytest.raises(ValueError, match=r"no alt text.*describe"):
+            show(what)

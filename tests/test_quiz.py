@@ -1,0 +1,108 @@
+"""The quiz as a reader meets it: parsed as HTML, opened with a keyboard."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+
+from advlearn.exercises.quiz import Choice, Question, Quiz
+
+RIGHT, WRONG = Choice("Two", True, "Well done."), Choice("Three", False, "Count again.")
+
+
+def quiz(*questions):
+    return Quiz(questions or (Question("1 + 1?", (RIGHT, WRONG)),))
+
+
+class Page(HTMLParser):
+    """Collects the tags and the text of a page, and checks that every tag is closed."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.open, self.text, self.attributes = [], [], [], []
+        self.feed(source)
+        self.close()
+        assert self.open == [], f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.open.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_each_answer_opens_to_its_own_feedback():
+    page = Page(quiz()._repr_html_())
+    assert page.tags.count("details") == page.tags.count("summary") == 2
+    words = "".join(page.text)
+    for part in ("1. 1 + 1?", "A. Two", "B. Three", "Right. Well done.", "No. Count again."):
+        assert part in words
+    assert words.index("A. Two") < words.index("Well done.") < words.index("B. Three")
+
+
+def test_it_works_by_keyboard_and_without_a_script_or_a_network():
+    source = quiz()._repr_html_()
+    page = Page(source)
+    # A <details> opens with Enter or Space on its <summary>, its first child.
+    assert source.count("<details") == source.count('"><summary')
+    assert not {"script", "img", "link", "iframe", "input", "button"} & set(page.tags)
+    assert not any(name.startswith("on") or name == "tabindex" for _, name, _ in page.attributes)
+    assert "http" not in source
+    assert not any(name == "open" for _, name, _ in page.attributes), "answers start closed"
+
+
+def test_each_question_is_a_labelled_section():
+    questions = tuple(Question(f"Q{i}?", (RIGHT, WRONG)) for i in range(1, 6))
+    page = Page(quiz(*questions)._repr_html_())
+    labels = [
+        value for tag, name, value in page.attributes if (tag, name) == ("section", "aria-label")
+    ]
+    assert labels == [f"Question {i}" for i in range(1, 6)]
+
+
+def test_text_is_escaped_and_back_quotes_become_code():
+    nasty = "<script>alert(1)</script> & `a < b`"
+    question = Question(nasty, (Choice(nasty, True, nasty), WRONG))
+    source = quiz(question)._repr_html_()
+    page = Page(source)
+    assert "script" not in page.tags
+    assert page.tags.count("code") == 3
+    assert "".join(page.text).count("<script>alert(1)</script> & a < b") == 3
+    assert "<code>a &lt; b</code>" in source
+
+
+def test_right_and_wrong_differ_by_more_than_colour():
+    words = "".join(Page(quiz()._repr_html_()).text)
+    assert words.count("Right.") == 1
+    assert words.count("No.") == 1
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [(), (RIGHT,), (WRONG, WRONG), (RIGHT, RIGHT, WRONG)],
+    ids=["none", "one", "no right one", "two right ones"],
+)
+def test_a_question_has_exactly_one_right_answer_of_two_or_more(choices):
+    with pytest.raises(ValueError, match=r"question 'Which\?' must have two or more choices"):
+        Question("Which?", choices)
+
+
+def test_eight_choices_are_shown_and_more_are_refused():
+    """There are letters for eight: a ninth, perhaps the right one, must not fall off the end."""
+    wrong = tuple(Choice(f"Wrong {i}", False, "No.") for i in range(7))
+    words = "".join(Page(quiz(Question("Long?", (*wrong, RIGHT)))._repr_html_()).text)
+    assert "H. Two" in words
+    with pytest.raises(ValueError, match="choices"):
+        Question("Longer?", (*wrong, WRONG, RIGHT))
+
+
+def test_without_html_it_says_what_it_is():
+    assert repr(quiz()) == "Quiz of 1 question: open an answer to read what it leads to."
+    two = quiz(*[Question("?", (RIGHT, WRONG))] * 2)
+    assert repr(two).startswith("Quiz of 2 questions")

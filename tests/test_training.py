@@ -1,0 +1,999 @@
+"""Training: the step against its definition, resume bit by bit, and every way that it can break."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import random
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from advlearn import recipe as recipe_module
+from advlearn.attacks import fgsm, noise, pgd
+from advlearn.data import load_mnist, subset_classes
+from advlearn.losses import cross_entropy, margin_loss
+from advlearn.metrics import adversarial_error_rate, error_rate
+from advlearn.models import LogisticRegression, MaxoutNet, SoftmaxRegression
+from advlearn.training import DivergenceError, History, Recipe, adversarial_fit, fit
+from tests.conftest import make_digits, make_mlp
+from tests.test_metrics import Counting
+
+X, Y = make_digits(60), torch.arange(60) % 4
+DATA = (X, Y)
+EPS = 0.1
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(first, second):
+    """Bit for bit."""
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+
+
+def plain_mlp(seed=0, dtype=torch.float64):
+    """Make a net without dropout or batch statistics: every pass of it is the same function."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 12), nn.ReLU(), nn.Linear(12, 4)).to(dtype)
+
+
+def small_maxout(seed=0, **options):
+    """Make a small maxout net with dropout, large enough weights for its logits to differ."""
+    torch.manual_seed(seed)
+    model = MaxoutNet(36, (12,), pieces=2, classes=4, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(40)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small products gain nothing from a second thread, and wait for it on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_mnist("train", source="offline")
+    return data.take(slice(0, 1000)), data.take(slice(1000, 1500))
+
+
+# --- On real digits -------------------------------------------------------------------------------
+
+
+def test_the_loss_falls_and_the_digits_are_learned(digits):
+    train, validation = digits
+    model = SoftmaxRegression()
+    before = error_rate(model, validation)
+    history = fit(model, train, Recipe(epochs=4), validation=validation, progress=False)
+    assert history["loss"] == sorted(history["loss"], reverse=True)
+    assert history["validation_error"][-1] < 0.2 < float(before)
+    assert history["validation_error"][-1] == pytest.approx(float(error_rate(model, validation)))
+    assert history["epoch"] == [1, 2, 3, 4]
+    assert all(seconds > 0 for seconds in history["seconds"])
+    expected = float(cross_entropy(model(validation.x), validation.y).mean().detach())
+    assert history["validation_loss"][-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_maxout_net_learns_by_the_papers_recipe(digits):
+    train, validation = digits
+    torch.manual_seed(0)
+    model = MaxoutNet(hidden=(20,), pieces=2, input_dropout=0.0, hidden_dropout=0.2)
+    recipe = Recipe(
+        epochs=4,
+        batch_size=25,
+        lr=0.3,
+        lr_final=0.05,
+        momentum=0.5,
+        momentum_final=0.7,
+        max_norm=1.9365,
+    )
+    fit(model, train, recipe, progress=False)
+    assert float(error_rate(model, validation)) < 0.25
+
+
+def test_adversarial_training_lowers_the_adversarial_error(digits):
+    pair = [subset_classes(data, [3, 7]) for data in digits]
+    errors = []
+    for eps in (0.0, 0.2):
+        model = LogisticRegression()
+        recipe = Recipe(epochs=15, batch_size=20, lr=0.05)
+        adversarial_fit(model, pair[0], recipe, eps=eps, progress=False)
+        errors.append(float(adversarial_error_rate(model, pair[1], 0.2)))
+    assert errors[1] < 0.7 * errors[0], errors
+
+
+def test_l1_makes_the_weights_sparser(digits):
+    pair = subset_classes(digits[0], [3, 7])
+    small, sums = [], []
+    for l1 in (0.0, 0.03):
+        model = LogisticRegression()
+        history = fit(model, pair, Recipe(epochs=10, lr=0.02, l1=l1), progress=False)
+        weight = model.weight.detach()
+        seen = weight[pair.x.flatten(1).any(0)].abs()
+        small.append(float((seen < 1e-3).double().mean()))
+        sums.append(float(weight.abs().sum()))
+        loss = float(cross_entropy(model(pair.x), pair.y).mean().detach())
+        assert history["loss"][-1] > loss + 0.8 * l1 * sums[-1], "the loss includes the penalty"
+    assert small[1] > 3 * small[0]
+    assert sums[1] < 0.5 * sums[0]
+
+
+# --- One step against its definition --------------------------------------------------------------
+
+
+def one_step(model, data, **options):
+    """Return the parameter gradients of one whole-batch step: SGD with lr 1 subtracts them."""
+    before = weights(model)
+    recipe = Recipe(epochs=1, batch_size=len(data[1]), lr=1.0, momentum=0.0)
+    history = adversarial_fit(model, data, recipe, progress=False, **options)
+    return {name: before[name] - value for name, value in model.state_dict().items()}, history
+
+
+def definition(model, x, y, alpha, eps, bounds):
+    """Differentiate alpha J(x) + (1 - alpha) J(x~), with x~ written out and held fixed."""
+    pixels = x.clone().requires_grad_()
+    nn.functional.cross_entropy(model(pixels), y, reduction="sum").backward()
+    worst = x + eps * torch.sign(pixels.grad)
+    worst = worst if bounds is None else worst.clamp(*bounds)
+    model.zero_grad()
+    clean = nn.functional.cross_entropy(model(x), y)
+    total = alpha * clean + (1 - alpha) * nn.functional.cross_entropy(model(worst), y)
+    total.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}, float(total.detach())
+
+
+@pytest.mark.parametrize("attack", [None, fgsm], ids=["two-pass", "fgsm"])
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None], ids=["clipped", "unclipped"])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_the_step_is_the_definitions(attack, bounds, alpha):
+    expected, loss = definition(plain_mlp(), X.double(), Y, alpha, EPS, bounds)
+    found, history = one_step(
+        plain_mlp(), (X.double(), Y), eps=EPS, alpha=alpha, bounds=bounds, attack=attack
+    )
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-13)
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-9)
+
+
+def test_the_definitions_parts_differ():
+    """If alpha did nothing, the test above could not fail."""
+    ends = [definition(plain_mlp(), X.double(), Y, alpha, EPS, None)[0] for alpha in (0.0, 1.0)]
+    assert (ends[0]["1.weight"] - ends[1]["1.weight"]).abs().max() > 1e-3
+
+
+def test_alpha_1_is_plain_training():
+    recipe = Recipe(epochs=2, batch_size=20)
+    plain, other = plain_mlp(), plain_mlp()
+    data = (X.double(), Y)
+    adversarial_fit(plain, data, recipe, eps=EPS, alpha=1.0, progress=False)
+    fit(other, data, recipe, progress=False)
+    for a, b in zip(plain.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize(("attack", "passes"), [(None, 2), (fgsm, 3)], ids=["two-pass", "fgsm"])
+def test_the_price_of_a_step(attack, passes, alpha):
+    model = Counting(plain_mlp(dtype=torch.float32))
+    prices = []
+    for epochs in (1, 3):
+        model.forwards = model.backwards = 0
+        recipe = Recipe(epochs=epochs, batch_size=20)
+        adversarial_fit(model, DATA, recipe, eps=EPS, alpha=alpha, attack=attack, progress=False)
+        prices.append((model.forwards, model.backwards))
+    steps = 2 * 3  # three steps in each of the two epochs that the runs differ by
+    assert prices[1][0] - prices[0][0] == passes * steps
+    assert prices[1][1] - prices[0][1] == passes * steps
+
+
+class Spy(nn.Module):
+    """Remembers its inputs, and in which mode it saw them."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.seen = inner, []
+
+    def forward(self, x):
+        self.seen.append((self.training, x.detach().clone()))
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "alike"),
+    [({}, False), ({"input_dropout": 0.0, "hidden_dropout": 0.0}, True)],
+    ids=["dropout", "no dropout"],
+)
+def test_crafting_in_eval_mode_matters_with_dropout_only(options, alike):
+    """Dropout's mask of the moment makes another network to craft on."""
+    crafted = []
+    for attack, modes in ((None, [True, True]), (fgsm, [False, True, True])):
+        model = Spy(small_maxout(**options))
+        recipe = Recipe(epochs=1, batch_size=60)
+        adversarial_fit(model, DATA, recipe, eps=EPS, attack=attack, progress=False)
+        # The first pass of all only asks how many classes there are.
+        assert [training for training, _ in model.seen[1:]] == modes
+        crafted.append(model.seen[-1][1])
+        assert not crafted[-1].equal(model.seen[-2][1])
+    assert crafted[0].equal(crafted[1]) == alike
+
+
+def test_noise_may_take_the_attacks_place():
+    """The paper's control: the same size, no direction."""
+
+    def random_signs(model, x, y, eps, *, bounds):
+        return noise(x, eps, kind="sign", bounds=bounds)
+
+    seen = []
+
+    def watched(model, x, y, eps, *, bounds):
+        seen.append(random_signs(model, x, y, eps, bounds=bounds) - x)
+        return seen[-1] + x
+
+    runs = []
+    for attack in (random_signs, watched, fgsm):
+        model = plain_mlp(dtype=torch.float32)
+        recipe = Recipe(epochs=2, batch_size=20)
+        adversarial_fit(model, DATA, recipe, eps=EPS, attack=attack, bounds=None, progress=False)
+        runs.append(weights(model))
+    assert len(seen) == 6
+    assert all(torch.allclose(change.abs(), torch.tensor(EPS), atol=1e-6) for change in seen)
+    assert not equal(runs[0], runs[2])
+    torch.testing.assert_close(runs[0], runs[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_objective_decides_what_is_minimised():
+    model = plain_mlp(dtype=torch.float32)
+    before = margin_loss(model(X), Y).mean()
+    history = fit(
+        model,
+        DATA,
+        Recipe(epochs=10, batch_size=20),
+        objective=lambda m, x, y: margin_loss(m(x), y),
+        progress=False,
+    )
+    assert history["loss"][-1] < float(before.detach()) - 0.1
+    assert margin_loss(model(X), Y).mean() < before
+
+
+# --- The recipe is followed -----------------------------------------------------------------------
+
+
+def test_lr_and_momentum_follow_the_schedule_step_by_step(monkeypatch):
+    seen = []
+    step = torch.optim.SGD.step
+
+    def watched(self, *arguments, **options):
+        group = self.param_groups[0]
+        seen.append((group["lr"], group["momentum"]))
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    recipe = Recipe(
+        epochs=2, batch_size=20, lr=0.1, lr_final=0.001, momentum=0.5, momentum_final=0.8
+    )
+    fit(SoftmaxRegression(36, 4), DATA, recipe, progress=False)
+    expected = [(0.1 * 0.01 ** (i / 6), 0.5 + 0.3 * i / 6) for i in range(6)]
+    assert len(seen) == 6
+    for found, wanted in zip(seen, expected, strict=True):
+        assert found == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_step_is_the_optimizers(optimizer):
+    """One batch of all examples, two epochs: PyTorch's own optimizer by hand."""
+    ours, theirs = plain_mlp(), plain_mlp()
+    x = X.double()
+    recipe = Recipe(epochs=2, batch_size=60, optimizer=optimizer, lr=0.05, momentum=0.9)
+    fit(ours, (x, Y), recipe, progress=False)
+    by_hand = (
+        torch.optim.SGD(theirs.parameters(), 0.05, momentum=0.9)
+        if optimizer == "sgd"
+        else torch.optim.Adam(theirs.parameters(), 0.05)
+    )
+    for _ in range(2):
+        by_hand.zero_grad()
+        nn.functional.cross_entropy(theirs(x), Y).backward()
+        by_hand.step()
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-8, atol=1e-10)
+
+
+def test_every_example_is_seen_once_in_each_epoch_in_another_order():
+    seen = []
+
+    def objective(model, x, y):
+        seen.extend(x.flatten(1).sum(1).tolist())
+        return cross_entropy(model(x), y)
+
+    recipe = Recipe(epochs=2, batch_size=16)
+    fit(SoftmaxRegression(36, 4), DATA, recipe, objective=objective, progress=False)
+    wanted = sorted(X.flatten(1).sum(1).tolist())
+    assert sorted(seen[:60]) == pytest.approx(wanted)
+    assert sorted(seen[60:]) == pytest.approx(wanted)
+    assert seen[:60] != seen[60:]
+    assert seen[:60] != X.flatten(1).sum(1).tolist()
+
+
+def test_max_norm_holds_after_training_and_was_needed():
+    longest = []
+    for limit in (None, 0.5):
+        model = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 6), nn.Linear(6, 4)
+        )
+        fit(model, DATA, Recipe(epochs=3, lr=0.3, max_norm=limit), progress=False)
+        units = [m.weight.flatten(1) for m in model if isinstance(m, nn.Linear | nn.Conv2d)]
+        longest.append([float(w.norm(dim=1).max().detach()) for w in units])
+    assert all(norm > 0.5 for norm in longest[0])
+    assert all(norm <= 0.5 * (1 + 1e-5) for norm in longest[1])
+
+
+def test_max_norm_leaves_short_weights_alone():
+    loose, free = plain_mlp(), plain_mlp()
+    fit(loose, (X.double(), Y), Recipe(epochs=1, max_norm=1e3), progress=False)
+    fit(free, (X.double(), Y), Recipe(epochs=1), progress=False)
+    assert equal(weights(loose), weights(free))
+
+
+def test_max_norm_holds_whatever_the_memory_layout():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 4))
+    model.to(memory_format=torch.channels_last)
+    fit(model, DATA, Recipe(epochs=1, max_norm=0.2), progress=False)
+    assert float(model[1].weight.detach().flatten(1).norm(dim=1).max()) <= 0.2 * (1 + 1e-5)
+
+
+def test_a_frozen_parameter_stays_frozen():
+    model = plain_mlp(dtype=torch.float32)
+    model[1].weight.requires_grad_(False)
+    before = weights(model)
+    recipe = Recipe(epochs=2, lr=0.5)
+    fit(model, DATA, recipe, progress=False)
+    adversarial_fit(model, DATA, recipe, eps=EPS, progress=False)
+    after = weights(model)
+    assert after["1.weight"].equal(before["1.weight"])
+    assert not after["3.weight"].equal(before["3.weight"])
+    assert not model[1].weight.requires_grad
+    assert model[1].weight.grad is None
+
+
+def test_a_frozen_parameter_stays_frozen_under_max_norm():
+    model = plain_mlp(dtype=torch.float32)
+    model[1].weight.requires_grad_(False)
+    before = weights(model)
+    fit(model, DATA, Recipe(epochs=1, max_norm=0.01), progress=False)
+    assert weights(model)["1.weight"].equal(before["1.weight"])
+
+
+# --- Modes ----------------------------------------------------------------------------------------
+
+
+def test_modes_come_back_as_they_were():
+    for prepare in (nn.Module.train, nn.Module.eval, lambda m: m.train()[2].eval()):
+        model = make_mlp()
+        prepare(model)
+        modes = [module.training for module in model.modules()]
+        fit(model, DATA, Recipe(epochs=2), validation=DATA, progress=False)
+        assert [module.training for module in model.modules()] == modes
+
+
+def test_a_model_handed_over_in_eval_mode_is_trained_with_dropout():
+    model = small_maxout().eval()
+    modes = []
+
+    def objective(model, x, y):
+        modes.append([module.training for module in model.modules()])
+        return cross_entropy(model(x), y)
+
+    recipe = Recipe(epochs=2, batch_size=60)
+    fit(model, DATA, recipe, objective=objective, progress=False)
+    assert len(modes) == 2
+    assert all(all(flags) for flags in modes)
+
+
+@pytest.mark.parametrize("attack", [None, fgsm], ids=["two-pass", "fgsm"])
+def test_a_frozen_batch_norm_stays_frozen_in_training(attack):
+    """Fine-tuning: the model is in training mode, one BatchNorm was put into eval by hand."""
+    model = make_mlp()
+    model[2].eval()
+    before = weights(model)
+    adversarial_fit(model, DATA, Recipe(epochs=1), eps=EPS, attack=attack, progress=False)
+    after = weights(model)
+    assert not after["1.weight"].equal(before["1.weight"])
+    assert after["2.running_mean"].equal(before["2.running_mean"])
+    assert after["2.num_batches_tracked"].equal(before["2.num_batches_tracked"])
+
+
+def test_measure_sees_the_model_in_eval_mode():
+    modes = []
+
+    def measure(model):
+        modes.append(any(module.training for module in model.modules()))
+        return {}
+
+    fit(make_mlp(), DATA, Recipe(epochs=2), measure=measure, progress=False)
+    assert modes == [False, False]
+
+
+# --- Early stopping -------------------------------------------------------------------------------
+
+
+def test_early_stopping_keeps_the_best_weights_and_stops():
+    scores = iter([3.0, 1.0, 2.0, 1.0, 0.0])
+    kept = []
+
+    def measure(model):
+        kept.append(weights(model))
+        return {"score": next(scores)}
+
+    model = plain_mlp(dtype=torch.float32)
+    recipe = Recipe(epochs=5, stop_on="score", patience=2)
+    history = fit(model, DATA, recipe, measure=measure, progress=False)
+    assert history["score"] == [3.0, 1.0, 2.0, 1.0], "no better than 1.0 for two epochs"
+    assert history.stopped_early
+    assert equal(weights(model), kept[1])
+    assert not equal(kept[1], kept[3])
+
+
+def test_a_run_that_is_not_stopped_still_ends_with_its_best_weights():
+    scores, kept = iter([2.0, 1.0, 5.0]), []
+
+    def measure(model):
+        kept.append(weights(model))
+        return {"score": next(scores)}
+
+    model = plain_mlp(dtype=torch.float32)
+    recipe = Recipe(epochs=3, stop_on="score", patience=3)
+    history = fit(model, DATA, recipe, measure=measure, progress=False)
+    assert len(history.rows) == 3
+    assert not history.stopped_early
+    assert equal(weights(model), kept[1])
+
+
+def test_without_stop_on_the_last_weights_stay():
+    kept = []
+
+    def measure(model):
+        kept.append(weights(model))
+        return {"score": float(len(kept))}
+
+    model = plain_mlp(dtype=torch.float32)
+    fit(model, DATA, Recipe(epochs=3, patience=1), measure=measure, progress=False)
+    assert len(kept) == 3
+    assert equal(weights(model), kept[2])
+
+
+def test_stopping_on_a_validation_column():
+    model = plain_mlp(dtype=torch.float32)
+    recipe = Recipe(epochs=30, lr=0.5, stop_on="validation_loss", patience=2)
+    other = (make_digits(60, seed=9), torch.randint(4, (60,)))  # nothing to learn for these
+    history = fit(model, DATA, recipe, validation=other, progress=False)
+    column = history["validation_loss"]
+    assert history.stopped_early
+    assert len(column) < 30
+    assert len(column) == column.index(min(column)) + 1 + 2
+    found = float(cross_entropy(model(other[0]), other[1]).mean().detach())
+    assert found == pytest.approx(min(column), rel=1e-5)
+
+
+# --- Randomness -----------------------------------------------------------------------------------
+
+
+def trained(seed, **options):
+    model = small_maxout()
+    history = fit(
+        model, DATA, Recipe(epochs=2, batch_size=20, seed=seed), progress=False, **options
+    )
+    return weights(model), history["loss"]
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit():
+    first, loss = trained(3)
+    torch.manual_seed(12345)  # the world outside does not matter
+    again, same_loss = trained(3)
+    other, _ = trained(4)
+    assert equal(first, again)
+    assert loss == same_loss
+    assert not equal(first, other)
+
+
+def test_the_global_random_states_are_left_alone():
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    models = small_maxout(), small_maxout()
+    torch.set_rng_state(before[0])
+    fit(models[0], DATA, Recipe(epochs=2), progress=False)
+    attack = functools.partial(pgd, steps=2)
+    adversarial_fit(models[1], DATA, Recipe(epochs=1), eps=EPS, attack=attack, progress=False)
+    assert torch.get_rng_state().equal(before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]
+
+
+def test_what_is_measured_does_not_change_what_is_trained():
+    def measure(model):
+        return {"noise": float(torch.rand(1)), "pgd": float(error_rate(model, DATA))}
+
+    assert equal(trained(0)[0], trained(0, measure=measure)[0])
+    assert equal(trained(0)[0], trained(0, validation=DATA)[0])
+
+
+def test_the_data_and_their_gradients_are_left_alone():
+    x, y = X.clone(), Y.clone()
+    adversarial_fit(
+        plain_mlp(dtype=torch.float32), (x, y), Recipe(epochs=1), eps=EPS, progress=False
+    )
+    assert x.equal(X)
+    assert y.equal(Y)
+    assert not x.requires_grad
+    assert x.grad is None
+
+
+# --- Resume ---------------------------------------------------------------------------------------
+
+
+# What trains, how, the recipe, and the forward passes in training mode that one step takes.
+adversarial = functools.partial(adversarial_fit, eps=EPS)
+RUNS = {
+    "sgd with momentum": (plain_mlp, fit, {"momentum": 0.9, "momentum_final": 0.5}, 1),
+    "momentum from nothing": (plain_mlp, fit, {"momentum": 0.0, "momentum_final": 0.5}, 1),
+    "adam": (plain_mlp, fit, {"optimizer": "adam", "lr": 0.01, "lr_final": 0.001}, 1),
+    "dropout": (small_maxout, fit, {"max_norm": 1.0, "l1": 1e-3}, 1),
+    "batch statistics": (make_mlp, fit, {}, 1),
+    "early stopping": (
+        make_mlp,
+        functools.partial(fit, validation=(make_digits(60, seed=9), Y.flip(0))),
+        {"lr": 1.0, "stop_on": "validation_loss", "patience": 4},
+        1,
+    ),
+    "two-pass": (small_maxout, adversarial, {}, 2),
+    "fgsm": (make_mlp, functools.partial(adversarial, attack=fgsm), {}, 2),
+    "random pgd": (
+        small_maxout,
+        functools.partial(adversarial, attack=functools.partial(pgd, steps=2)),
+        {"optimizer": "adam"},
+        2,
+    ),
+}
+
+
+def without_seconds(history):
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+    return rows, history.stopped_early
+
+
+def interrupt_after(model, passes):
+    """Press Ctrl-C in a forward pass: in the middle of a step, whatever the training is."""
+    left = [passes]
+
+    def hook(module, arguments):
+        left[0] -= module.training
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    return model.register_forward_pre_hook(hook)
+
+
+def measure_train_error(x, interrupt_in_epoch=0):
+    """Return a measure that may be interrupted itself."""
+    calls = []
+
+    def measure(model):
+        calls.append(float(error_rate(model, (x, Y))))
+        if len(calls) == interrupt_in_epoch:
+            raise KeyboardInterrupt
+        return {"train_error": calls[-1]}
+
+    return measure
+
+
+@pytest.mark.parametrize("where", ["in a step", "in measure"])
+@pytest.mark.parametrize(("make", "train", "options", "passes"), RUNS.values(), ids=RUNS.keys())
+def test_a_run_that_was_cut_ends_as_one_that_was_not(make, train, options, passes, where, tmp_path):
+    x = X.double() if make is plain_mlp else X
+    recipe = Recipe(epochs=5, batch_size=16, **options)  # four steps in each epoch
+    train = functools.partial(train, data=(x, Y), recipe=recipe, progress=False)
+    file = tmp_path / "run.safetensors"
+
+    cut = make()
+    if where == "in a step":
+        interrupt_after(cut, 2 * 4 * passes + 2)
+    breaks = measure_train_error(x, interrupt_in_epoch=3 if where == "in measure" else 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(model=cut, measure=breaks, checkpoint=file)
+
+    fresh = make(5)  # another start, and another state of the world
+    torch.manual_seed(777)
+    resumed = train(model=fresh, measure=measure_train_error(x), checkpoint=file)
+    whole = make()
+    uncut = train(model=whole, measure=measure_train_error(x))
+    assert without_seconds(resumed) == without_seconds(uncut)
+    assert equal(weights(fresh), weights(whole))
+    assert not equal(weights(cut), weights(whole))
+    assert len(uncut.rows) > 3
+    if recipe.stop_on:
+        column = uncut["validation_loss"]
+        assert column.index(min(column)) < len(column) - 1, "the best epoch must not be the last"
+
+
+def test_an_interrupt_leaves_the_last_whole_epoch():
+    kept = []
+
+    def measure(model):
+        kept.append(weights(model))
+        return {}
+
+    model = make_mlp()
+    hook = interrupt_after(model, 2 * 4 + 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, DATA, Recipe(epochs=5, batch_size=16), measure=measure, progress=False)
+    hook.remove()
+    assert len(kept) == 2
+    assert equal(weights(model), kept[1])
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    file = tmp_path / "run.safetensors"
+    recipe = Recipe(epochs=3, stop_on="score", patience=3)
+    scores = iter([2.0, 1.0, 3.0])
+    model = plain_mlp(dtype=torch.float32)
+    measure = lambda m: {"score": next(scores)}  # noqa: E731
+    history = fit(model, DATA, recipe, measure=measure, checkpoint=file, progress=False)
+    written = file.read_bytes()
+    again = plain_mlp(5, dtype=torch.float32)
+    same = fit(again, DATA, recipe, measure=measure, checkpoint=str(file), progress=False)
+    assert same.rows == history.rows
+    assert equal(weights(again), weights(model)), "the best weights, not the last"
+    assert file.read_bytes() == written
+
+
+def test_the_checkpoint_folder_is_made_and_nothing_else_is_left(tmp_path):
+    file = tmp_path / "a" / "b" / "run.safetensors"
+    fit(plain_mlp(dtype=torch.float32), DATA, Recipe(epochs=2), checkpoint=file, progress=False)
+    assert [path.name for path in file.parent.iterdir()] == ["run.safetensors"]
+
+
+# --- Checkpoints that must be refused -------------------------------------------------------------
+
+RECIPE = Recipe(epochs=2)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    file = tmp_path / "run.safetensors"
+    fit(plain_mlp(dtype=torch.float32), DATA, RECIPE, checkpoint=file, progress=False)
+    return file
+
+
+def refuse(words, file, *, model=None, data=DATA, recipe=RECIPE, train=fit, **options):
+    """Expect a refusal in words that leaves the model and the file as they were."""
+    model = plain_mlp(5, dtype=torch.float32) if model is None else model
+    before, content = weights(model), file.read_bytes()
+    with pytest.raises(ValueError, match=words):
+        train(model, data, recipe, checkpoint=file, progress=False, **options)
+    assert file.read_bytes() == content
+    assert equal(weights(model), before)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(checkpoint):
+    words = r"of another run \(lr: 0.1 there, 0.2 here\).*Pass another file name, or delete it"
+    refuse(words, checkpoint, recipe=Recipe(epochs=2, lr=0.2))
+    refuse("epochs: 2 there, 3 here", checkpoint, recipe=Recipe(epochs=3))
+    refuse("seed: 0 there, 1 here", checkpoint, recipe=Recipe(epochs=2, seed=1))
+
+
+def test_a_checkpoint_of_another_kind_of_training_is_refused(checkpoint, tmp_path):
+    refuse("eps: None there, 0.1 here", checkpoint, train=adversarial_fit, eps=0.1)
+    file = tmp_path / "adversarial.safetensors"
+    model = plain_mlp(dtype=torch.float32)
+    attack = functools.partial(pgd, steps=2)
+    adversarial_fit(model, DATA, RECIPE, eps=0.1, attack=attack, checkpoint=file, progress=False)
+    again = functools.partial(refuse, file=file, train=adversarial_fit)
+    again("eps: 0.1 there, 0.2 here", eps=0.2, attack=attack)
+    again("alpha: 0.5 there, 0.4 here", eps=0.1, attack=attack, alpha=0.4)
+    again("bounds: .* there, None here", eps=0.1, attack=attack, bounds=None)
+    again("attack: .*pgd.*steps.*2.* there, None here", eps=0.1)
+    again(
+        "attack: .*steps.*2.* there, .*pgd.*steps.*3.* here",
+        eps=0.1,
+        attack=functools.partial(pgd, steps=3),
+    )
+    again("eps: 0.1 there, None here", train=fit)
+
+
+def test_a_checkpoint_of_another_objective_is_refused(checkpoint):
+    refuse("of another run", checkpoint, objective=lambda m, x, y: margin_loss(m(x), y))
+
+
+def test_a_checkpoint_of_other_data_is_refused(checkpoint):
+    refuse("examples: 60 there, 59 here", checkpoint, data=(X[:59], Y[:59]))
+    refuse("of another run", checkpoint, data=(make_digits(60, seed=1), Y))
+
+
+def test_a_checkpoint_of_other_labels_is_refused(checkpoint):
+    refuse("of another run", checkpoint, data=(X, Y.flip(0)))
+
+
+def other_classes():
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 12), nn.ReLU(), nn.Linear(12, 7))
+
+
+@pytest.mark.parametrize("make", [lambda: SoftmaxRegression(36, 4), other_classes])
+def test_a_checkpoint_of_another_model_is_refused(checkpoint, make):
+    refuse("(?s)of another model.*Pass another file name", checkpoint, model=make())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"garbage, and not a little of it",
+        lambda content: content[:200],
+        lambda content: content[:-1],
+        lambda content: b"\xff" * 8 + content[8:],
+    ],
+    ids=["empty", "garbage", "cut in the header", "one byte short", "header of 2^64 bytes"],
+)
+def test_a_damaged_checkpoint_is_refused(checkpoint, damage):
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    refuse("damaged.*Delete it to start anew", checkpoint)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"advlearn": "no JSON"}, {"advlearn": "{}"}])
+def test_a_safetensors_file_of_something_else_is_refused(tmp_path, metadata):
+    file = tmp_path / "weights.safetensors"
+    save_file(weights(plain_mlp(dtype=torch.float32)), file, metadata=metadata)
+    refuse("not one of advlearn's", file)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    file, calls = tmp_path / "run.safetensors", [0]
+    real = safetensors.torch.save_file
+
+    def save(tensors, path, metadata=None):
+        calls[0] += 1
+        if calls[0] == 3:
+            with open(path, "wb") as half:  # noqa: PTH123
+                half.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", save)
+    recipe = Recipe(epochs=4, batch_size=16)
+    with pytest.raises(OSError, match="No space left"):
+        fit(make_mlp(), DATA, recipe, checkpoint=file, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+    resumed, whole = make_mlp(5), make_mlp()
+    history = fit(resumed, DATA, recipe, checkpoint=file, progress=False)
+    fit(whole, DATA, recipe, progress=False)
+    assert len(history.rows) == 4
+    assert equal(weights(resumed), weights(whole))
+
+
+# --- Losses that break ----------------------------------------------------------------------------
+
+
+def broken_at(step, value=float("nan")):
+    """Cross-entropy until the given step, counted from 1."""
+    calls = [0]
+
+    def objective(model, x, y):
+        calls[0] += 1
+        return cross_entropy(model(x), y) * (value if calls[0] == step else 1.0)
+
+    return objective
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_broken_loss_says_where_and_what_to_do(value):
+    kept = []
+
+    def measure(model):
+        kept.append(weights(model))
+        return {}
+
+    model = make_mlp()
+    model[2].eval()
+    modes = [module.training for module in model.modules()]
+    words = (
+        rf"loss became {value} in epoch 2, step 3 of 4, at lr = 0.1\. "
+        r"Lower lr \(try 0.01\), or set max_norm.*weights of the last whole epoch"
+    )
+    with pytest.raises(DivergenceError, match=words):
+        fit(
+            model,
+            DATA,
+            Recipe(epochs=3, batch_size=16),
+            objective=broken_at(4 + 3, value),
+            measure=measure,
+            progress=False,
+        )
+    assert len(kept) == 1
+    assert equal(weights(model), kept[0])
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_divergence_in_the_first_epoch_leaves_the_start():
+    model = plain_mlp(dtype=torch.float32)
+    before = weights(model)
+    recipe = Recipe(epochs=3, batch_size=5, lr=1e30)
+    with pytest.raises(DivergenceError, match=r"epoch 1, step \d of 12, at lr = 1e\+30"):
+        fit(model, DATA, recipe, progress=False)
+    assert equal(weights(model), before)
+
+
+def test_weights_that_break_in_the_last_step_are_found_in_that_epoch(tmp_path):
+    """The loss is finite (0), its gradient is not: the root of 0 has none."""
+    model = SoftmaxRegression(36, 4)
+    with pytest.raises(DivergenceError, match="epoch 1"):
+        fit(
+            model,
+            DATA,
+            Recipe(epochs=1, batch_size=60),
+            objective=lambda m, x, y: m(x).square().sum(1).sqrt(),
+            checkpoint=tmp_path / "run.safetensors",
+            progress=False,
+        )
+    assert model.linear.weight.isfinite().all()
+    assert not (tmp_path / "run.safetensors").exists()
+
+
+def test_an_objective_that_raises_gives_the_model_back():
+    model = make_mlp()
+    before = weights(model)
+
+    def objective(model, x, y):
+        model(x)  # batch statistics move
+        raise ZeroDivisionError
+
+    state = torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError):
+        fit(model, DATA, Recipe(epochs=1), objective=objective, progress=False)
+    assert equal(weights(model), before)
+    assert model.training
+    assert torch.get_rng_state().equal(state)
+
+
+# --- Bad arguments --------------------------------------------------------------------------------
+
+
+class Watched(nn.Module):
+    """Notes a forward pass in training mode: then the work has begun."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.begun = SoftmaxRegression(36, 4), False
+
+    def forward(self, x):
+        self.begun |= self.training
+        return self.inner(x)
+
+
+BAD = [
+    ("label 4", {"data": (X, Y + 1)}, ValueError, "data.y holds the label 4.*0 to 3"),
+    ("label -1", {"data": (X, Y - 1)}, ValueError, "data.y holds the label -1"),
+    ("float labels", {"data": (X, Y.float())}, TypeError, "data.y must have dtype torch.int64"),
+    ("fewer labels", {"data": (X, Y[:9])}, ValueError, r"data.y must have shape \(60,\)"),
+    ("bytes", {"data": ((255 * X).byte(), Y)}, TypeError, "data.x must have a floating dtype"),
+    ("NaN", {"data": (X / 0 * 0, Y)}, ValueError, "data.x holds NaN"),
+    ("empty", {"data": (X[:0], Y[:0])}, ValueError, "data.x is an empty batch"),
+    (
+        "no validation",
+        {"recipe": Recipe(epochs=1, stop_on="validation_error")},
+        ValueError,
+        "stop_on = 'validation_error' needs validation data. Pass validation=",
+    ),
+    (
+        "unknown column",
+        {"recipe": Recipe(epochs=1, stop_on="val_error"), "validation": (X, Y)},
+        ValueError,
+        "stop_on = 'val_error' is not measured. There are epoch, loss, validation_error",
+    ),
+    ("validation label", {"validation": (X, Y + 1)}, ValueError, "holds the label 4"),
+    ("validation labels", {"validation": (X, Y.float())}, TypeError, "dtype torch.int64"),
+    ("validation empty", {"validation": (X[:0], Y[:0])}, ValueError, "empty batch"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
+)
+@pytest.mark.parametrize(
+    "train", [fit, functools.partial(adversarial_fit, eps=EPS)], ids=["fit", "adversarial_fit"]
+)
+def test_bad_arguments_are_named_before_the_first_step(train, change, error, words):
+    model = Watched().train()
+    arguments = {"data": DATA, "recipe": Recipe(epochs=1)} | change
+    with pytest.raises(error, match=words):
+        train(model, progress=False, **arguments)
+    assert not model.begun
+
+
+def test_an_unknown_column_of_measure_is_named_with_those_that_exist():
+    with pytest.raises(ValueError, match=r"stop_on = 'eror' is not measured.*loss, error, seconds"):
+        fit(
+            SoftmaxRegression(36, 4),
+            DATA,
+            Recipe(epochs=3, stop_on="eror"),
+            measure=lambda model: {"error": 0.5},
+            progress=False,
+        )
+
+
+BAD_ADVERSARIAL = [
+    ({"eps": -0.1}, ValueError, "eps must be finite and >= 0, got -0.1"),
+    ({"eps": 8}, ValueError, "eps = 8 is more than.*8/255"),
+    ({"eps": "0.1"}, TypeError, "eps must be a number"),
+    ({"alpha": -0.1}, ValueError, r"alpha must be finite and in \[0, 1\], got -0.1"),
+    ({"alpha": 1.1}, ValueError, "alpha must be finite and in"),
+    ({"alpha": None}, TypeError, "alpha must be a number"),
+    ({"attack": "fgsm"}, TypeError, "attack must be callable"),
+    ({"bounds": (1.0, 0.0)}, ValueError, "low < high"),
+    ({"bounds": [0.0, 1.0]}, TypeError, "bounds must be Bounds"),
+    ({"data": (3 * X, Y)}, ValueError, "data.x has pixels in .* outside bounds"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "words"), BAD_ADVERSARIAL)
+def test_bad_adversarial_settings_are_named_before_the_first_step(change, error, words):
+    model = Watched().train()
+    arguments = {"data": DATA, "recipe": Recipe(epochs=1), "eps": EPS} | change
+    with pytest.raises(error, match=words):
+        adversarial_fit(model, progress=False, **arguments)
+    assert not model.begun
+
+
+def test_numpys_numbers_are_numbers(tmp_path):
+    file = tmp_path / "run.safetensors"
+    recipe = Recipe(epochs=np.int64(2), lr=np.float32(0.5))
+    for _ in range(2):  # the second time from the file
+        history = adversarial_fit(
+            SoftmaxRegression(36, 4),
+            DATA,
+            recipe,
+            eps=np.float32(0.1),
+            checkpoint=file,
+            progress=False,
+        )
+        assert len(history.rows) == 2
+
+
+def test_what_measure_returns_is_kept_as_plain_numbers(tmp_path):
+    """A rate, a tensor and NumPy's numbers are all natural to return."""
+    history = fit(
+        SoftmaxRegression(36, 4),
+        DATA,
+        Recipe(epochs=2, stop_on="fgsm"),
+        measure=lambda model: {
+            "fgsm": adversarial_error_rate(model, DATA, EPS),
+            "norm": model.linear.weight.detach().norm(),
+            "numpy": np.float32(0.5),
+        },
+        checkpoint=tmp_path / "run.safetensors",
+        progress=False,
+    )
+    assert all(type(value) in (int, float) for row in history.rows for value in row.values())
+    assert history["numpy"] == [0.5, 0.5]
+
+
+def test_the_progress_bar_can_be_had_and_left_out(capsys):
+    for progress in (True, False):
+        fit(SoftmaxRegression(36, 4), DATA, Recipe(epochs=1), progress=progress)
+        assert ("epoch 1/1" in capsys.readouterr().err) == progress
+
+
+def test_what_training_exports():
+    assert issubclass(DivergenceError, ArithmeticError)
+    assert Recipe is recipe_module.Recipe
+    assert History is recipe_module.History
