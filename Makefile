@@ -56,7 +56,7 @@ notebooks: $(VENV)/.dev ## execute every lesson again and write it in normal for
 
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py
-	.venv-bench/bin/python benchmarks/run.py
+	$(RUN) benchmarks/run.py
 
 clean: ## remove the environments and the caches, never the data
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

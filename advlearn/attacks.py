@@ -20,13 +20,12 @@ from advlearn._validation import (
     check_count,
     check_eps,
     check_images,
-    check_label_range,
     check_labels,
     check_logits,
     check_number,
 )
 from advlearn.context import Model, attack_mode
-from advlearn.losses import Loss, cross_entropy, margin_loss
+from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
 
 
 class Bounds(NamedTuple):
@@ -37,10 +36,6 @@ class Bounds(NamedTuple):
 
 
 PIXELS = Bounds(0.0, 1.0)
-
-
-# These losses look at the range of the labels themselves.
-_CHECKS_LABELS = (cross_entropy, margin_loss)
 
 
 def ball_tolerance(x: Tensor, eps: float) -> float:
@@ -119,6 +114,15 @@ def _step(
     return moved if box is None else moved.clamp_(*box)
 
 
+def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
+    """Return a positive multiple, for each example, of the loss's gradient at x.
+
+    Cross-entropy grows with the margin, so the margin's gradient has its direction; and it neither
+    underflows nor costs as much. Only the size is another.
+    """
+    return _gradient(model, x, y, margin_loss if loss is cross_entropy else loss)
+
+
 def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     """Return the loss's gradient at x; `attack_mode` is on and the arguments are checked."""
     # A leaf of its own, on x's memory: x's .grad is never touched. (A tensor made in inference mode
@@ -126,15 +130,14 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     logits = model(pixels)
     check_logits(logits, y)
-    if loss not in _CHECKS_LABELS:
-        check_label_range(y, logits.shape[1])
     if not logits.requires_grad:
         raise ValueError(
             "model(x) is detached from x, so it has no gradient there. Remove .detach(), "
             "torch.no_grad() and NumPy from the model's forward."
         )
-    # The sum over examples: each example's gradient is its own, whatever else is in the batch.
-    (gradient,) = torch.autograd.grad(loss(logits, y).sum(), pixels)
+    # The chain rule in two parts: by the logits first, then from the logits back to the pixels.
+    # Each example's gradient is its own, whatever else is in the batch.
+    (gradient,) = torch.autograd.grad(logits, pixels, logit_gradient(loss, logits, y))
     return gradient
 
 
@@ -218,8 +221,8 @@ def fgsm(
     box = _check(model, x, y, bounds)
     step = check_eps(eps, x, box)
     with attack_mode(model):
-        gradient = _gradient(model, x, y, loss)
-        return _step(x.detach(), gradient, step, targeted, box)
+        direction = _direction(model, x, y, loss)
+        return _step(x.detach(), direction, step, targeted, box)
 
 
 def pgd(
@@ -296,8 +299,8 @@ def pgd(
             moved = noise(start, own, generator=generator, bounds=None) if random_start else start
             moved = moved.clamp(low, high)
             for _ in range(steps):
-                gradient = _gradient(model, moved, labels, loss)
-                moved = _step(moved, gradient, pace, targeted, None).clamp(low, high)
+                direction = _direction(model, moved, labels, loss)
+                moved = _step(moved, direction, pace, targeted, None).clamp(low, high)
             with torch.no_grad():
                 logits = model(moved)
                 damage = loss(logits, labels).to(best_loss.dtype).expand(len(labels))
@@ -397,7 +400,7 @@ def rotate(
     box = _check(model, x, y, bounds)
     turn = torch.tensor(check_number(angle, "angle", 0.0, torch.pi / 2), dtype=torch.float64)
     with attack_mode(model):
-        gradient = _gradient(model, x, y, loss).flatten(1)
+        gradient = _direction(model, x, y, loss).flatten(1)
     flat = x.detach().flatten(1)
     # Scaled by its largest entry first: a confident model's gradient may be too small to square.
     gradient = gradient / gradient.abs().amax(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,8 @@ def attack_mode(model: Model) -> Iterator[None]:
     # a compiled model.
     trained = [module for module in modules if module.training]
     tracked = [parameter for parameter in parameters if parameter.requires_grad]
-    with torch.inference_mode(False), torch.enable_grad():
+    leave = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+    with leave, torch.enable_grad():
         try:
             # Flags are set one by one: `model.eval()` may be overridden and do more than that.
             for module in trained:

@@ -419,6 +419,16 @@ def test_margin_loss_gives_the_right_signs_to_any_margin(margin):
     assert wrong_signs(model, x, y, input_gradient(model, x, y, loss=margin_loss)) == 0
 
 
+@pytest.mark.parametrize("margin", [1, 16, 18, 50, 103, 110, 200])
+@pytest.mark.parametrize("attack", [fgsm, lambda *a: pgd(*a, steps=2, random_start=False)])
+def test_attacks_on_the_default_loss_go_the_right_way_at_any_margin(attack, margin):
+    model, x, y = confident_model(margin)
+    truth = input_gradient(model, x, y, loss=margin_loss)
+    moved = attack(model, x, y, 0.01)
+    clear = (truth.abs() > 1e-4) & (x > 0.02) & (x < 0.98)
+    assert ((moved - x).sign() == truth.sign())[clear].all()
+
+
 @pytest.mark.parametrize(
     ("margin", "least", "most"),
     [(10, 0.0, 0.0), (15, 0.0, 0.1), (18, 0.1, 0.6), (40, 0.1, 0.6), (110, 1.0, 1.0)],

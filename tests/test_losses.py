@@ -9,6 +9,7 @@ from advlearn.losses import (
     cross_entropy,
     l1_penalty,
     logistic_loss,
+    logit_gradient,
     margin_loss,
 )
 
@@ -90,3 +91,29 @@ def test_l1_penalty():
     assert l1_penalty(torch.tensor([[1.0, -2.0], [0.0, 3.0]]), 0.5).item() == 3.0
     with pytest.raises(ValueError, match="coefficient must be finite"):
         l1_penalty(torch.ones(2), -1.0)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, margin_loss])
+def test_the_logit_gradient_is_that_of_autograd(loss):
+    torch.manual_seed(0)
+    y = torch.randint(7, (100,))
+    for scale in (0.1, 3.0, 30.0):
+        logits = (scale * torch.randn(100, 7, dtype=torch.float64)).requires_grad_()
+        (expected,) = torch.autograd.grad(loss(logits, y).sum(), logits)
+        torch.testing.assert_close(logit_gradient(loss, logits, y), expected)
+
+
+def test_the_logit_gradient_of_another_loss_is_left_to_autograd():
+    logits, y = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    expected = (logits.softmax(1) - F.one_hot(y, 3)) / 5
+    with torch.no_grad():
+        torch.testing.assert_close(logit_gradient(F.cross_entropy, logits, y), expected)
+    with pytest.raises(ValueError, match="label 3"):
+        logit_gradient(F.cross_entropy, logits, y + 1)
+
+
+def test_the_logit_gradient_of_half_precision_logits_is_computed_in_float32():
+    logits = torch.tensor([[20.0, 0.0, 0.5]], dtype=torch.bfloat16)
+    gradient = logit_gradient(cross_entropy, logits, torch.tensor([0]))
+    assert gradient.dtype == torch.bfloat16
+    assert gradient[0, 0] < 0  # the usual form gives 0 here
