@@ -49,6 +49,26 @@ TERMS: Mapping[str, Term] = {
         "softmax.",
     ),
     "softplus": Term("소프트플러스", "log(1 + exp(v)), a smooth version of max(v, 0)."),
+    "unit": Term("유닛", "The smallest part of a network: a weighted sum, then a simple function."),
+    "pre-activation": Term("활성화 이전 값", "The weighted sum that goes into a unit's function."),
+    "hidden layer": Term("은닉층", "A layer of units between the input and the output layer."),
+    "ReLU": Term("렐루 (정류 선형 유닛)", "max(v, 0), the rectified linear unit."),
+    "sigmoid": Term("시그모이드", "1 / (1 + exp(-v)), between 0 and 1; the slope of softplus."),
+    "maxout": Term("맥스아웃", "The largest of several linear pieces w_p'x + b_p."),
+    "convex": Term(
+        "볼록", "Said of a function that bends only upwards, such as a maximum of lines."
+    ),
+    "overflow": Term(
+        "오버플로", "A result that is too large for its kind of number: it becomes inf."
+    ),
+    "saturation": Term("포화", "A unit works where its slope is near zero, and hardly reacts."),
+    "LSTM": Term(
+        "장단기 메모리", "Long short-term memory: reads a sequence and keeps a gated memory."
+    ),
+    "gate": Term(
+        "게이트", "A number between 0 and 1, from a sigmoid, that a signal is multiplied by."
+    ),
+    "R²": Term("결정계수", "The part of the ups and downs of a curve that its best line explains."),
     "loss": Term("손실", "How bad an answer is, as a number; training makes it small."),
     "gradient": Term(
         "기울기 (그래디언트)", "The vector of derivatives: how the loss changes with each pixel."
@@ -70,6 +90,26 @@ TERMS: Mapping[str, Term] = {
     ),
     "closed form": Term("닫힌 형식", "A formula that gives the answer at once, without a search."),
     "threat model": Term("위협 모형", "What an attacker may know and change."),
+    "L1 penalty": Term(
+        "L1 벌점", "λ·‖w‖₁, added to the mean loss: a price on the size of the weights."
+    ),
+    "weight decay": Term(
+        "가중치 감쇠", "A penalty on large weights, added to the loss in training."
+    ),
+    "adversarial training": Term(
+        "적대적 훈련", "Training on adversarial examples that are made anew for the current model."
+    ),
+    "effective penalty": Term(
+        "유효 벌점", "The derivative of an objective by ‖w‖₁, the margins held fixed."
+    ),
+    "subgradient": Term(
+        "하위 기울기 (서브그래디언트)",
+        "A valid slope at a corner, such as any number from -1 to 1 for the absolute value at 0.",
+    ),
+    "underfitting": Term(
+        "과소적합", "A model is too weak, or held back too much, to learn even its training data."
+    ),
+    "sparse": Term("희소", "Having mostly zeros; said of weights."),
 }
 
 

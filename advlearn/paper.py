@@ -47,6 +47,18 @@ _ROWS = (
         "4",
         {"FGSM error": 0.999, "confidence on mistakes": 0.793},
     ),
+    Row(
+        "l1-linear",
+        "logistic regression: L1 penalty outside the loss against eps ‖w‖₁ inside; an argument",
+        "5",
+        {},
+    ),
+    Row(
+        "l1-deep",
+        "maxout network, L1 penalty on the first layer, coefficient .0025",
+        "5",
+        {"training error at .0025 (paper: more than)": 0.05},
+    ),
 )
 ROWS: Mapping[str, Row] = {row.id: row for row in _ROWS}
 """The rows by id."""

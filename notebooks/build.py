@@ -97,8 +97,9 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 def main(arguments: list[str]) -> int:
     """Build or check the lessons named in `arguments`."""
-    # The same picture on every machine: two threads, and no compiled-cache warnings.
     os.environ.setdefault("OMP_NUM_THREADS", "2")
+    # Threads that wait by sleeping: spinning ones starve each other on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     only_check = "--check" in arguments
     wanted = [argument for argument in arguments if not argument.startswith("-")] or [""]
     paths = [p for p in sorted(HERE.glob("*.ipynb")) if any(p.name.startswith(w) for w in wanted)]

@@ -132,6 +132,8 @@ def _wrong_objectives(kind: str) -> Callable[..., tuple[Tensor, Tensor]]:
         score = x @ w + b
         margin = score if kind == "without y" else y * score
         norm = w.norm() if kind == "L2" else w.sum() if kind == "no abs" else w.abs().sum()
+        if kind == "mean abs":
+            norm = w.abs().mean()
         price = strength * norm
         if kind == "squares":
             price = strength * w.square().sum()
@@ -160,9 +162,9 @@ two_objectives = Exercise(
     lesson="04",
     title="The L1-penalised loss and the adversarial loss",
     task=(
-        "Return two numbers: the mean of softplus(-margin) plus lam·‖w‖₁, and the mean of the worst "
-        "loss when every pixel may move by eps. One number, strength, is lam in the first and eps "
-        "in the second. Shapes: w (d,), b scalar, x (N, d), y (N,) in {-1., +1.}."
+        "Return two numbers: the mean of softplus(-margin) plus lam·‖w‖₁, and the mean of the "
+        "worst loss when every pixel may move by eps. One number, strength, is lam in the first "
+        "and eps in the second. Shapes: w (d,), b scalar, x (N, d), y (N,) in {-1., +1.}."
     ),
     difficulty=2,
     minutes=8,
@@ -213,6 +215,11 @@ two_objectives = Exercise(
             _wrong_objectives("no abs"),
             "You add up the weights with their signs, so that positive and negative ones cancel. "
             "‖w‖₁ is the sum of |w_i|.",
+        ),
+        Misconception(
+            "mean of absolute values",
+            _wrong_objectives("mean abs"),
+            "You take the mean of |w_i|. The L1 norm is their sum: `w.abs().sum()`.",
         ),
         Misconception(
             "bias penalised",
@@ -754,11 +761,11 @@ def _wrong_difference(kind: str) -> Callable[..., Tensor]:
             p = (x @ weight.T + bias).softmax(1)
             gradient = (p - functional.one_hot(y, len(weight)).to(p.dtype)) @ weight
             x = x + eps * gradient.sign()
-        z = x @ weight.T + bias
-        gap = z - z.gather(1, label)
-        rows = weight[None] - weight[y][:, None]
+        z: Tensor = x @ weight.T + bias
+        gap: Tensor = z - z.gather(1, label)
+        rows: Tensor = weight[None] - weight[y][:, None]
         norms = weight.abs().sum(1)
-        charge = {
+        charge: Tensor = {
             "separate": norms + norms[y][:, None],
             "class k only": norms.expand_as(gap),
             "true row only": norms[y][:, None].expand_as(gap),
@@ -775,7 +782,7 @@ def _wrong_difference(kind: str) -> Callable[..., Tensor]:
         if kind == "runner-up":
             k = wrong_gap.argmax(1, keepdim=True)
             return (gap + eps * charge).gather(1, k).squeeze(1)
-        reached = gap + eps * charge
+        reached: Tensor = gap + eps * charge
         if kind == "true class too":
             return reached.amax(1)
         reached = reached.scatter(1, label, -torch.inf)
@@ -790,8 +797,8 @@ worst_difference = Exercise(
     title="The true worst case of softmax regression",
     task=(
         "Return for each image the largest z_k - z_y over the wrong classes k that one step of at "
-        "most eps per pixel can reach, where z = W x + b, unclipped. weight (W) is (K, d), bias (b) is (K,), x is "
-        "(N, d), y is (N,) int64. The result is (N,)."
+        "most eps per pixel can reach, where z = W x + b, unclipped. weight is W, (K, d); bias is "
+        "b, (K,); x is (N, d); y is (N,) int64. The result is (N,)."
     ),
     difficulty=3,
     minutes=10,
@@ -889,7 +896,7 @@ worst_difference = Exercise(
         "it have?",
         "Its weights are the row w_k - w_y. So a step of eps per pixel adds at most "
         "eps·‖w_k - w_y‖₁. Do this for every k, then take the maximum.",
-        "`rows = weight[None] - weight[y][:, None]` has shape (N, K, d). Set the entry of the true class to "
+        "`rows = weight[None] - weight[y][:, None]` has shape (N, K, d). Set the true class to "
         "-inf before the maximum: `values.scatter(1, y[:, None], -torch.inf).amax(1)`.",
     ),
     takeaway="The attack wins where this is positive. One step serves one pair of classes.",
@@ -909,11 +916,11 @@ def progress() -> None:
 quiz = Quiz(
     (
         Question(
-            "A digit has the margin 40, and eps·‖w‖₁ is 3. What does it add to the pull of each "
-            "objective on the weights?",
+            "A digit has the margin 40, and eps·‖w‖₁ is 3. How hard does each of the two penalties "
+            "pull on the weights because of it?",
             (
                 Choice(
-                    "Both pull with full strength: the weights are the same.",
+                    "Both pull with full strength: ‖w‖₁ is the same in both.",
                     False,
                     "The L1 penalty does. The adversarial loss multiplies its pull by σ(3 - 40), "
                     "which is almost 0.",
