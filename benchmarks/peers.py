@@ -1,0 +1,115 @@
+"""The same FGSM from each library, behind one shape of call.
+
+A peer is prepared once for a model, a batch and an eps, and then called many times: what a library
+does in its constructor, or to bring the batch into the form it wants, is not timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advlearn.attacks import fgsm
+
+Craft = Callable[[], Any]
+"""One FGSM, ready to run; gives the adversarial images as a tensor or as a NumPy array."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library, its release (None when it is not installed), and how to prepare its FGSM."""
+
+    name: str
+    release: str | None
+    prepare: Callable[[nn.Module, Tensor, Tensor, float], Craft]
+
+
+def advlearn_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    return lambda: fgsm(model, x, y, eps)
+
+
+def torchattacks_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from torchattacks import FGSM
+
+    attack = FGSM(model, eps=eps)
+    return lambda: attack(x, y)
+
+
+def foolbox_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from foolbox import PyTorchModel
+    from foolbox.attacks import LinfFastGradientAttack
+    from foolbox.criteria import Misclassification
+
+    wrapped = PyTorchModel(model, bounds=(0, 1))
+    attack, criterion = LinfFastGradientAttack(), Misclassification(y)
+    # `run` only crafts; calling the attack would also measure its success, with one more pass.
+    return lambda: attack.run(wrapped, x, criterion, epsilon=eps)
+
+
+def art_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from art.attacks.evasion import FastGradientMethod
+    from art.estimators.classification import PyTorchClassifier
+
+    classes = model(x[:1]).shape[1]
+    wrapped = PyTorchClassifier(
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(x.shape[1:]),
+        nb_classes=classes,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+    attack = FastGradientMethod(wrapped, eps=eps, batch_size=len(x))
+    images, labels = x.numpy(), nn.functional.one_hot(y, classes).numpy()
+    return lambda: attack.generate(images, labels)
+
+
+def cleverhans_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from cleverhans.torch.attacks.fast_gradient_method import fast_gradient_method
+
+    return lambda: fast_gradient_method(
+        model, x, eps, float("inf"), clip_min=0.0, clip_max=1.0, y=y
+    )
+
+
+_PEERS = {
+    "torchattacks": ("torchattacks", torchattacks_fgsm),
+    "foolbox": ("foolbox", foolbox_fgsm),
+    "ART": ("adversarial-robustness-toolbox", art_fgsm),
+    "cleverhans": ("cleverhans", cleverhans_fgsm),
+}
+
+
+def find_peers(folder: Path) -> list[Peer]:
+    """Return every peer; those that cannot be imported have no release."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # at the end: the course's own packages come first
+        importlib.invalidate_caches()
+    # foolbox imports GitPython, which would fail on a machine without git.
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    x = torch.full((1, 1, 2, 2), 0.5)
+    found = []
+    for name, (distribution, prepare) in _PEERS.items():
+        release = None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                prepare(model, x, torch.tensor([0]), 0.1)()
+            release = version(distribution)
+        except ModuleNotFoundError as error:
+            print(f"{name}: not installed ({error})", flush=True)
+        except Exception as error:  # a peer that breaks on this machine is no reason to stop
+            print(f"{name}: does not run here ({type(error).__name__}: {error})", flush=True)
+        found.append(Peer(name, release, prepare))
+    return found

@@ -1,0 +1,195 @@
+"""The benchmark runs with our own code alone, takes turns, and its page says what it measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from advlearn.data import load_mnist
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """Import the scripts the way Python does when one of them is run."""
+    names = ("install", "peers", "report", "run")
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield {name: __import__(name) for name in names}
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+
+
+@pytest.fixture(scope="module")
+def run(modules):
+    return modules["run"]
+
+
+@pytest.fixture(scope="module")
+def absent(modules):
+    """Give every peer as one that is not installed."""
+    peers = modules["peers"]
+    return [peers.Peer(name, None, make) for name, (_, make) in peers._PEERS.items()]
+
+
+@pytest.fixture(scope="module")
+def published(run, absent, tmp_path_factory):
+    """Do the quick benchmark once, with imports that cost nothing, and write its files."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "import_seconds", lambda statement: 1.0 + len(statement) / 1000)
+        patch.setattr(run, "find_peers", lambda folder: absent)
+        run.main(["--quick", "--output", str(folder)])
+    return folder
+
+
+def test_calls_take_turns_and_warm_up_is_not_counted(run):
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    seconds = run.alternate(calls, 2, warm_up=1, before=lambda: order.append("-"))
+    assert "".join(order) == "-a-b-c" * 3
+    assert {name: len(spent) for name, spent in seconds.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_a_limit_of_time_ends_the_rounds_but_leaves_enough(run):
+    seconds = run.alternate({"a": int, "b": int}, 1000, limit=0.0)
+    assert [len(spent) for spent in seconds.values()] == [run.LEAST] * 2
+
+
+def test_the_ratio_is_the_median_of_the_rounds_ratios_to_the_fastest(run):
+    seconds = {"advlearn": [2.0, 2.0, 9.0], "slow": [9.0, 9.0, 9.0], "fast": [4.0, 2.0, 9.0]}
+    result = run.compare("x", "x", seconds, target=0.9)
+    assert result["fastest"] == "fast"
+    assert result["ratio"][1] == 1.0
+    assert result["reached"] is False
+    assert run.compare("x", "x", seconds, target=1.0)["reached"] is True
+
+
+def test_results_have_their_schema(published):
+    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    assert set(found) == {"machine", "settings", "results", "agreement"}
+    assert {"cpu", "cores", "threads", "python", "releases"} <= set(found["machine"])
+    names = [result["name"] for result in found["results"]]
+    assert len(names) == len(set(names)) >= 7
+    for result in found["results"]:
+        low, middle, high = result["seconds"][result["ours"]]["quartiles"]
+        assert 0 < low <= middle <= high
+        assert result["seconds"][result["ours"]]["rounds"]
+        assert (result["ratio"] is None) == (result["fastest"] is None)
+        if result["ratio"] is None or result["target"] is None:
+            assert result["reached"] is None
+        else:
+            assert result["reached"] == (result["ratio"][1] <= result["target"])
+
+
+def test_absent_peers_are_named_and_nothing_is_compared_with_them(published):
+    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    single = next(r for r in found["results"] if r["name"].startswith("fgsm-maxout"))
+    assert single["seconds"]["torchattacks"] == {"not timed": "not installed"}
+    assert single["ratio"] is None
+    assert "torchattacks: not timed, not installed." in (published / "README.md").read_text("utf-8")
+
+
+def test_page_figure_and_results_belong_together(modules, published):
+    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    page = (published / "README.md").read_text(encoding="utf-8")
+    assert modules["report"].table(found) in page
+    assert (published / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_published_page_says_what_results_json_says(modules):
+    report = modules["report"]
+    found = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    between = page.partition(report.START)[2].partition(report.END)[0]
+    assert report.table(found) in between
+    assert len(found["settings"]["batches"]) > 1, "the published run is not a quick one"
+
+
+def test_writing_the_page_keeps_the_words_around_it(modules, published, tmp_path):
+    report = modules["report"]
+    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n", encoding="utf-8")
+    for _ in range(2):
+        report.write_page(page, found, "words")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert text.count("| what") == 1
+
+
+def test_an_attack_whose_images_differ_is_not_timed(modules, run):
+    def wrong(model, x, y, eps):
+        return lambda: (x + eps).clamp(0, 1)
+
+    def right(model, x, y, eps):
+        def attack():
+            pixels = x.clone().requires_grad_()
+            nn.functional.cross_entropy(model(pixels), y).backward()  # leaves gradients behind
+            return (x + eps * pixels.grad.sign()).clamp(0, 1).numpy()
+
+        return attack
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+    data = load_mnist("all", source="offline").take(slice(0, 5000, 250))
+    peer = modules["peers"].Peer
+    contest = run.Attacks(model, data, [peer("wrong", "1", wrong), peer("right", "1", right)])
+    assert set(contest.single()) == {"advlearn", "right"}
+    assert "images differ" in contest.skipped["wrong"]
+    assert contest.agreement["right"]["equal pixels"] >= run.SAME_SHARE
+    contest.restore()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    counts = [measure() for measure in contest.errors().values()]
+    assert counts[0] == counts[1]
+    for ours, theirs in zip(*(craft() for craft in contest.images().values()), strict=True):
+        assert torch.allclose(ours, torch.as_tensor(theirs), atol=1e-6)
+
+
+def test_our_epoch_and_torchvisions_hold_the_same_digits(run):
+    data = load_mnist("all", source="offline").take(slice(0, 5000, 40))
+    digits = run.torchvision_digits(data)
+    image, label = digits[7]
+    assert torch.allclose(image, data.x[7], atol=1e-6)
+    assert label == int(data.y[7])
+    x, y = map(torch.cat, zip(*run.our_epoch(data), strict=True))
+    assert sorted(y.tolist()) == sorted(data.y.tolist())
+    assert x.double().sum() == pytest.approx(float(data.x.double().sum()))
+
+
+def test_a_peer_that_breaks_is_left_out(modules, monkeypatch, tmp_path, capsys):
+    def broken(*_):
+        raise RuntimeError("no luck")
+
+    peers = modules["peers"]
+    monkeypatch.setattr(peers, "_PEERS", {"broken": ("broken", broken)})
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (found,) = peers.find_peers(tmp_path)
+    assert found.release is None
+    assert "broken: does not run here (RuntimeError: no luck)" in capsys.readouterr().out
+
+
+def test_installing_goes_on_after_a_failure(modules, monkeypatch, tmp_path):
+    install, asked = modules["install"], []
+
+    def pip(command, check):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, int("torchattacks~=3.5" in command))
+
+    monkeypatch.setattr(install.subprocess, "run", pip)
+    assert install.install(tmp_path) == ["torchattacks"]
+    assert len(asked) == len(install.LIBRARIES)
+    assert all("--no-deps" in command and str(tmp_path) in command for command in asked)
