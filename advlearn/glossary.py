@@ -18,7 +18,8 @@ class Term(NamedTuple):
 TERMS: Mapping[str, Term] = {
     "adversarial example": Term(
         "적대적 예제",
-        "An input that was changed on purpose, by little, so that a model gives a wrong answer.",
+        "An input that was changed on purpose, by a small amount, so that a model gives a wrong "
+        "answer.",
     ),
     "perturbation": Term("섭동", "The change itself, η = x̃ - x."),
     "eps": Term("엡실론 (섭동 크기)", "The largest change of one pixel, in pixel units."),

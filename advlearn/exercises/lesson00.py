@@ -62,6 +62,11 @@ max_norm = Exercise(
             "A change of -0.3 is larger than one of +0.2. Take the absolute value first.",
         ),
         Misconception(
+            "absolute value at the end",
+            lambda eta: eta.flatten(1).max(dim=1).values.abs(),
+            "Take the absolute value before the maximum: -0.3 loses against +0.2 otherwise.",
+        ),
+        Misconception(
             "largest minus smallest",
             lambda eta: eta.flatten(1).max(dim=1).values - eta.flatten(1).min(dim=1).values,
             "This is the distance from the lowest to the highest entry. The max norm measures "
@@ -109,7 +114,7 @@ def _in_ball(x: Tensor, moved: Tensor, eps: float) -> Tensor:
 
 
 def _pairs(generator: torch.Generator) -> list[Args]:
-    x = torch.tensor([[0.5, 0.5, 0.5]]).repeat(7, 1)
+    x = torch.tensor([[0.5, 0.5, 0.5]]).repeat(8, 1)
     eta = torch.tensor(
         [
             [0.1, -0.1, 0.1],  # on the edge
@@ -119,12 +124,19 @@ def _pairs(generator: torch.Generator) -> list[Args]:
             [0.0, 0.0, 0.0],  # not moved
             [0.02, -0.03, 0.01],  # well inside
             [0.0, 0.4, 0.3],  # two pixels out, one not moved
+            [-0.3, 0.0, 0.0],  # one pixel out, and the largest pixel stays
         ]
     )
     images = _rand(generator, 5, 1, 6, 6)
     change = 2 * _rand(generator, 5, 1, 6, 6) - 1
     size = torch.tensor([0.04, 0.1, 0.3, 0.0999, 0.5]).reshape(5, 1, 1, 1)
-    return [(x, x + eta, 0.1), (images, images + size * change.sign(), 0.1)]
+    exact = torch.tensor([[0.5, 0.25], [0.5, 0.25], [0.25, 0.5]])  # binary fractions: no rounding
+    by = torch.tensor([[0.25, -0.25], [0.0, 0.5], [0.0, 0.0]])
+    return [
+        (x, x + eta, 0.1),
+        (images, images + size * change.sign(), 0.1),
+        (exact, exact + by, 0.25),
+    ]
 
 
 in_ball = Exercise(
@@ -153,6 +165,20 @@ in_ball = Exercise(
             "no absolute value",
             lambda x, moved, eps: ((moved - x) <= eps + 1e-6).flatten(1).all(dim=1),
             "A pixel may leave the ball downwards too. Without the absolute value you miss that.",
+        ),
+        Misconception(
+            "no room for rounding",
+            lambda x, moved, eps: ((moved - x).abs() <= eps).flatten(1).all(dim=1),
+            "Floating point puts a change of exactly 0.1 at 0.10000002 or so. Allow 0.000001 more "
+            "than eps.",
+        ),
+        Misconception(
+            "difference of the maxima",
+            lambda x, moved, eps: (
+                (moved.flatten(1).amax(1) - x.flatten(1).amax(1)).abs() <= eps + 1e-6
+            ),
+            "You take the maximum of each picture first. Subtract pixel by pixel, then take the "
+            "maximum.",
         ),
         Misconception(
             "strictly inside",
@@ -197,8 +223,9 @@ def _save_as_8_bits(x: Tensor) -> Tensor:
 
 def _pictures(generator: torch.Generator) -> list[Args]:
     return [
-        (torch.tensor([[0.0, 0.5, 1.0, 0.003, 0.999]]),),
-        (_rand(generator, 4, 1, 5, 5),),
+        (torch.tensor([[0.0, 0.4005, 1.0, 0.003, 0.999]]),),
+        # Away from ties, where two right ways of rounding differ.
+        ((torch.randint(0, 255, (4, 1, 5, 5), generator=generator) + 0.3) / 255,),
         (torch.arange(256.0).reshape(1, 256) / 255,),
     ]
 
@@ -252,7 +279,7 @@ save_as_8_bits = Exercise(
         "`torch.round` rounds to whole numbers.",
         "`torch.round(255 * x) / 255`.",
     ),
-    takeaway="A change of less than half a step, 1/510, does not survive this.",
+    takeaway="On an 8-bit picture, a change of less than half a step does not survive this.",
 )
 
 
@@ -267,11 +294,13 @@ def _surviving_share(x: Tensor, moved: Tensor) -> Tensor:
 def _before_and_after(generator: torch.Generator) -> list[Args]:
     x = torch.tensor([[100.0, 101.0, 102.0, 103.0]]).repeat(3, 1) / 255
     eta = torch.tensor([[0.001, 0.001, 0.001, 0.001], [0.01, 0.0, 0.0, 0.0], [0.01, -0.01, 0, 0]])
+    raw = torch.tensor([[100.4, 100.4, 100.1, 100.0]]) / 255  # not on 8-bit levels
+    raw_moved = torch.tensor([[100.6, 100.9, 100.4, 101.0]]) / 255
     images = (0.1 + 0.8 * _rand(generator, 6, 1, 6, 6)).mul(255).round() / 255
     signs = (2 * _rand(generator, 6, 1, 6, 6) - 1).sign()
     signs[:, :, :2] = 0
     size = torch.tensor([0.0, 0.001, 0.0015, 0.003, 0.01, 0.05]).reshape(6, 1, 1, 1)
-    return [(x, x + eta), (images, images + size * signs)]
+    return [(x, x + eta), (images, images + size * signs), (raw, raw_moved)]
 
 
 surviving_share = Exercise(
@@ -303,6 +332,17 @@ surviving_share = Exercise(
             "not saved",
             lambda x, moved: (x != moved).float().flatten(1).mean(dim=1),
             "You compare the images before saving. Save both as 8 bits first.",
+        ),
+        Misconception(
+            "rounded the difference",
+            lambda x, moved: ((255 * (moved - x)).round() != 0).float().flatten(1).mean(dim=1),
+            "You ask whether the difference is more than half a step. That decides only when x was "
+            "on 8-bit levels before: save each of the two pictures, then compare.",
+        ),
+        Misconception(
+            "only moved was saved",
+            lambda x, moved: ((255 * moved).round() / 255 != x).float().flatten(1).mean(dim=1),
+            "Save x too: the picture that you compare with is a file as well.",
         ),
         Misconception(
             "counted, not shared",
@@ -361,18 +401,18 @@ quiz = Quiz(
                 Choice(
                     "It looks strange to people.",
                     False,
-                    "It is the other way round: people see nothing, and the model is wrong.",
+                    "It is the other way round: people hardly notice, and the model is wrong.",
                 ),
                 Choice(
-                    "It was changed on purpose, by little, and the model's answer is wrong.",
+                    "It was changed on purpose, by a small amount, and the model errs.",
                     True,
-                    "All three belong to it. A picture that a model gets wrong by chance is only "
-                    "a mistake.",
+                    "On purpose, small, and wrong: all three are needed. A picture that a model "
+                    "gets wrong by chance is only a mistake.",
                 ),
                 Choice(
                     "It contains random noise.",
                     False,
-                    "Random noise of the same size rarely changes the answer. The signs are "
+                    "Random noise of the same size changes far fewer answers. The signs are "
                     "chosen for the model.",
                 ),
             ),
@@ -387,8 +427,8 @@ quiz = Quiz(
             ),
         ),
         Question(
-            "An attack changes each pixel by 0.001, and the picture is then saved with 8 bits and "
-            "sent to a model. What does the model get?",
+            "An attack changes each pixel of an 8-bit picture by 0.001, and the picture is then "
+            "saved with 8 bits again and sent to a model. What does the model get?",
             (
                 Choice(
                     "The picture without the change.",

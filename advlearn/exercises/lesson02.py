@@ -142,7 +142,7 @@ stable_softplus = Exercise(
         "`torch.clamp(v, min=0)` is max(v, 0), and `torch.log1p(torch.exp(-torch.abs(v)))` is the "
         "second part. Add them.",
     ),
-    takeaway="exp(-|v|) is never above 1. This trick is inside every good loss function.",
+    takeaway="exp(-|v|) is never above 1. Its slope at 0 needs care: see the text below.",
 )
 
 
@@ -558,6 +558,7 @@ def _units_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([[4.2, -4.2, 3.2, 2.915]]),),  # slopes from 0.0145 to 0.049: none is flat
         (torch.tensor([[5.0, 1.0], [7.0, -1.0], [6.0, 0.5]]),),  # only above
         (spread,),
+        (torch.tensor([[5.0, 6.0], [-5.0, -7.0]]),),  # all flat: no large slope to compare with
     ]
 
 
@@ -612,6 +613,12 @@ saturated_share = Exercise(
             lambda v: (_sigmoid_slope(v) < 0.05).double().mean().item(),
             "You compare the slope with 0.05 itself. The largest slope of a sigmoid is 1/4, at "
             "v = 0, so the border is 5 % of 1/4: 0.0125.",
+        ),
+        Misconception(
+            "largest slope in the batch",
+            lambda v: (_sigmoid_slope(v) < 0.05 * _sigmoid_slope(v).max()).double().mean().item(),
+            "You compare with the largest slope in v. The largest slope that a sigmoid has is 1/4, "
+            "whatever is in the batch.",
         ),
         Misconception(
             "output near 0 or 1",
