@@ -115,22 +115,24 @@ def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -
                 result.error = error
         except BaseException:  # the second of two stops, arriving inside the handler above
             pass
+        done.set()
 
+    done = threading.Event()
     thread = threading.Thread(target=work, name="learner's answer", daemon=True)
     real = sys.stdout, sys.stderr
     try:
         sys.stdout, sys.stderr = _Router(sys.stdout, tape), _Router(sys.stderr, tape)
         thread.start()
         deadline = time.monotonic() + timeout
-        while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
-            thread.join(min(_POLL, left))
-        if thread.is_alive():
+        while _alive(thread, done) and (left := deadline - time.monotonic()) > 0:
+            done.wait(min(_POLL, left))
+        if _alive(thread, done):
             result.timed_out = True
             frame = sys._current_frames().get(thread.ident or -1)
             result.place = learner_line(_stack(frame), files)
     finally:
         try:
-            result.abandoned = not _stop(thread)
+            result.abandoned = not _stop(thread, done)
         finally:
             sys.stdout, sys.stderr = real
     result.flooded = tape.length > PRINT_LIMIT
@@ -138,22 +140,41 @@ def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -
     return result
 
 
-def _stop(thread: threading.Thread) -> bool:
-    """Raise `Stopped` in the thread until it ends; return whether it did."""
+def _alive(thread: threading.Thread, done: threading.Event) -> bool:
+    """Tell whether the thread still runs.
+
+    `Thread.is_alive` cannot be asked: a `join` that a Ctrl-C interrupts takes the thread for ended.
+    The event cannot be asked alone: a stop may arrive just before it is set.
+    """
+    return not done.is_set() and thread.ident in sys._current_frames()
+
+
+def _stop(thread: threading.Thread, done: threading.Event) -> bool:
+    """Raise `Stopped` in the thread until it ends; return whether it did.
+
+    A Ctrl-C that arrives meanwhile is passed on at the end: a loop that was left running would slow
+    down everything that comes after it.
+    """
     deadline = time.monotonic() + _GRACE
     interval = sys.getswitchinterval()
+    interrupted: KeyboardInterrupt | None = None
     try:
         # Again and again, and quickly: a bare `except:` in a loop swallows all that arrive inside
         # its `try`, and only the few between two rounds count.
         sys.setswitchinterval(1e-5)
-        while thread.is_alive() and time.monotonic() < deadline:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stopped)
-            )
-            thread.join(0.0002)
+        while _alive(thread, done) and time.monotonic() < deadline:
+            try:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stopped)
+                )
+                done.wait(0.0002)
+            except KeyboardInterrupt as error:
+                interrupted = error
     finally:
         sys.setswitchinterval(interval)
-    return not thread.is_alive()
+    if interrupted is not None:
+        raise interrupted
+    return not _alive(thread, done)
 
 
 def _stack(frame: FrameType | None) -> Iterator[tuple[str, int]]:
