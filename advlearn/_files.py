@@ -269,3 +269,17 @@ class _Tree:
                 f"{self._path}: {name} has more than {_MOST_IMAGE_BYTES:,} bytes. Remove it."
             )
         return content
+
+
+def published(kind: str) -> Path:
+    """Return the folder of what the course publishes: "weights" or "results".
+
+    In a checkout that is `data/KIND`; an installed package carries a copy inside itself.
+    """
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "data"
+    return (
+        checkout / kind
+        if (package.parent / "notebooks").is_dir()
+        else package / "_published" / kind
+    )

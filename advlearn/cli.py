@@ -111,6 +111,55 @@ def doctor() -> None:
     typer.echo("Everything that the lessons need is here.")
 
 
+@app.command()
+def reproduce(
+    rows: Annotated[
+        str, typer.Option(help="Rows of the paper, separated by commas; all by default.")
+    ] = "",
+    seeds: Annotated[
+        int | None, typer.Option(help="At most so many repetitions of each row.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="Where MNIST and CIFAR-10 lie.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where finished items and results go.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small models on the offline digits, in minutes.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an earlier run has finished.")
+    ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="So many processes on this machine; 0 works in this one.")
+    ] = 0,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write results, models and tables into data/.")
+    ] = False,
+) -> None:
+    """Run the paper's experiments, row by row, and compare their figures with the paper's."""
+    from advlearn.reproduce import command
+
+    try:
+        command.run(
+            rows=[row.strip() for row in rows.split(",") if row.strip()],
+            seeds=seeds,
+            data_dir=folder,
+            out=out,
+            quick=quick,
+            resume=resume,
+            scheduler=scheduler,
+            workers=workers,
+            checkout=_CHECKOUT if publish else None,
+        )
+    except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
+        _stop(str(error.args[-1] if isinstance(error, OSError) and error.args else error))
+    except KeyboardInterrupt:
+        _stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the lessons; further options (--no-browser, --port) are passed on."""

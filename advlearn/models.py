@@ -256,6 +256,54 @@ class ConvMaxoutNet(nn.Module):
         return self.top(x.flatten(1))  # type: ignore[no-any-return]
 
 
+class ConvNet(nn.Module):
+    """A small convolutional network with ReLUs: the usual model for robust training on MNIST.
+
+    Two convolutions of 4 x 4 with stride 2, each followed by ReLU, then one hidden dense layer.
+
+    Args:
+        channels: feature maps of the two convolutions.
+        dense: hidden dense units.
+        classes: number of classes K.
+        size: height and width of the images in pixels.
+        colours: channels of the images.
+
+    Source:
+        The architecture of Wong and Kolter, "Provable defenses against adversarial examples via
+        the convex outer adversarial polytope", ICML 2018.
+
+    Example:
+        >>> ConvNet()(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 32),
+        *,
+        dense: int = 100,
+        classes: int = 10,
+        size: int = 28,
+        colours: int = 1,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in channels:
+            layers += [nn.Conv2d(colours, check_count(width, "channels"), 4, 2, 1), nn.ReLU()]
+            colours, size = width, size // 2
+        layers += [
+            nn.Flatten(),
+            nn.Linear(colours * size * size, check_count(dense, "dense")),
+            nn.ReLU(),
+            nn.Linear(dense, check_count(classes, "classes")),
+        ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, K) of images (N, C, H, W)."""
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
 class RBFNet(nn.Module):
     """The shallow RBF network: p(k | x) = exp(-(x - mu_k)' B_k (x - mu_k)), no hidden layer.
 

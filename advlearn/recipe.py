@@ -35,6 +35,8 @@ class Recipe:
         stop_on: name of a column of the history to watch, such as "validation_error", smaller is
             better; None trains all epochs. The best epoch's weights are kept.
         patience: epochs without a new best before the run stops, >= 1.
+        precision: "exact" for float32, "fast" for matrix products in bfloat16, see
+            `advlearn.runtime.precision`; weights stay float32 in both.
         seed: of the order, the dropout and the noise, >= 0.
 
     Raises:
@@ -56,6 +58,7 @@ class Recipe:
     l1: float = 0.0
     stop_on: str | None = None
     patience: int = 5
+    precision: str = "exact"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +69,7 @@ class Recipe:
         check_number(self.momentum, "momentum", 0.0, 0.9999)
         check_number(self.l1, "l1", low=0.0)
         check_count(self.patience, "patience")
+        check_choice(self.precision, "precision", ("exact", "fast"))
         check_count(self.seed, "seed", least=0)
         if self.lr_final is not None:
             check_number(self.lr_final, "lr_final", low=0.0, open_low=True)

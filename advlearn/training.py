@@ -32,6 +32,7 @@ from advlearn.attacks import PIXELS, linear_step
 from advlearn.losses import cross_entropy, l1_penalty
 from advlearn.metrics import Data, predict
 from advlearn.recipe import History, Recipe, Run
+from advlearn.runtime import precision
 
 __all__ = ["DivergenceError", "History", "Measure", "Objective", "Recipe", "adversarial_fit", "fit"]
 
@@ -298,7 +299,8 @@ def _epoch(
             if "momentum" in group:
                 group["momentum"] = momentum
         run.optimizer.zero_grad(set_to_none=True)
-        loss = float(step(x[batch], y[batch]))
+        with precision(recipe.precision, x.device):
+            loss = float(step(x[batch], y[batch]))
         if recipe.l1:
             penalty = l1_penalty(_first_weight(model), recipe.l1)
             penalty.backward()

@@ -1,0 +1,142 @@
+"""A generative classifier: one density for each class, and Bayes' rule.
+
+It learns how the images of a class look, p(x | k), and never compares two classes while it learns.
+The paper asks whether such a model resists adversarial examples; its own is a deep Boltzmann
+machine. This one is a mixture of Gaussians, each flat in all but a few directions, whose densities
+and gradients are exact.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from advlearn._validation import check_count, check_images, check_labels, check_number
+
+
+class SubspaceMixture(nn.Module):
+    """p(x | k) = sum_m w_km N(x; mu_km, U_km L_km U_km' + s² I), and p(k | x) by Bayes' rule.
+
+    A mixture of probabilistic principal component analysers. Component m of class k is a Gaussian
+    that is wide along `rank` directions and has the same small variance s² in all others. The
+    logits are log p(x | k) + log p(k), so that their softmax is p(k | x).
+
+    Args:
+        features: number of pixels d.
+        classes: number of classes K.
+        components: Gaussians for each class, M.
+        rank: wide directions of each, q < d.
+
+    Source:
+        Tipping and Bishop, "Mixtures of probabilistic principal component analyzers", 1999.
+
+    Example:
+        >>> SubspaceMixture(4, classes=2, components=2, rank=1)(torch.zeros(3, 4)).shape
+        torch.Size([3, 2])
+    """
+
+    centre: Tensor
+    basis: Tensor
+    constant: Tensor
+    precision: Tensor
+
+    def __init__(
+        self, features: int = 784, classes: int = 10, *, components: int = 4, rank: int = 30
+    ) -> None:
+        super().__init__()
+        self.classes = check_count(classes, "classes")
+        self.components = check_count(components, "components")
+        total = self.classes * self.components
+        if check_count(rank, "rank") >= check_count(features, "features"):
+            raise ValueError(f"rank = {rank} must be less than features = {features}.")
+        # Buffers, not parameters: they are estimated, not descended to.
+        self.register_buffer("centre", torch.zeros(total, features))  # (K M, d)
+        self.register_buffer("basis", torch.zeros(total, rank, features))  # (K M, q, d)
+        self.register_buffer("constant", torch.zeros(total))  # log w - log sqrt det, (K M,)
+        self.register_buffer("precision", torch.ones(()))  # 1 / s²
+
+    def _joint(self, x: Tensor) -> Tensor:
+        """Return log w_km N(x; ...) up to one constant, (N, K M)."""
+        flat = x.flatten(1)
+        # (x - mu)' C^-1 (x - mu) = ‖x - mu‖² / s² - ‖B (x - mu)‖², by the inverse of a low-rank
+        # update. Squares are expanded: the differences (N, K M, d) would not fit the memory.
+        square = (
+            flat.square().sum(1, keepdim=True)
+            - 2 * flat @ self.centre.T
+            + self.centre.square().sum(1)
+        )
+        rank, total = self.basis.shape[1], len(self.centre)
+        shift = torch.einsum("kqd,kd->kq", self.basis, self.centre)
+        along = (flat @ self.basis.flatten(0, 1).T).reshape(-1, total, rank) - shift
+        return self.constant - 0.5 * (square * self.precision - along.square().sum(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log p(x | k) + log p(k) up to one constant for each model, (N, K)."""
+        return self._joint(x).reshape(len(x), self.classes, self.components).logsumexp(2)
+
+    @torch.no_grad()
+    def estimate(
+        self, x: Tensor, y: Tensor, *, variance: float = 0.02, rounds: int = 10, seed: int = 0
+    ) -> None:
+        """Estimate every density by expectation-maximisation, class by class, in place.
+
+        Args:
+            x: (N, ...), floating.
+            y: (N,) int64, at least `components` examples of each class.
+            variance: s², the variance of a pixel off the subspace, > 0. Larger makes a blunter
+                density, which generalises better than the estimate of greatest likelihood.
+            rounds: of expectation and maximisation, >= 1.
+            seed: of the first assignment.
+
+        Raises:
+            TypeError, ValueError: an argument is of the wrong kind or range, or a class is too
+                small.
+        """
+        check_images(x, None)
+        check_labels(y, len(x))
+        check_number(variance, "variance", 0.0, open_low=True)
+        check_count(rounds, "rounds")
+        counts = y.bincount(minlength=self.classes)
+        if len(counts) > self.classes or int(counts.min()) < self.components:
+            raise ValueError(
+                f"y has {counts.tolist()} examples of its classes; the model has {self.classes} "
+                f"classes and needs {self.components} or more of each."
+            )
+        self.precision.fill_(1 / variance)
+        generator = torch.Generator().manual_seed(seed)
+        for label in range(self.classes):
+            own = x[y == label].flatten(1)
+            part = slice(label * self.components, (label + 1) * self.components)
+            # Start: the nearest of a few random examples.
+            seeds = own[
+                torch.randperm(len(own), generator=generator)[: self.components].to(x.device)
+            ]
+            nearest = torch.cdist(own, seeds).argmin(1)
+            share = nn.functional.one_hot(nearest, self.components).to(x.dtype)  # (n, M)
+            prior = math.log(len(own) / len(x))
+            for turn in range(rounds):
+                if turn:
+                    share = self._joint(own)[:, part].softmax(1)
+                self._maximise(own, share, part.start, variance, prior)
+
+    def _maximise(
+        self, own: Tensor, share: Tensor, first: int, variance: float, prior: float
+    ) -> None:
+        """Set one class's components from the shares (n, M) that they have in each example."""
+        rank = self.basis.shape[1]
+        for m in range(self.components):
+            weight = share[:, m]
+            mass = weight.sum().clamp_min(1e-6)
+            centre = (weight @ own) / mass
+            offset = (own - centre) * weight.sqrt().unsqueeze(1)
+            covariance = (offset.T @ offset).double() / mass.double()
+            spread, axes = torch.linalg.eigh(covariance)
+            top = spread[-rank:].clamp_min(variance).to(own.dtype)  # at least the noise: >= 0 left
+            self.centre[first + m] = centre
+            # C^-1 = I / s² - U diag(1/s² - 1/top) U'
+            scale = (1 / variance - 1 / top).clamp_min(0).sqrt()
+            self.basis[first + m] = scale.unsqueeze(1) * axes[:, -rank:].T.to(own.dtype)
+            logdet = top.log().sum() + (own.shape[1] - rank) * math.log(variance)
+            self.constant[first + m] = prior + (mass / len(own)).log() - 0.5 * logdet

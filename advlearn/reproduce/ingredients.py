@@ -1,0 +1,225 @@
+"""The models that the rows of the paper are measured on: architecture, data, recipe, training.
+
+Everything is trained on MNIST's training images *without* the 5,000 offline digits. Those are the
+validation set: recipes were chosen by them, and lessons can be judged on them. The test images are
+used for the published figures only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advlearn.attacks import fgsm, input_gradient, linear_step, noise
+from advlearn.context import Model
+from advlearn.data import Dataset, load_cifar10, load_mnist, subset_classes
+from advlearn.generative import SubspaceMixture
+from advlearn.losses import adversarial_logistic_loss
+from advlearn.metrics import Data, craft
+from advlearn.models import LogisticRegression, RBFNet
+from advlearn.recipe import History, Recipe
+from advlearn.training import fit
+from advlearn.whitening import Whitening, contrast_normalise
+
+EPS = 0.25  # of every MNIST row
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a reproduction is, and where its images are.
+
+    Args:
+        quick: train small models for moments on the offline digits, to see that each row runs.
+        data_dir: where MNIST and CIFAR-10 lie; None as for `advlearn.data.load_mnist`.
+    """
+
+    quick: bool = False
+    data_dir: str | None = None
+
+
+Method = Callable[..., History | None]
+"""A way to train in place: (model, data, recipe, *others, progress=...) -> history, if any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredient:
+    """One model that rows need.
+
+    Args:
+        name: what rows and the published weights call it.
+        words: how it is trained and where that differs from the paper, for people.
+        architecture, options: as for `advlearn.reference.build`.
+        recipe: how it is trained; the seed is set for each run.
+        method: what trains it.
+        data: "digits", "3v7" or "cifar".
+        half: keep float16.
+        quick: options of the architecture in a quick run.
+        quick_epochs: epochs in a quick run.
+        seconds: about how long it takes on two cores at full scale, for the time left.
+        attacked: measure it under attack at this eps; None where it is not attacked by itself.
+        after: other ingredients of the same seed, which `method` is given after the recipe.
+    """
+
+    name: str
+    words: str
+    architecture: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe
+    method: Method = fit
+    data: str = "digits"
+    half: bool = False
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    quick_epochs: int = 4
+    seconds: float = 10.0
+    attacked: float | None = EPS
+    after: tuple[str, ...] = ()
+
+    def sized(self, scale: Scale, seed: int) -> tuple[dict[str, Any], Recipe]:
+        """Return the options and the recipe for a scale and a seed."""
+        options, recipe = dict(self.options), replace(self.recipe, seed=seed)
+        if scale.quick:
+            options |= self.quick
+            # Adam: with so few steps, SGD would not leave the small random start.
+            recipe = replace(
+                recipe,
+                epochs=self.quick_epochs,
+                batch_size=50,
+                optimizer="adam",
+                lr=0.003,
+                lr_final=0.0005,
+                precision="exact",
+            )
+        return options, recipe
+
+
+# --- Data -----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def images(kind: str, split: str, scale: Scale) -> Dataset:
+    """Return the images of "digits", "3v7" or "cifar", split "train" or "test", cached.
+
+    Raises:
+        FileNotFoundError, DownloadError: the full data is not here and cannot be had.
+    """
+    if kind == "cifar":
+        return _whitened(scale)[split]
+    if scale.quick:
+        digits = load_mnist(split, source="offline")
+    else:
+        # "auto" would fall back on the offline digits, silently another experiment.
+        digits = load_mnist(
+            split,
+            source="files" if _has_mnist(scale) else "download",
+            data_dir=scale.data_dir,
+            exclude_offline=split == "train",
+        )
+    return subset_classes(digits, (3, 7)) if kind == "3v7" else digits
+
+
+def _has_mnist(scale: Scale) -> bool:
+    from advlearn._files import mnist_names, mnist_path
+    from advlearn.data import data_folder
+
+    raw = data_folder(scale.data_dir) / "MNIST" / "raw"
+    return all(mnist_path(raw, name) is not None for name in mnist_names("all"))
+
+
+@lru_cache(maxsize=1)
+def _whitened(scale: Scale) -> dict[str, Dataset]:
+    """Return contrast-normalised, whitened images; the whitening is fitted on train alone.
+
+    A quick run whitens digits: it shows that the code runs, and nothing about photographs.
+    """
+    if scale.quick:
+        parts = {split: load_mnist(split, source="offline") for split in ("train", "test")}
+    else:
+        parts = {s: load_cifar10(s, data_dir=scale.data_dir) for s in ("train", "test")}
+    flat = {split: contrast_normalise(part.x) for split, part in parts.items()}
+    whiten = Whitening(flat["train"])
+    return {split: part._replace(x=whiten(flat[split])) for split, part in parts.items()}
+
+
+# --- Ways to train --------------------------------------------------------------------------------
+
+
+def random_start_fgsm(
+    model: Model, x: Tensor, y: Tensor, eps: float, *, bounds: tuple[float, float] | None
+) -> Tensor:
+    """Return one step of 1.25 eps from a random point of the ball, put back into it.
+
+    The random start is *not* clamped to the pixels' bounds: on the black pixels of a digit the
+    clamp would remove half of the noise, and the trained model then falls to PGD.
+
+    Source:
+        Wong, Rice and Kolter, "Fast is better than free", ICLR 2020.
+    """
+    start = noise(x, eps, bounds=None)
+    step = linear_step(start, input_gradient(model, start, y), 1.25 * eps, bounds=None)
+    inside = torch.maximum(torch.minimum(step, x + eps), x - eps)
+    return inside if bounds is None else inside.clamp(*bounds)
+
+
+def noisy(
+    kind: str,
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    *,
+    bounds: tuple[float, float] | None,
+) -> Tensor:
+    """Return x with random noise, with the signature of an attack: the paper's control."""
+    return noise(x, eps, kind=kind, bounds=bounds)
+
+
+def yes_or_no(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of K independent yes-no questions, one for each class, (N,)."""
+    logits = model(x).float()
+    asked = nn.functional.one_hot(y, logits.shape[1]).to(logits.dtype)
+    return nn.functional.binary_cross_entropy_with_logits(logits, asked, reduction="none").sum(1)
+
+
+def fit_rbf(
+    model: RBFNet, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
+) -> History:
+    """Train an RBF network from the class means, each unit answering for itself."""
+    model.start_from(*data)
+    return fit(model, data, recipe, objective=yes_or_no, progress=progress)
+
+
+def worst_case_score(eps: float, model: LogisticRegression, x: Tensor, y: Tensor) -> Tensor:
+    """Return the closed-form adversarial loss of logistic regression, unclipped, (N,)."""
+    signs = 2.0 * y.to(x.dtype) - 1
+    return adversarial_logistic_loss(model.weight, model.bias, x.flatten(1), signs, eps)
+
+
+def fit_mixture(
+    model: SubspaceMixture, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
+) -> None:
+    """Estimate a mixture of subspaces; an epoch of the recipe is a round of the estimate."""
+    model.estimate(*data, variance=0.03, rounds=recipe.epochs, seed=recipe.seed)
+
+
+def fit_mirrored(
+    model: nn.Module, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
+) -> History:
+    """Train on the images and their mirror images."""
+    x, y = data
+    return fit(model, (torch.cat([x, x.flip(3)]), y.repeat(2)), recipe, progress=progress)
+
+
+def fit_detector(
+    model: nn.Module, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
+) -> History:
+    """Train two classes: 0 for clean images, 1 for FGSM examples of another model, unclipped."""
+    (classifier,) = others
+    x, y = data
+    attacked = craft(classifier, data, EPS, attack=fgsm, bounds=None)
+    both = torch.cat([x, attacked]), torch.cat([torch.zeros_like(y), torch.ones_like(y)])
+    return fit(model, both, recipe, progress=progress)

@@ -1,0 +1,222 @@
+"""What people read: the "paper / ours" tables, the results page with its figures, the weights.
+
+Everything here is made from results and weights; nothing is typed by hand. `publish` writes it
+into a checkout; a test compares what is there with what `pages` makes of the results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from advlearn import paper, reference
+from advlearn.models import Ensemble
+from advlearn.reproduce.figures import draw
+from advlearn.reproduce.kitchen import SHIPPED
+from advlearn.reproduce.run import Outcome, write_json
+
+BEGIN, END = "<!-- results: made by `advlearn reproduce --publish` -->", "<!-- end of results -->"
+
+
+def verdict_counts(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return in words how many rows are reproduced.
+
+    Example:
+        >>> verdict_counts({"a": {"verdict": "reproduced"}, "b": {"verdict": "same direction"}})
+        'Of 2 rows, 1 is reproduced, 1 has the same direction, 0 are not reproduced.'
+    """
+    found = [result["verdict"] for result in results.values()]
+    numbers = [found.count(v) for v in ("reproduced", "same direction", "not reproduced")]
+    one, two, three = numbers
+    return (
+        f"Of {len(found)} rows, {one} {'is' if one == 1 else 'are'} reproduced, {two} "
+        f"{'has' if two == 1 else 'have'} the same direction, {three} "
+        f"{'is' if three == 1 else 'are'} not reproduced."
+    )
+
+
+def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the short table of the README: the paper's figures alone, one line each."""
+    lines = ["| experiment | figure | paper | ours | verdict |", "|---" * 5 + "|"]
+    for found in results.values():
+        first = True
+        for name, figure in found["paper"].items():
+            if name not in found["ours"]:
+                continue
+            said = (found["experiment"], found["verdict"]) if first else ("", "")
+            ours = paper.percent(found["ours"][name])
+            cells = (said[0], name, paper.percent(figure), ours, said[1])
+            lines.append(f"| {' | '.join(cells)} |")
+            first = False
+        if first:
+            claims = "; ".join(found["tolerance"]["claims"])
+            lines.append(f"| {found['experiment']} | {claims} | | | {found['verdict']} |")
+    return "\n".join(lines)
+
+
+def section(found: Mapping[str, Any]) -> str:
+    """Return one row's part of the results page."""
+    lines = [f"## {found['id']}: {found['experiment']}", ""]
+    lines.append(f"Section {found['section']} of the paper. **Verdict: {found['verdict']}.**")
+    lines += [f"\n{found['remark']}"] if found["remark"] else []
+    lines += [
+        "",
+        "| figure | paper | ours | 95 % interval | expected | over seeds |",
+        "|---" * 6 + "|",
+    ]
+    for name, value in found["ours"].items():
+        theirs = found["paper"].get(name)
+        low, high = found["interval"][name]
+        expected = found["tolerance"]["ranges"].get(name)
+        cells = (
+            name,
+            "" if theirs is None else paper.percent(theirs),
+            paper.percent(value),
+            f"{paper.percent(low, unit='')} to {paper.percent(high)}",
+            "" if expected is None else " to ".join(f"{100 * e:.4g}" for e in expected) + " %",
+            f"± {paper.percent(found['spread'][name])}" if found["seeds"] > 1 else "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    lines += [f"- Claim: {words}." for words in found["tolerance"]["claims"]]
+    lines += [f"- Not as expected: {words}." for words in found["because"]]
+    seeds = "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
+    lines.append(f"- Done with {seeds}. {found['recipe']['row']}")
+    lines += [f"- `{name}`: {words}" for name, words in found["recipe"].items() if name != "row"]
+    return "\n".join(lines) + "\n"
+
+
+INTRODUCTION = """\
+# The paper, reproduced
+
+Every experiment of *Explaining and Harnessing Adversarial Examples*, run by `advlearn reproduce`.
+This page, the table in the project's README and the tables in the lessons are made from the files
+beside it.
+
+**How to read it.** The ranges under "expected" and the claims were fixed before the models met the
+test images. A row is *reproduced* when every expected figure lies in its range and every claim
+holds; it has the *same direction* when only the claims hold; otherwise it is *not reproduced*. An
+interval is Student's over the seeds where there are three or more, else Wilson's over the test
+images. "Over seeds" is the standard deviation.
+
+**Conventions.** As the paper: pixels in [0, 1], true labels, no clipping unless it is said, and
+confidence averaged over the mistakes. PGD takes 40 steps with 5 restarts on the first 1,000 test
+images, and stands beside every FGSM figure of a deep network: a low FGSM error is not robustness.
+"Usual loss" is FGSM with the cross-entropy as most code computes it in float32. On digits of which
+a network is very sure, that loss loses the true class and the step goes wrong, so it finds fewer
+errors than there are. The paper's figures of plain networks are compared with it.
+
+**Data.** No model has trained on the 5,000 offline digits. They are the validation set by which
+recipes were chosen. CIFAR-10 is the JPEG copy.
+"""
+
+
+def results_page(results: Mapping[str, Mapping[str, Any]], figures: Mapping[str, str]) -> str:
+    """Return the whole results page.
+
+    Args:
+        results: row -> its result.
+        figures: file name -> alt text, of the figures beside the page.
+    """
+    parts = [INTRODUCTION, f"**Outcome.** {verdict_counts(results)}\n"]
+    parts += [f"![{words}]({name})\n" for name, words in figures.items()]
+    parts += [section(found) for found in results.values()]
+    first = next(iter(results.values()))
+    about = ", ".join(f"{name} {v}" for name, v in first["about"]["versions"].items())
+    return "\n".join([*parts, f"Versions: {about}.\n"])
+
+
+def with_results(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a README with the table between its two marks made anew.
+
+    Raises:
+        ValueError: the marks are missing.
+    """
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"the README lacks the lines {BEGIN!r} and {END!r}.")
+    table = f"{BEGIN}\n{verdict_counts(results)}\n\n{headline(results)}\n{END}"
+    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: table, text, flags=re.S)
+
+
+def shipped(outcome: Outcome) -> dict[str, bytes]:
+    """Return the content of every model file that is published: one seed of each, one ensemble."""
+    files = {}
+    for name, members in SHIPPED.items():
+        contents = [outcome.weights[member] for member in members if member in outcome.weights]
+        if len(contents) == len(members):
+            files[name] = contents[0] if len(members) == 1 else _together(contents)
+    return files
+
+
+def _together(contents: Sequence[bytes]) -> bytes:
+    """Return one file of an ensemble from its members' files."""
+    text = reference.describe(contents[0])
+    options = {
+        "members": len(contents),
+        "architecture": text["architecture"],
+        "options": text["options"],
+    }
+    whole = Ensemble([reference.unpack(content)[0] for content in contents])
+    about = text["about"] | {"recipe": f"{len(contents)} of: {text['about']['recipe']}"}
+    return reference.pack(whole, "Ensemble", options, about, half=True)
+
+
+def write_weights(outcome: Outcome, folder: Path) -> list[Path]:
+    """Write the published models and their index, and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index, written = {}, []
+    for name, content in shipped(outcome).items():
+        path = folder / f"{name}.safetensors"
+        part = path.with_suffix(".part")
+        part.write_bytes(content)
+        part.replace(path)
+        written.append(path)
+        text = reference.describe(content)
+        about = text["about"]
+        index[name] = {
+            "file": path.name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "architecture": text["architecture"],
+            "options": text["options"],
+            "recipe": about["recipe"],
+            "data": about["data"],
+            "measured": outcome.tables.get((about["ingredient"], about["seed"]), {}),
+        }
+    write_json(folder / "index.json", index)
+    return [*written, folder / "index.json"]
+
+
+def pages(
+    results: Mapping[str, Mapping[str, Any]], figures: Mapping[str, str], checkout: Path
+) -> dict[Path, str]:
+    """Return what is generated from results: path -> text, for the results page and the README."""
+    readme = checkout / "README.md"
+    return {
+        checkout / "data" / "results" / "README.md": results_page(results, figures),
+        readme: with_results(readme.read_text(encoding="utf-8"), results),
+    }
+
+
+def publish(outcome: Outcome, checkout: Path) -> list[Path]:
+    """Write weights, results, figures and pages into a checkout, and return the files.
+
+    Args:
+        outcome: of a full run of all rows.
+        checkout: the course's folder.
+    """
+    data = checkout / "data"
+    written = write_weights(outcome, data / "weights")
+    for id, result in outcome.results.items():
+        write_json(data / "results" / f"{id}.json", result)
+        written.append(data / "results" / f"{id}.json")
+    figures = draw(data / "results", data / "weights")
+    write_json(data / "results" / "figures.json", figures)
+    written += [data / "results" / name for name in (*figures, "figures.json")]
+    for path, text in pages(outcome.results, figures, checkout).items():
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written

@@ -1,0 +1,137 @@
+"""From measured values to a published result: mean, interval, verdict."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from advlearn.metrics import Rate
+from advlearn.reproduce.experiments import Experiment
+from advlearn.reproduce.measures import Value, Values
+
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
+
+
+def to_json(values: Values) -> dict[str, Any]:
+    """Return measured values as JSON: a number, or {"count": k, "total": n}.
+
+    Example:
+        >>> to_json({"error": Rate(1, 4), "radius": 0.3})
+        {'error': {'count': 1, 'total': 4}, 'radius': 0.3}
+    """
+    return {
+        name: {"count": value.count, "total": value.total} if isinstance(value, Rate) else value
+        for name, value in values.items()
+    }
+
+
+def from_json(values: Mapping[str, Any]) -> dict[str, Value]:
+    """Return what `to_json` was given."""
+    return {
+        name: Rate(**value) if isinstance(value, dict) else float(value)
+        for name, value in values.items()
+    }
+
+
+def interval(values: Sequence[Value]) -> tuple[float, float]:
+    """Return a 95 % interval for the mean of a quantity.
+
+    Over three seeds or more, Student's interval of their mean: how much training varies. Over
+    fewer, the Wilson interval of all counted examples: how much the test set varies. A number that
+    is neither counted nor repeated has none: both ends are the value itself.
+
+    Example:
+        >>> low, high = interval([Rate(9, 1000), Rate(11, 1000), Rate(10, 1000)])
+        >>> round(low, 4), round(high, 4)
+        (0.0075, 0.0125)
+    """
+    shares = [float(value) for value in values]
+    mean = sum(shares) / len(shares)
+    if len(shares) >= 3:
+        half = _T95[min(len(shares) - 2, len(_T95) - 1)] * spread(values) / math.sqrt(len(shares))
+        return mean - half, mean + half
+    rates = [value for value in values if isinstance(value, Rate)]
+    if len(rates) == len(values):
+        return Rate(sum(r.count for r in rates), sum(r.total for r in rates)).interval
+    return min(shares), max(shares)
+
+
+def spread(values: Sequence[Value]) -> float:
+    """Return the standard deviation over the seeds (0 for one)."""
+    shares = [float(value) for value in values]
+    mean = sum(shares) / len(shares)
+    return math.sqrt(sum((s - mean) ** 2 for s in shares) / max(1, len(shares) - 1))
+
+
+def judge(experiment: Experiment, ours: Mapping[str, float]) -> tuple[str, list[str]]:
+    """Return the verdict, and what speaks against "reproduced".
+
+    Returns:
+        "reproduced", "same direction" or "not reproduced", and one sentence for each figure out of
+        its range and each claim that does not hold.
+    """
+    outside = []
+    for name, (low, high) in experiment.expect.items():
+        value = ours.get(name, math.nan)
+        if not low - 1e-9 <= value <= high + 1e-9:
+            outside.append(
+                f"{name} is {100 * value:.2f} %, outside {100 * low:.4g} to {100 * high:.4g} %"
+            )
+    broken = [claim.words for claim in experiment.claims if not claim.holds(ours)]
+    reasons = outside + [f"this does not hold: {words}" for words in broken]
+    if broken:
+        return "not reproduced", reasons
+    return ("same direction" if outside else "reproduced"), reasons
+
+
+def result(
+    experiment: Experiment,
+    repetitions: Sequence[Values],
+    *,
+    recipes: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return a row's result, as it is published.
+
+    Args:
+        experiment: the row.
+        repetitions: what each seed measured, at least one.
+        recipes: ingredient -> how it was trained, in words.
+        about: data, versions, seconds.
+    """
+    names = list(repetitions[0])
+    values = {name: [r[name] for r in repetitions if name in r] for name in names}
+    ours = {name: sum(map(float, got)) / len(got) for name, got in values.items()}
+    verdict, reasons = judge(experiment, ours)
+    return {
+        "id": experiment.id,
+        "experiment": experiment.row.experiment,
+        "section": experiment.row.section,
+        "paper": dict(experiment.row.figures)
+        | {name: experiment.row.figures[same] for name, same in experiment.same_as.items()},
+        "ours": ours,
+        "interval": {name: list(interval(got)) for name, got in values.items()},
+        "spread": {name: spread(got) for name, got in values.items()},
+        "values": {name: [float(v) for v in got] for name, got in values.items()},
+        "seeds": len(repetitions),
+        "recipe": {"row": experiment.recipe, **recipes},
+        "tolerance": {
+            "ranges": {name: list(range_) for name, range_ in experiment.expect.items()},
+            "claims": [claim.words for claim in experiment.claims],
+        },
+        "verdict": verdict,
+        "because": reasons,
+        "remark": experiment.remark,
+        "about": dict(about),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a figure depends on."""
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in ("advlearn", "torch", "numpy")
+    }
