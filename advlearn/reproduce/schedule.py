@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from advlearn.reproduce import work
@@ -46,7 +47,15 @@ class Item:
 def _describe(ingredient: Ingredient, scale: Scale, seed: int) -> str:
     options, recipe = ingredient.sized(scale, seed)
     said = (ingredient.architecture, options, asdict(recipe), ingredient.data, ingredient.half)
-    return json.dumps([*said, repr(ingredient.method), scale.quick], default=str)
+    return json.dumps([*said, _named(ingredient.method), scale.quick], default=str)
+
+
+def _named(method: Any) -> Any:
+    """Say what a function is, partial arguments included, the same way in every process."""
+    if isinstance(method, partial):
+        options = {name: _named(value) for name, value in method.keywords.items()}
+        return [_named(method.func), [_named(value) for value in method.args], options]
+    return method.__qualname__ if callable(method) else method
 
 
 def plan(experiments: Sequence[Experiment], seeds: int | None, scale: Scale) -> list[Item]:
