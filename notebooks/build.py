@@ -2,7 +2,7 @@
 
 The .ipynb files are the source. This script fills in what every lesson shares (the badge and the
 set-up cell, from the address in pyproject.toml), runs the lesson in a fresh kernel, and removes
-what changes from run to run: times, random ids, widget states. Running it twice changes nothing.
+what changes from run to run: times, random ids, widget states, how printed lines are cut. Running it twice changes nothing.
 
     python notebooks/build.py            all lessons
     python notebooks/build.py 03         those whose name begins with 03
@@ -97,6 +97,21 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
             cell.source = re.sub(r"^\[!\[Open in Colab\].*$", badge(name), cell.source, flags=re.M)
 
 
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return the outputs with neighbouring pieces of one stream as one.
+
+    A kernel sends what is printed in pieces, and where it cuts depends on the clock.
+    """
+    whole: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        same = whole and output.output_type == "stream" == whole[-1].output_type
+        if same and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def normalise(notebook: nbformat.NotebookNode) -> None:
     """Remove what changes from run to run, in place."""
     notebook.metadata = nbformat.from_dict(
@@ -111,6 +126,8 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         cell.id = f"cell-{number:02d}"
         if "machine" in tags:  # what it prints is about one machine, so it is not published
             cell.outputs = []
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
             output.pop("metadata", None)
             if output.output_type in ("display_data", "execute_result"):

@@ -245,7 +245,10 @@ def test_building_twice_changes_nothing(tmp_path):
     lesson.cells[3].metadata["execution"] = {"started": "now"}
     widget = {build().WIDGET: {"model_id": "af31"}, "text/plain": "VBox()"}
     code(lesson)[-1].outputs = [new_output("display_data", widget)]
+    pieces = [new_output("stream", name="stdout", text=text) for text in ("one", "\n", "two\n")]
+    code(lesson)[0].outputs = [*pieces, new_output("stream", name="stderr", text="three\n")]
     build().normalise(lesson)
+    assert [output.text for output in code(lesson)[0].outputs] == ["one\ntwo\n", "three\n"]
     once = nbformat.writes(lesson)
     build().normalise(lesson)
     assert nbformat.writes(lesson) == once
@@ -267,7 +270,7 @@ def test_executing_twice_gives_the_same_file(tmp_path):
         "def picture(k):\n    return plotting.digits(torch.eye(4).reshape(1, 1, 4, 4) / k)",
         "plotting.show(picture(1), 'A line.')",
         "explore(picture, k=[1, 2])",
-        "for k in range(3):\n    print(k, flush=True)",
+        "import time\nfor k in range(3):\n    print(k, flush=True)\n    time.sleep(0.3)",
     )
     files = []
     for _ in range(2):
@@ -275,6 +278,8 @@ def test_executing_twice_gives_the_same_file(tmp_path):
         files.append(nbformat.writes(notebook))
         path.write_text(files[-1], encoding="utf-8")
     assert files[0] == files[1]
+    printed = nbformat.reads(files[0], as_version=4).cells[-1].outputs
+    assert [output.text for output in printed] == ["0\n1\n2\n"], "pieces of a stream are joined"
     assert "data:image/png" in files[0]
     assert "interactive picture" in files[0]
 
