@@ -2,7 +2,8 @@
 
 The .ipynb files are the source. This script fills in what every lesson shares (the badge and the
 set-up cell, from the address in pyproject.toml), runs the lesson in a fresh kernel, and removes
-what changes from run to run: times, random ids, widget states, how printed lines are cut. Running it twice changes nothing.
+what changes from run to run: times, random ids, widget states, the places where a printed text is
+cut. Running it twice changes nothing.
 
     python notebooks/build.py            all lessons
     python notebooks/build.py 03         those whose name begins with 03
