@@ -9,7 +9,7 @@ RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint format notebooks bench doctor clean
+.PHONY: help lab test quick lint format notebooks measure bench doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -53,6 +53,9 @@ format: $(VENV)/.dev ## put the code into the project's format
 
 notebooks: $(VENV)/.dev ## execute every lesson again and write it in normal form
 	$(RUN) notebooks/build.py
+
+measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
+	$(RUN) notebooks/build.py --measure
 
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py

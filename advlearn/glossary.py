@@ -49,6 +49,10 @@ TERMS: Mapping[str, Term] = {
         "Several classes, one linear score each, no hidden layer. The paper calls it shallow "
         "softmax.",
     ),
+    "softmax": Term(
+        "소프트맥스",
+        "Turns logits into probabilities: exp(z_k), divided by the sum over all classes.",
+    ),
     "softplus": Term("소프트플러스", "log(1 + exp(v)), a smooth version of max(v, 0)."),
     "unit": Term("유닛", "The smallest part of a network: a weighted sum, then a simple function."),
     "pre-activation": Term("활성화 이전 값", "The weighted sum that goes into a unit's function."),
@@ -71,6 +75,10 @@ TERMS: Mapping[str, Term] = {
     ),
     "R²": Term("결정계수", "The part of the ups and downs of a curve that its best line explains."),
     "loss": Term("손실", "How bad an answer is, as a number; training makes it small."),
+    "cross-entropy": Term(
+        "교차 엔트로피", "The loss -log p, where p is the probability of the true class."
+    ),
+    "epoch": Term("에포크", "One pass of training over all training examples."),
     "gradient": Term(
         "기울기 (그래디언트)", "The vector of derivatives: how the loss changes with each pixel."
     ),

@@ -80,7 +80,11 @@ def imagenet_classes() -> tuple[str, ...]:
 
 
 def imagenet_model(name: str = "efficientnet-lite0") -> nn.Module:
-    """Return a trained ImageNet model in eval mode that takes pixels in [0, 1].
+    """Return a trained ImageNet model, frozen and in eval mode, that takes pixels in [0, 1].
+
+    Frozen: no parameter asks for a gradient. So a plain forward pass keeps nothing for a backward
+    one, which would take a gigabyte for ten photographs. Attacks need the gradient of the pixels
+    alone.
 
     Its own preprocessing is the first layer, so eps stays in pixel units. For EfficientNet-Lite0
     it is (255 x - 127) / 128; the mean and std usual for ImageNet would be wrong.
@@ -111,7 +115,7 @@ def imagenet_model(name: str = "efficientnet-lite0") -> nn.Module:
     network = EfficientNet.from_name("efficientnet-lite0")
     # weights_only: tensors are read, nothing in the file is executed.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return nn.Sequential(Normalize(127 / 255, 128 / 255), network).eval()
+    return _frozen(nn.Sequential(Normalize(127 / 255, 128 / 255), network))
 
 
 def _googlenet() -> nn.Module:
@@ -126,4 +130,8 @@ def _googlenet() -> nn.Module:
         ) from error
     # torchvision's own transform_input is switched on by these weights: it expects the usual
     # ImageNet normalisation in front.
-    return nn.Sequential(Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), network).eval()
+    return _frozen(nn.Sequential(Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), network))
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    return model.eval().requires_grad_(False)

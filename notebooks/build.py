@@ -2,11 +2,14 @@
 
 The .ipynb files are the source. This script fills in what every lesson shares (the badge and the
 set-up cell, from the address in pyproject.toml), runs the lesson in a fresh kernel, and removes
-what changes from run to run: times, random ids, widget states. Running it twice changes nothing.
+what changes from run to run: times, random ids, widget states, the places where a printed text is
+cut. Running it twice changes nothing.
 
     python notebooks/build.py            all lessons
     python notebooks/build.py 03         those whose name begins with 03
     python notebooks/build.py --check    change nothing; fail if a lesson is not in normal form
+    python notebooks/build.py --measure  change nothing; print the time and the memory of each
+                                         lesson, and fail if one needs more than a lesson may
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
 ADDRESS: str = PROJECT["project"]["urls"]["Repository"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
+MOST_SECONDS, MOST_GIGABYTES = 60.0, 1.5  # what a lesson may need, on two cores
 
 SETUP = f"""\
 # Set-up: run this cell first. On Colab it installs the course; elsewhere it only imports.
@@ -43,6 +50,36 @@ from advlearn.runtime import pick_device, seed_everything
 seed_everything(0)
 device = pick_device()
 print("Ready.")"""
+
+
+# Run last, in the lesson's own kernel. Linux has a peak of this very process (the other one may be
+# inherited from the process that started it); macOS counts in bytes; Windows has neither.
+REPORT = """\
+import resource, sys
+from pathlib import Path
+used = resource.getrusage(resource.RUSAGE_SELF)
+peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+if Path("/proc/self/status").exists():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+print(used.ru_utime + used.ru_stime, peak)"""
+
+
+class Cost(NamedTuple):
+    """What running a lesson from top to bottom costs, the start of its kernel included.
+
+    Processor time adds up all threads. Unlike the seconds on the clock, it hardly depends on what
+    else the machine does.
+    """
+
+    seconds: float
+    processor_seconds: float
+    gigabytes: float  # the most memory that the kernel held at one time; 10^9 bytes
+
+    @property
+    def allowed(self) -> bool:
+        """Whether a lesson may cost this much."""
+        return self.seconds <= MOST_SECONDS and self.gigabytes <= MOST_GIGABYTES
 
 
 def badge(name: str) -> str:
@@ -61,6 +98,21 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
             cell.source = re.sub(r"^\[!\[Open in Colab\].*$", badge(name), cell.source, flags=re.M)
 
 
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return the outputs with neighbouring pieces of one stream as one.
+
+    A kernel sends what is printed in pieces, and where it cuts depends on the clock.
+    """
+    whole: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        same = whole and output.output_type == "stream" == whole[-1].output_type
+        if same and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def normalise(notebook: nbformat.NotebookNode) -> None:
     """Remove what changes from run to run, in place."""
     notebook.metadata = nbformat.from_dict(
@@ -75,6 +127,8 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         cell.id = f"cell-{number:02d}"
         if "machine" in tags:  # what it prints is about one machine, so it is not published
             cell.outputs = []
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
             output.pop("metadata", None)
             if output.output_type in ("display_data", "execute_result"):
@@ -85,19 +139,47 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
                     )
 
 
+def run(notebook: nbformat.NotebookNode) -> None:
+    """Run all cells in a fresh kernel, in place."""
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}}).execute()
+
+
 def execute(path: Path) -> nbformat.NotebookNode:
     """Return the lesson at `path`, filled in, executed and normalised."""
     notebook = nbformat.read(path, as_version=4)
     fill(notebook, path.name)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}}).execute()
+    run(notebook)
     normalise(notebook)
     nbformat.validate(notebook)
     return notebook
 
 
+def measure(path: Path) -> Cost:
+    """Run the lesson at `path` in a fresh kernel, without changing it, and return what it costs."""
+    notebook = nbformat.read(path, as_version=4)
+    fill(notebook, path.name)
+    notebook.cells.append(new_code_cell(REPORT))
+    started = time.perf_counter()
+    run(notebook)
+    seconds = time.perf_counter() - started
+    processor, peak = notebook.cells[-1].outputs[0].text.split()
+    return Cost(seconds, float(processor), int(peak) / 1e9)
+
+
+def print_costs(paths: list[Path]) -> int:
+    """Print a Markdown table of what the lessons cost; return 1 if one costs too much, else 0."""
+    print("| lesson | seconds | processor seconds | peak memory (GB) | |\n|---|---|---|---|---|")
+    dear = False
+    for path in paths:
+        cost = measure(path)
+        dear |= not cost.allowed
+        figures = f"{cost.seconds:.0f} | {cost.processor_seconds:.0f} | {cost.gigabytes:.2f}"
+        print(f"| {path.stem} | {figures} | {'' if cost.allowed else 'too much'} |", flush=True)
+    return int(dear)
+
+
 def main(arguments: list[str]) -> int:
     """Build or check the lessons named in `arguments`."""
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
     # Threads that wait by sleeping: spinning ones starve each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     only_check = "--check" in arguments
@@ -106,6 +188,10 @@ def main(arguments: list[str]) -> int:
     if not paths:
         print(f"no lesson begins with {' or '.join(wanted)}", file=sys.stderr)
         return 2
+    if "--measure" in arguments:
+        return print_costs(paths)
+    # One thread adds up in one order: the same pictures, however many cores there are.
+    os.environ["OMP_NUM_THREADS"] = "1"
     different = []
     for path in paths:
         before = path.read_text(encoding="utf-8")

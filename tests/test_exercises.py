@@ -15,7 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from advlearn.exercises import Exercise, Misconception, Outcome, all_exercises, engine, evidence
+from advlearn.exercises import (
+    Exercise,
+    Misconception,
+    Outcome,
+    all_exercises,
+    engine,
+    evidence,
+    lesson04,
+)
 from advlearn.exercises import lesson03 as ex
 
 EXERCISES = all_exercises()
@@ -178,6 +186,31 @@ def test_closed_form_inputs_include_margins_beyond_exp():
     margins = [y * (x @ w + b) for w, b, x, y, _ in ex.worst_case_loss.inputs(torch.Generator())]
     assert min(float(m.min()) for m in margins) < -100
     assert max(float(m.max()) for m in margins) > 100
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("name", ["L2 norm", "without y", "sum over the images", "overflow"])
+def test_a_slip_in_one_of_two_results_is_named(name, place):
+    exercise = lesson04.two_objectives
+    wrong = next(m for m in exercise.wrong_answers if m.name == name)
+
+    def answer(*arguments):
+        results = list(exercise.reference(*arguments))
+        results[place] = wrong.answer(*arguments)[place]
+        return tuple(results)
+
+    grade = exercise.grade(answer)
+    assert grade.outcome is Outcome.WRONG
+    words = f"Only your {('first', 'second')[place]} result is wrong. {wrong.feedback}"
+    assert grade.feedback.startswith(words)
+
+
+def test_a_result_in_the_wrong_place_is_not_called_a_swap_of_both():
+    exercise = lesson04.two_gradients
+    assert any(m.name == "swapped" for m in exercise.wrong_answers)
+    grade = exercise.grade(lambda *arguments: (exercise.reference(*arguments)[0],) * 2)
+    assert grade.outcome is Outcome.WRONG
+    assert "swapped" not in grade.feedback
 
 
 # --- What a learner meets ------------------------------------------------------------------------

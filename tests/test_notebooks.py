@@ -11,7 +11,7 @@ import sys
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.lesson_rules import CHECKED, LESSONS, ROOT, RULES, build, code, prose, read, tags
 
@@ -245,12 +245,65 @@ def test_building_twice_changes_nothing(tmp_path):
     lesson.cells[3].metadata["execution"] = {"started": "now"}
     widget = {build().WIDGET: {"model_id": "af31"}, "text/plain": "VBox()"}
     code(lesson)[-1].outputs = [new_output("display_data", widget)]
+    pieces = [new_output("stream", name="stdout", text=text) for text in ("one", "\n", "two\n")]
+    code(lesson)[0].outputs = [*pieces, new_output("stream", name="stderr", text="three\n")]
     build().normalise(lesson)
+    assert [output.text for output in code(lesson)[0].outputs] == ["one\ntwo\n", "three\n"]
     once = nbformat.writes(lesson)
     build().normalise(lesson)
     assert nbformat.writes(lesson) == once
     assert "af31" not in once
     assert "started" not in once
+
+
+def small_lesson(path, *sources):
+    """Write a notebook of these code cells."""
+    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in sources]), path)
+    return path
+
+
+def test_executing_twice_gives_the_same_file(tmp_path):
+    """Real runs in two kernels: a figure, a widget, an object's address, two streams."""
+    path = small_lesson(
+        tmp_path / "00_small.ipynb",
+        "from advlearn import plotting\nfrom advlearn.widgets import explore\nimport torch\n"
+        "def picture(k):\n    return plotting.digits(torch.eye(4).reshape(1, 1, 4, 4) / k)",
+        "plotting.show(picture(1), 'A line.')",
+        "explore(picture, k=[1, 2])",
+        "import time\nfor k in range(3):\n    print(k, flush=True)\n    time.sleep(0.3)",
+    )
+    files = []
+    for _ in range(2):
+        notebook = build().execute(path)
+        files.append(nbformat.writes(notebook))
+        path.write_text(files[-1], encoding="utf-8")
+    assert files[0] == files[1]
+    printed = nbformat.reads(files[0], as_version=4).cells[-1].outputs
+    assert [output.text for output in printed] == ["0\n1\n2\n"], "pieces of a stream are joined"
+    assert "data:image/png" in files[0]
+    assert "interactive picture" in files[0]
+
+
+def test_measuring_finds_the_memory_that_a_lesson_takes(tmp_path):
+    lean = build().measure(small_lesson(tmp_path / "00_lean.ipynb", "a = 1"))
+    fat = build().measure(
+        small_lesson(tmp_path / "00_fat.ipynb", "a = bytearray(400_000_000)", "del a")
+    )
+    assert 0.35 < fat.gigabytes - lean.gigabytes < 0.45
+    assert lean.seconds > 0
+    assert lean.processor_seconds > 0
+    assert lean.allowed
+    assert "a = 1" in (tmp_path / "00_lean.ipynb").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("cost", "status"), [((59, 59, 1.4), 0), ((61, 59, 1.4), 1), ((59, 59, 1.6), 1)]
+)
+def test_a_lesson_that_costs_too_much_is_refused(cost, status, monkeypatch, capsys):
+    tool = build()
+    monkeypatch.setattr(tool, "measure", lambda path: tool.Cost(*cost))
+    assert tool.main(["--measure", "03"]) == status
+    assert "| 03_fgsm_linear_models | " in capsys.readouterr().out
 
 
 def test_a_flipped_sign_in_the_library_fails_a_checked_cell(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import enum
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # What the bytecode of a stub holds: nothing but None and `...`, perhaps kept in a variable.
 _STUB_OPERATIONS = {"RESUME", "NOP", "CACHE", "POP_TOP", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
 _STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", "LOAD_FAST_BORROW"}
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 
 class Outcome(enum.Enum):
@@ -207,6 +209,8 @@ class FunctionGrader:
             problem = evidence.read(case.output, case.expected)
             if isinstance(problem, str):
                 return f"{problem}\n{self._example(case)}"
+        if slip := self._slip_in_one_result():
+            return f"{slip}\n{example}"
         for case in failing:
             if self._has_new_nan(case):
                 return f"{evidence.NOT_FINITE}\n{self._example(case)}"
@@ -230,6 +234,43 @@ class FunctionGrader:
                 return wrong
             partly.append(wrong)
         return partly[0] if len(partly) == 1 else None
+
+    def _slip_in_one_result(self) -> str | None:
+        """Name the misconception behind the one wrong result of several, the others being right."""
+        outputs = [evidence.read(case.output, case.expected) for case in self.cases]
+        wanted = [evidence.read(case.expected, case.expected) for case in self.cases]
+        count = len(wanted[0])
+        wrong = [k for k in range(count) if not self._equal_at(outputs, wanted, k, k)]
+        if count == 1 or len(wrong) != 1:
+            return None
+        k = wrong[0]
+        for misconception in self.exercise.wrong_answers:
+            theirs = [self._imitate(misconception, case) for case in self.cases]
+            # What belongs in another place is a mix-up of all results: its feedback would mislead.
+            mixed_up = any(self._equal_at(theirs, wanted, k, j) for j in range(count) if j != k)
+            if self._equal_at(theirs, outputs, k, k) and not mixed_up:
+                return f"Only your {_ORDINALS[k]} result is wrong. {misconception.feedback}"
+        return None
+
+    def _imitate(self, wrong: Misconception, case: _Case) -> list[Tensor] | str:
+        """Return what a misconception gives on an input, as `read`, or words if it does not run."""
+        try:
+            output = wrong.answer(*evidence.copy_arguments(case.args))
+        except Exception as error:
+            return type(error).__name__
+        return evidence.read(output, case.expected)
+
+    def _equal_at(
+        self, a: Sequence[list[Tensor] | str], b: Sequence[list[Tensor] | str], j: int, k: int
+    ) -> bool:
+        """Say whether result j of `a` is result k of `b` on every input."""
+        rtol, atol = self.exercise.rtol, self.exercise.atol
+        return all(
+            not isinstance(x, str)
+            and not isinstance(y, str)
+            and evidence.agree([x[j]], [y[k]], rtol, atol)
+            for x, y in zip(a, b, strict=True)
+        )
 
     def _same_as(self, wrong: Misconception, case: _Case) -> bool:
         try:

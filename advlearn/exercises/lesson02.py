@@ -673,11 +673,11 @@ saturated_share = Exercise(
 # --- 6. How straight is a curve? ----------------------------------------------------------------
 
 
-def _r_squared(t: Tensor, y: Tensor) -> float:
-    t, y = t - t.mean(), y - y.mean()  # the best line goes through the two means
-    slope = (t @ y) / (t @ t)
-    left = y - slope * t  # what the line does not explain
-    return (1 - (left @ left) / (y @ y)).item()
+def _r_squared(t: Tensor, z: Tensor) -> float:
+    t, z = t - t.mean(), z - z.mean()  # the best line goes through the two means
+    slope = (t @ z) / (t @ t)
+    left = z - slope * t  # what the line does not explain
+    return (1 - (left @ left) / (z @ z)).item()
 
 
 def _curves(generator: torch.Generator) -> list[Args]:
@@ -699,8 +699,8 @@ def _r2_is_at_most_1(args: Args, output: Any) -> str | None:
 
 
 def _r2_is_1_for_a_line(args: Args, output: Any) -> str | None:
-    t, y = args
-    bends = (y.diff() / t.diff()).diff().abs().max() > 1e-3
+    t, z = args
+    bends = (z.diff() / t.diff()).diff().abs().max() > 1e-3
     if bends or abs(float(output) - 1) < 1e-4:
         return None
     return "For points that lie on a straight line, R² should be 1."
@@ -712,29 +712,29 @@ def _r2_is_not_negative(args: Args, output: Any) -> str | None:
     return "R² of the best line is not negative: a flat line through the mean reaches 0 already."
 
 
-def _r2_by_least_squares(t: Tensor, y: Tensor) -> Tensor:
+def _r2_by_least_squares(t: Tensor, z: Tensor) -> Tensor:
     table = torch.stack([t, torch.ones_like(t)], dim=1)  # (E, 2)
-    line = table @ torch.linalg.lstsq(table, y[:, None]).solution[:, 0]
-    share_left: Tensor = (y - line).square().sum() / (y - y.mean()).square().sum()
+    line = table @ torch.linalg.lstsq(table, z[:, None]).solution[:, 0]
+    share_left: Tensor = (z - line).square().sum() / (z - z.mean()).square().sum()
     return 1 - share_left
 
 
-def _r2_by_endpoints(t: Tensor, y: Tensor) -> float:
-    line = y[0] + (y[-1] - y[0]) / (t[-1] - t[0]) * (t - t[0])
-    return (1 - (y - line).square().sum() / (y - y.mean()).square().sum()).item()
+def _r2_by_endpoints(t: Tensor, z: Tensor) -> float:
+    line = z[0] + (z[-1] - z[0]) / (t[-1] - t[0]) * (t - t[0])
+    return (1 - (z - line).square().sum() / (z - z.mean()).square().sum()).item()
 
 
 def _wrong_r2(kind: str) -> Callable[[Tensor, Tensor], float]:
     """Make an r_squared with one thing wrong."""
 
-    def answer(t: Tensor, y: Tensor) -> float:
-        a, b = t - t.mean(), y - y.mean()
+    def answer(t: Tensor, z: Tensor) -> float:
+        a, b = t - t.mean(), z - z.mean()
         left = b - (a @ b) / (a @ a) * a
         total = b
         if kind == "through the origin":
-            left = y - (t @ y) / (t @ t) * t
+            left = z - (t @ z) / (t @ t) * t
         if kind == "total not centred":
-            total = y
+            total = z
         if kind == "absolute":
             return (1 - left.abs().sum() / total.abs().sum()).item()
         ratio = (left @ left) / (total @ total)
@@ -750,9 +750,9 @@ r_squared = Exercise(
     lesson="02",
     title="R² of the best line",
     task=(
-        "Fit the best straight line to the points (t, y) by least squares, and return R² = 1 - "
-        "(sum of squared distances of y from the line) / (sum of squared distances of y from its "
-        "mean). t and y are (E,); the result is one number."
+        "Fit the best straight line to the points (t, z) by least squares, and return R² = 1 - "
+        "(sum of squared distances of z from the line) / (sum of squared distances of z from its "
+        "mean). t and z are (E,); the result is one number."
     ),
     difficulty=3,
     minutes=9,
@@ -762,34 +762,34 @@ r_squared = Exercise(
     atol=1e-4,
     right_answers=(
         _r2_by_least_squares,
-        lambda t, y: torch.corrcoef(torch.stack([t, y]))[0, 1] ** 2,
-        lambda t, y: (
-            ((t - t.mean()) @ (y - y.mean())) ** 2
-            / ((t - t.mean()).square().sum() * (y - y.mean()).square().sum())
+        lambda t, z: torch.corrcoef(torch.stack([t, z]))[0, 1] ** 2,
+        lambda t, z: (
+            ((t - t.mean()) @ (z - z.mean())) ** 2
+            / ((t - t.mean()).square().sum() * (z - z.mean()).square().sum())
         ).item(),
     ),
     wrong_answers=(
         Misconception(
             "correlation",
-            lambda t, y: torch.corrcoef(torch.stack([t, y]))[0, 1].item(),
+            lambda t, z: torch.corrcoef(torch.stack([t, z]))[0, 1].item(),
             "This is the correlation r. R² is its square.",
         ),
         Misconception(
             "line through the origin",
             _wrong_r2("through the origin"),
             "Your line is forced through the point (0, 0). The best line may start at any height: "
-            "subtract the means of t and y first.",
+            "subtract the means of t and z first.",
         ),
         Misconception(
             "line through the ends",
             _r2_by_endpoints,
             "Your line joins the first point to the last. The best line by least squares listens "
-            "to all points: slope = Σ t·y / Σ t², after the means are subtracted.",
+            "to all points: slope = Σ t·z / Σ t², after the means are subtracted.",
         ),
         Misconception(
             "total not centred",
             _wrong_r2("total not centred"),
-            "You divide by the sum of y². R² compares with the distances from the mean of y, so "
+            "You divide by the sum of z². R² compares with the distances from the mean of z, so "
             "subtract the mean there too.",
         ),
         Misconception(
@@ -811,8 +811,8 @@ r_squared = Exercise(
     hints=(
         "The best line goes through the point of the two means. So subtract the means first; then "
         "only the slope is missing.",
-        "With both means subtracted, slope = (t @ y) / (t @ t). What is left is y - slope * t.",
-        "`left = y - slope * t`, then `1 - (left @ left) / (y @ y)`, all with the means "
+        "With both means subtracted, slope = (t @ z) / (t @ t). What is left is z - slope * t.",
+        "`left = z - slope * t`, then `1 - (left @ left) / (z @ z)`, all with the means "
         "subtracted.",
     ),
     takeaway="R² near 1: the curve is nearly a line. It does not say how steep the line is.",

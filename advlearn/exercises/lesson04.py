@@ -126,22 +126,39 @@ def _wrong_objectives(kind: str) -> Callable[..., tuple[Tensor, Tensor]]:
     def answer(
         w: Tensor, b: Tensor, x: Tensor, y: Tensor, strength: float
     ) -> tuple[Tensor, Tensor]:
-        def zeta(v: Tensor) -> Tensor:
-            return torch.log1p(torch.exp(v)) if kind == "overflow" else functional.softplus(v)
-
-        score = x @ w + b
-        margin = score if kind == "without y" else y * score
-        norm = w.norm() if kind == "L2" else w.sum() if kind == "no abs" else w.abs().sum()
-        if kind == "mean abs":
-            norm = w.abs().mean()
-        price = strength * norm
+        losses: dict[str, Callable[[Tensor], Tensor]] = {
+            "overflow": lambda v: torch.log1p(torch.exp(v)),
+            "no softplus": lambda v: v,
+            "relu": torch.relu,
+            "sigmoid": torch.sigmoid,
+            "mean inside": lambda v: functional.softplus(v.mean()),
+        }
+        zeta = losses.get(kind, functional.softplus)
+        score = x @ w if kind == "no bias" else x @ w + b
+        margins = {"without y": score, "plus margin": -y * score, "y without b": y * (x @ w) + b}
+        margin = margins.get(kind, y * score)
+        norms = {
+            "L2": w.norm(),
+            "no abs": w.sum(),
+            "mean abs": w.abs().mean(),
+            "max": w.abs().max(),
+            "bias too": w.abs().sum() + b.abs(),
+        }
+        norm = norms.get(kind, w.abs().sum())
+        price = norm if kind == "no strength" else strength * norm
+        outside, inside = zeta(-margin).mean() + price, zeta(price - margin).mean()
         if kind == "squares":
-            price = strength * w.square().sum()
-        if kind == "bias too":
-            price = strength * (norm + b.abs())
+            outside = zeta(-margin).mean() + strength * w.square().sum()
         if kind == "price by N":
-            price = price / len(x)
-        outside, inside = zeta(-margin).mean() + price, zeta(strength * norm - margin).mean()
+            outside = zeta(-margin).mean() + price / len(x)
+        if kind == "no price":
+            outside = zeta(-margin).mean()
+        if kind == "minus price":
+            outside = zeta(-margin).mean() - price
+        if kind == "no attack":
+            inside = zeta(-margin).mean()
+        if kind == "inside and outside":
+            inside = inside + price
         if kind == "printed":
             inside = zeta(y * (strength * norm - score)).mean()
         if kind == "both outside":
@@ -225,6 +242,80 @@ two_objectives = Exercise(
             "bias penalised",
             _wrong_objectives("bias too"),
             "You charge for the bias b as well. ‖w‖₁ is about the weights only.",
+        ),
+        Misconception(
+            "largest weight",
+            _wrong_objectives("max"),
+            "You take the largest |w_i|. The L1 norm adds up all of them: `w.abs().sum()`.",
+        ),
+        Misconception(
+            "strength left out",
+            _wrong_objectives("no strength"),
+            "‖w‖₁ stands without its factor. Multiply it by strength: that is lam in the first "
+            "value and eps in the second.",
+        ),
+        Misconception(
+            "no price",
+            _wrong_objectives("no price"),
+            "Your first value is the plain mean loss. The price lam·‖w‖₁ is missing: add it.",
+        ),
+        Misconception(
+            "price subtracted",
+            _wrong_objectives("minus price"),
+            "You subtract lam·‖w‖₁ from the mean loss, a reward for large weights. A price is "
+            "added.",
+        ),
+        Misconception(
+            "no attack",
+            _wrong_objectives("no attack"),
+            "Your second value is the plain mean loss, without an attack. Each margin falls by "
+            "eps·‖w‖₁ before the loss is taken.",
+        ),
+        Misconception(
+            "inside and outside",
+            _wrong_objectives("inside and outside"),
+            "Your second value has eps·‖w‖₁ twice: inside softplus, where it belongs, and beside "
+            "the loss. The adversarial loss has no price outside.",
+        ),
+        Misconception(
+            "no softplus",
+            _wrong_objectives("no softplus"),
+            "You average the arguments of softplus, not the losses. The loss of one image is "
+            "softplus of its argument.",
+        ),
+        Misconception(
+            "ReLU",
+            _wrong_objectives("relu"),
+            "You have the ReLU where softplus is due. The ReLU gives no loss to an image that is "
+            "just right; softplus(v) = log(1 + exp(v)) still gives it some.",
+        ),
+        Misconception(
+            "sigmoid",
+            _wrong_objectives("sigmoid"),
+            "You have the sigmoid where softplus is due. The sigmoid is the slope of the loss, "
+            "not the loss.",
+        ),
+        Misconception(
+            "mean before the loss",
+            _wrong_objectives("mean inside"),
+            "You average the margins first and take the softplus of the average. Take the loss of "
+            "each image first, then the mean: `softplus(...).mean()`.",
+        ),
+        Misconception(
+            "sign of the margin",
+            _wrong_objectives("plus margin"),
+            "The margin has the wrong sign inside softplus. A large margin should give a small "
+            "loss: the argument contains minus the margin.",
+        ),
+        Misconception(
+            "bias left out",
+            _wrong_objectives("no bias"),
+            "The bias b is missing in your score. The margin is y times (w·x + b).",
+        ),
+        Misconception(
+            "y without the bias",
+            _wrong_objectives("y without b"),
+            "You multiply only w·x by y and add b afterwards. Set brackets: y * (x @ w + b).",
         ),
         Misconception(
             "sum over the images",
@@ -331,6 +422,13 @@ def _wrong_penalties(kind: str) -> Callable[..., tuple[Tensor, Tensor]]:
             outside = lam * torch.sigmoid(lam * norm - m)
         if kind == "clean factor on lam":
             outside = lam * torch.sigmoid(-m)
+        if kind == "loss added":
+            outside = lam - torch.sigmoid(-m)
+        if kind == "loss":
+            outside = functional.softplus(-m) + lam * norm
+        firsts = {"zero": 0.0, "one": 1.0, "eps first": eps, "letters": eps, "by N": lam / len(m)}
+        if kind in firsts:
+            outside = torch.full_like(m, firsts[kind])
         others = {
             "no eps in front": sigma,
             "wrong side": eps * torch.sigmoid(m - eps * norm),
@@ -342,6 +440,17 @@ def _wrong_penalties(kind: str) -> Callable[..., tuple[Tensor, Tensor]]:
             "times norm": eps * norm * sigma,
             "by m": -sigma,
             "constant": torch.full_like(m, eps),
+            "plus m": eps * torch.sigmoid(eps * norm + m),
+            "minus norm": eps * torch.sigmoid(-eps * norm - m),
+            "negative": -eps * sigma,
+            "lam in front": lam * sigma,
+            "lam inside": eps * torch.sigmoid(lam * norm - m),
+            "lam for eps": lam * torch.sigmoid(lam * norm - m),
+            "letters": lam * torch.sigmoid(lam * norm - m),
+            "lam everywhere": torch.full_like(m, lam),
+            "tanh": eps * torch.tanh(v),
+            "mean": torch.full_like(m, float((eps * sigma).mean())),
+            "overflow": eps * torch.exp(v) / (1 + torch.exp(v)),
         }
         inside = others.get(kind, inside)
         return (inside, outside) if kind == "swapped" else (outside, inside)
@@ -389,8 +498,98 @@ effective_penalties = Exercise(
         Misconception(
             "the loss itself",
             _wrong_penalties("loss"),
-            "Your second value is the loss, not its derivative. How much does it change when norm "
+            "This is the loss itself, not its derivative. How much does it change when norm "
             "grows a little?",
+        ),
+        Misconception(
+            "plus the margin",
+            _wrong_penalties("plus m"),
+            "In your sigmoid the margin is added. It stands there as in softplus: eps·norm - m.",
+        ),
+        Misconception(
+            "minus the norm",
+            _wrong_penalties("minus norm"),
+            "In your sigmoid eps·norm has a minus. It stands there as in softplus: eps·norm - m. "
+            "The attack makes the loss larger.",
+        ),
+        Misconception(
+            "negative price",
+            _wrong_penalties("negative"),
+            "Your second penalty is negative. The loss grows with norm, so its derivative by norm "
+            "is positive.",
+        ),
+        Misconception(
+            "lam in front of the sigmoid",
+            _wrong_penalties("lam in front"),
+            "lam stands in front of your sigmoid. The adversarial loss knows only eps: the "
+            "derivative of eps·norm - m by norm is eps.",
+        ),
+        Misconception(
+            "lam in the sigmoid",
+            _wrong_penalties("lam inside"),
+            "lam stands inside your sigmoid. There belongs what stood in softplus: eps·norm - m.",
+        ),
+        Misconception(
+            "lam for eps",
+            _wrong_penalties("lam for eps"),
+            "Your second value is right for eps = lam. But here eps is another number: it belongs "
+            "to the adversarial loss, lam to the L1 penalty.",
+        ),
+        Misconception(
+            "eps for lam",
+            _wrong_penalties("eps first"),
+            "Your first value is eps for every image. The L1 penalty has the coefficient lam.",
+        ),
+        Misconception(
+            "letters mixed up",
+            _wrong_penalties("letters"),
+            "You have eps where lam belongs, and lam where eps belongs. lam is the coefficient of "
+            "the L1 penalty, eps the size of the attack.",
+        ),
+        Misconception(
+            "lam in both",
+            _wrong_penalties("lam everywhere"),
+            "You give lam for both. The second loss has norm inside softplus, so the chain rule "
+            "applies: eps times σ(eps·norm - m).",
+        ),
+        Misconception(
+            "tanh",
+            _wrong_penalties("tanh"),
+            "You use tanh, which runs from -1 to 1. The derivative of softplus is the sigmoid, "
+            "which runs from 0 to 1.",
+        ),
+        Misconception(
+            "mean over the images",
+            _wrong_penalties("mean"),
+            "You average your second penalty over the images. Each image has its own.",
+        ),
+        Misconception(
+            "overflow",
+            _wrong_penalties("overflow"),
+            "Your formula is right, but exp overflows for a large argument, and inf / inf is nan. "
+            "`torch.sigmoid` computes the same without overflow.",
+        ),
+        Misconception(
+            "no price",
+            _wrong_penalties("zero"),
+            "Your first penalty is 0. softplus(-m) does not change with norm, but lam·norm does.",
+        ),
+        Misconception(
+            "price without lam",
+            _wrong_penalties("one"),
+            "Your first penalty is 1, the derivative of norm alone. The penalty is lam·norm.",
+        ),
+        Misconception(
+            "price divided by N",
+            _wrong_penalties("by N"),
+            "You divide lam by the number of images. Asked is the penalty of each image by itself: "
+            "lam.",
+        ),
+        Misconception(
+            "slope of the loss added",
+            _wrong_penalties("loss added"),
+            "Your first value also has the slope of softplus(-m), by m. The margins are held "
+            "fixed, so that part does not change with norm.",
         ),
         Misconception(
             "derivative taken twice",
@@ -512,38 +711,50 @@ def _wrong_gradients(kind: str) -> Callable[..., tuple[Tensor, Tensor]]:
     def answer(
         w: Tensor, b: Tensor, x: Tensor, y: Tensor, strength: float
     ) -> tuple[Tensor, Tensor]:
-        margin, count = y * (x @ w + b), len(x)
-        clean = torch.sigmoid(-margin)
-        worst = torch.sigmoid(strength * w.abs().sum() - margin)
-        pull = w.sign()
-        if kind == "w for sign":
-            pull = w
-        if kind == "sign(0) = 1":
-            pull = torch.where(w >= 0, 1.0, -1.0)
-        if kind == "norm for sign":
-            pull = w.abs().sum() * torch.ones_like(w)
-        if kind == "minus pull":
-            pull = -pull
-        label = torch.ones_like(y) if kind == "without y" else y
-        data, data_worst = (-(factor * label) @ x / count for factor in (clean, worst))
-        price = strength * worst.mean()
-        if kind == "ascent":
-            data, data_worst = -data, -data_worst
-        if kind == "flat price":
-            price = torch.tensor(strength)
-        if kind == "clean factor":
-            data_worst, price = data, strength * clean.mean()
-        if kind == "clean data":
-            data_worst = data
-        if kind == "sum":
-            data, data_worst, price = count * data, count * data_worst, count * price
-        if kind == "price sum":
-            price = strength * worst.sum()
-        outside, inside = data + strength * pull, data_worst + price * pull
-        if kind == "data only":
-            inside = data_worst
+        margin, count = y * (x @ w + (0.0 if kind == "no bias" else b)), len(x)
+        slopes: dict[str, Callable[[Tensor], Tensor]] = {
+            "softplus": functional.softplus,
+            "wrong side": lambda v: torch.sigmoid(-v),
+            "twice": lambda v: torch.sigmoid(v) * (1 - torch.sigmoid(v)),
+            "no factor": torch.ones_like,
+        }
+        slope = slopes.get(kind, torch.sigmoid)
+        clean = slope(-margin)
+        worst = slope((-strength if kind == "minus norm" else strength) * w.abs().sum() - margin)
+        pulls = {
+            "w for sign": w,
+            "sign(0) = 1": torch.where(w >= 0, 1.0, -1.0),
+            "norm for sign": w.abs().sum() * torch.ones_like(w),
+            "minus pull": -w.sign(),
+            "abs for sign": w.abs(),
+        }
+        pull = pulls.get(kind, w.sign())
+        label = {"without y": torch.ones_like(y), "ascent": -y}.get(kind, y)
+        data, data_worst = (
+            -(factor * label) @ x / (1 if kind in ("sum", "data sum") else count)
+            for factor in (clean, clean if kind in ("clean data", "clean factor") else worst)
+        )
+        prices: dict[str, Any] = {  # in front of the pull of the first gradient
+            "penalty by N": strength / count,
+            "price fades": strength * clean.mean(),
+            "no strength": 1.0,
+            "no penalty": 0.0,
+        }
+        worst_prices: dict[str, Any] = {  # the same in the second gradient
+            "flat price": strength,
+            "clean factor": strength * clean.mean(),
+            "sum": strength * worst.sum(),
+            "price sum": strength * worst.sum(),
+            "y on the pull": strength * (worst * y).mean(),
+            "no strength": worst.mean(),
+            "data only": 0.0,
+        }
+        outside = data + prices.get(kind, strength) * pull
+        inside = data_worst + worst_prices.get(kind, strength * worst.mean()) * pull
         if kind == "penalty only":
             outside = strength * pull
+        if kind == "worst data":
+            outside = data_worst + strength * pull
         return (inside, outside) if kind == "swapped" else (outside, inside)
 
     return answer
@@ -594,6 +805,87 @@ two_gradients = Exercise(
             "penalty only",
             _wrong_gradients("penalty only"),
             "Your first gradient is only that of the penalty. The mean loss depends on w too.",
+        ),
+        Misconception(
+            "no penalty",
+            _wrong_gradients("no penalty"),
+            "Your first gradient is that of the plain loss. The part from lam·‖w‖₁ is missing: add "
+            "lam·sign(w).",
+        ),
+        Misconception(
+            "strength left out",
+            _wrong_gradients("no strength"),
+            "The pull sign(w) stands without strength in front of it. That is lam in the first "
+            "gradient and eps in the second.",
+        ),
+        Misconception(
+            "penalty divided by N",
+            _wrong_gradients("penalty by N"),
+            "You divide the pull of the penalty by the number of images. Only the losses are "
+            "averaged; lam·‖w‖₁ is added once.",
+        ),
+        Misconception(
+            "factor on the penalty",
+            _wrong_gradients("price fades"),
+            "In your first gradient the pull has a factor σ. The penalty stands outside of "
+            "softplus, so it pulls with lam·sign(w), whatever the margins are.",
+        ),
+        Misconception(
+            "attacked data in the first",
+            _wrong_gradients("worst data"),
+            "The part from the data in your first gradient has the factor σ(eps·‖w‖₁ - margin). "
+            "The L1-penalised loss knows no attack: its factor is σ(-margin).",
+        ),
+        Misconception(
+            "y on the pull",
+            _wrong_gradients("y on the pull"),
+            "In your second gradient the pull is multiplied by y. That is the gradient of the "
+            "formula as the paper prints it. The attack hurts both classes: no y stands there.",
+        ),
+        Misconception(
+            "minus the norm",
+            _wrong_gradients("minus norm"),
+            "In the factor of your second gradient eps·‖w‖₁ has a minus. The attack makes the "
+            "loss larger: the factor is σ(eps·‖w‖₁ - margin).",
+        ),
+        Misconception(
+            "factor on the wrong side",
+            _wrong_gradients("wrong side"),
+            "The argument of your σ has the wrong sign: images that are right pull hardest. The "
+            "derivative of softplus(v) is σ(v), with the same v.",
+        ),
+        Misconception(
+            "no factor",
+            _wrong_gradients("no factor"),
+            "The factor σ is missing: every image pulls with full strength. The derivative of "
+            "softplus is the sigmoid.",
+        ),
+        Misconception(
+            "softplus in place of its derivative",
+            _wrong_gradients("softplus"),
+            "You use softplus as the factor. The chain rule needs its derivative, the sigmoid.",
+        ),
+        Misconception(
+            "derivative taken twice",
+            _wrong_gradients("twice"),
+            "You use σ(1 - σ) as the factor, the derivative of the sigmoid. The sigmoid is the "
+            "derivative of softplus already.",
+        ),
+        Misconception(
+            "absolute value in place of the sign",
+            _wrong_gradients("abs for sign"),
+            "Your penalty pulls with |w|. Its derivative by w_i is sign(w_i): -1, 0 or +1.",
+        ),
+        Misconception(
+            "bias left out",
+            _wrong_gradients("no bias"),
+            "The bias b is missing in your margins. The margin is y (w·x + b).",
+        ),
+        Misconception(
+            "sum in the data part",
+            _wrong_gradients("data sum"),
+            "The part from the data is added up over the images. The objectives are means: divide "
+            "`@ x` by N.",
         ),
         Misconception(
             "w in place of its sign",
@@ -752,17 +1044,45 @@ def _looped_difference(
     return torch.stack(results)
 
 
+def _clipped_difference(
+    weight: Tensor,
+    bias: Tensor,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+) -> Tensor:
+    """Wrong where it matters: the attacked images are put back into [0, 1]."""
+    every = torch.arange(len(x))
+    reached = torch.full((len(x), len(weight)), -torch.inf)
+    for k in range(len(weight)):
+        z = (x + eps * (weight[k] - weight[y]).sign()).clamp(0, 1) @ weight.T + bias
+        reached[:, k] = torch.where(y == k, -torch.inf, z[:, k] - z[every, y])
+    return reached.amax(1)
+
+
 def _wrong_difference(kind: str) -> Callable[..., Tensor]:
     """Make a worst_difference with one thing wrong."""
 
     def answer(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        if kind == "eps left out":
+            eps = 1.0
+        if kind == "twice":
+            eps = 2 * eps
+        if kind == "predicted":
+            y = (x @ weight.T + bias).argmax(1)
         label = y[:, None]
+        if kind == "clipped":
+            return _clipped_difference(weight, bias, x, y, eps)
+        if kind == "true row attacked":
+            x = x - eps * weight[y].sign()
         if kind == "FGSM":
             p = (x @ weight.T + bias).softmax(1)
             gradient = (p - functional.one_hot(y, len(weight)).to(p.dtype)) @ weight
             x = x + eps * gradient.sign()
-        z: Tensor = x @ weight.T + bias
-        gap: Tensor = z - z.gather(1, label)
+        z: Tensor = x @ weight.T + (0.0 if kind == "no bias" else bias)
+        if kind == "softmax":
+            z = z.softmax(1)
+        gap: Tensor = z.gather(1, label) - z if kind == "reversed" else z - z.gather(1, label)
         rows: Tensor = weight[None] - weight[y][:, None]
         norms = weight.abs().sum(1)
         charge: Tensor = {
@@ -773,10 +1093,13 @@ def _wrong_difference(kind: str) -> Callable[..., Tensor]:
             "sum of all": norms.sum().expand_as(gap),
             "L2": rows.norm(dim=2),
             "max": rows.abs().amax(2),
+            "mean abs": rows.abs().mean(2),
+            "squares": rows.square().sum(2),
             "no abs": rows.sum(2),
             "minus": -rows.abs().sum(2),
             "no eps": torch.zeros_like(gap),
             "FGSM": torch.zeros_like(gap),
+            "true row attacked": torch.zeros_like(gap),
         }.get(kind, rows.abs().sum(2))
         wrong_gap = gap.scatter(1, label, -torch.inf)
         if kind == "runner-up":
@@ -785,6 +1108,11 @@ def _wrong_difference(kind: str) -> Callable[..., Tensor]:
         reached: Tensor = gap + eps * charge
         if kind == "true class too":
             return reached.amax(1)
+        if kind == "min":
+            return reached.scatter(1, label, torch.inf).amin(1)
+        if kind in ("sum", "mean"):
+            added = reached.scatter(1, label, 0.0).sum(1)
+            return added / (len(weight) - 1) if kind == "mean" else added
         reached = reached.scatter(1, label, -torch.inf)
         return -reached.amax(1) if kind == "margin" else reached.amax(1)
 
@@ -883,6 +1211,81 @@ worst_difference = Exercise(
             _wrong_difference("no eps"),
             "This is the difference without an attack: eps does not appear. How far can a step of "
             "eps per pixel push z_k - z_y?",
+        ),
+        Misconception(
+            "eps left out",
+            _wrong_difference("eps left out"),
+            "‖w_k - w_y‖₁ stands without eps. A step of 1 per pixel would reach that. Yours is at "
+            "most eps.",
+        ),
+        Misconception(
+            "twice",
+            _wrong_difference("twice"),
+            "You count the attack twice. The row w_k - w_y has both classes in it already: "
+            "eps·‖w_k - w_y‖₁ is all.",
+        ),
+        Misconception(
+            "mean of absolute values",
+            _wrong_difference("mean abs"),
+            "You take the mean of |w_k - w_y| over the pixels. Every pixel adds its own term: take "
+            "the sum.",
+        ),
+        Misconception(
+            "sum of squares",
+            _wrong_difference("squares"),
+            "You add up squares of w_k - w_y. A pixel that moves by eps adds eps times the "
+            "absolute value.",
+        ),
+        Misconception(
+            "bias left out",
+            _wrong_difference("no bias"),
+            "The bias is missing in your logits: z = W x + b.",
+        ),
+        Misconception(
+            "probabilities",
+            _wrong_difference("softmax"),
+            "You take the difference of probabilities, after a softmax. Asked is that of the "
+            "logits z = W x + b.",
+        ),
+        Misconception(
+            "predicted class",
+            _wrong_difference("predicted"),
+            "You use the class that the model predicts in place of the true class y. They differ "
+            "where the model is wrong.",
+        ),
+        Misconception(
+            "difference reversed",
+            _wrong_difference("reversed"),
+            "You begin with z_y - z_k and add the attack. The attacker raises z_k - z_y: begin "
+            "with that.",
+        ),
+        Misconception(
+            "smallest",
+            _wrong_difference("min"),
+            "You take the wrong class that is easiest for the model, a minimum. The attacker picks "
+            "the one with the largest value.",
+        ),
+        Misconception(
+            "sum over the classes",
+            _wrong_difference("sum"),
+            "You add up over the wrong classes. The attack needs one of them: take the maximum.",
+        ),
+        Misconception(
+            "mean over the classes",
+            _wrong_difference("mean"),
+            "You average over the wrong classes. The attack needs one of them: take the maximum.",
+        ),
+        Misconception(
+            "clipped",
+            _wrong_difference("clipped"),
+            "You put the attacked image back into [0, 1]. Here the step is not clipped: the "
+            "formula with eps·‖w_k - w_y‖₁ holds for every pixel.",
+        ),
+        Misconception(
+            "only the true class attacked",
+            _wrong_difference("true row attacked"),
+            "Your step lowers z_y as far as possible, whatever it does to z_k. The best step looks "
+            "at the difference: its signs are those of w_k - w_y.",
         ),
         Misconception(
             "the margin",
