@@ -14,6 +14,7 @@ from advlearn.data import data_folder
 from advlearn.reproduce import schedule
 from advlearn.reproduce.experiments import Experiment
 from advlearn.reproduce.ingredients import Scale, images
+from advlearn.reproduce.kitchen import SHIPPED
 from advlearn.reproduce.rows import EXPERIMENTS, INGREDIENTS
 from advlearn.reproduce.store import Store
 from advlearn.reproduce.verdicts import from_json, result, versions
@@ -73,7 +74,10 @@ def reproduce(
     place = "reproduction-quick" if quick else "reproduction"
     folder = Path(out) if out is not None else data_folder() / place
     chosen = [EXPERIMENTS[id] for id in rows or EXPERIMENTS]
-    items = schedule.plan(chosen, seeds, scale)
+    # A run of all rows also trains the models that are published and belong to no row; a quick one
+    # trains one of each kind.
+    also = [one for members in SHIPPED.values() for one in members[: 1 if quick else None]]
+    items = schedule.plan(chosen, seeds, scale, () if rows else also)
     # The data are looked for before any work: a run must not fail at its last row for a file.
     kinds = {INGREDIENTS[item.name].data for item in items if item.kind == "train"}
     data = {kind: images(kind, "test", scale) for kind in sorted(kinds)}

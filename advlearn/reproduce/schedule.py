@@ -58,13 +58,19 @@ def _named(method: Any) -> Any:
     return method.__qualname__ if callable(method) else method
 
 
-def plan(experiments: Sequence[Experiment], seeds: int | None, scale: Scale) -> list[Item]:
+def plan(
+    experiments: Sequence[Experiment],
+    seeds: int | None,
+    scale: Scale,
+    also: Iterable[tuple[str, int]] = (),
+) -> list[Item]:
     """Return all items of a run, each after those that it needs.
 
     Args:
         experiments: the rows.
         seeds: at most so many repetitions of each row; None for each row's own number.
         scale: full or quick.
+        also: ingredients with their seeds that are trained whether or not a row needs them.
     """
     items: dict[str, Item] = {}
 
@@ -92,6 +98,8 @@ def plan(experiments: Sequence[Experiment], seeds: int | None, scale: Scale) -> 
                 needs += trained(name, own)
             seconds = experiment.seconds * (0.1 if scale.quick else 1.0)
             add(Item("measure", experiment.id, seed, tuple(needs), seconds, experiment.recipe))
+    for name, seed in also:
+        trained(name, seed)
     return list(items.values())
 
 
