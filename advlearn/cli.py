@@ -166,7 +166,9 @@ def lab(context: typer.Context) -> None:
     for folder in (_CHECKOUT / "notebooks", Path.cwd() / "notebooks"):
         if lessons := sorted(folder.glob("*.ipynb")):
             command = [sys.executable, "-m", "jupyterlab", str(lessons[0]), *context.args]
-            raise typer.Exit(subprocess.call(command))
+            # Threads that wait by sleeping: spinning ones starve each other on a busy laptop.
+            settings = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
+            raise typer.Exit(subprocess.call(command, env=settings))
     _stop(
         "No lessons here: they are not part of the installed package. Clone the course's "
         f"repository{_repository()}, then run `make lab` (or `advlearn lab`) inside it."

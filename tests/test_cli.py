@@ -183,7 +183,10 @@ def test_versions_compare_as_numbers(older: str, newer: str) -> None:
 
 def test_lab_opens_the_first_lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 3)
+    settings: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        subprocess, "call", lambda command, env: settings.append(env) or calls.append(command) or 3
+    )
     monkeypatch.setattr(cli, "_CHECKOUT", tmp_path)
     (tmp_path / "notebooks").mkdir()
     for name in ("03_fgsm.ipynb", "00_start_here.ipynb", "README.md"):
@@ -191,12 +194,13 @@ def test_lab_opens_the_first_lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert call("lab", "--no-browser", "--port", "9000").exit_code == 3
     first = str(tmp_path / "notebooks" / "00_start_here.ipynb")
     assert calls == [[sys.executable, "-m", "jupyterlab", first, "--no-browser", "--port", "9000"]]
+    assert settings[0]["OMP_WAIT_POLICY"], "kernels inherit it: threads wait by sleeping"
 
 
 def test_lab_without_lessons_says_where_they_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(subprocess, "call", lambda _: pytest.fail("JupyterLab was started"))
+    monkeypatch.setattr(subprocess, "call", lambda *_, **__: pytest.fail("JupyterLab was started"))
     monkeypatch.setattr(cli, "_CHECKOUT", tmp_path)
     monkeypatch.chdir(tmp_path)
     result = call("lab")
