@@ -19,8 +19,8 @@ from advlearn.reproduce.ingredients import (
     fit_mirrored,
     fit_mixture,
     fit_rbf,
+    fit_robust,
     noisy,
-    random_start_fgsm,
     worst_case_score,
     yes_or_no,
 )
@@ -185,11 +185,13 @@ RECIPES = (
     ),
     Ingredient(
         name="robust",
-        words="A small ReLU network, eps .3: one FGSM step of 1.25 eps from a random start that is "
-        f"not clamped to the pixels' range (Wong et al. 2020), Adam. {_ON}",
+        words="A small ReLU network, eps .3, Adam: three epochs in which eps rises from 0, ten of "
+        "FGSM with step 1.25 eps from a random start that is not clamped to the pixels' range "
+        f"(Wong et al. 2020), five of PGD with seven steps of .1 (Madry et al. 2018). {_ON}",
         architecture="ConvNet",
-        recipe=Recipe(epochs=30, optimizer="adam", lr=0.002, lr_final=0.00005),
-        method=partial(adversarial_fit, eps=0.3, alpha=0.0, attack=random_start_fgsm),
+        recipe=Recipe(epochs=5, optimizer="adam", lr=0.001, lr_final=0.00003),
+        method=fit_robust,
+        quick_epochs=1,
         attacked=0.3,
         seconds=400.0,
     ),
