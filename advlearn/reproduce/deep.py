@@ -211,7 +211,7 @@ EXPERIMENTS = (
                 lambda ours: ours["clean error with"] < ours["clean error without"],
             ),
         ),
-        recipe="1600 units. One seed and fewer epochs than the narrow network: a wide network "
+        recipe="1600 units. One seed and a tenth of the narrow network's epochs: a wide network "
         "costs ten times as much.",
     ),
     Experiment(
