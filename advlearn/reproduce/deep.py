@@ -308,6 +308,7 @@ EXPERIMENTS = (
         uses=("maxout", "maxout-adversarial"),
         measure=filters,
         expect={"ratio of radii": (0.0, 0.95)},
+        numbers=("ratio of radii",),
         claims=(
             Claim(
                 "adversarially trained filters are more localised",
@@ -343,6 +344,11 @@ EXPERIMENTS = (
             "R² of the logits for eps over 1": (0.95, 1.0),
             "R² of the logits for eps under -1": (0.95, 1.0),
         },
+        numbers=(
+            "R² of the logits for eps over 1",
+            "R² of the logits for eps under -1",
+            "different wrong classes",
+        ),
         claims=(
             Claim(
                 "the network is right on a thin band of eps only",
