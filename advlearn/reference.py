@@ -58,9 +58,9 @@ def build(architecture: str, options: Mapping[str, Any]) -> nn.Module:
             members = [build(inner, options["options"]) for _ in range(count)]
             return models.Ensemble(members).eval()
         return ARCHITECTURES[architecture](**options).eval()
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"options {dict(options)!r:.200} do not fit {architecture}: {error}. Pass the keyword "
+            f"options {options!r:.200} do not fit {architecture}: {error}. Pass the keyword "
             "arguments of its class."
         ) from error
 
@@ -153,7 +153,10 @@ def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str,
         tensors = load_tensors(content)
     except SafetensorError as error:
         raise ValueError(_DAMAGED.format(name=name, error=error)) from error
-    model = build(architecture, options)
+    try:
+        model = build(architecture, options)
+    except ValueError as error:
+        raise ValueError(f"{name} holds no model of the course: {error}") from error
     if _shapes(tensors) != _shapes(model.state_dict()):
         raise ValueError(f"{name} has tensors that do not fit {architecture} with {options}.")
     for key, value in tensors.items():
@@ -182,7 +185,9 @@ def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         )
     try:
         loaded: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        for entry in loaded.values():
+            entry["file"], entry["sha256"]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}). Install the course again.") from error
     return loaded
 
