@@ -88,7 +88,7 @@ def pack(
     from safetensors.torch import save
 
     state = model.state_dict()
-    if _shapes(state) != _shapes(build(architecture, options).state_dict()):
+    if _shapes(state) != _shapes(_blank(architecture, options).state_dict()):
         raise ValueError(f"model is not what build({architecture!r}, options) gives.")
     kept = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
@@ -102,6 +102,12 @@ def pack(
             )
     text = {"architecture": architecture, "options": dict(options), "about": dict(about)}
     return save(kept, metadata={"advlearn": json.dumps(text, sort_keys=True)})
+
+
+def _blank(architecture: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return a model whose start does not matter: the random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        return build(architecture, options)
 
 
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -154,7 +160,7 @@ def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str,
     except SafetensorError as error:
         raise ValueError(_DAMAGED.format(name=name, error=error)) from error
     try:
-        model = build(architecture, options)
+        model = _blank(architecture, options)
     except ValueError as error:
         raise ValueError(f"{name} holds no model of the course: {error}") from error
     if _shapes(tensors) != _shapes(model.state_dict()):

@@ -357,6 +357,15 @@ def test_the_published_figures_are_those_of_the_shipped_weights(name):
         assert abs(rate.count - entry["measured"][figure]["count"]) <= 2, figure
 
 
+def test_packing_and_loading_leave_the_random_state_as_it_was():
+    model = reference.build("MaxoutNet", OPTIONS["MaxoutNet"])
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    reference.unpack(reference.pack(model, "MaxoutNet", OPTIONS["MaxoutNet"], {}))
+    reference.load("softmax")
+    assert torch.get_rng_state().equal(before)
+
+
 def test_an_ensemble_is_reloaded_whole():
     again, _ = reference.unpack(packed("Ensemble"))
     assert isinstance(again, Ensemble)

@@ -89,8 +89,9 @@ def rotation(bench: Bench) -> Values:
     length = float(x.flatten(1).norm(dim=1).mean())
     step = EPS * math.sqrt(x[0].numel())
     same = 2 * math.asin(min(1.0, step / (2 * length)))  # chord = 2 r sin(angle / 2)
-    torch.manual_seed(bench.seed)
-    anywhere = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10)).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bench.seed)
+        anywhere = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10)).eval()
     measured: dict[str, Value] = {"angle that equals eps .25, in turns": same / (2 * math.pi)}
     for words, share in (
         ("a quarter of the angle", 0.25),
