@@ -155,7 +155,9 @@ def reproduce(
             checkout=_CHECKOUT if publish else None,
         )
     except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
-        _stop(str(error.args[-1] if isinstance(error, OSError) and error.args else error))
+        # The words of our own errors stand alone; those of the system need their file's name.
+        own = isinstance(error, OSError) and error.filename is None and error.args
+        _stop(str(error.args[-1] if own else error))
     except KeyboardInterrupt:
         _stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
 
@@ -327,6 +329,8 @@ def _examine_cifar10(folder: Path, verify: bool) -> Iterator[Finding]:
 
 
 def _examine_space(folder: Path) -> Iterator[Finding]:
+    from advlearn._files import published
+
     while not folder.is_dir():
         folder = folder.absolute().parent
     free = shutil.disk_usage(folder).free
@@ -346,12 +350,13 @@ def _examine_space(folder: Path) -> Iterator[Finding]:
             f"{_size(memory)} available",
             remedy if short else "",
         )
-    weights = len(list((_CHECKOUT / "data" / "weights").glob("*.safetensors")))
+    weights = len(list(published("weights").glob("*.safetensors")))
     if weights:
         yield Finding("ok", "weights", f"{weights} reference models")
     else:
         remedy = "Lessons that load one need the whole repository of the course."
-        yield Finding("note", "weights", "no reference models in data/weights", remedy)
+        where = f"no reference models in {published('weights')}"
+        yield Finding("note", "weights", where, remedy)
 
 
 def _available_memory() -> float | None:

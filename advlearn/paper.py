@@ -233,8 +233,9 @@ def result(id: str) -> dict[str, Any]:
     """Return our published result for a row, as `advlearn reproduce` wrote it.
 
     Keys: "id", "experiment", "paper", "ours" (quantity -> mean over the seeds), "interval"
-    (quantity -> ends of a 95 % interval), "seeds", "recipe", "tolerance", "verdict", "because",
-    and what else was measured ("values": quantity -> one value for each seed, "about").
+    (quantity -> ends of a 95 % interval), "numbers" (the quantities that are no shares), "seeds",
+    "recipe", "tolerance", "verdict", "because", and what else was measured ("values": quantity ->
+    one value for each seed, "about").
 
     Raises:
         ValueError: there is no such row.
@@ -284,8 +285,8 @@ def table_lines(found: Mapping[str, Any]) -> list[str]:
             found["id"] if not number else "",
             name,
             "" if paper is None else percent(paper),
-            percent(found["ours"][name]),
-            f"{percent(low, unit='')}-{percent(high)}",
+            written(found, name, found["ours"][name]),
+            f"{written(found, name, low, unit='')}-{written(found, name, high)}",
             found["verdict"] if not number else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -300,3 +301,25 @@ def percent(share: float, unit: str = " %") -> str:
         ('0.94 %', '89.4 %')
     """
     return f"{100 * share:.{2 if abs(share) < 0.02 else 1}f}{unit}"
+
+
+def written(found: Mapping[str, Any], name: str, value: float, unit: str = " %") -> str:
+    """Write a value of a result's quantity: a share as a percentage, another number as it is.
+
+    Example:
+        >>> written({"numbers": ["wrong classes"]}, "wrong classes", 4.0)
+        '4'
+        >>> written({"numbers": ["wrong classes"]}, "error", 0.25)
+        '25.0 %'
+    """
+    return f"{value:.3g}" if name in found["numbers"] else percent(value, unit)
+
+
+def span(low: float, high: float, plain: bool = False) -> str:
+    """Write a range of shares as percentages, or with `plain` of other numbers.
+
+    Example:
+        >>> span(0.0074, 0.0114), span(0.5, 2.0, plain=True)
+        ('0.74 to 1.14 %', '0.5 to 2')
+    """
+    return f"{low:.4g} to {high:.4g}" if plain else f"{100 * low:.4g} to {100 * high:.4g} %"

@@ -58,9 +58,9 @@ def build(architecture: str, options: Mapping[str, Any]) -> nn.Module:
             members = [build(inner, options["options"]) for _ in range(count)]
             return models.Ensemble(members).eval()
         return ARCHITECTURES[architecture](**options).eval()
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"options {dict(options)!r:.200} do not fit {architecture}: {error}. Pass the keyword "
+            f"options {options!r:.200} do not fit {architecture}: {error}. Pass the keyword "
             "arguments of its class."
         ) from error
 
@@ -88,7 +88,7 @@ def pack(
     from safetensors.torch import save
 
     state = model.state_dict()
-    if _shapes(state) != _shapes(build(architecture, options).state_dict()):
+    if _shapes(state) != _shapes(_blank(architecture, options).state_dict()):
         raise ValueError(f"model is not what build({architecture!r}, options) gives.")
     kept = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
@@ -102,6 +102,12 @@ def pack(
             )
     text = {"architecture": architecture, "options": dict(options), "about": dict(about)}
     return save(kept, metadata={"advlearn": json.dumps(text, sort_keys=True)})
+
+
+def _blank(architecture: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return a model whose start does not matter: the random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        return build(architecture, options)
 
 
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -153,7 +159,10 @@ def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str,
         tensors = load_tensors(content)
     except SafetensorError as error:
         raise ValueError(_DAMAGED.format(name=name, error=error)) from error
-    model = build(architecture, options)
+    try:
+        model = _blank(architecture, options)
+    except ValueError as error:
+        raise ValueError(f"{name} holds no model of the course: {error}") from error
     if _shapes(tensors) != _shapes(model.state_dict()):
         raise ValueError(f"{name} has tensors that do not fit {architecture} with {options}.")
     for key, value in tensors.items():
@@ -182,7 +191,9 @@ def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         )
     try:
         loaded: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        for entry in loaded.values():
+            entry["file"], entry["sha256"]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}). Install the course again.") from error
     return loaded
 

@@ -7,6 +7,7 @@ the same weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -199,9 +200,13 @@ def adversarial_fit(
 
 def _name(attack: Callable[..., Any]) -> str:
     """Name an attack the same way in every process: no addresses."""
-    inner = getattr(attack, "func", None)  # functools.partial
-    if inner is not None:
-        return f"{_name(inner)}{getattr(attack, 'args', ())}{getattr(attack, 'keywords', {})}"
+    if isinstance(attack, functools.partial):
+        args = tuple(_name(value) if callable(value) else value for value in attack.args)
+        options = {
+            key: _name(value) if callable(value) else value
+            for key, value in attack.keywords.items()
+        }
+        return f"{_name(attack.func)}{args}{options}"
     return str(getattr(attack, "__qualname__", type(attack).__qualname__))
 
 

@@ -39,7 +39,9 @@ def contrast_normalise(x: Tensor, *, scale: float = 55.0) -> Tensor:
     centred = flat - flat.mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
     normalised: Tensor = scale * centred / length.clamp_min(1e-8)
-    return normalised.reshape(x.shape)
+    # What is left of one colour is the rounding of its mean, which must not be blown up.
+    rounding = 4 * torch.finfo(x.dtype).eps * flat.norm(dim=1, keepdim=True)
+    return normalised.masked_fill(length <= rounding, 0.0).reshape(x.shape)
 
 
 class Whitening:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -48,3 +50,12 @@ def labels() -> Tensor:
 @pytest.fixture
 def mlp() -> nn.Module:
     return make_mlp()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small products gain nothing from a second thread, and wait for it on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import advlearn
 from advlearn import _files, cli
+from advlearn.reproduce import work
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +38,7 @@ def test_version() -> None:
 
 def test_help_names_the_commands() -> None:
     text = call("--help").output
-    for name in ("data", "doctor", "lab"):
+    for name in ("data", "doctor", "lab", "reproduce"):
         assert re.search(rf"\b{name}\b", text)
 
 
@@ -206,6 +207,105 @@ def test_lab_without_lessons_says_where_they_are(
     result = call("lab")
     assert result.exit_code == 1
     assert "Clone the course's repository" in result.output
+
+
+def test_reproduce_runs_rows_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, real, asked = tmp_path / "out", work.do, []
+
+    def do(kind: str, *rest: object) -> bytes:
+        asked.append(kind)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(kind, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(work, "do", do)
+    options = ["reproduce", "--quick", "--rows", "softmax, ", "--out", str(out)]
+    stopped = call(*options)
+    assert stopped.exit_code == 1
+    assert "Stopped. Finished items are kept: run the same with --resume" in stopped.output
+    refused = call(*options)
+    assert refused.exit_code == 1
+    assert "holds 1 finished items. Run again with --resume" in refused.output
+    done = call(*options, "--resume")
+    assert done.exit_code == 0, done.output
+    assert asked == ["train", "attack", "attack", "measure"]
+    assert re.search(r"^softmax: (reproduced|same direction|not reproduced)$", done.output, re.M)
+    assert re.search(r"^    FGSM error: [0-9.]+ %  \(paper 99.9 %\)$", done.output, re.M)
+    assert "Of 1 rows" in done.output
+    assert "A quick run shows that every row runs. Its figures mean nothing else." in done.output
+    assert (out / "results" / "softmax.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rows", "cnn"], "row must be one of panda, .*rubbish-cifar, got 'cnn'"),
+        (["--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["--workers", "-1"], "workers must be at least 0, got -1"),
+        (["--publish"], "--publish needs a full run of all rows: leave out --quick and --rows"),
+        (["--rows", "softmax", "--publish"], "--publish needs a full run"),
+    ],
+)
+def test_reproduce_names_what_is_wrong_and_does_nothing(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    result = call("reproduce", "--quick", "--out", str(tmp_path / "out"), *options)
+    assert result.exit_code == 1
+    assert re.search(words, result.output)
+    assert not (tmp_path / "out").exists()
+
+
+def test_reproduce_publishes_into_a_checkout_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_CHECKOUT", tmp_path / "site-packages")
+    result = call("reproduce", "--publish", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "--publish writes into the course's checkout" in result.output
+    assert "leave out --publish" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_reproduce_needs_the_full_images_for_a_full_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADVLEARN_OFFLINE", "1")
+    out = str(tmp_path / "out")
+    result = call("reproduce", "--rows", "softmax", "--data", str(tmp_path), "--out", out)
+    assert result.exit_code == 1
+    assert "ADVLEARN_OFFLINE forbids the network" in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "/disk/x.png"), "No space left on device.*/disk/x"),
+        (OSError(28, "Free 3 MB, then run again"), "^Free 3 MB, then run again$"),
+        (FileExistsError("there are items"), "^there are items$"),
+        (ModuleNotFoundError("a cluster needs distributed"), "^a cluster needs distributed$"),
+    ],
+)
+def test_reproduce_ends_with_the_message_of_an_error(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("advlearn.reproduce.command.run", fail)
+    result = call("reproduce", "--quick")
+    assert result.exit_code == 1
+    assert re.search(words, result.output.strip())
+
+
+def test_doctor_counts_the_models_of_an_installed_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_files, "published", lambda kind: tmp_path / "_published" / kind)
+    result = call("doctor")
+    assert re.search(r"note +weights +no reference models in .*_published", result.output)
+    (tmp_path / "_published" / "weights").mkdir(parents=True)
+    (tmp_path / "_published" / "weights" / "a.safetensors").touch()
+    assert re.search(r"ok +weights +1 reference models", call("doctor").output)
 
 
 def test_command_line_starts_without_the_heavy_packages() -> None:

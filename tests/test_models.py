@@ -15,6 +15,7 @@ from advlearn.functional import rbf
 from advlearn.losses import cross_entropy, logistic_loss, margin_loss
 from advlearn.models import (
     ConvMaxoutNet,
+    ConvNet,
     Ensemble,
     LogisticRegression,
     MaxoutNet,
@@ -33,6 +34,7 @@ MODELS = {
     "maxout": lambda: MaxoutNet(36, (8, 6), pieces=3, classes=4),
     "conv": lambda: ConvMaxoutNet((4, 3), pieces=2, classes=4, size=6, colours=1),
     "conv dense": lambda: ConvMaxoutNet((4,), dense=5, classes=4, size=6, colours=1),
+    "convolutional": lambda: ConvNet((3, 4), dense=5, classes=4, size=6),
     "rbf": lambda: RBFNet(36, 4),
     "ensemble": lambda: Ensemble([SoftmaxRegression(36, 4), MaxoutNet(36, (5,), classes=4)]),
     "normalized": lambda: nn.Sequential(Normalize([0.1], [0.3]), SoftmaxRegression(36, 4)),
@@ -417,3 +419,34 @@ def test_a_normalised_model_keeps_the_meaning_of_its_logits():
     logits = torch.tensor([[-9.0, -8.0, -7.0]])
     assert probabilities(model, logits).equal(inner.probabilities(logits))
     assert probabilities(model, logits).sum() < 0.01
+
+
+# --- ConvNet --------------------------------------------------------------------------------------
+
+
+def test_the_convolutional_network_is_the_usual_one():
+    """Two convolutions of 4 x 4 with stride 2, ReLUs, 100 dense units: 166,406 parameters."""
+    model = ConvNet()
+    assert sum(p.numel() for p in model.parameters()) == 166_406
+    first, _, second, _, _, dense, _, top = model.layers
+    assert (first.kernel_size, first.stride, first.padding) == ((4, 4), (2, 2), (1, 1))
+    assert (second.in_channels, second.out_channels) == (16, 32)
+    assert (dense.in_features, dense.out_features, top.out_features) == (32 * 7 * 7, 100, 10)
+    x = torch.rand(3, 1, 28, 28)
+    features = F.relu(second(F.relu(first(x)))).flatten(1)
+    torch.testing.assert_close(model(x), top(F.relu(dense(features))))
+
+
+@pytest.mark.parametrize("size", [4, 6, 7, 28, 29, 32])
+def test_the_convolutional_network_fits_images_of_any_size(size):
+    model = ConvNet((2, 3), dense=4, classes=5, size=size, colours=3)
+    assert model(torch.rand(2, 3, size, size)).shape == (2, 5)
+
+
+def test_bad_sizes_of_the_convolutional_network_are_named():
+    with pytest.raises(ValueError, match="channels must be at least 1"):
+        ConvNet((16, 0))
+    with pytest.raises(ValueError, match="dense must be at least 1"):
+        ConvNet(dense=0)
+    with pytest.raises(TypeError, match="classes must be a whole number"):
+        ConvNet(classes=2.5)

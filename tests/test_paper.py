@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from advlearn import paper
@@ -51,3 +53,90 @@ def test_a_bad_comparison_is_named():
         paper.comparison("logistic-3v7", {"PGD error": ["2 %"]}, ["a"])
     with pytest.raises(ValueError, match="id must be one of"):
         paper.comparison("mlp", {}, ["a"])
+
+
+# --- Our results ----------------------------------------------------------------------------------
+
+ROWS = (
+    *("panda", "logistic-3v7", "softmax", "maxout", "cifar", "l1-linear", "l1-deep", "adv-clean"),
+    *("adv-wide", "adv-fgsm", "adv-conf", "transfer", "noise", "filters", "rotation", "rbf"),
+    *("logits-eps", "agree", "agree-both", "generative", "ensemble", "rubbish", "rubbish-cifar"),
+)
+
+
+def test_there_are_23_rows_in_the_paper_s_order():
+    assert tuple(paper.ROWS) == ROWS
+    assert len(ROWS) == 23
+
+
+def test_the_headline_figures_of_the_paper():
+    assert paper.row("maxout").figures["FGSM error"] == 0.894
+    assert paper.row("adv-fgsm").figures == {
+        "FGSM error without": 0.894,
+        "FGSM error with": 0.179,
+    }
+    assert paper.row("adv-wide").figures["clean error with"] == 0.00782
+    assert paper.row("rubbish").figures["RBF"] == 0.0
+    without = {id for id, row in paper.ROWS.items() if not row.figures}
+    assert without == {"l1-linear", "filters", "rotation", "logits-eps"}
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """One published result."""
+    monkeypatch.setattr(paper, "published", lambda kind: tmp_path / kind)
+    (tmp_path / "results").mkdir()
+    found = {
+        "id": "softmax",
+        "paper": {"FGSM error": 0.999, "confidence on mistakes": 0.793},
+        "ours": {"FGSM error": 0.9996, "confidence on mistakes": 0.837, "clean error": 0.0148},
+        "interval": {
+            "FGSM error": [0.999, 0.9999],
+            "confidence on mistakes": [0.837, 0.837],
+            "clean error": [0.0126, 0.0173],
+        },
+        "numbers": [],
+        "verdict": "reproduced",
+    }
+    (tmp_path / "results" / "softmax.json").write_text(json.dumps(found))
+    return found
+
+
+def test_a_result_is_read_as_it_was_written(published):
+    assert paper.result("softmax") == published
+
+
+def test_a_table_puts_the_paper_beside_ours(published):
+    assert paper.table("softmax").splitlines() == [
+        "| row | figure | paper | ours | 95 % interval | verdict |",
+        "|---|---|---|---|---|---|",
+        "| softmax | FGSM error | 99.9 % | 100.0 % | 99.9-100.0 % | reproduced |",
+        "|  | confidence on mistakes | 79.3 % | 83.7 % | 83.7-83.7 % |  |",
+        "|  | clean error |  | 1.48 % | 1.26-1.73 % |  |",
+    ]
+
+
+def test_a_row_without_a_result_says_how_to_make_one(published):
+    with pytest.raises(FileNotFoundError, match=r"no published result for 'rbf'.*--rows rbf"):
+        paper.result("rbf")
+    with pytest.raises(FileNotFoundError, match="no published result for 'panda'"):
+        paper.table()
+    with pytest.raises(ValueError, match="id must be one of"):
+        paper.result("../softmax")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.0, "0.00 %"),
+        (0.00782, "0.78 %"),
+        (0.01999, "2.00 %"),
+        (0.02, "2.0 %"),
+        (0.8715, "87.2 %"),
+        (1.0, "100.0 %"),
+        (-0.001, "-0.10 %"),
+    ],
+)
+def test_small_shares_have_two_digits(share, words):
+    assert paper.percent(share) == words
+    assert paper.percent(share, unit="") == words.removesuffix(" %")

@@ -55,6 +55,8 @@ BAD = [
     ({"max_norm": 0.0}, ValueError, "max_norm must be finite"),
     ({"l1": -1e-9}, ValueError, "l1 must be finite"),
     ({"patience": 0}, ValueError, "patience must be at least 1"),
+    ({"precision": "half"}, ValueError, "precision must be one of exact, fast, got 'half'"),
+    ({"precision": None}, ValueError, "precision must be one of exact, fast"),
     ({"seed": -1}, ValueError, "seed must be at least 0"),
     ({"seed": 0.5}, TypeError, "seed must be a whole number"),
 ]
@@ -69,6 +71,11 @@ def test_bad_values_are_named(change, error, words):
 def test_the_edges_are_accepted():
     Recipe(epochs=1, batch_size=1, lr=1e-12, momentum=0.0, l1=0.0, patience=1, seed=0)
     Recipe(epochs=1, seed=2**63, max_norm=1e-6)
+
+
+def test_precision_is_exact_unless_it_is_said():
+    assert Recipe(epochs=1).precision == "exact"
+    assert Recipe(epochs=1, precision="fast") != Recipe(epochs=1)
 
 
 # --- History --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from advlearn import recipe as recipe_module
+from advlearn import training
 from advlearn.attacks import fgsm, noise, pgd
 from advlearn.data import load_mnist, subset_classes
 from advlearn.losses import cross_entropy, margin_loss
@@ -710,6 +711,24 @@ def test_a_checkpoint_of_another_kind_of_training_is_refused(checkpoint, tmp_pat
     again("eps: 0.1 there, None here", train=fit)
 
 
+def test_an_attack_is_named_without_addresses_in_every_process():
+    """A function among the arguments of an attack once brought its address into the identity."""
+    attack = functools.partial(functools.partial(pgd, loss=margin_loss), steps=3)
+    assert training._name(attack) == "pgd(){'loss': 'margin_loss', 'steps': 3}"
+    inner = functools.partial(functools.partial, fgsm)
+    assert "0x" not in training._name(inner)
+    assert training._name(functools.partial(pgd, steps=7)) == "pgd(){'steps': 7}"
+    assert training._name(Counting(plain_mlp())) == "Counting"
+
+
+def test_a_checkpoint_of_another_precision_is_refused(checkpoint):
+    refuse(
+        "precision: 'exact' there, 'fast' here",
+        checkpoint,
+        recipe=Recipe(epochs=RECIPE.epochs, precision="fast"),
+    )
+
+
 def test_a_checkpoint_of_another_objective_is_refused(checkpoint):
     refuse("of another run", checkpoint, objective=lambda m, x, y: margin_loss(m(x), y))
 
@@ -997,3 +1016,58 @@ def test_what_training_exports():
     assert issubclass(DivergenceError, ArithmeticError)
     assert Recipe is recipe_module.Recipe
     assert History is recipe_module.History
+
+
+# --- Precision ------------------------------------------------------------------------------------
+
+
+class Typed(nn.Module):
+    """Note the type of the logits in training and out of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.seen = SoftmaxRegression(36, 4), {True: set(), False: set()}
+
+    def forward(self, x):
+        logits = self.inner(x)
+        self.seen[self.training].add(logits.dtype)
+        return logits
+
+
+@pytest.mark.parametrize(
+    "train", [fit, functools.partial(adversarial_fit, eps=0.02)], ids=["plain", "adversarial"]
+)
+def test_fast_training_multiplies_in_bfloat16_and_keeps_float32(train):
+    learned = {}
+    for precision in ("exact", "fast"):
+        torch.manual_seed(0)
+        model = Typed()
+        recipe = Recipe(epochs=30, batch_size=20, lr=0.1, precision=precision)
+        history = train(model, DATA, recipe, validation=DATA, progress=False)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert history["loss"][-1] < 0.8 * history["loss"][0]
+        kind = torch.bfloat16 if precision == "fast" else torch.float32
+        assert model.seen == {True: {kind}, False: {torch.float32}}, "it is measured exactly"
+        learned[precision] = weights(model)
+    assert not equal(learned["exact"], learned["fast"])
+    for name, exact in learned["exact"].items():
+        torch.testing.assert_close(learned["fast"][name], exact, rtol=0.2, atol=0.05)
+
+
+def test_fast_training_is_resumed_bit_for_bit(tmp_path):
+    recipe = Recipe(epochs=4, precision="fast", lr=0.3)
+    whole, cut = small_maxout(), small_maxout()
+    fit(whole, DATA, recipe, progress=False)
+
+    def stop(model):
+        if (tmp_path / "cut").exists():
+            raise KeyboardInterrupt
+        return {}
+
+    file = tmp_path / "cut"  # written after the first epoch
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, DATA, recipe, measure=stop, checkpoint=file, progress=False)
+    assert not equal(weights(cut), weights(whole))
+    resumed = small_maxout(seed=1)
+    fit(resumed, DATA, recipe, checkpoint=file, progress=False)
+    assert equal(weights(resumed), weights(whole))

@@ -31,6 +31,11 @@ def run(*, checkout: Path | None, rows: Sequence[str], quick: bool, **options: A
             "--publish needs a full run of all rows: leave out --quick and --rows. Results of "
             "single rows lie in the output folder."
         )
+    if checkout is not None and not (checkout / "notebooks").is_dir():
+        raise ValueError(
+            f"--publish writes into the course's checkout, and {checkout} is none. Clone the "
+            "course's repository and run it there, or leave out --publish."
+        )
     with tqdm(unit="item", disable=None) as bar:
 
         def tell(key: str, left: float) -> None:
@@ -60,6 +65,6 @@ def in_words(result: Mapping[str, Any]) -> str:
     for name, value in result["ours"].items():
         theirs = result["paper"].get(name)
         beside = "" if theirs is None else f"  (paper {paper.percent(theirs)})"
-        lines.append(f"    {name}: {paper.percent(value)}{beside}")
+        lines.append(f"    {name}: {paper.written(result, name, value)}{beside}")
     lines += [f"    not as expected: {words}" for words in result["because"]]
     return "\n".join(lines)

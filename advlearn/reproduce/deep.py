@@ -89,8 +89,9 @@ def rotation(bench: Bench) -> Values:
     length = float(x.flatten(1).norm(dim=1).mean())
     step = EPS * math.sqrt(x[0].numel())
     same = 2 * math.asin(min(1.0, step / (2 * length)))  # chord = 2 r sin(angle / 2)
-    torch.manual_seed(bench.seed)
-    anywhere = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10)).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bench.seed)
+        anywhere = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10)).eval()
     measured: dict[str, Value] = {"angle that equals eps .25, in turns": same / (2 * math.pi)}
     for words, share in (
         ("a quarter of the angle", 0.25),
@@ -308,6 +309,7 @@ EXPERIMENTS = (
         uses=("maxout", "maxout-adversarial"),
         measure=filters,
         expect={"ratio of radii": (0.0, 0.95)},
+        numbers=("ratio of radii",),
         claims=(
             Claim(
                 "adversarially trained filters are more localised",
@@ -343,6 +345,11 @@ EXPERIMENTS = (
             "R² of the logits for eps over 1": (0.95, 1.0),
             "R² of the logits for eps under -1": (0.95, 1.0),
         },
+        numbers=(
+            "R² of the logits for eps over 1",
+            "R² of the logits for eps under -1",
+            "different wrong classes",
+        ),
         claims=(
             Claim(
                 "the network is right on a thin band of eps only",

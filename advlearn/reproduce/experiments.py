@@ -84,6 +84,7 @@ class Experiment:
         same_as: a quantity of ours -> the paper's figure that it is compared with, where that has
             another name.
         claims: statements that must hold.
+        numbers: quantities that are no shares, and are not written as percentages.
         recipe: how the row is done and where that differs from the paper, for people.
         seeds: repetitions of a full run.
         remark: why a figure came out as it did, written after the run.
@@ -97,6 +98,7 @@ class Experiment:
     expect: Mapping[str, tuple[float, float]]
     same_as: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    numbers: tuple[str, ...] = ()
     recipe: str
     seeds: int = 1
     remark: str = ""

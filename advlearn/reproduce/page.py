@@ -47,7 +47,7 @@ def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
             if name not in found["ours"]:
                 continue
             said = (found["experiment"], found["verdict"]) if first else ("", "")
-            ours = paper.percent(found["ours"][name])
+            ours = paper.written(found, name, found["ours"][name])
             cells = (said[0], name, paper.percent(figure), ours, said[1])
             lines.append(f"| {' | '.join(cells)} |")
             first = False
@@ -74,10 +74,12 @@ def section(found: Mapping[str, Any]) -> str:
         cells = (
             name,
             "" if theirs is None else paper.percent(theirs),
-            paper.percent(value),
-            f"{paper.percent(low, unit='')} to {paper.percent(high)}",
-            "" if expected is None else " to ".join(f"{100 * e:.4g}" for e in expected) + " %",
-            f"± {paper.percent(found['spread'][name])}" if found["seeds"] > 1 else "",
+            paper.written(found, name, value),
+            f"{paper.written(found, name, low, unit='')} to {paper.written(found, name, high)}",
+            ""
+            if expected is None
+            else paper.span(expected[0], expected[1], name in found["numbers"]),
+            f"± {paper.written(found, name, found['spread'][name])}" if found["seeds"] > 1 else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")

@@ -16,7 +16,7 @@ from advlearn.reproduce.experiments import Experiment
 from advlearn.reproduce.ingredients import Scale, images
 from advlearn.reproduce.kitchen import SHIPPED
 from advlearn.reproduce.rows import EXPERIMENTS, INGREDIENTS
-from advlearn.reproduce.store import Store
+from advlearn.reproduce.store import Store, write_whole
 from advlearn.reproduce.verdicts import from_json, result, versions
 
 
@@ -63,7 +63,7 @@ def reproduce(
         TypeError, ValueError: an argument is wrong, or an item failed; finished items are kept.
         FileExistsError: there are finished items, and `resume` is False.
         FileNotFoundError, DownloadError: the data are not here and cannot be had.
-        OSError: a finished item could not be kept.
+        OSError: a finished item or a result could not be written.
     """
     for id in rows:
         check_choice(id, "row", tuple(EXPERIMENTS))
@@ -134,10 +134,18 @@ def _result(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one, never half of it."""
+    """Write JSON in one step: a reader sees the old file or the new one, never half of it.
+
+    Raises:
+        StoreError: it could not be written; the message says what to do.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(
-        json.dumps(content, indent=1, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8"
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
+    write_whole(
+        path,
+        text.encode(),
+        lambda reason, remedy: (
+            f"{path} could not be written ({reason}). All finished items are kept. {remedy}, then "
+            "run again with --resume."
+        ),
     )
-    part.replace(path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -142,7 +142,8 @@ def run(
 
     Raises:
         StoreError: an item could not be kept. Those before it are.
-        ValueError: an item failed; the message names it. The others' work is kept.
+        ValueError: an item failed; the message names it. Here, the run stops at once; on a cluster,
+            all that does not need it is done first. Finished items are kept.
         ModuleNotFoundError: `scheduler` or `workers` without the extra "cluster".
     """
     identity = identities(items, scale)
@@ -156,16 +157,18 @@ def run(
             done[item.key] = content
     left = sum(item.seconds for item in todo)
     source = _in_process if scheduler is None and not workers else _on_cluster(scheduler, workers)
-    for item, content in source(todo, done, scale):
-        store.put(item.key, identity[item.key], content)
-        done[item.key] = content
-        left -= item.seconds
-        if progress is not None:
-            progress(item, left)
+    # Closed when an item cannot be kept, or at Ctrl-C: workers must not go on for nobody.
+    with closing(source(todo, done, scale)) as finished:
+        for item, content in finished:
+            store.put(item.key, identity[item.key], content)
+            done[item.key] = content
+            left -= item.seconds
+            if progress is not None:
+                progress(item, left)
     return done
 
 
-Finished = Iterator[tuple[Item, bytes]]
+Finished = Generator[tuple[Item, bytes], None, None]
 
 
 def _in_process(todo: Sequence[Item], done: Mapping[str, bytes], scale: Scale) -> Finished:
@@ -174,22 +177,37 @@ def _in_process(todo: Sequence[Item], done: Mapping[str, bytes], scale: Scale) -
             content = work.do(
                 item.kind, item.name, item.seed, scale, {k: done[k] for k in item.needs}
             )
-        except (ArithmeticError, ValueError, LookupError) as error:
+        except Exception as error:  # whatever it is, people must know in which item
             raise ValueError(_failed(item, error)) from error
         yield item, content
 
 
 def _failed(item: Item, error: BaseException) -> str:
+    words = str(error).strip() or type(error).__name__
+    end = "" if words.endswith((".", "!", "?")) else "."
     return (
-        f"{item.key} failed: {error} Finished items are kept; mend it, then run again with "
+        f"{item.key} failed: {words}{end} Finished items are kept; mend it, then run again with "
         "--resume."
     )
+
+
+def _given(content: bytes) -> bytes:
+    """Return an item that is finished already, as a task.
+
+    What is only laid into a worker's memory is lost with the worker; a task is done again.
+    """
+    return content
+
+
+ANSWER_WITHIN = 20
+"""Seconds in which a scheduler must answer."""
 
 
 def _on_cluster(
     scheduler: str | None, workers: int
 ) -> Callable[[Sequence[Item], Mapping[str, bytes], Scale], Finished]:
     try:
+        import dask
         from distributed import Client, LocalCluster, as_completed
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
@@ -209,7 +227,7 @@ def _on_cluster(
                 yield client
             return
         try:
-            client = Client(scheduler, timeout=20)
+            client = Client(scheduler, timeout=ANSWER_WITHIN)
         except (OSError, ValueError, TimeoutError) as error:
             raise ValueError(
                 f"no scheduler answers at {scheduler} ({error}). Start one with `dask scheduler`, "
@@ -221,11 +239,15 @@ def _on_cluster(
     def results(todo: Sequence[Item], done: Mapping[str, bytes], scale: Scale) -> Finished:
         if not todo:
             return
-        with connected() as client:
+        # A scheduler is shared: the names of tasks must be of this run alone.
+        run = uuid.uuid4().hex
+        # Dask warns of tasks of more than 10 MB; a wide network's weights are meant to be one.
+        quiet = {"distributed.admin.large-graph-warning-threshold": "1 GB"}
+        with dask.config.set(quiet), connected() as client:
             futures: dict[str, Any] = {}
             wanted = {need for item in todo for need in item.needs}
             for key in sorted(wanted & done.keys()):
-                futures[key] = client.scatter(done[key], hash=False)
+                futures[key] = client.submit(_given, done[key], key=f"advlearn-{key}-{run}")
             for item in todo:
                 # A worker that dies costs only what it was doing: Dask gives that to another one.
                 futures[item.key] = client.submit(
@@ -235,16 +257,20 @@ def _on_cluster(
                     item.seed,
                     scale,
                     {key: futures[key] for key in item.needs},
-                    key=f"advlearn-{item.key}-{os.getpid()}",
-                    pure=False,
-                    resources=None,
+                    key=f"advlearn-{item.key}-{run}",
                 )
             of = {futures[item.key].key: item for item in todo}
+            failed: dict[str, BaseException] = {}
             for future in as_completed([futures[item.key] for item in todo]):
                 item = of[future.key]
                 error = future.exception()
                 if error is not None:
-                    raise ValueError(_failed(item, error)) from error
-                yield item, future.result()
+                    failed[item.key] = error
+                else:
+                    yield item, future.result()
+            # In the plan an item comes after those that it needs: the first one is the cause.
+            for item in todo:
+                if item.key in failed:
+                    raise ValueError(_failed(item, failed[item.key])) from failed[item.key]
 
     return results

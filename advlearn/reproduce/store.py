@@ -5,13 +5,40 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 _MARK = b"advlearn item 1\n"
 
 
 class StoreError(OSError):
-    """A finished item could not be written; the items before it are kept."""
+    """A finished item or a result could not be written; what was written before it is kept."""
+
+
+def write_whole(path: Path, content: bytes, failed: Callable[[str, str], str]) -> None:
+    """Write a file in one step: a reader sees the old file or the new one, never half of it.
+
+    Args:
+        path: in a folder that exists.
+        content: of the file.
+        failed: (reason, remedy) -> the message when it cannot be written.
+
+    Raises:
+        StoreError: the disk is full, or the folder is not writable. Nothing half-written stays.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        need = f"{max(len(content) / 1e6, 0.1):.1f} MB"
+        remedy = f"Free {need} or more" if full else f"Make {path.parent} writable"
+        message = failed(error.strerror or str(error), remedy)
+        raise StoreError(error.errno, message) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class Store:
@@ -47,24 +74,14 @@ class Store:
             StoreError: the disk is full, or the folder is not writable. Nothing half-written stays.
         """
         head = f"{identity} {hashlib.sha256(content).hexdigest()}\n".encode()
-        path = self._path(key)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(_MARK + head + content)
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            need = f"{len(content) / 1e6:.1f} MB"
-            remedy = (
-                f"Free {need} or more"
-                if error.errno == errno.ENOSPC
-                else f"Make {self.folder} writable"
-            )
-            raise StoreError(
-                error.errno,
-                f"{key} could not be kept ({error.strerror}). All finished items before it are. "
-                f"{remedy}, then run again with --resume.",
-            ) from error
+        write_whole(
+            self._path(key),
+            _MARK + head + content,
+            lambda reason, remedy: (
+                f"{key} could not be kept ({reason}). All finished items before it are. "
+                f"{remedy}, then run again with --resume."
+            ),
+        )
 
     def get(self, key: str, identity: str) -> bytes | None:
         """Return a finished item's content, or None when it must be made (again)."""
@@ -81,7 +98,10 @@ class Store:
         )
         if whole and known[0] == identity:
             return content
-        path.replace(path.with_suffix(".stale" if whole else ".damaged"))
+        # The first free number: what was set aside before stays too.
+        kind = "stale" if whole else "damaged"
+        aside = (path.with_name(f"{key}.{number}.{kind}") for number in count(1))
+        path.replace(next(other for other in aside if not other.exists()))
         return None
 
     def finished(self) -> list[str]:

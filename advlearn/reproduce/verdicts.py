@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+from advlearn import paper
 from advlearn.metrics import Rate
 from advlearn.reproduce.experiments import Experiment
 from advlearn.reproduce.measures import Value, Values
@@ -78,9 +79,13 @@ def judge(experiment: Experiment, ours: Mapping[str, float]) -> tuple[str, list[
     for name, (low, high) in experiment.expect.items():
         value = ours.get(name, math.nan)
         if not low - 1e-9 <= value <= high + 1e-9:
-            outside.append(
-                f"{name} is {100 * value:.2f} %, outside {100 * low:.4g} to {100 * high:.4g} %"
-            )
+            if math.isnan(value):
+                said = "was not measured, expected"
+            elif name in experiment.numbers:
+                said = f"is {value:.3g}, outside"
+            else:
+                said = f"is {100 * value:.2f} %, outside"
+            outside.append(f"{name} {said} {paper.span(low, high, name in experiment.numbers)}")
     broken = [claim.words for claim in experiment.claims if not claim.holds(ours)]
     reasons = outside + [f"this does not hold: {words}" for words in broken]
     if broken:
@@ -103,7 +108,7 @@ def result(
         recipes: ingredient -> how it was trained, in words.
         about: data, versions, seconds.
     """
-    names = list(repetitions[0])
+    names = dict.fromkeys(name for r in repetitions for name in r)
     values = {name: [r[name] for r in repetitions if name in r] for name in names}
     ours = {name: sum(map(float, got)) / len(got) for name, got in values.items()}
     verdict, reasons = judge(experiment, ours)
@@ -117,6 +122,7 @@ def result(
         "interval": {name: list(interval(got)) for name, got in values.items()},
         "spread": {name: spread(got) for name, got in values.items()},
         "values": {name: [float(v) for v in got] for name, got in values.items()},
+        "numbers": list(experiment.numbers),
         "seeds": len(repetitions),
         "recipe": {"row": experiment.recipe, **recipes},
         "tolerance": {

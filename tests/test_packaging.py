@@ -1,0 +1,102 @@
+"""The wheel: what the course publishes travels inside it, and is found there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from advlearn import _files
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGETS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"][
+    "build"
+]["targets"]
+KINDS = ("weights", "results")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_wheel_puts_it_where_an_installed_package_looks(kind, tmp_path, monkeypatch):
+    """`published` and pyproject.toml name the same folder."""
+    assert TARGETS["wheel"]["force-include"][f"data/{kind}"] == f"advlearn/_published/{kind}"
+    assert f"/data/{kind}" in TARGETS["sdist"]["include"], "a wheel is built from the sdist"
+    package = tmp_path / "site-packages" / "advlearn"
+    monkeypatch.setattr(_files, "__file__", str(package / "_files.py"))
+    assert _files.published(kind) == package / "_published" / kind
+    (tmp_path / "site-packages" / "notebooks").mkdir(parents=True)  # what makes it a checkout
+    assert _files.published(kind) == tmp_path / "site-packages" / "data" / kind
+
+
+def test_here_the_checkout_is_found():
+    assert _files.published("weights") == ROOT / "data" / "weights"
+    assert (ROOT / "data" / "weights" / "index.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel, built from a copy of what it is made of."""
+    project = tmp_path_factory.mktemp("project")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, project)
+    for name in ("advlearn", "data/weights", "data/results"):
+        if (ROOT / name).exists():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, project / name, ignore=ignored)
+    if not (project / "data" / "results").exists():
+        (project / "data" / "results").mkdir()
+        (project / "data" / "results" / "softmax.json").write_text("{}")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(project / "dist")],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stderr}\n-> pip install 'advlearn[test]'"
+    (made,) = (project / "dist").glob("*.whl")
+    return made
+
+
+def test_the_wheel_holds_every_published_file_and_no_download(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for kind in KINDS:
+        here = {path.name for path in (ROOT / "data" / kind).glob("*") if path.is_file()}
+        inside = {Path(n).name for n in names if n.startswith(f"advlearn/_published/{kind}/")}
+        assert here <= inside
+        assert inside
+    assert "advlearn/py.typed" in names
+    assert not [name for name in names if "MNIST" in name or name.startswith(("tests", "data"))]
+    assert wheel.stat().st_size < 30e6
+
+
+def test_an_installed_package_loads_its_models(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = (
+        "import advlearn, torch; from advlearn import paper, reference;"
+        "print(advlearn.__file__, tuple(reference.load('softmax')(torch.zeros(1, 784)).shape));"
+        "print(type(paper.result('softmax')).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:2] == [
+        f"{tmp_path / 'advlearn' / '__init__.py'} (1, 10)",
+        "dict",
+    ]

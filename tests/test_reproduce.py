@@ -1,0 +1,423 @@
+"""A run: stopped, resumed, changed, damaged, out of space. What is finished is never lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from advlearn import reference
+from advlearn.data import DownloadError
+from advlearn.reproduce import reproduce, schedule, work
+from advlearn.reproduce.ingredients import Scale
+from advlearn.reproduce.kitchen import SHIPPED
+from advlearn.reproduce.rows import EXPERIMENTS, INGREDIENTS
+from advlearn.reproduce.run import write_json
+from advlearn.reproduce.store import Store, StoreError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = ("logistic-3v7", "softmax")
+ITEMS = [
+    *("train-logistic-3v7-0", "attack-logistic-3v7-0", "measure-logistic-3v7-0"),
+    *("train-softmax-0", "attack-softmax-0", "measure-softmax-0"),
+]
+
+
+class Worker:
+    """Do the work of items, and note which; break at one of them if told so."""
+
+    def __init__(self, monkeypatch):
+        self.done, self.breaks = [], {}
+        self._do = work.do
+        monkeypatch.setattr(work, "do", self)
+
+    def __call__(self, kind, name, seed, scale, given):
+        key = f"{kind}-{name}-{seed}"
+        if key in self.breaks:
+            raise self.breaks[key]
+        self.done.append(key)
+        return self._do(kind, name, seed, scale, given)
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    return Worker(monkeypatch)
+
+
+def run(folder, **options):
+    return reproduce(ROWS, **{"quick": True, "out": folder} | options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run from start to end, to compare with."""
+    folder = tmp_path_factory.mktemp("finished")
+    keys = []
+    torch.set_num_threads(1)
+    outcome = run(folder, progress=lambda key, left: keys.append((key, left)))
+    return outcome, keys
+
+
+def same_figures(first, second):
+    """Compare everything but the seconds."""
+    assert first.results.keys() == second.results.keys()
+    for id, result in first.results.items():
+        other = second.results[id]
+        assert result | {"about": None} == other | {"about": None}
+    assert first.tables == second.tables
+    assert first.weights.keys() == second.weights.keys()
+    for key, content in first.weights.items():
+        mine, _ = reference.unpack(content)
+        theirs, _ = reference.unpack(second.weights[key])
+        for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+            assert a.equal(b), key
+
+
+def items_in(folder):
+    return sorted(path.name for path in (folder / "items").iterdir())
+
+
+# --- A run ----------------------------------------------------------------------------------------
+
+
+def test_a_run_does_each_item_once_after_those_that_it_needs(finished):
+    outcome, progress = finished
+    assert [key for key, _ in progress] == ITEMS
+    left = [seconds for _, seconds in progress]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == pytest.approx(0)
+    assert list(outcome.results) == list(ROWS)
+    assert set(outcome.weights) == set(outcome.tables) == {(name, 0) for name in ROWS}
+    assert items_in(outcome.folder) == sorted(f"{key}.item" for key in ITEMS)
+
+
+def test_results_are_written_as_they_are_returned(finished):
+    outcome, _ = finished
+    for id, result in outcome.results.items():
+        text = (outcome.folder / "results" / f"{id}.json").read_text(encoding="utf-8")
+        assert json.loads(text) == result
+        assert result["about"]["scale"] == "quick"
+        assert set(result["about"]["versions"]) == {"python", "advlearn", "torch", "numpy"}
+        digests = result["about"]["data sha256"]
+        assert set(digests) == set(result["about"]["data"]) == {"3v7", "digits"}
+        assert all(len(digest) == 64 for digest in digests.values())
+
+
+def test_a_run_leaves_the_random_state_as_it_was(tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    reproduce(("softmax",), quick=True, out=tmp_path)
+    assert torch.get_rng_state().equal(before)
+
+
+def test_fewer_seeds_can_be_asked_for():
+    scale = Scale(quick=True)
+    experiment = EXPERIMENTS["maxout"]
+    for seeds, expected in ((None, experiment.seeds), (2, 2), (99, experiment.seeds)):
+        measured = [i for i in schedule.plan([experiment], seeds, scale) if i.kind == "measure"]
+        assert [item.seed for item in measured] == list(range(expected))
+
+
+# --- Stopped and resumed --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", ["attack-logistic-3v7-0", "measure-softmax-0"])
+def test_an_interrupted_run_goes_on_where_it_stopped(worker, tmp_path, finished, stop):
+    worker.breaks = {stop: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    before = ITEMS[: ITEMS.index(stop)]
+    assert worker.done == before
+    assert items_in(tmp_path) == sorted(f"{key}.item" for key in before)
+    worker.done, worker.breaks = [], {}
+    outcome = run(tmp_path, resume=True)
+    assert worker.done == ITEMS[len(before) :], "a finished item was done again, or one left out"
+    same_figures(outcome, finished[0])
+
+
+def test_an_interrupt_while_an_item_is_written_leaves_no_half(monkeypatch, tmp_path):
+    store, real = Store(tmp_path), Path.write_bytes
+    store.put("first", "id", b"kept")
+
+    def interrupted(path, content):
+        real(path, content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.put("second", "id", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["first.item"]
+
+
+def test_finished_items_are_not_overwritten_without_resume(worker, tmp_path):
+    worker.breaks = {"train-softmax-0": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "items").iterdir()}
+    with pytest.raises(FileExistsError, match=r"holds 3 finished items\. Run again with --resume"):
+        run(tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / "items").iterdir()} == before
+
+
+def test_a_finished_run_is_not_done_again(worker, finished):
+    outcome, _ = finished
+    again = run(outcome.folder, resume=True)
+    assert worker.done == []
+    same_figures(again, outcome)
+
+
+# --- Identity -------------------------------------------------------------------------------------
+
+
+def all_items(scale):
+    also = [member for members in SHIPPED.values() for member in members]
+    return schedule.plan(list(EXPERIMENTS.values()), None, scale, also)
+
+
+def test_a_changed_recipe_makes_its_items_anew_and_sets_the_old_aside(
+    worker, tmp_path, monkeypatch
+):
+    run(tmp_path)
+    old = (tmp_path / "items" / "train-softmax-0.item").read_bytes()
+    worker.done = []
+    monkeypatch.setitem(INGREDIENTS, "softmax", replace(INGREDIENTS["softmax"], quick_epochs=2))
+    outcome = run(tmp_path, resume=True)
+    assert worker.done == ["train-softmax-0", "attack-softmax-0", "measure-softmax-0"]
+    assert (tmp_path / "items" / "train-softmax-0.1.stale").read_bytes() == old
+    assert reference.describe(outcome.weights["softmax", 0])["about"]["epochs"] == 2
+    # A second change does not replace what the first one set aside.
+    monkeypatch.setitem(INGREDIENTS, "softmax", replace(INGREDIENTS["softmax"], quick_epochs=1))
+    run(tmp_path, resume=True)
+    assert (tmp_path / "items" / "train-softmax-0.1.stale").read_bytes() == old
+    assert (tmp_path / "items" / "train-softmax-0.2.stale").is_file()
+
+
+CHANGES = [
+    {"recipe": replace(INGREDIENTS["maxout"].recipe, lr=0.05)},
+    {"recipe": replace(INGREDIENTS["maxout"].recipe, precision="exact")},
+    {"options": {"hidden_dropout": 0.5}},
+    {"architecture": "SoftmaxRegression"},
+    {"data": "3v7"},
+    {"half": False},
+    {"method": INGREDIENTS["maxout-adversarial"].method},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=[next(iter(change)) for change in CHANGES])
+def test_whatever_decides_a_model_decides_its_identity(monkeypatch, change):
+    scale = Scale()
+    before = schedule.identities(all_items(scale), scale)
+    monkeypatch.setitem(INGREDIENTS, "maxout", replace(INGREDIENTS["maxout"], **change))
+    after = schedule.identities(all_items(scale), scale)
+    changed = {key for key in before if before[key] != after[key]}
+    # The detector is trained on attacks on the plain network.
+    needs = {"train-maxout-0", "train-maxout-11", "attack-maxout-4", "train-detector-0"}
+    assert needs | {"measure-maxout-0", "measure-ensemble-0", "measure-generative-0"} <= changed
+    assert not {"train-softmax-0", "train-maxout-adversarial-0", "measure-cifar-0"} & changed
+
+
+def test_every_item_and_scale_has_an_identity_of_its_own():
+    found = []
+    for quick in (False, True):
+        scale = Scale(quick=quick)
+        found += schedule.identities(all_items(scale), scale).values()
+    assert len(set(found)) == len(found)
+
+
+def test_words_and_estimates_decide_nothing(monkeypatch):
+    scale = Scale()
+    before = schedule.identities(all_items(scale), scale)
+    monkeypatch.setitem(
+        INGREDIENTS, "maxout", replace(INGREDIENTS["maxout"], words="Other words.", seconds=1.0)
+    )
+    assert schedule.identities(all_items(scale), scale) == before
+    elsewhere = Scale(data_dir="/another/folder")
+    assert schedule.identities(all_items(elsewhere), elsewhere) == before
+
+
+IDENTITIES = """
+import json
+from advlearn.reproduce import schedule
+from advlearn.reproduce.ingredients import Scale
+from advlearn.reproduce.kitchen import SHIPPED
+from advlearn.reproduce.rows import EXPERIMENTS
+also = [member for members in SHIPPED.values() for member in members]
+found = []
+for scale in (Scale(quick=False), Scale(quick=True)):
+    items = schedule.plan(list(EXPERIMENTS.values()), None, scale, also)
+    found.append(schedule.identities(items, scale))
+print(json.dumps(found))
+"""
+
+
+def test_another_process_knows_the_same_identities():
+    """Neither addresses nor the order of sets may enter them."""
+    environment = os.environ | {"PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", IDENTITIES],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    theirs = json.loads(done.stdout)
+    for scale, found in zip((Scale(quick=False), Scale(quick=True)), theirs, strict=True):
+        assert found == schedule.identities(all_items(scale), scale)
+
+
+# --- Damage ---------------------------------------------------------------------------------------
+
+DAMAGE = {
+    "a flipped bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "cut short": lambda content: content[: len(content) // 2],
+    "cut in its head": lambda content: content[:20],
+    "empty": lambda content: b"",
+    "something else": lambda content: b"\xff\xfe not an item\n" + content,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_item_counts_as_not_there_and_is_set_aside(tmp_path, damage):
+    store = Store(tmp_path)
+    store.put("one", "id", b"content of some length")
+    path = tmp_path / "one.item"
+    broken = damage(path.read_bytes())
+    path.write_bytes(broken)
+    assert store.get("one", "id") is None
+    assert (tmp_path / "one.1.damaged").read_bytes() == broken
+    assert store.finished() == []
+    store.put("one", "id", b"anew")
+    assert store.get("one", "id") == b"anew"
+
+
+def test_a_damaged_item_is_done_again_and_no_other(worker, tmp_path, finished):
+    run(tmp_path)
+    path = tmp_path / "items" / "attack-softmax-0.item"
+    path.write_bytes(path.read_bytes()[:-5])
+    worker.done = []
+    outcome = run(tmp_path, resume=True)
+    assert worker.done == ["attack-softmax-0"]
+    same_figures(outcome, finished[0])
+
+
+# --- No space -------------------------------------------------------------------------------------
+
+
+class Disk:
+    """A disk that is full, or read-only, from the nth write on: half of a file still fits."""
+
+    def __init__(self, monkeypatch, *, writes, number=errno.ENOSPC, only=".item"):
+        self.left, self._number, self._only, self._real = writes, number, only, Path.write_bytes
+        disk = self
+
+        def write_bytes(path, content):
+            if disk._only in path.name:
+                disk.left -= 1
+            if disk.left >= 0:
+                return disk._real(path, content)
+            disk._real(path, content[: len(content) // 2])
+            raise OSError(disk._number, os.strerror(disk._number), str(path))
+
+        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+
+
+def test_a_full_disk_keeps_what_is_finished_and_nothing_half_written(
+    worker, monkeypatch, tmp_path, finished
+):
+    with monkeypatch.context() as patched:
+        Disk(patched, writes=4)
+        with pytest.raises(StoreError) as caught:
+            run(tmp_path)
+    words = str(caught.value.args[-1])
+    assert words.startswith("attack-softmax-0 could not be kept (No space left on device).")
+    assert "All finished items before it are. Free 0.1 MB or more" in words
+    assert words.endswith("run again with --resume.")
+    assert caught.value.errno == errno.ENOSPC
+    assert items_in(tmp_path) == sorted(f"{key}.item" for key in ITEMS[:4])
+    worker.done = []
+    outcome = run(tmp_path, resume=True)
+    assert worker.done == ITEMS[4:]
+    same_figures(outcome, finished[0])
+
+
+def test_a_disk_that_is_full_at_the_results_is_named_too(monkeypatch, tmp_path, finished):
+    path = tmp_path / "row.json"
+    write_json(path, {"old": 1})
+    Disk(monkeypatch, writes=0, only=".json")
+    with pytest.raises(StoreError, match=r"row\.json could not be written .*No space.*Free .* MB"):
+        write_json(path, {"new": 2})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [found.name for found in tmp_path.iterdir()] == ["row.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
+    store = Store(tmp_path)
+    Disk(monkeypatch, writes=0, number=errno.EACCES)
+    with pytest.raises(StoreError, match=r"Permission denied.*Make .* writable, then run again"):
+        store.put("one", "id", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot make .*file.*Pass --out FOLDER"):
+        reproduce(("softmax",), quick=True, out=tmp_path / "file" / "out")
+
+
+# --- Failures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("bad value"),
+        ArithmeticError("the loss became nan"),
+        RuntimeError("not enough memory"),
+        OSError("unreadable"),
+        AssertionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_item_that_fails_names_itself_and_keeps_the_others(worker, tmp_path, error):
+    worker.breaks = {"train-softmax-0": error}
+    words = str(error) or "AssertionError"
+    with pytest.raises(
+        ValueError, match=rf"^train-softmax-0 failed: {words}\. Finished items are kept.*--resume"
+    ) as caught:
+        run(tmp_path)
+    assert caught.value.__cause__ is error
+    assert items_in(tmp_path) == sorted(f"{key}.item" for key in ITEMS[:3])
+
+
+BAD = [
+    ({"rows": ("softmax", "cnn")}, ValueError, r"row must be one of panda, .*, got 'cnn'"),
+    ({"seeds": 0}, ValueError, "seeds must be at least 1"),
+    ({"seeds": 1.5}, TypeError, "seeds must be a whole number"),
+    ({"workers": -1}, ValueError, "workers must be at least 0"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "words"), BAD, ids=[str(bad[0]) for bad in BAD])
+def test_bad_arguments_are_named_before_any_work(worker, tmp_path, change, error, words):
+    options = {"rows": ROWS, "quick": True, "out": tmp_path / "new"} | change
+    with pytest.raises(error, match=words):
+        reproduce(options.pop("rows"), **options)
+    assert worker.done == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_missing_images_are_named_before_any_work(worker, tmp_path, monkeypatch):
+    """A full run must not turn into one on the offline digits."""
+    monkeypatch.setenv("ADVLEARN_OFFLINE", "1")
+    with pytest.raises((DownloadError, FileNotFoundError), match="MNIST"):
+        reproduce(("softmax",), data_dir=tmp_path, out=tmp_path / "new")
+    assert worker.done == []

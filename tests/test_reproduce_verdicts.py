@@ -1,0 +1,248 @@
+"""From measured values to a verdict: planted figures, intervals, ranges, words."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from advlearn import paper
+from advlearn.metrics import Rate
+from advlearn.reproduce.command import in_words
+from advlearn.reproduce.experiments import Claim, Experiment, near
+from advlearn.reproduce.page import (
+    BEGIN,
+    END,
+    headline,
+    results_page,
+    section,
+    verdict_counts,
+    with_results,
+)
+from advlearn.reproduce.verdicts import from_json, interval, judge, result, spread, to_json
+
+PLANTED = Experiment(
+    id="logistic-3v7",
+    measure=lambda bench: {},
+    expect=near("logistic-3v7", clean=0.005, fgsm=(0.02, 0.01)),
+    claims=(Claim("FGSM does harm", lambda ours: ours["FGSM error"] > 0.5),),
+    recipe="Planted.",
+)
+
+# --- Verdicts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("clean", "fgsm", "verdict", "reasons"),
+    [
+        (0.016, 0.99, "reproduced", []),
+        (0.011, 0.97, "reproduced", []),  # the ends belong to the range
+        (0.021, 1.0, "reproduced", []),
+        (0.0211, 0.99, "same direction", ["clean error is 2.11 %, outside 1.1 to 2.1 %"]),
+        (0.016, 0.9, "same direction", ["FGSM error is 90.00 %, outside 97 to 100 %"]),
+        (
+            0.016,
+            0.3,
+            "not reproduced",
+            [
+                "FGSM error is 30.00 %, outside 97 to 100 %",
+                "this does not hold: FGSM does harm",
+            ],
+        ),
+    ],
+)
+def test_a_planted_figure_gets_its_verdict(clean, fgsm, verdict, reasons):
+    assert judge(PLANTED, {"clean error": clean, "FGSM error": fgsm}) == (verdict, reasons)
+
+
+def test_a_broken_claim_is_not_outweighed_by_figures_in_range():
+    never = replace(PLANTED, claims=(Claim("never", lambda ours: False),))
+    verdict, reasons = judge(never, {"clean error": 0.016, "FGSM error": 0.99})
+    assert (verdict, reasons) == ("not reproduced", ["this does not hold: never"])
+
+
+@pytest.mark.parametrize(
+    "ours", [{"FGSM error": 0.99}, {"FGSM error": 0.99, "clean error": math.nan}]
+)
+def test_a_figure_that_was_not_measured_is_never_in_range(ours):
+    verdict, reasons = judge(PLANTED, ours)
+    assert verdict == "same direction"
+    assert reasons == ["clean error was not measured, expected 1.1 to 2.1 %"]
+
+
+# --- Ranges ---------------------------------------------------------------------------------------
+
+
+def test_near_lies_around_the_paper_s_figures():
+    assert near("logistic-3v7", clean=0.005, fgsm=(0.02, 0.01)) == {
+        "clean error": (0.011, 0.021),
+        "FGSM error": (0.97, 1.0),
+    }
+
+
+def test_near_stays_within_0_and_1():
+    ranges = near("rbf", fgsm=0.9, confidence=0.1, clean=0.5)
+    assert ranges["FGSM error"] == (0.0, 1.0)
+    assert ranges["confidence on mistakes"] == (0.0, 0.112)
+
+
+def test_near_gives_a_figure_s_range_to_the_quantity_that_stands_for_it():
+    ranges = near("logistic-3v7", same_as={"our FGSM": "FGSM error"}, clean=0.005, fgsm=0.01)
+    assert set(ranges) == {"clean error", "our FGSM"}
+    assert ranges["our FGSM"] == (0.98, 1.0)
+
+
+def test_near_needs_a_width_for_each_figure():
+    with pytest.raises(ValueError, match="zip"):
+        near("logistic-3v7", clean=0.005)
+    with pytest.raises(ValueError, match="id must be one of"):
+        near("cnn", clean=0.005)
+
+
+# --- Intervals ------------------------------------------------------------------------------------
+
+
+def test_over_three_seeds_it_is_student_s():
+    values = [0.010, 0.013, 0.008]
+    low, high = interval(values)
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    assert spread(values) == pytest.approx(deviation)
+    half = 4.303 * deviation / math.sqrt(3)  # t of 2 degrees of freedom, 97.5 %
+    assert (low, high) == pytest.approx((mean - half, mean + half))
+
+
+@pytest.mark.parametrize(("count", "quantile"), [(3, 4.303), (5, 2.776), (12, 2.201), (30, 2.201)])
+def test_the_quantiles_are_those_of_one_degree_less_than_seeds(count, quantile):
+    """From a table of Student's distribution; over 12 seeds the wider one of 12 is kept."""
+    values = [0.1 + 0.01 * (i % 3) for i in range(count)]
+    low, high = interval(values)
+    assert (high - low) / 2 == pytest.approx(quantile * spread(values) / math.sqrt(count))
+
+
+def test_student_s_quantiles_cover_95_percent():
+    torch = pytest.importorskip("torch")
+    drawn = torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inside = sum(low <= 0 <= high for low, high in map(interval, drawn.tolist()))
+    assert inside / len(drawn) == pytest.approx(0.95, abs=0.006)
+
+
+def test_over_fewer_seeds_it_is_wilson_s():
+    assert interval([Rate(16, 1000)]) == Rate(16, 1000).interval
+    assert interval([Rate(16, 1000), Rate(20, 1000)]) == Rate(36, 2000).interval
+    low, high = interval([Rate(0, 1000)])
+    assert 0 <= low < 1e-12
+    assert 0 < high < 0.005
+
+
+def test_a_number_that_is_neither_counted_nor_repeated_has_none():
+    assert interval([0.3]) == (0.3, 0.3)
+    assert interval([0.5, 0.3]) == (0.3, 0.5)
+    assert spread([0.3]) == 0
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+def test_values_make_a_round_trip_through_json():
+    values = {"error": Rate(1, 4), "radius": 0.25, "nothing": math.nan}
+    again = from_json(json.loads(json.dumps(to_json(values))))
+    assert again["error"] == Rate(1, 4)
+    assert again["radius"] == 0.25
+    assert math.isnan(again["nothing"])
+
+
+@pytest.fixture
+def planted():
+    return result(
+        PLANTED,
+        [
+            {"clean error": Rate(16, 1000), "FGSM error": Rate(99, 100)},
+            {"clean error": Rate(18, 1000), "FGSM error": Rate(97, 100), "late": 0.5},
+        ],
+        recipes={"logistic-3v7": "SGD."},
+        about={"versions": {"torch": "2"}},
+    )
+
+
+def test_a_result_holds_all_that_is_published(planted):
+    assert planted["ours"] == pytest.approx({"clean error": 0.017, "FGSM error": 0.98, "late": 0.5})
+    assert planted["values"] == {
+        "clean error": [0.016, 0.018],
+        "FGSM error": [0.99, 0.97],
+        "late": [0.5],
+    }
+    assert planted["paper"] == {"clean error": 0.016, "FGSM error": 0.99}
+    assert planted["seeds"] == 2
+    assert planted["verdict"] == "reproduced"
+    assert planted["tolerance"]["ranges"]["clean error"] == [0.011, 0.021]
+    assert planted["tolerance"]["claims"] == ["FGSM does harm"]
+    assert planted["recipe"] == {"row": "Planted.", "logistic-3v7": "SGD."}
+    assert json.loads(json.dumps(planted)) == planted
+
+
+def test_a_quantity_of_another_name_stands_beside_the_paper_s_figure():
+    other = replace(PLANTED, same_as={"usual": "FGSM error"})
+    found = result(
+        other, [{"usual": 0.9, "clean error": 0.1, "FGSM error": 1.0}], recipes={}, about={}
+    )
+    assert found["paper"]["usual"] == found["paper"]["FGSM error"] == 0.99
+
+
+def test_the_pages_say_what_the_result_says(planted):
+    text = section(planted)
+    assert "**Verdict: reproduced.**" in text
+    assert "| clean error | 1.60 % | 1.70 % | 1.22 to 2.4 % | 1.1 to 2.1 % | ± 0.14 % |" in text
+    assert "- Claim: FGSM does harm." in text
+    assert "Done with 2 seeds. Planted." in text
+    lines = headline({"logistic-3v7": planted}).splitlines()
+    assert lines[2].endswith("| clean error | 1.60 % | 1.70 % | reproduced |")
+    assert lines[3] == "|  | FGSM error | 99.0 % | 98.0 % |  |"
+    assert {line.count("|") for line in lines} == {6}
+    assert in_words(planted).splitlines()[:2] == [
+        "logistic-3v7: reproduced",
+        "    clean error: 1.70 %  (paper 1.60 %)",
+    ]
+    page = results_page({"logistic-3v7": planted}, {"a.png": "a figure"})
+    assert "![a figure](a.png)" in page
+    assert "Of 1 rows, 1 is reproduced" in page
+    assert text in page
+
+
+def test_what_is_no_share_is_not_written_as_a_percentage():
+    counted = replace(PLANTED, id="filters", numbers=("classes",), expect={"classes": (1.0, 3.0)})
+    found = result(counted, [{"classes": 4.0, "FGSM error": 1.0}], recipes={}, about={})
+    assert "| classes |  | 4 | 4 to 4 | 1 to 3 |  |" in section(found)
+    assert "    classes: 4\n" in in_words(found)
+    assert paper.table_lines(found)[0].startswith("| filters | classes |  | 4 | 4-4 |")
+    assert found["because"] == ["classes is 4, outside 1 to 3"]
+
+
+def test_a_row_without_figures_is_told_by_its_claims():
+    bare = replace(PLANTED, id="filters", expect={})
+    found = result(bare, [{"FGSM error": 0.6}], recipes={}, about={})
+    assert (
+        headline({"filters": found}).splitlines()[2].endswith("| FGSM does harm | | | reproduced |")
+    )
+
+
+def test_verdicts_are_counted():
+    results = {
+        str(i): {"verdict": v} for i, v in enumerate(["reproduced"] * 2 + ["not reproduced"])
+    }
+    assert verdict_counts(results) == (
+        "Of 3 rows, 2 are reproduced, 0 have the same direction, 1 is not reproduced."
+    )
+
+
+def test_the_table_replaces_what_stands_between_the_marks(planted):
+    text = f"before\n{BEGIN}\nold\n{END}\nafter \\1\n"
+    made = with_results(text, {"logistic-3v7": planted})
+    assert made.startswith(f"before\n{BEGIN}\nOf 1 rows")
+    assert made.endswith(f"\n{END}\nafter \\1\n")
+    assert "old" not in made
+    assert with_results(made, {"logistic-3v7": planted}) == made
+    with pytest.raises(ValueError, match="the README lacks the lines"):
+        with_results("no marks", {"logistic-3v7": planted})

@@ -1,0 +1,152 @@
+"""What is committed in data/results and README is what the results give: nothing typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from advlearn import paper
+from advlearn.metrics import Rate
+from advlearn.reproduce.experiments import Claim
+from advlearn.reproduce.page import BEGIN, END, pages
+from advlearn.reproduce.rows import EXPERIMENTS
+from advlearn.reproduce.run import write_json
+from advlearn.reproduce.verdicts import judge, result
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "data" / "results"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLE = re.search(f"{re.escape(BEGIN)}\n(.*?){re.escape(END)}", README, re.S)
+
+
+def load():
+    """Return every committed result, in the paper's order."""
+    found = {path.stem for path in RESULTS.glob("*.json")} - {"figures"}
+    assert found == set(paper.ROWS), "a row has no result, or a result no row"
+    return {id: paper.result(id) for id in paper.ROWS}
+
+
+def problems(results, figures, root=ROOT, rows=EXPERIMENTS):
+    """Say what is not as the results make it."""
+    found = []
+    for path, text in pages(results, figures, root).items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            found.append(f"{path.name} is not what the results give: run --publish again")
+    for id, made in results.items():
+        experiment = rows[id]
+        ranges = {name: list(range_) for name, range_ in experiment.expect.items()}
+        claims = [claim.words for claim in experiment.claims]
+        if made["tolerance"] != {"ranges": ranges, "claims": claims}:
+            found.append(f"{id}: judged by another tolerance than the code's")
+        if [made["verdict"], made["because"]] != list(judge(experiment, made["ours"])):
+            found.append(f"{id}: another verdict than the figures give")
+        if made["about"]["scale"] != "full":
+            found.append(f"{id}: of a quick run")
+        for name, values in made["values"].items():
+            mean = sum(values) / len(values)
+            if abs(mean - made["ours"][name]) > 1e-9:
+                found.append(f"{id}: {name} is not the mean of its seeds")
+        for name, figure in experiment.row.figures.items():
+            if made["paper"][name] != figure:
+                found.append(f"{id}: another figure of the paper for {name}")
+    return found
+
+
+def test_readme_has_a_place_for_the_table():
+    assert TABLE is not None
+
+
+def test_the_committed_pages_are_those_of_the_committed_results():
+    """Either nothing is published anywhere, or all of it is and agrees.
+
+    A table in README, a paper.result that works and a folder of results come and go together, so
+    this test cannot fall silent when one of them is lost.
+    """
+    if not RESULTS.exists():
+        assert TABLE[1].strip() == "", "README has a table, and data/results is gone"
+        for id in paper.ROWS:
+            with pytest.raises(FileNotFoundError, match=f"advlearn reproduce --rows {id}`"):
+                paper.result(id)
+        return
+    assert "Of 23 rows" in TABLE[1]
+    figures = json.loads((RESULTS / "figures.json").read_text(encoding="utf-8"))
+    assert {path.name for path in RESULTS.iterdir()} == (
+        {f"{id}.json" for id in paper.ROWS} | set(figures) | {"figures.json", "README.md"}
+    )
+    assert problems(load(), figures) == []
+    assert paper.table("softmax").count("\n") >= 3
+
+
+# --- The comparison, shown to work on planted results ---------------------------------------------
+
+# Claims ask for quantities that are not planted.
+PLANTED = {
+    id: replace(experiment, claims=(Claim("planted", lambda ours: True),))
+    for id, experiment in EXPERIMENTS.items()
+}
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with results as a full run writes them, and the pages made of them."""
+    folder = tmp_path / "data" / "results"
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    for id, experiment in PLANTED.items():
+        figures = {**dict.fromkeys(experiment.expect, 0.5), **experiment.row.figures}
+        values = {name: Rate(round(1000 * figure), 1000) for name, figure in figures.items()}
+        about = {"scale": "full", "versions": {"torch": "2"}}
+        write_json(folder / f"{id}.json", result(experiment, [values], recipes={}, about=about))
+    monkeypatch.setattr(paper, "published", lambda kind: tmp_path / "data" / kind)
+    for path, text in pages({id: paper.result(id) for id in paper.ROWS}, {}, tmp_path).items():
+        path.write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def problems_there(checkout):
+    results = {id: paper.result(id) for id in paper.ROWS}
+    return problems(results, {}, checkout, PLANTED)
+
+
+def test_planted_pages_agree_until_one_is_touched(checkout):
+    assert problems_there(checkout) == []
+    for path in (checkout / "README.md", checkout / "data" / "results" / "README.md"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("99.9 %", "99.8 %", 1), encoding="utf-8")
+        assert problems_there(checkout) == [
+            "README.md is not what the results give: run --publish again"
+        ]
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"verdict": "reproduced!"}, "softmax: another verdict"),
+        ({"tolerance": {"ranges": {}, "claims": []}}, "softmax: judged by another tolerance"),
+        ({"about": {"scale": "quick", "versions": {}}}, "softmax: of a quick run"),
+        ({"values": {"FGSM error": [0.1]}}, "softmax: FGSM error is not the mean of its seeds"),
+        (
+            {"paper": {"FGSM error": 0.5, "confidence on mistakes": 0.793}},
+            "softmax: another figure of the paper for FGSM error",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_result_that_was_touched_would_be_seen(checkout, change, words):
+    write_json(checkout / "data" / "results" / "softmax.json", paper.result("softmax") | change)
+    assert any(said.startswith(words) for said in problems_there(checkout))
+
+
+def test_a_table_has_a_line_for_each_figure(checkout):
+    table = paper.table()
+    for id in paper.ROWS:
+        for name in paper.result(id)["ours"]:
+            assert f"| {name} |" in table, (id, name)
+    assert paper.table("softmax").splitlines()[0].startswith("| row | figure | paper | ours |")
+    assert len(paper.table("softmax", "rbf").splitlines()) == 2 + 2 + 3
+    with pytest.raises(ValueError, match="id must be one of"):
+        paper.table("softmax", "cnn")
