@@ -27,6 +27,14 @@ def pair(plain: str, trained: str, bench: Bench, *, figures: tuple[str, ...]) ->
     return measured
 
 
+def wide(bench: Bench) -> Values:
+    """Row adv-wide: the clean error alone, as in the paper."""
+    return {
+        f"clean error {words}": error_rate(bench.model(name), bench.images())
+        for words, name in (("without", "maxout-wide"), ("with", "maxout-wide-adversarial"))
+    }
+
+
 def table(name: str, bench: Bench) -> Values:
     """Return an ingredient's attack table as it is."""
     return bench.table(name)
@@ -204,7 +212,7 @@ EXPERIMENTS = (
     Experiment(
         id="adv-wide",
         uses=("maxout-wide", "maxout-wide-adversarial"),
-        measure=partial(pair, "maxout-wide", "maxout-wide-adversarial", figures=("clean error",)),
+        measure=wide,
         expect=near("adv-wide", without=0.002, with_=0.001),
         claims=(
             Claim(
@@ -212,7 +220,7 @@ EXPERIMENTS = (
                 lambda ours: ours["clean error with"] < ours["clean error without"],
             ),
         ),
-        recipe="1600 units. One seed and a tenth of the narrow network's epochs: a wide network "
+        recipe="1600 units. One seed and 3 epochs, where the narrow network has 40: a wide network "
         "costs ten times as much.",
     ),
     Experiment(

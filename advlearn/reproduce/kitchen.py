@@ -160,20 +160,22 @@ RECIPES = (
     ),
     _maxout(
         "maxout-wide",
-        "1600 units for each hidden layer, kept with probability .5; 4 epochs and not 40, as an "
+        "1600 units for each hidden layer, kept with probability .5; 3 epochs and not 40, as an "
         f"epoch costs ten times as much; otherwise as the narrow network. {_ON}",
         options={"hidden": (1600, 1600), "hidden_dropout": 0.5},
-        recipe=replace(_MAXOUT, epochs=4),
+        recipe=replace(_MAXOUT, epochs=3),
         quick={"hidden": (96, 96), "pieces": 3},
+        attacked=None,
         seconds=200.0,
     ),
     _maxout(
         "maxout-wide-adversarial",
         f"The same with adversarial training, as for the narrow network. {_ON}",
         options={"hidden": (1600, 1600), "hidden_dropout": 0.5},
-        recipe=replace(_MAXOUT, epochs=4),
+        recipe=replace(_MAXOUT, epochs=3),
         method=partial(adversarial_fit, eps=EPS, bounds=None, attack=fgsm),
         quick={"hidden": (96, 96), "pieces": 3},
+        attacked=None,
         seconds=600.0,
     ),
     _maxout(
