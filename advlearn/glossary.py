@@ -94,6 +94,39 @@ TERMS: Mapping[str, Term] = {
         "over the mistakes.",
     ),
     "error rate": Term("오류율", "The share of all examples that are classified wrongly."),
+    "success rate": Term(
+        "공격 성공률",
+        "Of the examples that were right before an attack, the share that is wrong after it.",
+    ),
+    "dropout": Term(
+        "드롭아웃", "In training, a random part of the inputs or units is set to zero in each step."
+    ),
+    "eval mode": Term(
+        "평가 모드",
+        "How a trained model is used, and attacked: with dropout off. Opposite: train mode.",
+    ),
+    "convolution": Term(
+        "합성곱", "A layer that moves one small set of weights over the whole image."
+    ),
+    "contrast normalisation": Term(
+        "대비 정규화", "Gives each image a mean of 0 and a fixed length."
+    ),
+    "whitening": Term(
+        "백색화",
+        "A linear map after which the pixels are uncorrelated and vary about equally much.",
+    ),
+    "rotation": Term(
+        "회전",
+        "Changing the direction of a vector, and not its length. Here the image is the vector.",
+    ),
+    "float32": Term(
+        "단정밀도 부동소수점",
+        "The usual kind of number in PyTorch, with about seven digits. float64 has about sixteen.",
+    ),
+    "gradient masking": Term(
+        "기울기 은폐",
+        "The gradient is useless to an attack, while the model is as vulnerable as before.",
+    ),
     "confidence interval": Term(
         "신뢰 구간", "A range that would hold the true rate in 95 of 100 repetitions."
     ),
