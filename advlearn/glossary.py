@@ -132,6 +132,37 @@ TERMS: Mapping[str, Term] = {
     ),
     "closed form": Term("닫힌 형식", "A formula that gives the answer at once, without a search."),
     "threat model": Term("위협 모형", "What an attacker may know and change."),
+    "transfer": Term(
+        "전이", "Examples that were crafted on one model, the source, fool another, the target."
+    ),
+    "transfer matrix": Term(
+        "전이 행렬",
+        "The error of each model on the examples of each model: row = crafted on, column = fed to.",
+    ),
+    "white-box attack": Term(
+        "화이트박스 공격", "An attack that knows the model: its weights and so its gradients."
+    ),
+    "black-box attack": Term(
+        "블랙박스 공격", "An attack that never uses a gradient of the model that it attacks."
+    ),
+    "agreement": Term(
+        "오답 일치율",
+        "How often two models give the same wrong class; over the mistakes of one, or of both.",
+    ),
+    "cosine similarity": Term(
+        "코사인 유사도",
+        "The cosine of the angle between two vectors: 1 for one direction, 0 for a right angle.",
+    ),
+    "piecewise linear": Term(
+        "조각별 선형", "Made of straight pieces that are joined at corners, such as maxout."
+    ),
+    "RBF network": Term(
+        "방사 기저 함수 신경망",
+        "A template for each class; the belief in a class falls with the distance from it.",
+    ),
+    "refusal": Term(
+        "응답 거부", "A model gives no answer, because its highest probability is too low."
+    ),
     "L1 penalty": Term(
         "L1 벌점", "λ·‖w‖₁, added to the mean loss: a price on the size of the weights."
     ),
