@@ -138,6 +138,31 @@ def filter_radius(weight: Tensor, side: int = 28) -> Tensor:
     return (spread.clamp_min(0).sqrt() / side).to(weight.dtype)
 
 
+def effective_pixels(weight: Tensor) -> Tensor:
+    """Return how many pixels each filter uses: its participation ratio (sum w²)² / sum w⁴.
+
+    k equal weights count as k, wherever they lie; weights far below the largest hardly count, so a
+    faint haze over the whole image does not hide a stroke, as it does from `filter_radius`.
+
+    Args:
+        weight: (units, pixels), floating; a filter of nothing but zeros has 0.
+
+    Returns:
+        (units,), between 1 and the number of pixels.
+
+    Example:
+        >>> effective_pixels(torch.tensor([[0.0, 5.0, 0.0, 0.0], [1.0, -1.0, 1.0, 1.0]]))
+        tensor([1., 4.])
+        >>> stroke = torch.full((1, 784), 0.01)
+        >>> stroke[:, 296:306] = 1.0  # ten pixels, in a haze of one percent
+        >>> round(float(effective_pixels(stroke)), 1), round(float(filter_radius(stroke)), 2)
+        (10.2, 0.11)
+    """
+    energy = weight.double().square()
+    count = energy.sum(1).square() / energy.square().sum(1).clamp_min(1e-300)
+    return count.to(weight.dtype)
+
+
 def straightness(eps: Tensor, logits: Tensor) -> float:
     """Return R² of the best straight line through each logit, averaged over the logits.
 
