@@ -84,6 +84,11 @@ EXPERIMENTS = (
         "and the paper's panda are not shipped. 27 squares of three photographs; the first "
         "figures are of the square that ends most certain.",
         seconds=15.0,
+        remark=(
+            "Another network on other photographs: these figures cannot be the paper's. What it "
+            "shows holds: a change that nobody sees changes every answer, and some wrong answers "
+            "are surer than the right ones were."
+        ),
     ),
     Experiment(
         id="cifar",
