@@ -277,17 +277,11 @@ def _examine_data(folder: Path, verify: bool) -> Iterator[Finding]:
     missing = any(finding.detail == "missing" for finding in mnist)
     yield from mnist
     yield from _examine_cifar10(folder, verify)
-    yield Finding(
-        "ok", "network", "forbidden by ADVLEARN_OFFLINE" if network_forbidden() else "may be used"
-    )
-    choice = (
-        "the files"
-        if not missing
-        else "the offline digits"
-        if network_forbidden()
-        else ("a download, or the offline digits when it fails")
-    )
-    yield Finding("ok", "load_mnist()", f"takes {choice}")
+    network, choice = "may be used", "a download, or the offline digits when it fails"
+    if network_forbidden():
+        network, choice = "forbidden by ADVLEARN_OFFLINE", "the offline digits"
+    yield Finding("ok", "network", network)
+    yield Finding("ok", "load_mnist()", f"takes {choice if missing else 'the files'}")
 
 
 def _examine_mnist(folder: Path, verify: bool) -> Iterator[Finding]:
@@ -342,14 +336,10 @@ def _examine_space(folder: Path) -> Iterator[Finding]:
     if memory is None:
         yield Finding("ok", "memory", "unknown on this system; a lesson takes up to 1.5 GB")
     else:
-        short = memory < 1.5e9
         remedy = "Close other programs and shut down other notebooks: a lesson takes up to 1.5 GB."
-        yield Finding(
-            "note" if short else "ok",
-            "memory",
-            f"{_size(memory)} available",
-            remedy if short else "",
-        )
+        remedy = remedy if memory < 1.5e9 else ""
+        state = "note" if remedy else "ok"
+        yield Finding(state, "memory", f"{_size(memory)} available", remedy)
     weights = len(list(published("weights").glob("*.safetensors")))
     if weights:
         yield Finding("ok", "weights", f"{weights} reference models")

@@ -15,7 +15,7 @@ from advlearn.metrics import Rate
 from advlearn.models import LogisticRegression, RBFNet, SoftmaxRegression
 from advlearn.recipe import Recipe
 from advlearn.reproduce.alternatives import Guarded, unnoticed
-from advlearn.reproduce.deep import first_layer
+from advlearn.reproduce.geometry import first_layer
 from advlearn.reproduce.ingredients import (
     EPS,
     Scale,

@@ -16,7 +16,7 @@ from advlearn.data import Dataset, load_mnist
 from advlearn.metrics import adversarial_error_rate, error_curve, logits_along, transfer_matrix
 from advlearn.models import LogisticRegression
 from advlearn.reference import load
-from advlearn.reproduce.deep import first_layer
+from advlearn.reproduce.geometry import first_layer
 from advlearn.reproduce.ingredients import EPS
 
 Models = Callable[[str], nn.Module]

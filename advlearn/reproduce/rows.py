@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from advlearn import paper
-from advlearn.reproduce import alternatives, deep, linear, pictures
+from advlearn.reproduce import alternatives, deep, geometry, linear, pictures
 from advlearn.reproduce.experiments import Experiment
 from advlearn.reproduce.ingredients import Ingredient
 from advlearn.reproduce.kitchen import RECIPES
 
 _FOUND = {
     experiment.id: experiment
-    for module in (linear, deep, alternatives, pictures)
+    for module in (linear, deep, geometry, alternatives, pictures)
     for experiment in module.EXPERIMENTS
 }
 EXPERIMENTS: Mapping[str, Experiment] = {id: _FOUND[id] for id in paper.ROWS}
