@@ -190,9 +190,9 @@ def audit(
         2018; Carlini and others, "On evaluating adversarial robustness", 2019.
 
     Example:
-        >>> from advlearn.models import SoftmaxRegression
-        >>> data = (torch.rand(50, 16), torch.arange(50) % 4)
-        >>> found = audit(SoftmaxRegression(16, 4), data, 0.2, source=SoftmaxRegression(16, 4))
+        >>> _ = torch.manual_seed(0)
+        >>> model, x = torch.nn.Identity(), torch.rand(50, 4)
+        >>> found = audit(model, (x, x.argmax(1)), 0.3, source=lambda x: x.roll(1, 1))
         >>> found.passed, len(found.signs)
         (True, 5)
     """
