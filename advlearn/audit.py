@@ -1,0 +1,291 @@
+"""The checklist of gradient masking: does an attack fail because the model is robust, or not?
+
+A model can make its gradients useless and stay as fragile as before. Attacks that follow the
+gradient then find little, and the error under attack looks small. The checklist asks five questions
+whose answers a robust model and an honest attack do not fear. A sign says "look here"; it is no
+proof, and its absence is no proof of robustness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from advlearn._validation import check_bounds, check_count, check_number
+from advlearn.attacks import PIXELS, fgsm, input_gradient, pgd
+from advlearn.context import Model
+from advlearn.losses import Loss, margin_loss
+from advlearn.metrics import BATCH, Data, Rate, craft, predict
+
+TRIFLE = 0.01
+"""A share of the examples that is not worth a sign, however sure it is."""
+
+MATERIAL = 0.2
+"""By how much the error may rise from one step to the strongest attack of the ladder."""
+
+SIGNS = (
+    "PGD is weaker than FGSM",
+    "more steps or restarts change the error",
+    "transfer is stronger than the white box",
+    "the error does not reach 100 %",
+    "zero gradients",
+)
+"""The names of the signs, in the order of the checklist."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One sign of the checklist.
+
+    Attributes:
+        name: which sign, one of `SIGNS`.
+        seen: whether it was seen; None when it could not be checked.
+        figures: what was measured -> a share of the examples, with its interval.
+        because: what decided, in one sentence.
+    """
+
+    name: str
+    seen: bool | None
+    figures: Mapping[str, Rate]
+    because: str
+
+    @property
+    def answer(self) -> str:
+        """The outcome in words."""
+        return "not checked" if self.seen is None else "SEEN" if self.seen else "not seen"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the checklist gave: its signs, in order.
+
+    Printing it gives a text with every figure; a notebook shows the same as a table.
+
+    Example:
+        >>> found = Audit(0.25, (Sign("zero gradients", True, {"zero": Rate(9, 10)}, "Most."),))
+        >>> found.passed, found.seen
+        (False, ('zero gradients',))
+        >>> print(found)
+        1 of 1 signs seen at eps 0.25
+        SEEN: zero gradients. Most.
+            zero: 90.0 % (59.6-98.2)
+    """
+
+    eps: float
+    signs: tuple[Sign, ...]
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Names of the signs that were seen."""
+        return tuple(sign.name for sign in self.signs if sign.seen)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no sign was seen."""
+        return not self.seen
+
+    def __getitem__(self, name: str) -> Sign:
+        """Return the sign of this name; KeyError names those that there are."""
+        found = {sign.name: sign for sign in self.signs}
+        if name not in found:
+            raise KeyError(f"there is no sign {name!r}; there are {', '.join(found)}")
+        return found[name]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.seen)} of {len(self.signs)} signs seen at eps {self.eps:g}"]
+        for sign in self.signs:
+            lines.append(f"{sign.answer}: {sign.name}. {sign.because}")
+            lines += [f"    {what}: {rate}" for what, rate in sign.figures.items()]
+        return "\n".join(lines)
+
+    def _repr_markdown_(self) -> str:
+        lines = [f"{len(self.seen)} of {len(self.signs)} signs seen at eps {self.eps:g}", ""]
+        lines += ["| sign | | share of the examples (95 % interval) | why |", "|---|---|---|---|"]
+        for sign in self.signs:
+            figures = "<br>".join(f"{what}: {rate}" for what, rate in sign.figures.items())
+            answer = f"**{sign.answer}**" if sign.seen else sign.answer
+            lines.append(f"| {sign.name} | {answer} | {figures} | {sign.because} |")
+        return "\n".join(lines)
+
+
+def more_often(first: Tensor, second: Tensor) -> bool:
+    """Say whether `first` is true on more examples than `second`, beyond chance and trifles.
+
+    Both attacks meet the same examples, so only those on which they differ count. If b of them are
+    true in `first` alone and c in `second` alone, it is beyond chance when the 95 % Wilson interval
+    of b / (b + c) lies over one half, and beyond trifles when (b - c) / N exceeds `TRIFLE`.
+
+    Args:
+        first, second: (N,) booleans, example by example.
+
+    Source:
+        McNemar, "Note on the sampling error of the difference between correlated proportions",
+        Psychometrika 1947, for looking at the examples alone on which the two differ.
+
+    Example:
+        >>> many, few = torch.arange(100) < 20, torch.arange(100) < 5
+        >>> more_often(many, few), more_often(few, many), more_often(many, many)
+        (True, False, False)
+    """
+    alone, other = int((first & ~second).sum()), int((second & ~first).sum())
+    beyond_chance = Rate(alone, alone + other).interval[0] > 0.5
+    return beyond_chance and alone - other > TRIFLE * first.numel()
+
+
+def audit(
+    model: Model,
+    data: Data,
+    eps: float,
+    *,
+    source: Model | None = None,
+    steps: int = 40,
+    restarts: int = 3,
+    bounds: tuple[float, float] | None = PIXELS,
+    seed: int = 0,
+    batch_size: int = BATCH,
+) -> Audit:
+    """Run the checklist of signs of gradient masking and report each sign with its figures.
+
+    1. *PGD is weaker than FGSM.* PGD takes many small steps where FGSM takes one. If it finds less
+       (see `more_often`), the gradient on the way misleads.
+    2. *More steps or restarts change the error.* A ladder of attacks: FGSM, PGD with a quarter of
+       `steps`, with all of them, and with `restarts`. Seen when more work finds less, or when the
+       strongest attack finds more than one step does, by over `MATERIAL` and beyond chance: then
+       the figure of one step says nothing. An undefended model can show this too, at an eps that
+       breaks about half of its examples. Even then it is true that FGSM's figure must not stand
+       alone.
+    3. *Transfer is stronger than the white box.* Examples crafted on `source` fool the model more
+       often than those that the same attack crafts on the model itself.
+    4. *The error does not reach 100 %.* Who may change the image completely must win. PGD at eps,
+       at twice eps, and over the whole range of a pixel; also seen when a larger eps finds less.
+    5. *Zero gradients.* The gradient is zero in every pixel: that of this library's loss, or that
+       of the usual float32 cross-entropy, which most other tools follow.
+
+    Args:
+        model: maps (N, ...) to logits (N, K); attacked in eval mode, given back as it was.
+        data: images and true labels; a few hundred examples are enough.
+        eps: in pixel units, > 0.
+        source: another model for the same task, for sign 3; None leaves that sign unchecked.
+        steps: gradient steps of PGD, >= 8.
+        restarts: random starts of the strongest attack, >= 2.
+        bounds: (low, high) of a pixel; None is unclipped, and the whole range is then that of the
+            images, or four times eps if that is more.
+        seed: of the random starts. The global random state is left alone.
+        batch_size: images at a time.
+
+    Returns:
+        Five signs, in the order of `SIGNS`.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, shape or range, or the model's
+            output is detached from its input.
+
+    Source:
+        Athalye, Carlini and Wagner, "Obfuscated gradients give a false sense of security", ICML
+        2018; Carlini and others, "On evaluating adversarial robustness", 2019.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model, x = torch.nn.Identity(), torch.rand(50, 4)
+        >>> found = audit(model, (x, x.argmax(1)), 0.3, source=lambda x: x.roll(1, 1))
+        >>> found.passed, len(found.signs)
+        (True, 5)
+    """
+    check_number(eps, "eps", low=0.0, open_low=True)
+    check_count(steps, "steps", least=8)
+    check_count(restarts, "restarts", least=2)
+    box = check_bounds(bounds)
+    generator = torch.Generator().manual_seed(seed)
+    cheap = partial(craft, attack=fgsm, bounds=box, batch_size=batch_size)
+    strong = partial(cheap, attack=pgd, steps=steps, generator=generator)
+
+    def wrong(images: Tensor) -> Tensor:
+        return predict(model, (images, data[1]), batch_size=batch_size).argmax(1) != data[1]
+
+    ladder = {
+        "FGSM": wrong(cheap(model, data, eps)),
+        f"PGD, {steps // 4} steps": wrong(strong(model, data, eps, steps=steps // 4)),
+        f"PGD, {steps} steps": wrong(strong(model, data, eps)),
+        f"PGD, {restarts} restarts": wrong(strong(model, data, eps, restarts=restarts)),
+    }
+    one, _, many, _ = ladder.values()
+    white = {"FGSM": one, "PGD": many}
+    moved = {}
+    if source is not None:
+        moved = {"FGSM": wrong(cheap(source, data, eps)), "PGD": wrong(strong(source, data, eps))}
+    whole = (box[1] - box[0]) if box else max(4 * eps, float(data[0].max() - data[0].min()))
+    sizes = sorted({size for size in (2 * eps, whole) if eps < size <= whole})
+    reach = {eps: many} | {size: wrong(strong(model, data, size)) for size in sizes}
+    usual = partial(torch.nn.functional.cross_entropy, reduction="sum")
+    blind = {
+        "this library's loss": _blind(model, data, margin_loss, batch_size),
+        "float32 cross-entropy": _blind(model, data, usual, batch_size),
+    }
+    return Audit(eps, tuple(_signs(ladder, white, moved, reach, blind)))
+
+
+def _blind(model: Model, data: Data, loss: Loss, batch_size: int) -> Tensor:
+    """Say of each example whether the loss's gradient is zero in every pixel, (N,)."""
+    parts = zip(data[0].split(batch_size), data[1].split(batch_size), strict=True)
+    sizes = [input_gradient(model, x, y, loss=loss).flatten(1).abs().amax(1) for x, y in parts]
+    return torch.cat(sizes) == 0
+
+
+def _rate(wrong: Tensor) -> Rate:
+    return Rate(int(wrong.sum()), wrong.numel())
+
+
+def _signs(
+    ladder: Mapping[str, Tensor],
+    white: Mapping[str, Tensor],
+    moved: Mapping[str, Tensor],
+    reach: Mapping[float, Tensor],
+    blind: Mapping[str, Tensor],
+) -> Iterator[Sign]:
+    """Judge what was measured, each (N,) booleans: one sign after the other."""
+    rates = {name: _rate(wrong) for name, wrong in ladder.items()}
+    one, *rungs = ladder.values()
+    seen = more_often(one, rungs[1])
+    because = "One step finds more than many." if seen else "Many steps find at least as much."
+    ends = {name: rates[name] for name in list(ladder)[:3:2]}
+    yield Sign(SIGNS[0], seen, ends, because)
+
+    fell = any(more_often(less, more) for less, more in pairwise(rungs))
+    rise = max(0, int(rungs[-1].sum() - one.sum()))
+    rose = Rate(rise, one.numel()).interval[0] > MATERIAL
+    because = "One step comes near the strongest attack."
+    if rose:
+        because = "One step misses much of what more work finds."
+    if fell:
+        because = "More work finds less."
+    yield Sign(SIGNS[1], rose or fell, rates, because)
+
+    figures = {f"{name}, crafted on itself": _rate(wrong) for name, wrong in white.items()}
+    figures |= {f"{name}, crafted on the source": _rate(wrong) for name, wrong in moved.items()}
+    better = [name for name in moved if more_often(moved[name], white[name])]
+    because = "Knowing the model helps the attack."
+    if better:
+        because = f"{' and '.join(better)} does better without the model's gradient."
+    if not moved:
+        because = "Pass source= to check it."
+    yield Sign(SIGNS[2], bool(better) if moved else None, figures, because)
+
+    figures = {f"PGD, eps {size:g}": _rate(wrong) for size, wrong in reach.items()}
+    fell = any(more_often(small, large) for small, large in pairwise(reach.values()))
+    short = list(figures.values())[-1].interval[1] < 1 - TRIFLE
+    because = "With the whole range of a pixel the attack wins."
+    if short:
+        because = "Some examples survive any change at all."
+    if fell:
+        because = "A larger eps finds less."
+    yield Sign(SIGNS[3], short or fell, figures, because)
+
+    figures = {f"zero for {name}": _rate(wrong) for name, wrong in blind.items()}
+    seen = any(rate.interval[0] > TRIFLE for rate in figures.values())
+    because = "Some examples give no direction." if seen else "Every example has a direction."
+    yield Sign(SIGNS[4], seen, figures, because)

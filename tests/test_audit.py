@@ -1,0 +1,259 @@
+"""Each sign of the checklist is shown by a planted model; good models show none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from advlearn import fgsm, pgd, reference
+from advlearn.attacks import PIXELS
+from advlearn.audit import SIGNS, Audit, Sign, audit, more_often
+from advlearn.data import load_mnist
+from advlearn.metrics import Rate, adversarial_error_rate
+from tests.conftest import make_digits, make_mlp
+
+EPS = 0.1
+WEAKER, BUDGET, TRANSFER, REACH, ZERO = SIGNS
+
+
+class Bent(nn.Module):
+    """Two classes by a score w'(x - 1/2), bent by `shape`: logits (shape(score), 0)."""
+
+    def __init__(self, shape=lambda s: s, before=lambda x: x):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.w = nn.Parameter(torch.randint(0, 2, (64,), generator=generator) * 2.0 - 1)
+        self.shape, self.before = shape, before
+
+    def forward(self, x):
+        score = (self.before(x).flatten(1) - 0.5) @ self.w
+        return torch.stack([self.shape(score), 0 * score], 1)
+
+
+def images(count=100):
+    """Grey images whose scores lie around 3.2: FGSM at eps 0.1 takes 6.4 from every one."""
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.2 * torch.rand(count, 64, generator=generator) - 0.1
+    x = 0.5 + noise + 0.05 * Bent().w.detach()
+    return x.reshape(count, 1, 8, 8), torch.zeros(count, dtype=torch.int64)
+
+
+def moat(s):
+    """Rise again between 1 and 0: small steps turn back, and one large step jumps across."""
+    return torch.where((s > 0) & (s < 1), 2 - s, s)
+
+
+def overshoot(s):
+    """Wrong between 0 and -2 only: one large step lands behind it, small ones stop inside."""
+    return torch.where(s < -1, -2 - s, s)
+
+
+def sawtooth(s):
+    """Follow the score from afar, with the slope reversed everywhere."""
+    return 2 * s.detach().floor() + 1 - s
+
+
+SEEN = {
+    "moat": (Bent(moat), WEAKER),
+    "overshoot": (Bent(overshoot), BUDGET),
+    "sawtooth": (Bent(sawtooth), TRANSFER),
+    "never wrong": (Bent(nn.functional.softplus), REACH),
+    "quantising layer": (Bent(before=lambda x: (4 * x).round() / 4), ZERO),
+    "saturated unit": (Bent(lambda s: 6 * (1000 * s).tanh()), ZERO),
+    "saturated logits": (Bent(lambda s: 1000 * s), ZERO),
+    "constant": (Bent(lambda s: 3 + 0 * s), REACH),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_each_sign_is_seen_on_a_planted_model(name):
+    model, sign = SEEN[name]
+    found = audit(model, images(), EPS, source=Bent())
+    assert found[sign].seen, str(found)
+    assert not found.passed
+    assert sign in found.seen
+
+
+@pytest.mark.parametrize("name", ["never wrong", "saturated logits"])
+def test_a_sign_is_seen_alone_where_nothing_else_is_planted(name):
+    model, sign = SEEN[name]
+    assert audit(model, images(), EPS, source=Bent()).seen == (sign,)
+
+
+def test_every_sign_has_a_planted_model():
+    assert {sign for _, sign in SEEN.values()} == set(SIGNS)
+
+
+def test_a_straight_model_shows_no_sign():
+    found = audit(Bent(), images(), EPS, source=Bent())
+    assert found.passed, str(found)
+    assert [sign.name for sign in found.signs] == list(SIGNS)
+    assert all(sign.seen is False for sign in found.signs)
+    assert found[WEAKER].figures["FGSM"].count == 100
+
+
+def test_saturated_logits_blind_the_usual_loss_and_not_this_library():
+    figures = audit(SEEN["saturated logits"][0], images(), EPS)[ZERO].figures
+    assert figures["zero for this library's loss"].count == 0
+    assert figures["zero for float32 cross-entropy"].count == 100
+
+
+def test_less_by_more_work_is_seen_too():
+    """With 10 steps PGD is coarse enough to jump the moat; with 40 it is not."""
+    sign = audit(Bent(moat), images(), EPS)[BUDGET]
+    counts = [rate.count for rate in sign.figures.values()]
+    assert counts[2] < counts[1]
+    assert sign.seen
+    assert "finds less" in sign.because
+
+
+def test_less_at_a_larger_eps_is_seen_too():
+    class Shy(Bent):  # answers rightly whatever is far from grey
+        def forward(self, x):
+            far = (x - 0.5).abs().flatten(1).mean(1) > 0.2
+            return torch.where(far[:, None], torch.tensor([9.0, 0.0]), super().forward(x))
+
+    sign = audit(Shy(), images(), EPS)[REACH]
+    assert sign.seen
+    assert "larger eps finds less" in sign.because
+
+
+# --- The reference models -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    digits = load_mnist("test", source="offline")
+    return digits.x[:100], digits.y[:100]
+
+
+def test_the_masked_reference_model_is_flagged(held_out):
+    model, plain = reference.load("maxout-masked"), reference.load("maxout")
+    found = audit(model, held_out, 0.25, source=plain)
+    assert {BUDGET, TRANSFER} <= set(found.seen), str(found)
+    figures = found[BUDGET].figures
+    assert float(figures["FGSM"]) < 0.3
+    assert float(figures["PGD, 40 steps"]) > 0.9
+
+
+def test_the_robust_reference_model_passes(held_out):
+    model, plain = reference.load("robust"), reference.load("maxout")
+    found = audit(model, held_out, 0.3, source=plain)
+    assert found.passed, str(found)
+    assert found[TRANSFER].seen is False
+    assert float(found[BUDGET].figures["PGD, 40 steps"]) < 0.25
+
+
+def test_an_undefended_reference_model_passes(held_out):
+    found = audit(reference.load("softmax"), held_out, 0.25, source=reference.load("maxout"))
+    assert found.passed, str(found)
+
+
+# --- What the audit promises ----------------------------------------------------------------------
+
+
+def test_the_figures_are_those_of_the_metrics():
+    data = images()
+    model = Bent(overshoot)
+    figures = audit(model, data, EPS, steps=8)[BUDGET].figures
+    assert figures["FGSM"] == adversarial_error_rate(model, data, EPS, attack=fgsm)
+    generator = torch.Generator().manual_seed(0)
+    short = adversarial_error_rate(model, data, EPS, attack=pgd, steps=2, generator=generator)
+    assert figures["PGD, 2 steps"] == short
+
+
+def test_without_a_source_transfer_is_left_open():
+    found = audit(Bent(), images(), EPS)
+    assert found[TRANSFER].seen is None
+    assert found[TRANSFER].answer == "not checked"
+    assert found.passed
+
+
+def test_the_model_and_the_random_state_come_back():
+    model = make_mlp()
+    data = (make_digits(), torch.arange(24) % 4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    first = audit(model, data, EPS, steps=8)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert audit(model, data, EPS, steps=8) == first
+
+
+def test_the_bounds_decide_the_whole_range():
+    model, data = Bent(), images()
+    assert list(audit(model, data, EPS, bounds=PIXELS)[REACH].figures)[-1] == "PGD, eps 1"
+    assert list(audit(model, data, EPS, bounds=None)[REACH].figures)[-1] == "PGD, eps 0.4"
+    assert list(audit(model, data, 0.6)[REACH].figures) == ["PGD, eps 0.6", "PGD, eps 1"]
+    assert list(audit(model, data, 1.0)[REACH].figures) == ["PGD, eps 1"]
+
+
+def test_batches_do_not_decide():
+    found = audit(Bent(sawtooth), images(), EPS, source=Bent(), batch_size=30)
+    assert found[TRANSFER].seen
+    assert found[ZERO].figures["zero for this library's loss"].total == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"eps": 0.0}, "eps"),
+        ({"eps": float("nan")}, "eps"),
+        ({"steps": 7}, "steps"),
+        ({"restarts": 1}, "restarts"),
+        ({"bounds": (1.0, 0.0)}, "bounds"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"data": (2 * images()[0], images()[1])}, "x"),
+    ],
+)
+def test_bad_arguments_are_named(options, words):
+    arguments = {"data": images(), "eps": EPS} | options
+    with pytest.raises(ValueError, match=words):
+        audit(Bent(), **arguments)
+
+
+def test_a_detached_model_is_refused():
+    with pytest.raises(ValueError, match="detached"):
+        audit(lambda x: Bent()(x).detach(), images(), EPS)
+
+
+@pytest.mark.parametrize(
+    ("alone", "other", "total", "more"),
+    [
+        (20, 5, 100, True),
+        (5, 20, 100, False),
+        (10, 8, 100, False),  # chance
+        (3, 0, 100, False),  # chance
+        (6, 0, 100, True),
+        (9, 0, 1000, False),  # a trifle
+        (0, 0, 100, False),
+    ],
+)
+def test_more_often_looks_at_the_pairs_that_differ(alone, other, total, more):
+    place = torch.arange(total)
+    both = place >= total - 40
+    first = (place < alone) | both
+    second = ((place >= alone) & (place < alone + other)) | both
+    assert more_often(first, second) is more
+
+
+def test_the_report_has_every_figure_as_text_and_as_a_table():
+    found = audit(Bent(overshoot), images(), EPS, source=Bent())
+    text, table = str(found), found._repr_markdown_()
+    for sign in found.signs:
+        assert f"{sign.answer}: {sign.name}. {sign.because}" in text
+        for what, rate in sign.figures.items():
+            assert f"{what}: {rate}" in text
+            assert f"{what}: {rate}" in table
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {5}
+    assert "**SEEN**" in table
+    assert text.startswith(table.splitlines()[0])
+
+
+def test_an_unknown_sign_is_named():
+    with pytest.raises(KeyError, match="'luck'; there are zero gradients"):
+        Audit(0.1, (Sign(ZERO, False, {"zero": Rate(0, 9)}, "None."),))["luck"]
