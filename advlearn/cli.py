@@ -160,6 +160,17 @@ def reproduce(
         _stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def arena(context: typer.Context) -> None:
+    """Score an exported model under attack, keep a leaderboard: see `advlearn arena --help`."""
+    from advlearn.arena.command import app as commands
+
+    commands(context.args, prog_name="advlearn arena")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the lessons; further options (--no-browser, --port) are passed on."""
@@ -276,14 +287,10 @@ def _examine_data(folder: Path, verify: bool) -> Iterator[Finding]:
     yield Finding(
         "ok", "network", "forbidden by ADVLEARN_OFFLINE" if network_forbidden() else "may be used"
     )
-    choice = (
-        "the files"
-        if not missing
-        else "the offline digits"
-        if network_forbidden()
-        else ("a download, or the offline digits when it fails")
-    )
-    yield Finding("ok", "load_mnist()", f"takes {choice}")
+    choice = "a download, or the offline digits when it fails"
+    if network_forbidden():
+        choice = "the offline digits"
+    yield Finding("ok", "load_mnist()", f"takes {choice if missing else 'the files'}")
 
 
 def _examine_mnist(folder: Path, verify: bool) -> Iterator[Finding]:
@@ -329,21 +336,15 @@ def _examine_space(folder: Path) -> Iterator[Finding]:
         folder = folder.absolute().parent
     free = shutil.disk_usage(folder).free
     remedy = "Free some: the full MNIST needs 70 MB, a lesson's own files a few."
-    yield Finding(
-        "note" if free < 2e8 else "ok", "disk", f"{_size(free)} free", "" if free >= 2e8 else remedy
-    )
+    found = "disk", f"{_size(free)} free"
+    yield Finding("note", *found, remedy) if free < 2e8 else Finding("ok", *found)
     memory = _available_memory()
     if memory is None:
         yield Finding("ok", "memory", "unknown on this system; a lesson takes up to 1.5 GB")
     else:
-        short = memory < 1.5e9
         remedy = "Close other programs and shut down other notebooks: a lesson takes up to 1.5 GB."
-        yield Finding(
-            "note" if short else "ok",
-            "memory",
-            f"{_size(memory)} available",
-            remedy if short else "",
-        )
+        found = "memory", f"{_size(memory)} available"
+        yield Finding("note", *found, remedy) if memory < 1.5e9 else Finding("ok", *found)
     weights = len(list((_CHECKOUT / "data" / "weights").glob("*.safetensors")))
     if weights:
         yield Finding("ok", "weights", f"{weights} reference models")
