@@ -162,6 +162,17 @@ def reproduce(
         _stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def arena(context: typer.Context) -> None:
+    """Score an exported model under attack, keep a leaderboard: see `advlearn arena --help`."""
+    from advlearn.arena.command import app as commands
+
+    commands(context.args, prog_name="advlearn arena")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the lessons; further options (--no-browser, --port) are passed on."""
@@ -329,9 +340,8 @@ def _examine_space(folder: Path) -> Iterator[Finding]:
         folder = folder.absolute().parent
     free = shutil.disk_usage(folder).free
     remedy = "Free some: the full MNIST needs 70 MB, a lesson's own files a few."
-    yield Finding(
-        "note" if free < 2e8 else "ok", "disk", f"{_size(free)} free", "" if free >= 2e8 else remedy
-    )
+    found = "disk", f"{_size(free)} free"
+    yield Finding("note", *found, remedy) if free < 2e8 else Finding("ok", *found)
     memory = _available_memory()
     if memory is None:
         yield Finding("ok", "memory", "unknown on this system; a lesson takes up to 1.5 GB")

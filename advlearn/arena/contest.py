@@ -1,0 +1,312 @@
+"""Attack a model in every way that the budget allows, and count what stays right.
+
+Each attack gets the digits that the ones before it left. What counts at the end is the worst case:
+a digit that any attempt fooled is lost.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from advlearn import reference
+from advlearn._validation import check_number
+from advlearn.arena.entry import RefusedError, admit
+from advlearn.attacks import PIXELS, fgsm, input_gradient, noise, pgd
+from advlearn.context import Model
+from advlearn.data import load_mnist
+from advlearn.losses import cross_entropy
+from advlearn.metrics import Rate
+
+SOURCES = ("maxout", "maxout-adversarial", "robust")
+"""The reference models whose adversarial images are tried on every submission."""
+
+ATTACKS = ("clean", "noise", "FGSM", "transfer", "PGD", "PGD on the margin", "random search")
+"""What is tried, in this order. The first is no attack."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The fixed budget. Scores by different rules do not compare.
+
+    Args:
+        eps: the largest change of a pixel; pixels stay in [0, 1].
+        examples: so many offline test digits, the first ones.
+        draws: noisy copies of each digit.
+        steps: of one PGD attempt.
+        restarts: PGD attempts with each of the two losses.
+        queries: of the random search.
+    """
+
+    eps: float = 0.25
+    examples: int = 300
+    draws: int = 5
+    steps: int = 40
+    restarts: int = 2
+    queries: int = 150
+
+    def __post_init__(self) -> None:
+        check_number(self.eps, "eps", 0.0, 1.0, open_low=True)
+
+    def __str__(self) -> str:
+        return (
+            f"eps {self.eps:g}, {self.examples} digits, {self.draws} draws, "
+            f"PGD 2 x {self.restarts} x {self.steps}, {self.queries} queries"
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the arena found.
+
+    Attributes:
+        name: of the submission.
+        architecture, parameters, sha256: of the file.
+        rules: the budget that was used.
+        right_after: attack -> the share of all digits that is still right after it.
+        lost_to: for each digit the attack that fooled the model first, or "" where none did.
+    """
+
+    name: str
+    architecture: str
+    parameters: int
+    sha256: str
+    rules: Rules
+    right_after: Mapping[str, Rate]
+    lost_to: tuple[str, ...]
+
+    @property
+    def score(self) -> Rate:
+        """The share of the digits that no attempt fooled."""
+        return list(self.right_after.values())[-1]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {self.architecture}, {self.parameters:,} numbers",
+            f"rules: {self.rules}",
+            *(f"  {name:18} still right {rate}" for name, rate in self.right_after.items()),
+            f"score: {self.score}",
+        ]
+        return "\n".join(lines)
+
+
+def score(
+    file: str | Path | bytes,
+    *,
+    name: str | None = None,
+    rules: Rules | None = None,
+    sources: Mapping[str, Model] | None = None,
+) -> Report:
+    """Return the arena's report on a submitted model file.
+
+    Args:
+        file: where the file lies, or its content; see `advlearn.arena.admit`.
+        name: of the submission; the file's name by default.
+        rules: the budget; None means that of the leaderboard.
+        sources: models whose adversarial images are tried too; None means the reference models
+            `SOURCES`.
+
+    Raises:
+        RefusedError: the file is not admitted, or the model's logits are not finite.
+        FileNotFoundError: the file or a reference model is missing.
+
+    Example:
+        >>> from advlearn.models import SoftmaxRegression
+        >>> content = reference.pack(SoftmaxRegression(), "SoftmaxRegression", {}, {})
+        >>> report = score(content, name="all logits zero", rules=Rules(examples=50), sources={})
+        >>> print(report.score)
+        0.0 % (0.0-7.1)
+    """
+    entry = admit(file)
+    rules = rules or Rules()
+    if name is None:
+        name = "a model" if isinstance(file, bytes) else Path(file).stem
+    test = load_mnist("test", source="offline")
+    x, y = test.x[: rules.examples], test.y[: rules.examples]
+    judge = _Judge(entry.model)
+    if not bool(entry.model(x).isfinite().all()):
+        raise RefusedError(f"{name} gives logits that are not finite. Train it again.")
+    low, high = (x - rules.eps).clamp(min=0), (x + rules.eps).clamp(max=1)
+    right = judge(x, y)
+    after = dict.fromkeys(ATTACKS, _rate(right))
+    lost_to = ["" if ok else "clean" for ok in right.tolist()]
+    for attack, attempt in _attempts(entry.model, x, y, rules, sources):
+        left = right.nonzero().squeeze(1)
+        if len(left):
+            # In the ball and in the pixel range by construction, whatever an attack does.
+            crafted = attempt(left).float().clamp(low[left], high[left])
+            right[left] = judge(crafted, y[left])
+        for index in left[~right[left]].tolist():
+            lost_to[index] = attack
+        # This one and all that come later: with no sources "transfer" takes nothing away.
+        after |= dict.fromkeys(ATTACKS[ATTACKS.index(attack) :], _rate(right))
+    return Report(
+        name, entry.architecture, entry.parameters, entry.sha256, rules, after, tuple(lost_to)
+    )
+
+
+def _rate(right: Tensor) -> Rate:
+    return Rate(int(right.sum()), len(right))
+
+
+class _Judge:
+    """Say which images are classified rightly, beyond doubt.
+
+    The true logit must be the largest alone: a tie is no answer, nor is NaN. And it must be so in
+    float32 and in float64: what is right by rounding alone is not right.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.exact = model, copy.deepcopy(model).double()
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        right = torch.ones(len(y), dtype=torch.bool)
+        for logits in (self.model(x), self.exact(x.double())):
+            # Anything compared with NaN is false.
+            right &= margin(logits, y) < 0
+        return right
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the largest other logit minus the true one: negative where the model is right.
+
+    The sign of its gradient does not depend on the scale of the logits, nor on how sure the model
+    is: multiplied by 10,000 or divided, a model is attacked in the same direction.
+
+    Example:
+        >>> margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
+        tensor([-1.])
+    """
+    true = y.unsqueeze(1)
+    return logits.scatter(1, true, -torch.inf).amax(1) - logits.gather(1, true).squeeze(1)
+
+
+def _centred(model: Model) -> Model:
+    """Return the model with logits of mean 0 and without NaN: whatever it is, it can be attacked.
+
+    (An attack of the library refuses rows that look like probabilities; constants may.)
+    """
+
+    def forward(x: Tensor) -> Tensor:
+        logits = model(x).double()
+        return (logits - logits.mean(1, keepdim=True)).nan_to_num()
+
+    return forward
+
+
+def _plain_scale(model: Model) -> Model:
+    """Return the model with logits of one scale for each image: mean 0, largest 10.
+
+    Cross-entropy then looks at all classes again, however small or large the logits were made.
+    """
+    centred = _centred(model)
+
+    def forward(x: Tensor) -> Tensor:
+        logits = centred(x)
+        size = logits.detach().abs().amax(1, keepdim=True)
+        return logits * (10 / size.clamp_min(1e-300))
+
+    return forward
+
+
+def _attempts(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    rules: Rules,
+    sources: Mapping[str, Model] | None,
+) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    """Yield every attempt: its attack's name, and indices of the digits -> changed images."""
+    eps = rules.eps
+    for seed in range(rules.draws):
+        draw = functools.partial(noise, eps=eps, kind="sign", generator=_seeded(seed))
+        yield "noise", lambda left, draw=draw: draw(x[left])  # type: ignore[misc]
+    scaled = _plain_scale(model)
+    yield "FGSM", lambda left: fgsm(scaled, x[left], y[left], eps)
+    for images in _transferred(x, y, rules, sources):
+        yield "transfer", lambda left, images=images: images[left]  # type: ignore[misc]
+    # Weights can be made so small or so large that float32 gradients round to nothing.
+    kind = torch.float32 if _gradients_hold(model, x, y) else torch.float64
+    target = copy.deepcopy(model).to(kind)
+    losses: tuple[tuple[str, Model, Any], ...] = (
+        ("PGD", _plain_scale(target), cross_entropy),
+        ("PGD on the margin", _centred(target), margin),
+    )
+    for seed, (name, attacked, loss) in enumerate(losses):
+        options = {"steps": rules.steps, "restarts": rules.restarts, "loss": loss}
+        options["generator"] = _seeded(100 + seed)
+        attack = functools.partial(pgd, attacked, eps=eps, **options)
+        yield name, lambda left, attack=attack: attack(x[left].to(kind), y[left])  # type: ignore[misc]
+    yield "random search", lambda left: _random_search(model, x[left], y[left], rules)
+
+
+def _seeded(seed: int) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def _gradients_hold(model: nn.Module, x: Tensor, y: Tensor, count: int = 20) -> bool:
+    """Say whether float32 and float64 agree about the signs of the pixels' gradient."""
+    exact = copy.deepcopy(model).double()
+    signs = [
+        input_gradient(_plain_scale(net), images[:count], y[:count], loss=margin).sign()
+        for net, images in ((model, x), (exact, x.double()))
+    ]
+    return bool((signs[0].double() == signs[1]).double().mean() > 0.99)
+
+
+def _transferred(
+    x: Tensor, y: Tensor, rules: Rules, sources: Mapping[str, Model] | None
+) -> Iterator[Tensor]:
+    """Yield images that were crafted on other models."""
+    if sources is None:
+        yield from (_reference_images(name, rules.eps, len(x)) for name in SOURCES)
+        return
+    for source in sources.values():
+        yield _crafted(source, x, y, rules.eps)
+
+
+def _crafted(source: Model, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    return pgd(source, x, y, eps, steps=20, generator=_seeded(200))
+
+
+@functools.lru_cache(maxsize=16)
+def _reference_images(name: str, eps: float, count: int) -> Tensor:
+    """Return what is crafted on a reference model: the same for every submission."""
+    test = load_mnist("test", source="offline")
+    return _crafted(reference.load(name), test.x[:count], test.y[:count], eps)
+
+
+@torch.no_grad()
+def _random_search(model: Model, x: Tensor, y: Tensor, rules: Rules) -> Tensor:
+    """Return the worst images found without any gradient: squares of ±eps, kept if they harm.
+
+    Source:
+        After Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack
+        via random search", ECCV 2020.
+    """
+    generator, eps, size = _seeded(300), rules.eps, x.shape[-1]
+
+    def signs(*shape: int) -> Tensor:
+        return 2.0 * torch.randint(0, 2, shape, generator=generator) - 1.0
+
+    best = (x + eps * signs(len(x), 1, 1, size)).clamp(*PIXELS)  # vertical stripes
+    harm = margin(model(best), y)
+    places = torch.arange(size)
+    for query in range(rules.queries):
+        side = max(2, round(size * (0.5 * (1 - query / rules.queries)) ** 0.5))
+        corner = torch.randint(0, size - side + 1, (2, len(x), 1), generator=generator)
+        rows, columns = (places >= corner) & (places < corner + side)  # (N, size) each
+        inside = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)  # (N, 1, size, size)
+        moved = torch.where(inside, x + eps * signs(len(x), 1, 1, 1), best).clamp(*PIXELS)
+        value = margin(model(moved), y)
+        better = ~(value <= harm)  # NaN is harm too
+        best[better], harm[better] = moved[better], value[better]
+    return best
