@@ -167,10 +167,10 @@ EXPERIMENTS = (
                 lambda ours: ours["clean error with"] < ours["clean error without"],
             ),
         ),
-        recipe="1600 units. One seed and 3 epochs, where the narrow network has 40: a wide network "
+        recipe="1600 units. One seed and one epoch, where the narrow network has 40: a wide network "
         "costs ten times as much.",
         remark=(
-            "Not the paper's experiment: three epochs are far too few for either network. The row "
+            "Not the paper's experiment: one epoch is far too little for either network. The row "
             "has a figure so that the recipe can be run in full elsewhere."
         ),
     ),

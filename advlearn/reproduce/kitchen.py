@@ -160,10 +160,10 @@ RECIPES = (
     ),
     _maxout(
         "maxout-wide",
-        "1600 units for each hidden layer, kept with probability .5; 3 epochs and not 40, as an "
+        "1600 units for each hidden layer, kept with probability .5; one epoch and not 40, as an "
         f"epoch costs ten times as much; otherwise as the narrow network. {_ON}",
         options={"hidden": (1600, 1600), "hidden_dropout": 0.5},
-        recipe=replace(_MAXOUT, epochs=3),
+        recipe=replace(_MAXOUT, epochs=1),
         quick={"hidden": (96, 96), "pieces": 3},
         attacked=None,
         seconds=200.0,
@@ -172,7 +172,7 @@ RECIPES = (
         "maxout-wide-adversarial",
         f"The same with adversarial training, as for the narrow network. {_ON}",
         options={"hidden": (1600, 1600), "hidden_dropout": 0.5},
-        recipe=replace(_MAXOUT, epochs=3),
+        recipe=replace(_MAXOUT, epochs=1),
         method=partial(adversarial_fit, eps=EPS, bounds=None, attack=fgsm),
         quick={"hidden": (96, 96), "pieces": 3},
         attacked=None,
@@ -190,9 +190,9 @@ RECIPES = (
         name="robust",
         words="A small ReLU network, eps .3, Adam: three epochs in which eps rises from 0, ten of "
         "FGSM with step 1.25 eps from a random start that is not clamped to the pixels' range "
-        f"(Wong et al. 2020), ten of PGD with seven steps of .1 (Madry et al. 2018). {_ON}",
+        f"(Wong et al. 2020), five of PGD with seven steps of .1 (Madry et al. 2018). {_ON}",
         architecture="ConvNet",
-        recipe=Recipe(epochs=10, optimizer="adam", lr=0.001, lr_final=0.00003),
+        recipe=Recipe(epochs=5, optimizer="adam", lr=0.001, lr_final=0.00003),
         method=fit_robust,
         quick_epochs=1,
         attacked=0.3,
