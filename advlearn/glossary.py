@@ -163,6 +163,40 @@ TERMS: Mapping[str, Term] = {
     "refusal": Term(
         "응답 거부", "A model gives no answer, because its highest probability is too low."
     ),
+    "generative model": Term(
+        "생성 모형", "A model that learns how the images of each class look: a density for each."
+    ),
+    "discriminative model": Term(
+        "판별 모형", "A model that learns the probability of each class for an image directly."
+    ),
+    "density": Term(
+        "확률 밀도", "How likely a model finds an image, for each unit of volume of pixel space."
+    ),
+    "Bayes' rule": Term(
+        "베이즈 정리",
+        "The posterior of a class is its density times its frequency, divided by the evidence.",
+    ),
+    "posterior": Term("사후 확률", "The probability of a class once the image was seen."),
+    "evidence": Term(
+        "증거 (주변 우도)", "p(x), the density of an image under all classes together."
+    ),
+    "log-odds": Term("로그 오즈", "log(p / (1 - p)), above 0 where p is above one half."),
+    "detector": Term("탐지기", "A model that tells attacked images from clean ones."),
+    "false alarm": Term("거짓 경보", "A clean image that a detector takes for an attack."),
+    "adaptive attack": Term(
+        "적응형 공격", "An attack that was made for a defence by somebody who knows it."
+    ),
+    "ensemble": Term("앙상블", "Several models that answer together, by their mean probabilities."),
+    "rubbish input": Term(
+        "무의미 입력", "An image that belongs to no class, such as noise; any sure answer is wrong."
+    ),
+    "local stability": Term(
+        "국소 안정성", "No image near x, not even the worst one, changes the answer much."
+    ),
+    "first-order radius": Term(
+        "일차 근사 반경",
+        "The margin divided by the L1 norm of its gradient: the eps at which a linear model errs.",
+    ),
     "L1 penalty": Term(
         "L1 벌점", "λ·‖w‖₁, added to the mean loss: a price on the size of the weights."
     ),

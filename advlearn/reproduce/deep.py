@@ -167,7 +167,7 @@ EXPERIMENTS = (
                 lambda ours: ours["clean error with"] < ours["clean error without"],
             ),
         ),
-        recipe="1600 units. One seed and one epoch, where the narrow network has 40: a wide network "
+        recipe="1600 units. One seed and one epoch, and the narrow one has 40: a wide network "
         "costs ten times as much.",
         remark=(
             "Not the paper's experiment: one epoch is far too little for either network. The row "
