@@ -206,6 +206,21 @@ TERMS: Mapping[str, Term] = {
     "adversarial training": Term(
         "적대적 훈련", "Training on adversarial examples that are made anew for the current model."
     ),
+    "data augmentation": Term(
+        "데이터 증강", "Training also on changed copies of the examples, such as noisy ones."
+    ),
+    "robustness": Term(
+        "강건성", "How well a model stays right under the strongest attack that a limit allows."
+    ),
+    "label leaking": Term(
+        "레이블 누설",
+        "A model reads the true label off the attack's change, which was computed from it.",
+    ),
+    "filter": Term("필터", "The weights of a unit's piece, one for each pixel, seen as a picture."),
+    "effective pixels": Term(
+        "유효 픽셀 수", "(Σw²)² / Σw⁴: how many pixels a filter uses; k equal ones count as k."
+    ),
+    "ablation": Term("제거 실험", "Switching off a part of a model to see what it was for."),
     "effective penalty": Term(
         "유효 벌점", "The derivative of an objective by ‖w‖₁, the margins held fixed."
     ),
