@@ -140,9 +140,9 @@ RECIPES = (
     ),
     _maxout(
         "maxout-masked",
-        "No dropout and no limit on the weights; FGSM training at eps .25, clipped; 15 epochs of SGD "
-        "with momentum .5 and a learning rate from .1 to .02. It shows gradient masking: FGSM fails "
-        f"on it and PGD does not. {_ON}",
+        "No dropout and no limit on the weights; FGSM training at eps .25, clipped; 15 epochs of "
+        "SGD with momentum .5 and a learning rate from .1 to .02. It shows gradient masking: FGSM "
+        f"fails on it and PGD does not. {_ON}",
         options={"input_dropout": 0.0, "hidden_dropout": 0.0},
         recipe=Recipe(epochs=15, lr=0.1, lr_final=0.02, momentum=0.5, precision="fast"),
         method=partial(adversarial_fit, eps=EPS),
