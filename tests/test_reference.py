@@ -321,8 +321,9 @@ def test_the_robust_model_resists_pgd():
 
 
 @pytest.mark.full
-def test_the_robust_model_resists_pgd_40_with_20_restarts():
-    """The figure of the results page, from the shipped weights: the first 1,000 test digits."""
+@pytest.mark.parametrize(("step_size", "most"), [(0.01, 0.11), (None, 0.13)])
+def test_the_robust_model_resists_pgd_40_with_20_restarts(step_size, most):
+    """On the first 1,000 test digits. The longer step, which can cross the ball, finds more."""
     few = load_mnist("test", source="files").take(slice(1000))
     error = adversarial_error_rate(
         reference.load("robust"),
@@ -330,10 +331,11 @@ def test_the_robust_model_resists_pgd_40_with_20_restarts():
         0.3,
         attack=pgd,
         steps=40,
+        step_size=step_size,
         restarts=20,
         generator=torch.Generator().manual_seed(0),
     )
-    assert float(error) <= 0.11
+    assert float(error) <= most
 
 
 @pytest.mark.full

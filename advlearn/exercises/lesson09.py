@@ -406,7 +406,7 @@ my_pgd = Exercise(
 
 def _read_signs(
     ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
-) -> tuple[float, float, float, float, float]:
+) -> tuple[float, ...]:
     fgsm, later = ladder[0], ladder[1:]
     weaker = later[0] < fgsm - slack  # PGD finds less than FGSM
     changes = (later - fgsm).abs().max() > slack  # more work gives another answer
