@@ -295,7 +295,7 @@ def test_the_masked_model_fools_fgsm_and_not_pgd():
     if "maxout-masked" not in INDEX:
         assert not published("results").exists(), "it is published with the results"
         return
-    assert share("maxout-masked", "FGSM error") < 0.03
+    assert share("maxout-masked", "FGSM error") < 0.06
     assert share("maxout-masked", "PGD error") > 0.95
     model = reference.load("maxout-masked")
     digits = load_mnist("test", source="offline")
