@@ -87,6 +87,29 @@ TERMS: Mapping[str, Term] = {
         "투영 경사 하강법",
         "Projected gradient descent: many small FGSM steps, each put back into the eps-ball.",
     ),
+    "projection": Term("사영", "Moving a point to the nearest allowed one; for a box, a clamp."),
+    "step size": Term("스텝 크기", "How far one step of PGD moves each pixel, in pixel units."),
+    "random start": Term(
+        "무작위 시작점", "A random point of the eps-ball at which an attack begins, in place of x."
+    ),
+    "restart": Term(
+        "재시작", "One more attempt of an attack, from another random start; the best one counts."
+    ),
+    "worst-case error": Term(
+        "최악의 경우 오류율",
+        "The share of examples that some image in the eps-ball breaks; attacks find a part of it.",
+    ),
+    "robust": Term("강건한", "Said of a model that reads every image in the eps-ball rightly."),
+    "gradient masking": Term(
+        "기울기 마스킹",
+        "The gradient misleads or is zero, so attacks fail while the model stays fragile.",
+    ),
+    "white box": Term("화이트박스", "Said of an attack that knows the model and its gradients."),
+    "black box": Term("블랙박스", "Said of an attack that may only ask the model for answers."),
+    "AutoAttack": Term(
+        "오토어택", "A fixed team of four attacks; its error is the worst case over the team."
+    ),
+    "RobustBench": Term("로버스트벤치", "A public leaderboard of models, ranked by AutoAttack."),
     "clipping": Term("클리핑", "Putting each pixel back into [0, 1] after the step."),
     "confidence": Term(
         "확신도",
@@ -122,10 +145,6 @@ TERMS: Mapping[str, Term] = {
     "float32": Term(
         "단정밀도 부동소수점",
         "The usual kind of number in PyTorch, with about seven digits. float64 has about sixteen.",
-    ),
-    "gradient masking": Term(
-        "기울기 은폐",
-        "The gradient is useless to an attack, while the model is as vulnerable as before.",
     ),
     "confidence interval": Term(
         "신뢰 구간", "A range that would hold the true rate in 95 of 100 repetitions."
