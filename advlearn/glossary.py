@@ -251,6 +251,23 @@ TERMS: Mapping[str, Term] = {
         "과소적합", "A model is too weak, or held back too much, to learn even its training data."
     ),
     "sparse": Term("희소", "Having mostly zeros; said of weights."),
+    "worst case": Term(
+        "최악의 경우",
+        "Over all attacks that were tried: an example counts if none of them fooled it.",
+    ),
+    "random restart": Term(
+        "무작위 재시작", "Another attempt of PGD, from another random point of the eps-ball."
+    ),
+    "random search": Term(
+        "무작위 탐색",
+        "An attack that needs no gradient: it tries random changes and keeps what harms.",
+    ),
+    "straight-through gradient": Term(
+        "직통 기울기",
+        "The gradient behind a step that has none, such as rounding, used as if it were before it.",
+    ),
+    "time budget": Term("시간 예산", "How long training may take, fixed in advance."),
+    "leaderboard": Term("순위표", "The table of all submissions, the best score first."),
 }
 
 

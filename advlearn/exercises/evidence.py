@@ -82,7 +82,8 @@ def side_effect(before: Args, after: Args, names: tuple[str, ...]) -> str | None
             if problem := _module_effect(old, new):
                 return problem
         elif isinstance(old, Tensor):
-            if old.shape != new.shape or not torch.equal(old, new.detach()):
+            # nan counts as unchanged where it was nan before.
+            if old.shape != new.shape or not bool((old.eq(new) | old.ne(old) & new.ne(new)).all()):
                 return f"{INPUT_CHANGED} After the call `{name}` is not what it was."
             if new.requires_grad and not old.requires_grad:
                 return f"{GRADIENT_SWITCHED_ON} It happened to `{name}`."
