@@ -72,9 +72,7 @@ def _main(
 
 @app.command()
 def data(
-    fetch: Annotated[
-        Fetchable | None, typer.Option(help="Download what is missing or damaged.")
-    ] = None,
+    fetch: Annotated[Fetchable | None, typer.Option(help="Download what is missing.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the content of files.")] = False,
     folder: Annotated[
         Path | None,
@@ -116,9 +114,7 @@ def reproduce(
     rows: Annotated[
         str, typer.Option(help="Rows of the paper, separated by commas; all by default.")
     ] = "",
-    seeds: Annotated[
-        int | None, typer.Option(help="At most so many repetitions of each row.")
-    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Most repetitions of each row.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--data", help="Where MNIST and CIFAR-10 lie.")
     ] = None,
@@ -180,8 +176,9 @@ def lab(context: typer.Context) -> None:
         if lessons := sorted(folder.glob("*.ipynb")):
             command = [sys.executable, "-m", "jupyterlab", str(lessons[0]), *context.args]
             # Threads that wait by sleeping: spinning ones starve each other on a busy laptop.
-            settings = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
-            raise typer.Exit(subprocess.call(command, env=settings))
+            raise typer.Exit(
+                subprocess.call(command, env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ)
+            )
     _stop(
         "No lessons here: they are not part of the installed package. Clone the course's "
         f"repository{_repository()}, then run `make lab` (or `advlearn lab`) inside it."

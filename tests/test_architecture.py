@@ -103,7 +103,7 @@ def test_the_library_stays_small():
         for path in MODULES
         if LEVELS[noun(path)] <= 5 and noun(path) not in PLUMBING
     )
-    assert total < 2500, f"levels 0 to 5 have {total} lines of code"
+    assert total < 2600, f"levels 0 to 5 have {total} lines of code"
 
 
 def test_the_counter_counts_code_only():

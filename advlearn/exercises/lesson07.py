@@ -802,7 +802,7 @@ def _share_by_loop(g_source: Tensor, g_target: Tensor) -> Tensor:
 def _share_by_agreement(g_source: Tensor, g_target: Tensor) -> Tensor:
     size, agree = g_target.abs(), g_source.sign() * g_target.sign()  # +1 or -1 for each pixel
     weights = size / size.sum(1, keepdim=True)
-    return torch.einsum("nd,nd->n", weights, agree)
+    return (weights * agree).sum(1)
 
 
 def _wrong_share(kind: str) -> Callable[..., Tensor]:
