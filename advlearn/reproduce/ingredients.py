@@ -62,6 +62,7 @@ class Ingredient:
         quick_epochs: epochs in a quick run.
         seconds: about how long it takes on two cores at full scale, for the time left.
         attacked: measure it under attack at this eps; None where it is not attacked by itself.
+        examples: attack so many test images only, and with PGD's small effort; None for all.
         after: other ingredients of the same seed, which `method` is given after the recipe.
     """
 
@@ -77,6 +78,7 @@ class Ingredient:
     quick_epochs: int = 4
     seconds: float = 10.0
     attacked: float | None = EPS
+    examples: int | None = None
     after: tuple[str, ...] = ()
 
     def sized(self, scale: Scale, seed: int) -> tuple[dict[str, Any], Recipe]:

@@ -225,6 +225,7 @@ RECIPES = (
         quick={"channels": (8, 8, 8), "size": 28, "colours": 1},
         quick_epochs=1,
         attacked=0.1,
+        examples=2000,
         seconds=1500.0,
     ),
 )

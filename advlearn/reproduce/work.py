@@ -70,10 +70,10 @@ def _attack(ingredient: Ingredient, seed: int, scale: Scale, given: Given) -> di
     return to_json(
         under_attack(
             model,
-            images(ingredient.data, "test", scale),
+            images(ingredient.data, "test", scale).take(slice(ingredient.examples)),
             ingredient.attacked,
             pixels=ingredient.data != "cifar",
-            effort=QUICK if scale.quick else FULL,
+            effort=QUICK if scale.quick or ingredient.examples is not None else FULL,
             seed=seed,
         )
     )
