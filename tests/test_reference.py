@@ -299,7 +299,7 @@ def test_the_masked_model_fools_fgsm_and_not_pgd():
     assert share("maxout-masked", "PGD error") > 0.95
     model = reference.load("maxout-masked")
     digits = load_mnist("test", source="offline")
-    assert float(adversarial_error_rate(model, digits.take(slice(500)), 0.25, bounds=None)) < 0.05
+    assert float(adversarial_error_rate(model, digits.take(slice(500)), 0.25, bounds=None)) < 0.1
     few, start = digits.take(slice(100)), torch.Generator().manual_seed(0)
     assert (
         float(
