@@ -1073,16 +1073,16 @@ quiz = Quiz(
             "differentiate through it?",
             (
                 Choice(
-                    "Because it would be too slow.",
-                    False,
-                    "It would be slower, but that is not the reason. Think of the slope of the "
-                    "sign function.",
-                ),
-                Choice(
                     "Because the derivative of the sign is 0 wherever it exists.",
                     True,
                     "So nothing flows back through it, and x~ may be treated as a constant. The "
                     "price: training cannot foresee how the attack will answer a new weight.",
+                ),
+                Choice(
+                    "Because it would be too slow.",
+                    False,
+                    "It would be slower, but that is not the reason. Think of the slope of the "
+                    "sign function.",
                 ),
                 Choice(
                     "Because x~ is computed once, before training.",
@@ -1102,15 +1102,15 @@ quiz = Quiz(
                     "wins on nearly all.",
                 ),
                 Choice(
+                    "The clean digits are harder to read.",
+                    False,
+                    "They are the same digits, before anything was done to them.",
+                ),
+                Choice(
                     "The FGSM change gives the label away, and the network learned to read it.",
                     True,
                     "The change is computed from the true label. A network that has only seen "
                     "changed digits may read the change in place of the digit.",
-                ),
-                Choice(
-                    "The clean digits are harder to read.",
-                    False,
-                    "They are the same digits, before anything was done to them.",
                 ),
             ),
         ),
@@ -1118,15 +1118,15 @@ quiz = Quiz(
             "Training on digits with random ±eps hardly changes the FGSM error. Why?",
             (
                 Choice(
-                    "The noise is smaller than the attack.",
-                    False,
-                    "In the max norm they are equal: each pixel moves by eps.",
-                ),
-                Choice(
                     "Random changes are nearly orthogonal to the gradient: the loss barely moves, "
                     "so there is little to learn.",
                     True,
                     "The noise moves a straight loss by about eps·‖g‖₂, the attack by eps·‖g‖₁.",
+                ),
+                Choice(
+                    "The noise is smaller than the attack.",
+                    False,
+                    "In the max norm they are equal: each pixel moves by eps.",
                 ),
                 Choice(
                     "The network cannot learn noisy digits.",
@@ -1146,16 +1146,16 @@ quiz = Quiz(
                     "ever attack.",
                 ),
                 Choice(
-                    "A much higher FGSM error later than when crafting in eval mode.",
-                    True,
-                    "The attacker will meet the whole network. Its gradient is another one, and "
-                    "training never saw its x~.",
-                ),
-                Choice(
                     "No difference, because dropout averages out.",
                     False,
                     "The signs of an average are not the average of the signs. Section 3 measured "
                     "the difference.",
+                ),
+                Choice(
+                    "A much higher FGSM error later than when crafting in eval mode.",
+                    True,
+                    "The attacker will meet the whole network. Its gradient is another one, and "
+                    "training never saw its x~.",
                 ),
             ),
         ),
