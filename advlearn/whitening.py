@@ -64,7 +64,7 @@ class Whitening:
     Example:
         >>> x = torch.randn(500, 1, 2, 2, generator=torch.Generator().manual_seed(0))
         >>> white = Whitening(3 * x, bias=1e-6)(3 * x).flatten(1)
-        >>> bool((white.T.cov() - torch.eye(4)).abs().max() < 1e-3)
+        >>> bool((white.T.cov() - torch.eye(4)).abs().max() < 5e-3)
         True
     """
 

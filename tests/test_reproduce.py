@@ -219,9 +219,9 @@ def test_whatever_decides_a_model_decides_its_identity(monkeypatch, change):
     after = schedule.identities(all_items(scale), scale)
     changed = {key for key in before if before[key] != after[key]}
     # The detector is trained on attacks on the plain network.
-    needs = {"train-maxout-0", "train-maxout-11", "attack-maxout-4", "train-detector-0"}
-    assert needs | {"measure-maxout-0", "measure-ensemble-0", "measure-generative-0"} <= changed
-    assert not {"train-softmax-0", "train-maxout-adversarial-0", "measure-cifar-0"} & changed
+    needs = {"train-maxout-0", "train-maxout-4", "attack-maxout-4", "train-detector-0"}
+    assert needs | {"measure-maxout-0", "measure-generative-0"} <= changed
+    assert not {"train-softmax-0", "train-maxout-adversarial-0", "measure-ensemble-0"} & changed
 
 
 def test_every_item_and_scale_has_an_identity_of_its_own():
