@@ -282,6 +282,17 @@ def test_answer_that_is_right_but_changes_its_input_keeps_half_of_the_points():
     assert 0.5 <= grade.score < 1
 
 
+@pytest.mark.parametrize("new", [float("nan"), 7.0])
+def test_an_input_with_nan_in_it_is_unchanged_until_it_is_changed(new):
+    before = torch.tensor([float("nan"), 1.0, 2.0])
+    assert evidence.side_effect((before,), (before.clone(),), ("x",)) is None
+    for place in (0, 1):
+        after = before.clone()
+        after[place] = new
+        changed = place == 1 or new == 7.0
+        assert (evidence.side_effect((before,), (after,), ("x",)) is not None) == changed
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -27,7 +27,7 @@ def score(
         Path | None, typer.Option(help="A CSV file to which the score is added.")
     ] = None,
 ) -> None:
-    """Attack a model by the arena's budget, and print what stays right. It takes a minute or so."""
+    """Attack a model by the arena's budget, and print what stays right: seconds to a minute."""
     try:
         report = arena.score(file, name=name, rules=arena.Rules(eps=eps))
         typer.echo(str(report))
