@@ -8,7 +8,7 @@ from advlearn.attacks import fgsm
 from advlearn.metrics import adversarial_error_rate, error_rate
 from advlearn.reproduce.experiments import Bench, Claim, Experiment, near
 from advlearn.reproduce.ingredients import EPS
-from advlearn.reproduce.measures import Value, Values
+from advlearn.reproduce.measures import USUAL, Value, Values
 
 
 def pair(plain: str, trained: str, bench: Bench, *, figures: tuple[str, ...]) -> Values:
@@ -86,16 +86,9 @@ def transfer(bench: Bench) -> Values:
     }
 
 
-# The paper's figures of plain networks are compared with FGSM on the usual float32 loss, as code of
-# its time computed it. On a sure network that loss takes wrong steps, so the right attack, which
-# stands beside it, finds more errors: `advlearn.reproduce.measures.usual_cross_entropy`.
-_USUAL = {
-    "FGSM error, usual loss": "FGSM error",
-    "confidence on mistakes, usual loss": "confidence on mistakes",
-}
 _USUAL_NOISE = {
     f"{ours}, {kind}": f"{theirs}, {kind}"
-    for ours, theirs in _USUAL.items()
+    for ours, theirs in USUAL.items()
     for kind in ("signs", "uniform")
 }
 EXPERIMENTS = (
@@ -103,8 +96,8 @@ EXPERIMENTS = (
         id="maxout",
         uses=("maxout",),
         measure=partial(table, "maxout"),
-        expect=near("maxout", clean=0.002, fgsm=0.1, confidence=0.05, same_as=_USUAL),
-        same_as=_USUAL,
+        expect=near("maxout", clean=0.002, fgsm=0.1, confidence=0.05, same_as=USUAL),
+        same_as=USUAL,
         claims=(
             Claim(
                 "FGSM makes the network err on most digits, with confidence over 90 %",

@@ -49,6 +49,10 @@ class Bench:
             self._models[key] = unpack(self._weights[key], f"{name}, seed {key[1]}")[0]
         return self._models[key]
 
+    def members(self, name: str) -> list[nn.Module]:
+        """Return an ingredient trained with every seed that there is, by seed."""
+        return [self.model(name, seed) for other, seed in sorted(self._weights) if other == name]
+
     def table(self, name: str) -> Values:
         """Return what was measured of an ingredient under attack."""
         return self._tables[name, self.seed]

@@ -17,6 +17,7 @@ from advlearn.models import Ensemble
 from advlearn.reproduce.figures import draw
 from advlearn.reproduce.kitchen import SHIPPED
 from advlearn.reproduce.run import Outcome, write_json
+from advlearn.reproduce.store import write_whole
 
 BEGIN, END = "<!-- results: made by `advlearn reproduce --publish` -->", "<!-- end of results -->"
 
@@ -172,9 +173,14 @@ def write_weights(outcome: Outcome, folder: Path) -> list[Path]:
     index, written = {}, []
     for name, content in shipped(outcome).items():
         path = folder / f"{name}.safetensors"
-        part = path.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(path)
+        write_whole(
+            path,
+            content,
+            lambda reason, remedy, path=path: (  # type: ignore[misc]
+                f"{path} could not be written ({reason}). All finished items are kept. {remedy}, "
+                "then run again with --resume --publish."
+            ),
+        )
         written.append(path)
         text = reference.describe(content)
         about = text["about"]
