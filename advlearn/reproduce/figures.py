@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,16 +12,44 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from advlearn import plotting
-from advlearn.attacks import input_gradient, pgd
+from advlearn.attacks import fgsm, input_gradient, pgd
 from advlearn.data import Dataset, load_mnist
 from advlearn.metrics import adversarial_error_rate, error_curve, logits_along, transfer_matrix
 from advlearn.models import LogisticRegression
+from advlearn.photographs import imagenet_classes, imagenet_model, photograph
 from advlearn.reference import load
 from advlearn.reproduce.geometry import first_layer
 from advlearn.reproduce.ingredients import EPS
+from advlearn.reproduce.pictures import EPS_PANDA
 
 Models = Callable[[str], nn.Module]
 STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+
+
+def opening(model: Models, digits: Dataset) -> Figure:
+    """Draw a photograph, the change magnified, and the attacked photograph, with the answers.
+
+    Of nine squares of the temple, twice enlarged, the one whose new answer is surest.
+    """
+    network, classes = imagenet_model(), imagenet_classes()
+    places = product((0.0, 0.5, 1.0), repeat=2)
+    squares = torch.cat([photograph("china", zoom=2.0, right=r, down=d) for d, r in places])
+    with torch.no_grad():
+        before = network(squares).softmax(1)
+        # No label comes with a photograph: the network's own answer stands in for it.
+        moved = fgsm(network, squares, before.argmax(1), EPS_PANDA)
+        after = network(moved).softmax(1)
+    k = int(after.amax(1).argmax())
+    change = ((moved - squares) / EPS_PANDA + 1) / 2
+    titles = [
+        f"{classes[int(before[k].argmax())]}, {100 * float(before[k].max()):.0f} %",
+        f"the change, magnified {0.5 / EPS_PANDA:.0f} times",
+        f"{classes[int(after[k].argmax())]}, {100 * float(after[k].max()):.0f} %",
+    ]
+    figure, ax = plt.subplots(figsize=(9.0, 3.4), layout="constrained")
+    images = torch.stack([squares[k], change[k], moved[k]])
+    plotting.digits(images, titles=titles, columns=3, ax=ax)
+    return figure
 
 
 def weights(model: Models, digits: Dataset) -> Figure:
@@ -113,6 +142,7 @@ def errors(model: Models, digits: Dataset) -> Figure:
 
 
 FIGURES: Mapping[str, Callable[[Models, Dataset], Figure]] = {
+    "opening.jpg": opening,
     "errors.png": errors,
     "filters.png": filters,
     "transfer.png": transfer,
@@ -134,5 +164,6 @@ def draw(folder: Path, weights_folder: Path) -> dict[str, str]:
     for name, figure in FIGURES.items():
         drawn = figure(lambda wanted: load(wanted, weights_folder), digits)
         words[name] = plotting.alt_text(drawn)
-        (folder / name).write_bytes(plotting.render(drawn, dpi=90))
+        kind = "jpeg" if name.endswith(".jpg") else "png"
+        (folder / name).write_bytes(plotting.render(drawn, dpi=90, kind=kind))
     return words

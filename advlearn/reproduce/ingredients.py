@@ -234,7 +234,7 @@ def fit_robust(
 
     From a random start, training at eps .3 stays for epochs where every digit looks alike, so the
     first three epochs raise eps from 0. Random-start FGSM costs a quarter of PGD and does most of
-    the work, in twice the recipe's epochs; PGD, in these epochs, does the rest.
+    the work, in the recipe's epochs; PGD, in as many again, does the rest.
     """
     start = replace(recipe, epochs=1, lr=0.002, lr_final=None)
     fit(model, data, start, progress=progress)
@@ -242,7 +242,7 @@ def fit_robust(
         adversarial_fit(
             model, data, start, eps=eps, alpha=0.0, attack=random_start_fgsm, progress=progress
         )
-    cheap = replace(recipe, epochs=2 * recipe.epochs, lr=0.003, lr_final=0.0005)
+    cheap = replace(recipe, lr=0.003, lr_final=0.0005)
     adversarial_fit(
         model, data, cheap, eps=0.3, alpha=0.0, attack=random_start_fgsm, progress=progress
     )

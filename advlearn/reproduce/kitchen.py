@@ -140,12 +140,12 @@ RECIPES = (
     ),
     _maxout(
         "maxout-masked",
-        "No dropout; FGSM training at eps .25, unclipped; 15 epochs, otherwise the schedule of the "
+        "No dropout; FGSM training at eps .25, unclipped; 30 epochs, otherwise the schedule of the "
         f"plain network. It shows gradient masking: FGSM fails on it and PGD does not. {_ON}",
         options={"input_dropout": 0.0, "hidden_dropout": 0.0},
-        recipe=replace(_MAXOUT, epochs=15),
+        recipe=replace(_MAXOUT, epochs=30),
         method=partial(adversarial_fit, eps=EPS, bounds=None),
-        seconds=60.0,
+        seconds=120.0,
     ),
     _maxout(
         "detector",
@@ -190,9 +190,9 @@ RECIPES = (
         name="robust",
         words="A small ReLU network, eps .3, Adam: three epochs in which eps rises from 0, ten of "
         "FGSM with step 1.25 eps from a random start that is not clamped to the pixels' range "
-        f"(Wong et al. 2020), five of PGD with seven steps of .1 (Madry et al. 2018). {_ON}",
+        f"(Wong et al. 2020), ten of PGD with seven steps of .1 (Madry et al. 2018). {_ON}",
         architecture="ConvNet",
-        recipe=Recipe(epochs=5, optimizer="adam", lr=0.001, lr_final=0.00003),
+        recipe=Recipe(epochs=10, optimizer="adam", lr=0.001, lr_final=0.00003),
         method=fit_robust,
         quick_epochs=1,
         attacked=0.3,
