@@ -198,9 +198,9 @@ def test_the_pages_say_what_the_result_says(planted):
     assert "- Claim: FGSM does harm." in text
     assert "Done with 2 seeds. Planted." in text
     lines = headline({"logistic-3v7": planted}).splitlines()
-    assert lines[2].endswith("| clean error | 1.60 % | 1.70 % | reproduced |")
-    assert lines[3] == "|  | FGSM error | 99.0 % | 98.0 % |  |"
-    assert {line.count("|") for line in lines} == {6}
+    assert lines[2].endswith("| clean error | 1.60 % | 1.70 % |  | reproduced |")
+    assert lines[3] == "|  | FGSM error | 99.0 % | 98.0 % |  |  |"
+    assert {line.count("|") for line in lines} == {7}
     assert in_words(planted).splitlines()[:2] == [
         "logistic-3v7: reproduced",
         "    clean error: 1.70 %  (paper 1.60 %)",
@@ -209,6 +209,26 @@ def test_the_pages_say_what_the_result_says(planted):
     assert "![a figure](a.png)" in page
     assert "Of 1 rows, 1 is reproduced" in page
     assert text in page
+
+
+@pytest.mark.parametrize(
+    ("figure", "other"),
+    [
+        ("FGSM error", "PGD error"),
+        ("FGSM error, signs", "PGD error, signs"),
+        ("FGSM error, usual loss without", "PGD error without"),
+        ("FGSM error, usual loss, uniform", "PGD error, uniform"),
+        ("whole ensemble attacked, usual loss", "PGD error, whole ensemble attacked"),
+        ("confidence on mistakes, usual loss", None),
+        ("clean error", None),
+    ],
+)
+def test_pgd_stands_beside_fgsm(planted, figure, other):
+    ours = {figure: 0.5, "confidence on mistakes": 0.9, "clean error": 0.1}
+    ours |= {} if other is None else {other: 0.75}
+    line = headline({"row": planted | {"paper": {figure: 0.4}, "ours": ours | {figure: 0.5}}})
+    shown = "75.0 %" if other else ""
+    assert line.splitlines()[2].endswith(f"| {figure} | 40.0 % | 50.0 % | {shown} | reproduced |")
 
 
 def test_what_is_no_share_is_not_written_as_a_percentage():
@@ -224,7 +244,7 @@ def test_a_row_without_figures_is_told_by_its_claims():
     bare = replace(PLANTED, id="filters", expect={})
     found = result(bare, [{"FGSM error": 0.6}], recipes={}, about={})
     assert (
-        headline({"filters": found}).splitlines()[2].endswith("| FGSM does harm | | | reproduced |")
+        headline({"filters": found}).splitlines()[2].endswith("| FGSM does harm | | | | reproduced |")
     )
 
 

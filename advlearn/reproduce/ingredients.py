@@ -205,7 +205,7 @@ def fit_mixture(
     model: SubspaceMixture, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
 ) -> None:
     """Estimate a mixture of subspaces; an epoch of the recipe is a round of the estimate."""
-    model.estimate(*data, variance=0.03, rounds=recipe.epochs, seed=recipe.seed)
+    model.estimate(*data, variance=0.06, rounds=recipe.epochs, seed=recipe.seed)
 
 
 def fit_mirrored(

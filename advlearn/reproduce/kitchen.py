@@ -140,12 +140,12 @@ RECIPES = (
     ),
     _maxout(
         "maxout-masked",
-        "No dropout; FGSM training at eps .25, unclipped; 30 epochs, otherwise the schedule of the "
+        "No dropout; FGSM training at eps .25, unclipped; 45 epochs, otherwise the schedule of the "
         f"plain network. It shows gradient masking: FGSM fails on it and PGD does not. {_ON}",
         options={"input_dropout": 0.0, "hidden_dropout": 0.0},
-        recipe=replace(_MAXOUT, epochs=30),
+        recipe=replace(_MAXOUT, epochs=45),
         method=partial(adversarial_fit, eps=EPS, bounds=None),
-        seconds=120.0,
+        seconds=180.0,
     ),
     _maxout(
         "detector",
@@ -200,10 +200,10 @@ RECIPES = (
     ),
     Ingredient(
         name="generative",
-        words="A mixture of four 30-dimensional Gaussians for each class, estimated by "
+        words="A mixture of eight 20-dimensional Gaussians for each class, estimated by "
         f"expectation-maximisation. {_ON}",
         architecture="SubspaceMixture",
-        options={"components": 4, "rank": 30},
+        options={"components": 8, "rank": 20},
         recipe=Recipe(epochs=8),
         method=fit_mixture,
         half=True,
