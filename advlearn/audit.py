@@ -108,6 +108,7 @@ class Audit:
         lines += ["| sign | | share of the examples (95 % interval) | why |", "|---|---|---|---|"]
         for sign in self.signs:
             figures = "<br>".join(f"{what}: {rate}" for what, rate in sign.figures.items())
+            figures = figures.replace("-", "\N{NON-BREAKING HYPHEN}")  # no interval on two lines
             answer = f"**{sign.answer}**" if sign.seen else sign.answer
             lines.append(f"| {sign.name} | {answer} | {figures} | {sign.because} |")
         return "\n".join(lines)

@@ -38,7 +38,9 @@ TERMS: Mapping[str, Term] = {
     ),
     "score": Term("점수", "w'x + b, the number whose sign decides between two classes."),
     "margin": Term(
-        "마진", "y·(w'x + b): positive when the model is right, and large when it is sure."
+        "마진",
+        "How far the right answer is ahead: y·(w'x + b) for two classes, the lead of the true "
+        "logit for ten. Positive when the model is right.",
     ),
     "logit": Term("로짓", "A model's output for one class, before the softmax."),
     "logistic regression": Term(
@@ -155,7 +157,7 @@ TERMS: Mapping[str, Term] = {
         "전이", "Examples that were crafted on one model, the source, fool another, the target."
     ),
     "transfer matrix": Term(
-        "전이 행렬",
+        "전이성 행렬",
         "The error of each model on the examples of each model: row = crafted on, column = fed to.",
     ),
     "white-box attack": Term(
@@ -239,7 +241,9 @@ TERMS: Mapping[str, Term] = {
     "effective pixels": Term(
         "유효 픽셀 수", "(Σw²)² / Σw⁴: how many pixels a filter uses; k equal ones count as k."
     ),
-    "ablation": Term("제거 실험", "Switching off a part of a model to see what it was for."),
+    "ablation": Term(
+        "절제 실험 (애블레이션)", "Switching off a part of a model to see what it was for."
+    ),
     "effective penalty": Term(
         "유효 벌점", "The derivative of an objective by ‖w‖₁, the margins held fixed."
     ),

@@ -207,7 +207,11 @@ def signed(
         True
     """
     size = float(x.abs().max()) or 1.0
-    style = {"cmap": "RdBu_r", "vmin": -size, "vmax": size, "gap": 0.0}
+    # Grey lines part the maps. Between rows with titles the titles do it, and no grey bands.
+    full = len(x) % (columns or min(len(x), 10) or 1) == 0
+    gap = math.nan if full and titles is None else 0.0
+    colours = plt.colormaps["RdBu_r"].with_extremes(bad="0.7")
+    style = {"cmap": colours, "vmin": -size, "vmax": size, "gap": gap}
     ax, drawn = _sheet(x, titles, columns, ax, style)
     bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.8, pad=0.02)  # type: ignore[arg-type]
     bar.set_label(label)
@@ -334,7 +338,7 @@ def confidence_curves(curves: Mapping[str, ErrorCurve], *, ax: Axes | None = Non
 def probability_bars(
     chances: Tensor, label: int, *, names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the probability of each class; the true one is hatched.
+    """Draw the probability of each class; the true one is hatched and its name framed.
 
     Args:
         chances: (K,), in [0, 1].
@@ -351,7 +355,9 @@ def probability_bars(
     values = [100 * float(value) for value in chances]
     bars = ax.bar(names, values, color=SKY, edgecolor=BLACK, linewidth=0.6)
     bars[label].set(facecolor=ORANGE, hatch="//")
-    ax.set(xlabel="class (hatched: the true one)", ylabel="probability (%)", ylim=(0, 103))
+    ax.set(xlabel="class (the true one is framed)", ylabel="probability (%)", ylim=(0, 103))
+    frame = {"boxstyle": "round,pad=0.2", "facecolor": ORANGE, "edgecolor": BLACK, "linewidth": 0.6}
+    ax.get_xticklabels()[label].set_bbox(frame)  # seen also where its bar has no height
     ax.spines[["top", "right"]].set_visible(False)
     best = max(range(len(values)), key=values.__getitem__)
     return describe(

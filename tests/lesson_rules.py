@@ -195,6 +195,37 @@ def links_resolve(notebook: NotebookNode, name: str) -> list[str]:
     ]
 
 
+def mentions(text: str) -> list[tuple[int, str]]:
+    """Return the lessons that a text names, in order: the number, and the linked file or ""."""
+    text = re.sub(r"```.*?```|`[^`\n]+`|^#[^\n]*$", "", text, flags=re.S | re.M)
+    text = " ".join(text.split())
+    item = r"(?:\[\d+\]\([^)]*\)|\d+)"
+    # In "lessons 6 and 9" the second number has no word of its own: give it one.
+    lists = rf"\b[Ll]essons ({item}(?: \([^)]*\))?(?:(?:,? and |,? or | to |, ){item})*)"
+    text = re.sub(lists, lambda m: re.sub(r"(?<![\d_.])\d+(?![\d_.])", r"lesson \g<0>", m[1]), text)
+    linked = r"\[[Ll]esson (?P<a>\d+)\]\((?P<file>[^)#]*)"
+    return [
+        (int(found["a"] or found["b"]), found["file"] or "")
+        for found in re.finditer(rf"{linked}|\b[Ll]esson (?P<b>\d+)", text)
+    ]
+
+
+def neighbours_are_linked(notebook: NotebookNode, name: str) -> list[str]:
+    """A lesson that is named is linked, at least where a cell names it first."""
+    files = {int(path.name[:2]): path.name for path in LESSONS}
+    problems = []
+    for cell in notebook.cells:
+        first: dict[int, str] = {}
+        for number, link in mentions(cell.source) if cell.cell_type == "markdown" else ():
+            first.setdefault(number, link)
+        problems += [
+            f"lesson {number} is named and not linked: {cell.source[:60]!r}"
+            for number, link in first.items()
+            if number != int(name[:2]) and link != files.get(number)
+        ]
+    return problems
+
+
 def headings_nest(notebook: NotebookNode, name: str) -> list[str]:
     """One title, and no level left out."""
     depths = [depth for depth, _ in headings(notebook)]
@@ -282,6 +313,7 @@ RULES = (
     nothing_typed_in,
     short_cells,
     links_resolve,
+    neighbours_are_linked,
     headings_nest,
     exercises_match_the_bank,
     glossary_is_rendered,

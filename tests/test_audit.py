@@ -247,7 +247,8 @@ def test_the_report_has_every_figure_as_text_and_as_a_table():
         assert f"{sign.answer}: {sign.name}. {sign.because}" in text
         for what, rate in sign.figures.items():
             assert f"{what}: {rate}" in text
-            assert f"{what}: {rate}" in table
+            unbroken = f"{what}: {rate}".replace("-", "\N{NON-BREAKING HYPHEN}")
+            assert unbroken in table, "an interval stays on one line"
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {5}
     assert "**SEEN**" in table

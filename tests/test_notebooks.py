@@ -115,6 +115,26 @@ def dead_link(nb):
     nb.cells.append(new_markdown_cell("See [this](no_such_file.md)."))
 
 
+def unlinked(nb):
+    cell = cell_with(nb, "[Lesson 4](")
+    cell.source = re.sub(r"\[(Lesson 4)\]\(.*?\)", r"\1", cell.source)
+
+
+def linked_elsewhere(nb):
+    cell = cell_with(nb, "[Lesson 4](")
+    cell.source = cell.source.replace("04_l1_penalty", "05_fgsm_deep_networks")
+
+
+def unlinked_in_a_list(nb):
+    nb.cells.append(
+        new_markdown_cell("Lessons [1](01_sign_function.ipynb) (the sign) and 9 say more.")
+    )
+
+
+def linked_too_late(nb):
+    nb.cells.append(new_markdown_cell("See lesson 1, that is [lesson 1](01_sign_function.ipynb)."))
+
+
 def heading_jump(nb):
     nb.cells.insert(2, new_markdown_cell("#### Deep"))
 
@@ -180,6 +200,10 @@ TWINS = [
     ("short_cells", long_line),
     ("short_cells", long_cell),
     ("links_resolve", dead_link),
+    ("neighbours_are_linked", unlinked),
+    ("neighbours_are_linked", linked_elsewhere),
+    ("neighbours_are_linked", unlinked_in_a_list),
+    ("neighbours_are_linked", linked_too_late),
     ("headings_nest", heading_jump),
     ("headings_nest", second_title),
     ("exercises_match_the_bank", exercise_without_check),

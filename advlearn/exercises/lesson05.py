@@ -305,6 +305,13 @@ forecast_margin = Exercise(
             lambda margin, gradient, eps: -eps * gradient.flatten(1).abs().sum(1),
             "Your result is only the change of the margin. Add the margin that there was.",
         ),
+        Misconception(
+            "sum of squares",
+            lambda margin, gradient, eps: margin - eps * gradient.square().flatten(1).sum(1),
+            "You add up the squares of the entries. That belongs to a step along the gradient "
+            "itself. A step of eps along the signs takes away eps times the sum of the absolute "
+            "values.",
+        ),
     ),
     hints=(
         "It is lesson 3's closed form with the gradient in place of w: how much can one pixel that "
@@ -592,6 +599,15 @@ wrong_sign_share = Exercise(
             "You count over the whole batch. Return one share for each image: count over "
             "`.flatten(1)` and dim=1.",
         ),
+        Misconception(
+            "pixels of the other gradient",
+            lambda gradient, exact: (
+                ((gradient != 0) & (gradient.sign() != exact.sign())).flatten(1).sum(1)
+                / (gradient != 0).flatten(1).sum(1)
+            ),
+            "You leave out the pixels in which `gradient` is 0. It is `exact` that says which "
+            "pixels count. Where `exact` is not 0, a 0 in `gradient` is a wrong sign.",
+        ),
     ),
     hints=(
         "Two questions for each pixel: does it count at all, and if so, is its sign another?",
@@ -682,6 +698,8 @@ def _wrong_margin(kind: str) -> Any:
             rest = others.amax(1)
         if kind == "true class left in":
             rest = logits.logsumexp(1)
+        if kind == "zero in its place":
+            rest = logits.scatter(1, y[:, None], 0.0).logsumexp(1)
         margin = _of_the_true(logits, y) - rest
         if kind == "turned around":
             margin = -margin
@@ -689,6 +707,8 @@ def _wrong_margin(kind: str) -> Any:
             return -margin
         if kind == "relu":
             return functional.relu(-margin)
+        if kind == "sigmoid":
+            return torch.sigmoid(-margin)
         loss = functional.softplus(-margin)
         return loss.mean() if kind == "mean" else loss
 
@@ -727,8 +747,9 @@ safe_cross_entropy = Exercise(
         Misconception(
             "log of the probability",
             lambda logits, y: -torch.log(_of_the_true(logits.softmax(1), y)),
-            "You take the logarithm of a probability. For a confident image it is rounded to 1, "
-            "and the loss to 0. For a confident mistake it is 0, and the loss inf. Use logits.",
+            "You take the logarithm of a rounded number, a probability or 1 + exp(v). For a "
+            "confident image it is rounded to 1, and the loss to 0. For a confident mistake the "
+            "loss is inf. Stay with logits, and with `torch.nn.functional.softplus`.",
         ),
         Misconception(
             "a small number added",
@@ -775,6 +796,18 @@ safe_cross_entropy = Exercise(
             _overflowing_entropy,
             "Your formula is right, but exp(400) is inf. `torch.logsumexp` subtracts the largest "
             "logit first.",
+        ),
+        Misconception(
+            "sigmoid",
+            _wrong_margin("sigmoid"),
+            "You return the sigmoid. That is the slope of the softplus. The loss is "
+            "softplus(-margin) itself.",
+        ),
+        Misconception(
+            "zero in its place",
+            _wrong_margin("zero in its place"),
+            "You put 0 in the place of the true logit. exp(0) is 1, so a class too many counts. "
+            "Put minus infinity there: exp of that is 0.",
         ),
     ),
     hints=(
@@ -868,8 +901,10 @@ def _wrong_pixel_fgsm(kind: str) -> Any:
         mean, std = stats[:, :, None, None].unbind()
         right = (x - mean) / std
         others = {"none": x, "multiplied": (x - mean) * std, "divided first": x / std - mean}
+        others["twice"] = (right - mean) / std
         z = others.get(kind, right).clone().requires_grad_(True)
-        gradient = torch.autograd.grad(functional.cross_entropy(model(z), y), z)[0]
+        labels = model(right).argmax(1) if kind == "predicted" else y
+        gradient = torch.autograd.grad(functional.cross_entropy(model(z), labels), z)[0]
         step = eps * gradient.sign()
         if kind == "no sign":
             step = eps * gradient / std  # the gradient with respect to the pixels
@@ -972,6 +1007,18 @@ pixel_fgsm = Exercise(
         Misconception(
             "gradients left in the model", _pixel_fgsm_with_backward, evidence.GRADIENTS_LEFT
         ),
+        Misconception(
+            "normalised twice",
+            _wrong_pixel_fgsm("twice"),
+            "You normalise twice, so the model sees numbers that it does not know. x holds "
+            "pixels: subtract the mean and divide by std once.",
+        ),
+        Misconception(
+            "predicted labels",
+            _wrong_pixel_fgsm("predicted"),
+            "You attack the label that the model predicts. Where it errs already, that leads back "
+            "to the right answer. Use the true labels y.",
+        ),
     ),
     hints=(
         "Make a copy of x that requires a gradient, and normalise *that*. Autograd goes back "
@@ -1008,16 +1055,16 @@ quiz = Quiz(
             "FGSM at eps = 0.25 finds an error of 80 % on a deep network. What do you know?",
             (
                 Choice(
-                    "At eps = 0.25 the network gets 20 % of the images right, whatever the attack.",
-                    False,
-                    "That would need a proof that no attack does better. FGSM takes one step, and "
-                    "a deep network bends.",
-                ),
-                Choice(
                     "The error under the best attack is 80 % or more.",
                     True,
-                    "Each of these errors is a fact. What FGSM missed, another attack may find. So "
-                    "we print PGD beside it.",
+                    "Each of these errors is a fact. What FGSM missed, another attack may "
+                    "find. So we print PGD beside it.",
+                ),
+                Choice(
+                    "At eps = 0.25 the network gets 20 % of the images right, whatever the attack.",
+                    False,
+                    "That would need a proof that no attack does better. FGSM takes one step, "
+                    "and a deep network bends.",
                 ),
                 Choice(
                     "The network is robust against small changes.",
@@ -1033,21 +1080,21 @@ quiz = Quiz(
                 Choice(
                     "It has seen many such images in training.",
                     False,
-                    "It has seen none. It extends what it learned near the digits to places where "
-                    "there are no digits.",
-                ),
-                Choice(
-                    "Its logits go on nearly straight, so that differences between them keep "
-                    "growing.",
-                    True,
-                    "A straight line knows no place where it should stop. The softmax turns a "
-                    "growing difference into growing confidence.",
+                    "It has seen none. It extends what it learned near the digits to places "
+                    "where there are no digits.",
                 ),
                 Choice(
                     "The images become good examples of the wrong class.",
                     False,
-                    "Look at them: they still show the old digit, under noise. The RBF network, "
-                    "which measures a distance, is unsure of them.",
+                    "Look at them: they still show the old digit, under noise. The RBF "
+                    "network, which measures a distance, is unsure of them.",
+                ),
+                Choice(
+                    "Its logits go on nearly straight.",
+                    True,
+                    "Then the differences between them grow as well: a straight line knows no "
+                    "place where it should stop. The softmax turns a growing difference into "
+                    "growing confidence.",
                 ),
             ),
         ),
@@ -1058,20 +1105,20 @@ quiz = Quiz(
                 Choice(
                     "… exactly zero everywhere.",
                     False,
-                    "Not yet: the other classes still have tiny probabilities. All zero comes much "
-                    "later, near 103.",
-                ),
-                Choice(
-                    "… tiny, but with the right signs.",
-                    False,
-                    "Tiny, yes. But p - 1 of the true class is rounded to 0, so its whole part of "
-                    "the gradient is missing, and many signs are wrong.",
+                    "Not yet: the other classes still have tiny probabilities. All zero comes "
+                    "much later, near 103.",
                 ),
                 Choice(
                     "… tiny, and many of its signs are wrong.",
                     True,
-                    "The true class has dropped out. FGSM takes a full step of eps all the same, "
-                    "in a poor direction.",
+                    "The true class has dropped out. FGSM takes a full step of eps all the "
+                    "same, in a poor direction.",
+                ),
+                Choice(
+                    "… tiny, but with the right signs.",
+                    False,
+                    "Tiny, yes. But p - 1 of the true class is rounded to 0, so its whole part "
+                    "of the gradient is missing, and many signs are wrong.",
                 ),
             ),
         ),
@@ -1081,8 +1128,8 @@ quiz = Quiz(
                 Choice(
                     "Dropout left on while the gradient is computed.",
                     False,
-                    "The gradient is then that of another, thinned network. The attack on the real "
-                    "one becomes weaker.",
+                    "The gradient is then that of another, thinned network. The attack on the "
+                    "real one becomes weaker.",
                 ),
                 Choice(
                     "eps = 0.25 on normalised images.",
@@ -1101,16 +1148,16 @@ quiz = Quiz(
             "The paper attacks CIFAR-10 with eps = .1. Are these pixels from 0 to 1?",
             (
                 Choice(
-                    "Yes, as for the digits.",
-                    False,
-                    "The photographs were contrast-normalised and whitened first. A number there "
-                    "is no longer the brightness of a pixel.",
+                    "No: they are whitened units.",
+                    True,
+                    "Their standard deviation is about one half. So eps .1 there and eps .1 in "
+                    "pixels are two different attacks. Compare only figures in the same units.",
                 ),
                 Choice(
-                    "No: they are whitened units, with a standard deviation of about one half.",
-                    True,
-                    "So eps .1 there and eps .1 in pixels are two different attacks. Compare only "
-                    "figures in the same units.",
+                    "Yes, as for the digits.",
+                    False,
+                    "The photographs were contrast-normalised and whitened first. A number "
+                    "there is no longer the brightness of a pixel.",
                 ),
                 Choice(
                     "No, grey levels from 0 to 255.",

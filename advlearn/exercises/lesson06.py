@@ -281,7 +281,10 @@ def _step_at_alpha_one_is_plain(args: Args, output: Tensor) -> str | None:
     (gradient,) = torch.autograd.grad(cross_entropy(x @ w, y), w)
     if torch.allclose(output, weight - LR * gradient, atol=1e-5):
         return None
-    return "With alpha = 1 the step should be a plain one, on the clean images alone."
+    return (
+        "With alpha = 1 the step should be a plain one, on the clean images alone: "
+        "weight - 0.5·gradient."
+    )
 
 
 def _step_by_formula(weight: Tensor, x: Tensor, y: Tensor, eps: float, alpha: float) -> Tensor:
@@ -331,6 +334,8 @@ def _wrong_step(kind: str) -> Callable[..., Tensor]:
         attacked = x + (-eps if kind == "minus" else eps) * direction
         if kind == "clamped":
             attacked = attacked.clamp(0, 1)
+        if kind == "only the change":
+            attacked = eps * direction
         worst = gradients(weight, attacked)[0]
         mixes = {
             "swapped": (1 - alpha) * clean + alpha * worst,
@@ -342,7 +347,9 @@ def _wrong_step(kind: str) -> Callable[..., Tensor]:
         mixed = mixes.get(kind, alpha * clean + (1 - alpha) * worst)
         if kind == "gradient":
             return mixed
-        rate = {"ascent": -LR, "no rate": 1.0}.get(kind, LR)
+        if kind == "signs of the weights":
+            mixed = mixed.sign()
+        rate = {"ascent": -LR, "no rate": 1.0, "usual rate": 0.1}.get(kind, LR)
         return weight - rate * mixed
 
     return answer
@@ -466,6 +473,23 @@ training_step = Exercise(
         ),
         Misconception("in place", _step_in_place, evidence.INPUT_CHANGED),
         Misconception("attached to the graph", _step_attached, evidence.ATTACHED),
+        Misconception(
+            "signs of the weights",
+            _wrong_step("signs of the weights"),
+            "You step along the sign of the weights' gradient. The sign belongs to the attack, in "
+            "the pixels. Training takes the gradient itself.",
+        ),
+        Misconception(
+            "only the change",
+            _wrong_step("only the change"),
+            "Your attacked images are the changes alone. Add the change to x: x + "
+            "eps·sign(gradient).",
+        ),
+        Misconception(
+            "usual rate",
+            _wrong_step("usual rate"),
+            "Your learning rate is 0.1. In this exercise it is 0.5.",
+        ),
     ),
     hints=(
         "Three parts: the clean loss with its two gradients, the attacked images, and the gradient "
@@ -584,7 +608,10 @@ def _wrong_rises(kind: str) -> Callable[..., tuple[Tensor, Tensor]]:
             "squares": eps * flat.square().sum(1),
             "whole batch": (eps * flat.abs().sum()).expand(len(x)),
         }
-        promised = others.get(kind, promised)
+        others["loss promised"] = (loss(x) + promised).detach()
+        promised, kept = others.get(kind, promised), real / promised
+        if kind == "part kept":
+            real = kept.nan_to_num(0.0)
         if kind == "not a difference":
             real = loss(moved).detach()
         if kind == "difference reversed":
@@ -708,6 +735,18 @@ promised_and_real = Exercise(
             "Your two results are swapped. First the promised rise, then the real one.",
         ),
         Misconception("attached to the graph", _rises_attached, evidence.ATTACHED),
+        Misconception(
+            "loss promised",
+            _wrong_rises("loss promised"),
+            "Your first value is the loss that is promised after the step. Asked is the rise, "
+            "eps·‖g‖₁ alone.",
+        ),
+        Misconception(
+            "part kept",
+            _wrong_rises("part kept"),
+            "Your second value is the part of the promise that is kept. Asked is the real rise "
+            "itself. The division comes later.",
+        ),
     ),
     hints=(
         "First the gradient, on a copy of x that requires one. The losses of different images do "
@@ -773,6 +812,8 @@ def _wrong_noise(kind: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
             signs, uniform = attack, attack / math.sqrt(3)
         if kind == "L2 attack":
             attack = signs
+        if kind == "largest entry":
+            attack = eps * g.abs().max()
         if kind == "mean zero":
             signs, uniform = 0 * signs, 0 * signs
         if kind == "sum":
@@ -881,6 +922,12 @@ noise_and_attack = Exercise(
             "swapped",
             _wrong_noise("swapped"),
             "Your first two values are swapped. First the coin tosses, then the uniform noise.",
+        ),
+        Misconception(
+            "largest entry",
+            _wrong_noise("largest entry"),
+            "Your attack moves one pixel only, the one with the largest gradient. Every pixel may "
+            "move by eps, and their parts add up.",
         ),
     ),
     hints=(
@@ -1052,19 +1099,19 @@ quiz = Quiz(
                 Choice(
                     "It is at most a little over 18 %.",
                     False,
-                    "Nothing says so. In this lesson FGSM found few errors and PGD found nearly "
-                    "all, on the same network.",
+                    "Nothing says so. In this lesson FGSM found few errors and PGD found "
+                    "nearly all, on the same network.",
+                ),
+                Choice(
+                    "It fell in the same proportion.",
+                    False,
+                    "The training saw one-step examples only. It owes nothing to other attacks.",
                 ),
                 Choice(
                     "It is at least 18 %, and it may be 100 %.",
                     True,
                     "An attack only ever gives a lower bound of the damage. Which it is, a "
                     "stronger attack must measure.",
-                ),
-                Choice(
-                    "It fell in the same proportion.",
-                    False,
-                    "The training saw one-step examples only. It owes nothing to other attacks.",
                 ),
             ),
         ),
@@ -1073,10 +1120,11 @@ quiz = Quiz(
             "differentiate through it?",
             (
                 Choice(
-                    "Because the derivative of the sign is 0 wherever it exists.",
+                    "Because the slope of the sign function is 0.",
                     True,
-                    "So nothing flows back through it, and x~ may be treated as a constant. The "
-                    "price: training cannot foresee how the attack will answer a new weight.",
+                    "It is 0 wherever it exists. So nothing flows back through it, and x~ may "
+                    "be treated as a constant. The price: training cannot foresee how the "
+                    "attack will answer a new weight.",
                 ),
                 Choice(
                     "Because it would be too slow.",
@@ -1098,19 +1146,19 @@ quiz = Quiz(
                 Choice(
                     "It is very robust.",
                     False,
-                    "An attacker need not attack: the clean digit does more harm. And PGD still "
-                    "wins on nearly all.",
+                    "An attacker need not attack: the clean digit does more harm. And PGD "
+                    "still wins on nearly all.",
+                ),
+                Choice(
+                    "It reads the label off the FGSM change.",
+                    True,
+                    "The change is computed from the true label. A network that has only seen "
+                    "changed digits may read the change in place of the digit.",
                 ),
                 Choice(
                     "The clean digits are harder to read.",
                     False,
                     "They are the same digits, before anything was done to them.",
-                ),
-                Choice(
-                    "The FGSM change gives the label away, and the network learned to read it.",
-                    True,
-                    "The change is computed from the true label. A network that has only seen "
-                    "changed digits may read the change in place of the digit.",
                 ),
             ),
         ),
@@ -1118,10 +1166,11 @@ quiz = Quiz(
             "Training on digits with random ±eps hardly changes the FGSM error. Why?",
             (
                 Choice(
-                    "Random changes are nearly orthogonal to the gradient: the loss barely moves, "
-                    "so there is little to learn.",
+                    "Random changes barely move the loss.",
                     True,
-                    "The noise moves a straight loss by about eps·‖g‖₂, the attack by eps·‖g‖₁.",
+                    "They are nearly orthogonal to the gradient, so there is little to learn. "
+                    "The noise moves a straight loss by about eps·‖g‖₂, the attack by "
+                    "eps·‖g‖₁.",
                 ),
                 Choice(
                     "The noise is smaller than the attack.",
@@ -1148,14 +1197,14 @@ quiz = Quiz(
                 Choice(
                     "No difference, because dropout averages out.",
                     False,
-                    "The signs of an average are not the average of the signs. Section 3 measured "
-                    "the difference.",
+                    "The signs of an average are not the average of the signs. Section 3 "
+                    "measured the difference.",
                 ),
                 Choice(
                     "A much higher FGSM error later than when crafting in eval mode.",
                     True,
-                    "The attacker will meet the whole network. Its gradient is another one, and "
-                    "training never saw its x~.",
+                    "The attacker will meet the whole network. Its gradient is another one, "
+                    "and training never saw its x~.",
                 ),
             ),
         ),
@@ -1163,16 +1212,16 @@ quiz = Quiz(
             "Why is adversarial training not just weight decay?",
             (
                 Choice(
-                    "It shrinks the weights more strongly.",
+                    "It shrinks the weights, only more strongly than a penalty.",
                     False,
                     "In this lesson the adversarially trained weights were the larger ones.",
                 ),
                 Choice(
-                    "It asks the data: an example costs as much as the attack hurts it, and "
-                    "nothing once it is safe. The weights may even grow.",
+                    "It charges for what the attack harms, not for weights.",
                     True,
-                    "Weight decay charges for the weights themselves, whatever the attack does. "
-                    "Here it did not lower the FGSM error.",
+                    "An example costs as much as the attack hurts it, and nothing once it is "
+                    "safe. The weights may even grow. Weight decay charges for the weights "
+                    "themselves, and here it did not lower the FGSM error.",
                 ),
                 Choice(
                     "It uses the L2 norm.",

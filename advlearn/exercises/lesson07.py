@@ -249,6 +249,7 @@ def _band_inputs(generator: torch.Generator) -> list[Args]:
         (uneven, walk([1, 1, 1, 1, 1, 1, 1]), 1),  # right all the way
         (even, walk([3, 1, 1, 1, 0, 0, 1, 1, 2]), 1),  # wrong on the digit itself
         (even, walk([3, 3, 0, 0, 0, 0, 0, 1, 2]), 0),
+        (torch.tensor([-0.5, 0.0, 1.0, 2.0, 4.0]), walk([0, 2, 1, 2, 2]), 2),  # 0 is not the middle
     ]
 
 
@@ -287,7 +288,7 @@ def _wrong_band(kind: str) -> Callable[..., Any]:
     """Make a band with one thing wrong."""
 
     def answer(eps: Tensor, logits: Tensor, y: int) -> Any:
-        middle = int((eps == 0).nonzero())
+        middle = len(eps) // 2 if kind == "middle of the list" else int((eps == 0).nonzero())
         if kind == "the answer at 0":
             y = int(logits[middle].argmax())
         right = logits.argmax(dim=1) == y
@@ -396,6 +397,12 @@ band = Exercise(
             "swapped",
             _wrong_band("swapped"),
             "Your two ends are swapped. First the low one, then the high one.",
+        ),
+        Misconception(
+            "middle of the list",
+            _wrong_band("middle of the list"),
+            "You start in the middle of the list. The digit itself stands where eps is 0, and "
+            "that may be elsewhere: `int((eps == 0).nonzero())`.",
         ),
     ),
     hints=(
@@ -1000,13 +1007,15 @@ def _wrong_refusal(kind: str) -> Callable[..., tuple[float, float]]:
             fooled = ~answered | wrong
         if kind == "errors of all":
             fooled = wrong
+        if kind == "right answers":
+            fooled = answered & ~wrong
         shares = [float(part.double().mean()) for part in (answered, fooled)]
         if kind == "over the answered":
             shares[1] = shares[1] / shares[0] if shares[0] else _NAN
         if kind == "refused":
             shares[0] = 1 - shares[0]
-        if kind == "percent":
-            shares = [100 * share for share in shares]
+        if kind in ("percent", "counts"):
+            shares = [(100 if kind == "percent" else len(y)) * share for share in shares]
         return (shares[1], shares[0]) if kind == "swapped" else (shares[0], shares[1])
 
     return answer
@@ -1093,6 +1102,17 @@ answer_or_refuse = Exercise(
             _wrong_refusal("swapped"),
             "Your two shares are swapped. First how often it answers, then how often wrongly.",
         ),
+        Misconception(
+            "right answers",
+            _wrong_refusal("right answers"),
+            "Your second share counts the answers that are given and right. Asked are those that "
+            "are given and wrong.",
+        ),
+        Misconception(
+            "counts",
+            _wrong_refusal("counts"),
+            "You return numbers of images. Divide by the number N of all images.",
+        ),
     ),
     hints=(
         "`p.max(dim=1)` gives the highest probability and its class at once.",
@@ -1122,22 +1142,22 @@ quiz = Quiz(
             'experiment". What does the plot show?',
             (
                 Choice(
-                    "How one model's logits change along one line through one image.",
-                    True,
-                    "One image, one direction, one model. Generalisation across models is measured "
-                    "by transfer and by agreement, over many images.",
-                ),
-                Choice(
-                    "How well the model does on new digits.",
+                    "How well the model does on digits that it has not seen.",
                     False,
-                    "There is only one digit in it, moved along a line. New digits are what the "
-                    "clean test error is about.",
+                    "There is only one digit in it, moved along a line. New digits are what "
+                    "the clean test error is about.",
                 ),
                 Choice(
-                    "How well the attack works on other models.",
+                    "How well the attack works on models that it was not made for.",
                     False,
                     "There is only one model in it. Feeding the images to another model is the "
                     "transfer experiment.",
+                ),
+                Choice(
+                    "How one model's logits change along one line through one image.",
+                    True,
+                    "One image, one direction, one model. Generalisation across models is "
+                    "measured by transfer and by agreement, over many images.",
                 ),
             ),
         ),
@@ -1145,22 +1165,22 @@ quiz = Quiz(
             "Examples crafted on model A fool model B. What did the attacker need to know of B?",
             (
                 Choice(
+                    "Its task.",
+                    True,
+                    "A model of one's own for the same task is enough. Keeping weights secret "
+                    "is therefore no defence.",
+                ),
+                Choice(
                     "B's weights.",
                     False,
-                    "That is the white-box attack: the diagonal of the matrix. B was never asked "
-                    "for a gradient here.",
+                    "That is the white-box attack: the diagonal of the matrix. B was never "
+                    "asked for a gradient here.",
                 ),
                 Choice(
                     "B's training digits.",
                     False,
                     "Our own small models were trained on digits that the reference models had "
                     "never seen, and their examples transfer.",
-                ),
-                Choice(
-                    "Its task.",
-                    True,
-                    "A model of one's own for the same task is enough. Keeping weights secret is "
-                    "therefore no defence.",
                 ),
             ),
         ),
@@ -1169,18 +1189,18 @@ quiz = Quiz(
             "that both make. How can both be true?",
             (
                 Choice(
-                    "They were measured on different images.",
+                    "They were measured on different sets of images.",
                     False,
                     "Same images. Only the number that one divides by differs.",
                 ),
                 Choice(
                     "The matches are the same, the second base is smaller.",
                     True,
-                    "Where the second model is right the two cannot agree on a wrong class. The "
-                    "second share leaves these images out.",
+                    "Where the second model is right the two cannot agree on a wrong class. "
+                    "The second share leaves these images out.",
                 ),
                 Choice(
-                    "The second one counts right answers too.",
+                    "The second one counts right answers too, the first does not.",
                     False,
                     "A right answer is never counted in either.",
                 ),
@@ -1191,22 +1211,22 @@ quiz = Quiz(
             "of an undefended model. What do you conclude?",
             (
                 Choice(
-                    "It is robust: 10 % is the white-box figure, and white-box is the worst case.",
-                    False,
-                    "White-box should be the worst case. A weaker attacker who does better proves "
-                    "that the 10 % were no worst case.",
-                ),
-                Choice(
                     "Its own FGSM misses attacks that exist. Measure PGD.",
                     True,
-                    "Transfer above white-box is a sign of gradient masking. PGD on our model of "
-                    "this kind finds an attack for nearly every digit.",
+                    "Transfer above white-box is a sign of gradient masking. PGD on our model "
+                    "of this kind finds an attack for nearly every digit.",
+                ),
+                Choice(
+                    "It is robust: 10 % is the white-box figure, and white-box is the worst case.",
+                    False,
+                    "White-box should be the worst case. A weaker attacker who does better "
+                    "proves that the 10 % were no worst case.",
                 ),
                 Choice(
                     "The undefended model is the better attacker, nothing more.",
                     False,
-                    "Who knows the weights can do everything that the other can, and more. If the "
-                    "result is less, the search was bad.",
+                    "Who knows the weights can do everything that the other can, and more. If "
+                    "the result is less, the search was bad.",
                 ),
             ),
         ),
@@ -1216,20 +1236,20 @@ quiz = Quiz(
                 Choice(
                     "Nearly unrelated: 0.4 is closer to 0 than to 1.",
                     False,
-                    "Two random directions in 784 dimensions have cosines of about ±0.04. 0.4 is "
-                    "ten times that.",
-                ),
-                Choice(
-                    "Far more alike than chance, and worth a large part of the damage.",
-                    True,
-                    "Chance gives about 1/√784, which is 0.036. Borrowed signs then gain a good "
-                    "part of what the target's own signs would.",
+                    "Two random directions in 784 dimensions have cosines of about ±0.04. 0.4 "
+                    "is ten times that.",
                 ),
                 Choice(
                     "40 % of the pixels have equal signs.",
                     False,
-                    "A cosine is no count of pixels. Even at cosine 0 about half of the signs are "
-                    "equal.",
+                    "A cosine is no count of pixels. Even at cosine 0 about half of the signs "
+                    "are equal.",
+                ),
+                Choice(
+                    "Far more alike than chance would make them.",
+                    True,
+                    "Chance gives about 1/√784, which is 0.036. Borrowed signs then gain a "
+                    "good part of what the target's own signs would.",
                 ),
             ),
         ),
@@ -1240,21 +1260,21 @@ quiz = Quiz(
                 Choice(
                     "Yes: it does not answer attacked digits any more.",
                     False,
-                    "Not those of FGSM. An attacker who knows the rule does not aim at an error, "
-                    "but at a sure error, and finds some.",
+                    "Not those of FGSM. An attacker who knows the rule does not aim at an "
+                    "error, but at a sure error, and finds some.",
                 ),
                 Choice(
-                    "No: an attack must be aimed at the whole rule, and it refuses many clean "
-                    "digits as well.",
+                    "No: an attack can aim at sure errors.",
                     True,
-                    "Both were measured in section 6. A defence is judged by the attack that knows "
-                    "it, with its price beside it.",
+                    "And it refuses many clean digits as well. Both were measured in section "
+                    "6. A defence is judged by the attack that knows it, with its price beside "
+                    "it.",
                 ),
                 Choice(
                     "No: an RBF network is linear.",
                     False,
-                    "It is not: its logits fall off like parabolas. That is why it is unsure far "
-                    "away.",
+                    "It is not: its logits fall off like parabolas. That is why it is unsure "
+                    "far away.",
                 ),
             ),
         ),

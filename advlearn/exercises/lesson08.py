@@ -359,6 +359,7 @@ def _wrong_rate(kind: str) -> Any:
             "noticed": (wrong & ~quiet).double().mean(),
             "survivors": (~wrong & quiet).double().mean(),
             "count": both.sum(),
+            "product": wrong.double().mean() * quiet.double().mean(),
         }
         return value.get(kind, both.mean()).item()
 
@@ -437,6 +438,13 @@ unnoticed_rate = Exercise(
             "count",
             _wrong_rate("count"),
             "You return a number of examples. Asked for is a share, between 0 and 1.",
+        ),
+        Misconception(
+            "product",
+            _wrong_rate("product"),
+            "You multiply two shares. That would be right if mistakes and alarms had nothing to "
+            "do with each other. Ask both questions of each example, join them with `&`, then "
+            "take the mean.",
         ),
     ),
     hints=(
@@ -639,6 +647,7 @@ def _wrong_ensemble(kind: str) -> Any:
             "mean of logits": logits.mean(0),
             "mean of logs": logits.log_softmax(2).mean(0),
             "underflow": logits.softmax(2).mean(0).log(),
+            "cut off": logits.softmax(2).mean(0).clamp(min=1e-12).log(),
             "sum": logits.log_softmax(2).logsumexp(0),
             "not normalised": logits.logsumexp(0) - count,
             "probabilities": logits.softmax(2).mean(0),
@@ -732,6 +741,12 @@ ensemble_logits = Exercise(
             "Your softmax runs over the examples (dim=1). The probabilities of one member add up "
             "to 1 over the classes, dim=2, for each example alone.",
         ),
+        Misconception(
+            "cut off",
+            _wrong_ensemble("cut off"),
+            "You cut small probabilities off. The result is finite, but flat below the cut: an "
+            "attack gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.",
+        ),
     ),
     hints=(
         "Three steps: log-probabilities of each member, the logarithm of their sum, then the mean "
@@ -764,6 +779,7 @@ def _chance_inputs(generator: torch.Generator) -> list[Args]:
         (0.3 * _rand(generator, 6, 10),),  # nothing is called a digit
         (_rand(generator, 12, 4),),
         ((4 * _randn(generator, 30, 10)).softmax(1),),
+        (torch.tensor([[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]]),),  # exactly one half is no call
     ]
 
 
@@ -801,6 +817,11 @@ def _wrong_rubbish(kind: str) -> Any:
     def answer(probabilities: Tensor) -> tuple[float, float]:
         highest = probabilities.amax(1)
         called = highest > 0.5
+        if kind == "one half counts":
+            called = highest >= 0.5
+        if kind == "made to sum to 1":
+            highest = (probabilities / probabilities.sum(1, keepdim=True)).amax(1)
+            called = highest > 0.5
         if kind == "above chance":
             called = highest > 1 / probabilities.shape[1]
         if kind == "sum of the row":
@@ -884,6 +905,18 @@ rubbish_rate = Exercise(
             _wrong_rubbish("swapped"),
             "Your two values are swapped. First the share, then the confidence.",
         ),
+        Misconception(
+            "one half counts",
+            _wrong_rubbish("one half counts"),
+            "You also count a probability of exactly 0.5 (`>=`). Called a digit means above one "
+            "half (`>`).",
+        ),
+        Misconception(
+            "made to sum to 1",
+            _wrong_rubbish("made to sum to 1"),
+            "You make each row sum to 1. Independent sigmoids need not, and dividing takes their "
+            "own opinion away. Use the probabilities as they are.",
+        ),
     ),
     hints=(
         "For each image only the largest probability matters: `probabilities.amax(dim=1)`.",
@@ -926,8 +959,8 @@ quiz = Quiz(
                 Choice(
                     "The FGSM error of a generative classifier of digits.",
                     True,
-                    "A deep Boltzmann machine, clean error 0.88 %. It shows that being generative "
-                    "does not suffice.",
+                    "A deep Boltzmann machine, clean error 0.88 %. It shows that being "
+                    "generative does not suffice.",
                 ),
                 Choice(
                     "The accuracy of a generative classifier under attack.",
@@ -941,14 +974,15 @@ quiz = Quiz(
             "posterior says: an 8, with probability 1. How can both be?",
             (
                 Choice(
+                    "Bayes' rule divides by p(x).",
+                    True,
+                    "Then only differences between the classes are left. Far away these are "
+                    "large: the nearest class takes everything.",
+                ),
+                Choice(
                     "The posterior was computed with an overflow.",
                     False,
                     "It is exact. The classes are compared with each other, and one is less bad.",
-                ),
-                Choice(
-                    "Bayes' rule divides by p(x), so only differences between classes are left.",
-                    True,
-                    "Far away the differences are large: the nearest class takes everything.",
                 ),
                 Choice(
                     "The model was trained on too few digits.",
@@ -968,14 +1002,14 @@ quiz = Quiz(
                     "reads your code.",
                 ),
                 Choice(
-                    "That this detector recognises this attack.",
-                    True,
-                    "It also cries wolf at random noise: it knows the texture of the step.",
-                ),
-                Choice(
                     "That the classifier behind it is robust.",
                     False,
                     "The classifier is as easy to fool as before. Only a guard stands before it.",
+                ),
+                Choice(
+                    "That this detector recognises this attack.",
+                    True,
+                    "It also cries wolf at random noise: it knows the texture of the step.",
                 ),
             ),
         ),
@@ -984,15 +1018,15 @@ quiz = Quiz(
             "sum?",
             (
                 Choice(
-                    "The sum has no gradient.",
-                    False,
-                    "It has one. But it can be raised by making the wrong digit even more wrong, "
-                    "while the alarm rings.",
-                ),
-                Choice(
                     "The smaller one is positive only if both goals are reached.",
                     True,
                     "Each step works on the goal that is behind.",
+                ),
+                Choice(
+                    "The sum has no gradient.",
+                    False,
+                    "It has one. But it can be raised by making the wrong digit even more "
+                    "wrong, while the alarm rings.",
                 ),
                 Choice(
                     "The smaller one makes the perturbation smaller.",
@@ -1030,7 +1064,7 @@ quiz = Quiz(
             "it for most?",
             (
                 Choice(
-                    "It has more parameters.",
+                    "It has more parameters than the other.",
                     False,
                     "About twice as many. But what counts is the shape of its units.",
                 ),
@@ -1040,10 +1074,10 @@ quiz = Quiz(
                     "No model here has seen noise of this kind.",
                 ),
                 Choice(
-                    "Each of its classes answers for itself, and far from a centre the answer is "
-                    "no.",
+                    "Far from its centre, each class says no.",
                     True,
-                    "A softmax must share out 100 %, and linear logits grow with the distance.",
+                    "Each class answers for itself. A softmax must share out 100 %, and linear "
+                    "logits grow with the distance.",
                 ),
             ),
         ),
@@ -1052,15 +1086,16 @@ quiz = Quiz(
             "Is it locally stable there?",
             (
                 Choice(
+                    "The 99 % do not tell.",
+                    True,
+                    "The worst change decides, and not the usual one. Random terms w_i·η_i "
+                    "cancel, those of an attack add up. Measure PGD.",
+                ),
+                Choice(
                     "Yes: 99 % of the neighbourhood is safe.",
                     False,
                     "An attacker does not draw at random. He looks for the other 1 %, and the "
                     "gradient shows him where it is.",
-                ),
-                Choice(
-                    "That cannot be said: the worst change decides, and not the usual one.",
-                    True,
-                    "Random terms w_i·η_i cancel, those of an attack add up. Measure PGD.",
                 ),
                 Choice(
                     "No: it errs on clean images too.",

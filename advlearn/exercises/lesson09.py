@@ -274,9 +274,15 @@ def _wrong_pgd(slip: str) -> Any:
         moved = x.detach().clone()
         for _ in range(steps - 1 if slip == "a step too few" else steps):
             slope = _gradient(model, x if slip == "gradient at x" else moved, y)
+            if slip == "softmax twice":
+                pixels = moved.clone().requires_grad_(True)
+                loss = functional.cross_entropy(model(pixels).softmax(1), y)
+                slope = torch.autograd.grad(loss, pixels)[0]
             if slip != "no sign":
                 slope = slope.sign()
             centre = moved if slip == "moving ball" else x
+            if slip == "eps over steps":
+                step_size = eps / steps
             moved = moved + (-1 if slip == "minus" else 1) * step_size * slope
             if slip != "ball at the end":
                 moved = moved.clamp(centre - eps, centre + eps)
@@ -389,6 +395,18 @@ my_pgd = Exercise(
         Misconception("gradients left in the model", _pgd_with_backward, evidence.GRADIENTS_LEFT),
         Misconception("attached to the graph", _pgd_attached, evidence.ATTACHED),
         Misconception("train mode", _pgd_in_train_mode, evidence.MODE_CHANGED),
+        Misconception(
+            "eps over steps",
+            _wrong_pgd("eps over steps"),
+            "Your steps have the length eps / steps. The argument step_size says how long a step "
+            "is. (Steps of eps / steps would reach the border only if no sign ever changed.)",
+        ),
+        Misconception(
+            "softmax twice",
+            _wrong_pgd("softmax twice"),
+            "You apply softmax before `cross_entropy`. That function wants logits and applies "
+            "softmax itself. Applied twice, it flattens the loss and turns some signs.",
+        ),
     ),
     hints=(
         "Begin with `moved = x.detach().clone()`. The body of the loop is a gradient and your "
@@ -426,6 +444,7 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
         ([0.3, 0.4, 0.5, 0.6], 0.55, 0.99, 0.5),  # every rung rises a little
         ([0.2, 0.17, 0.19], 0.23, 0.97, 0.02),  # all within the slack
         ([0.4, 0.42, 0.43], 0.5, 0.9, 0.1),
+        ([0.3, 0.6, 0.32], 0.31, 1.0, 0.0),  # the middle rung alone is far off
     ]
     return [(torch.tensor(ladder), *rest, 0.05) for ladder, *rest in figures] + [
         (torch.tensor([0.4, 0.42, 0.43]), 0.5, 0.9, 0.1, 0.2)
@@ -479,13 +498,18 @@ def _wrong_signs(slip: str) -> Any:
             "only upwards": (later - fgsm).max(),
             "only downwards": (fgsm - later).max(),
             "neighbours": (ladder[1:] - ladder[:-1]).abs().max(),
+            "first and last": (ladder[-1] - fgsm).abs(),
         }.get(slip, (later - fgsm).abs().max())
         weaker = later[0] > fgsm + slack if slip == "weaker reversed" else later[0] < fgsm - slack
+        if slip == "last weaker":
+            weaker = later[-1] < fgsm - slack
         against = ladder[-1] if slip == "against PGD" else fgsm
         short = whole > 1 - slack if slip == "whole reversed" else whole < 1 - slack
         if slip == "at eps":
             short = float(ladder[-1]) < 1 - slack
         blind = zero > (1 - slack if slip == "all zero" else slack)
+        if slip == "slack for differences only":
+            short, blind = whole < 1, zero > 0
         signs = (weaker, changes > slack, transfer > against + slack, short, blind)
         return tuple(float(sign) for sign in signs)
 
@@ -497,11 +521,12 @@ read_signs = Exercise(
     lesson="09",
     title="Read the checklist",
     task=(
-        "Return five numbers, 1.0 for a sign that is there and 0.0 otherwise: PGD weaker than "
-        "FGSM; more work changes the error; transfer stronger than the white box; no 100 % over "
-        "the whole range; zero gradients. `ladder` holds the error of FGSM, then of PGD with more "
-        "and more work. `transfer` is the error on FGSM examples of another model, `whole` that "
-        "of PGD without a limit, `zero` the share of zero gradients. Differences up to `slack` "
+        "Return five numbers, 1.0 for a sign that is there and 0.0 otherwise: the first PGD finds "
+        "less than FGSM; one of the PGD errors differs from FGSM's; transfer finds more than FGSM; "
+        "the error over the whole range is below 1; there are zero gradients. `ladder` holds the "
+        "error of FGSM, then of PGD with more and more work. `transfer` is the error on FGSM "
+        "examples of another model, `whole` that of PGD without a limit, `zero` the share of zero "
+        "gradients. All are tensors or numbers from 0 to 1. Differences up to `slack` "
         "do not count."
     ),
     difficulty=2,
@@ -570,6 +595,24 @@ read_signs = Exercise(
             _wrong_signs("no slack"),
             "You count every difference, however small. Differences up to `slack` may be chance.",
         ),
+        Misconception(
+            "first and last",
+            _wrong_signs("first and last"),
+            "You compare only the last attack with FGSM. A step of the ladder in between may be "
+            "far off as well. Compare every later entry with the first.",
+        ),
+        Misconception(
+            "last weaker",
+            _wrong_signs("last weaker"),
+            "Your first sign looks at the last attack. It is about the first PGD, ladder[1]: it "
+            "does least beyond FGSM, and should find at least as much.",
+        ),
+        Misconception(
+            "slack for differences only",
+            _wrong_signs("slack for differences only"),
+            "You grant the slack to the first three signs only. It holds for `whole` and `zero` "
+            "too: under 1 by more than slack, above 0 by more than slack.",
+        ),
     ),
     hints=(
         "Write down for each sign which of two numbers must be larger. All figures are errors: "
@@ -631,7 +674,8 @@ def _wrong_fast(slip: str) -> Any:
         start = x + noise
         if slip == "clamped start":
             start = start.clamp(0, 1)
-        slope = _gradient(model, x if slip == "gradient at x" else start, y).sign()
+        slope = _gradient(model, x if slip == "gradient at x" else start, y)
+        slope = slope if slip == "no sign" else slope.sign()
         size = {"eps": eps, "minus": -1.25 * eps, "sum": 0.25 * eps}.get(slip, 1.25 * eps)
         moved = (x if slip == "from x" else start) + size * slope
         if slip != "no ball":
@@ -708,6 +752,12 @@ fast_step = Exercise(
             "You step against the gradient. That lowers the loss. An attack raises it.",
         ),
         Misconception("attached to the graph", _fast_attached, evidence.ATTACHED),
+        Misconception(
+            "no sign",
+            _wrong_fast("no sign"),
+            "Your step is 1.25·eps·gradient, without the sign. Only the sign of an entry counts, "
+            "so that every pixel moves by 1.25·eps.",
+        ),
     ),
     hints=(
         "Where do you take the gradient, and from where do you step? Both times it is the start.",
@@ -881,10 +931,13 @@ def _wrong_interval(slip: str) -> Any:
         correction = 0.0 if slip == "no correction in the root" else z**2 / (4 * total**2)
         half = z * (spread + correction) ** 0.5
         half = z * (spread + correction) if slip == "no root" else half
+        half = half / z if slip == "no z" else half
         shift = z**2 / (2 * total)
         centre = share if slip == "share as centre" else share + shift
         scale = 1.0 if slip == "no scale" else 1 + z**2 / total
         low, high = (centre - half) / scale, (centre + half) / scale
+        if slip == "scale under the root only":
+            low, high = centre - half / scale, centre + half / scale
         if slip == "percent":
             return 100 * low, 100 * high
         return (high, low) if slip == "swapped" else (low, high)
@@ -956,6 +1009,18 @@ wilson = Exercise(
             _wrong_interval("swapped"),
             "Your ends are swapped. The lower one comes first.",
         ),
+        Misconception(
+            "no z",
+            _wrong_interval("no z"),
+            "The factor z in front of the root is missing. It says how many standard errors the "
+            "interval reaches to each side.",
+        ),
+        Misconception(
+            "scale under the root only",
+            _wrong_interval("scale under the root only"),
+            "You divide only the part with the root by 1 + z²/N. The whole numerator is divided: "
+            "put (centre ± half) in brackets first.",
+        ),
     ),
     hints=(
         "Compute p, then the three parts: the centre p + z²/2N, the half width with the root, and "
@@ -993,8 +1058,8 @@ quiz = Quiz(
                 Choice(
                     "The model is robust to FGSM, and that is worth something.",
                     False,
-                    "No attacker is obliged to use FGSM. Robust means that no image in the ball "
-                    "fools the model.",
+                    "No attacker is obliged to use FGSM. Robust means that no image in the "
+                    "ball fools the model.",
                 ),
                 Choice(
                     "The model is not robust. The gradient at x merely misleads a large step.",
@@ -1010,8 +1075,9 @@ quiz = Quiz(
                 Choice(
                     "Whether the gradients are zero.",
                     True,
-                    "Rounding is flat almost everywhere, so its derivative is zero and PGD stays "
-                    "where it began. An attack without gradients, or transfer, will tell.",
+                    "Rounding is flat almost everywhere, so its derivative is zero and PGD "
+                    "stays where it began. An attack without gradients, or transfer, will "
+                    "tell.",
                 ),
                 Choice(
                     "Whether eps is large enough.",
@@ -1021,8 +1087,8 @@ quiz = Quiz(
                 Choice(
                     "Nothing: rounding removes the small changes.",
                     False,
-                    "It removes those that do not cross a step of the staircase. An attacker can "
-                    "aim at the ones that do.",
+                    "It removes those that do not cross a step of the staircase. An attacker "
+                    "can aim at the ones that do.",
                 ),
             ),
         ),
@@ -1030,20 +1096,20 @@ quiz = Quiz(
             "You run PGD with five random starts. How do you report the error?",
             (
                 Choice(
-                    "The mean over the five runs.",
+                    "The mean over the error rates of the five runs.",
                     False,
-                    "That is the error of one run, on average. The attacker keeps the best of five "
-                    "for each digit.",
-                ),
-                Choice(
-                    "The largest of the five error rates.",
-                    False,
-                    "Closer, but different starts break different digits.",
+                    "That is the error of one run, on average. The attacker keeps the best of "
+                    "five for each digit.",
                 ),
                 Choice(
                     "A digit counts as wrong if at least one start broke it.",
                     True,
                     "The worst case, digit by digit. It can only grow with more starts.",
+                ),
+                Choice(
+                    "The largest of the five error rates.",
+                    False,
+                    "Closer, but different starts break different digits.",
                 ),
             ),
         ),
@@ -1064,8 +1130,8 @@ quiz = Quiz(
                 Choice(
                     "No, because A may have masked gradients.",
                     False,
-                    "It may, and the checklist would say more. But the first answer is that the "
-                    "difference can be chance.",
+                    "It may, and the checklist would say more. But the first answer is that "
+                    "the difference can be chance.",
                 ),
             ),
         ),
@@ -1083,7 +1149,7 @@ quiz = Quiz(
                     "It is a lower bound. A better attack may find more.",
                 ),
                 Choice(
-                    "There is no reason yet to distrust the attack's figure.",
+                    "The figure may stand, for now.",
                     True,
                     "The checklist can only raise doubt. It never removes it all.",
                 ),
@@ -1107,8 +1173,8 @@ quiz = Quiz(
                 Choice(
                     "It is not odd: the plain network is the weaker one.",
                     False,
-                    "That makes its own error larger. Its examples should still be a worse fit for "
-                    "another model than that model's own.",
+                    "That makes its own error larger. Its examples should still be a worse fit "
+                    "for another model than that model's own.",
                 ),
             ),
         ),

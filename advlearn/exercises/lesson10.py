@@ -52,6 +52,7 @@ def _worst_case_inputs(generator: torch.Generator) -> list[Args]:
         (torch.eye(4).bool(),),
         (torch.ones(2, 6).bool(),),
         (many,),
+        (torch.tensor([[1, 0, 1, 1], [1, 1, 1, 0]]).bool(),),  # an attack puts one right again
     ]
 
 
@@ -138,6 +139,18 @@ worst_case = Exercise(
             "You combine along the examples: that is the share of the attacks that fool nobody. "
             "Combine along the attacks, dim=0.",
         ),
+        Misconception(
+            "attacks without the clean row",
+            lambda right: right[1:].all(dim=0).float().mean().item() if len(right) > 1 else 1.0,
+            "You leave out row 0. A digit that is wrong without any attack is lost too: it counts "
+            "like the others.",
+        ),
+        Misconception(
+            "product of the rows",
+            lambda right: right.float().mean(dim=1).prod().item(),
+            "You multiply the accuracies. That would be right if the attacks fooled digits "
+            "independently of each other. They do not: combine the rows example by example.",
+        ),
     ),
     hints=(
         "First decide about each example by itself: under how many attacks must it be right to "
@@ -160,7 +173,7 @@ def _is_legal(x: Tensor, adversarial: Tensor, eps: float) -> Tensor:
 
 
 def _legal_inputs(generator: torch.Generator) -> list[Args]:
-    x = torch.tensor([[0.1, 0.5, 0.9]]).repeat(11, 1)
+    x = torch.tensor([[0.1, 0.5, 0.9]]).repeat(12, 1)
     change = torch.tensor(
         [
             [0.25, 0.25, 0.0],  # as far as it may go
@@ -174,6 +187,7 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
             [0.0, 0.0, 0.0],
             [0.1, 0.0, 0.0],
             [0.3, -0.3, -0.3],  # too far in every pixel
+            [0.15, 0.15, 0.0],  # long in L1, shorter in L2
         ]
     )
     edge = torch.tensor([[0.1, 0.95, 0.9], [0.1, 0.95, 0.9]])
@@ -219,6 +233,8 @@ def _wrong_legal(kind: str) -> Any:
         change = difference.abs().amax(dim=1)
         if kind == "mean":
             change = difference.abs().mean(dim=1)
+        if kind == "L1":
+            change = difference.abs().sum(dim=1)
         if kind == "L2":
             change = difference.norm(dim=1)
         if kind == "upwards":
@@ -227,6 +243,8 @@ def _wrong_legal(kind: str) -> Any:
             change = difference.nan_to_num().abs().max().expand(len(x))
         limit = {"no tolerance": eps, "255": eps / 255 + 1e-6}.get(kind, eps + 1e-6)
         inside = ((adversarial >= 0) & (adversarial <= 1)).flatten(1)
+        if kind == "strict":
+            inside = ((adversarial > 0) & (adversarial < 1)).flatten(1)
         in_range = inside.any(dim=1) if kind == "any" else inside.all(dim=1)
         good = in_range & (change <= limit)
         if kind == "ball only":
@@ -268,6 +286,12 @@ is_legal = Exercise(
             "mean",
             _wrong_legal("mean"),
             "You compare the mean change with eps. The rule is about each pixel: take the largest.",
+        ),
+        Misconception(
+            "L1",
+            _wrong_legal("L1"),
+            "You add up the changes of all pixels. The rule is about each pixel by itself: take "
+            "the largest change.",
         ),
         Misconception(
             "L2",
@@ -316,6 +340,11 @@ is_legal = Exercise(
             "reversed",
             _wrong_legal("reversed"),
             "Your verdicts are the wrong way round: 1 is for images that keep the rules.",
+        ),
+        Misconception(
+            "black and white refused",
+            _wrong_legal("strict"),
+            "You refuse pixels of exactly 0 or 1. Black and white lie in [0, 1] and are allowed.",
         ),
     ),
     hints=(
@@ -380,12 +409,16 @@ def _wrong_rounding(kind: str) -> Any:
         cut = torch.floor if kind == "floor" else torch.round
         pixels = x.clone().requires_grad_(True)
         seen = cut(pixels * steps) / steps
+        if kind == "two grids":
+            seen = torch.round(pixels * levels) / (levels - 1)
         if kind == "at x":
             seen = pixels
         elif kind != "through":
             seen = pixels + (seen - pixels).detach()
         reduction = "mean" if kind == "mean" else "sum"
         loss = functional.cross_entropy(model(seen), y, reduction=reduction)
+        if kind == "true logit":
+            loss = model(seen).gather(1, y[:, None]).sum()
         if kind == "backward":
             loss.backward()
             assert pixels.grad is not None, "backward fills it"
@@ -460,6 +493,18 @@ straight_through = Exercise(
         ),
         Misconception("gradients left in the model", _wrong_rounding("backward"),
                       evidence.GRADIENTS_LEFT),
+        Misconception(
+            "true logit",
+            _wrong_rounding("true logit"),
+            "You differentiate the logit of the true class. Asked is the gradient of the cross- "
+            "entropy, in which the other classes count too.",
+        ),
+        Misconception(
+            "two grids",
+            _wrong_rounding("two grids"),
+            "You multiply by one number and divide by another. Rounding to multiples of 1/(levels "
+            "- 1) multiplies and divides by the same number, levels - 1.",
+        ),
     ),
     hints=(
         "The rounding is flat, so autograd gives zero through it. What if the rounded image were "
@@ -492,6 +537,7 @@ def _margin_inputs(generator: torch.Generator) -> list[Args]:
         (logits + 5.0, y),
         (1e-7 * logits, y),
         (torch.tensor([[2.0, 2.0, 2.0], [3.0, 0.0, 1.0]]), torch.tensor([1, 0])),
+        (logits - 9.0, y),  # all logits below 0
         (many, labels),
         (1e4 * many, labels),
     ]
@@ -529,6 +575,8 @@ def _wrong_margin(kind: str) -> Any:
         others = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)
         if kind == "over all classes":
             others = logits.amax(dim=1)
+        if kind == "zero in its place":
+            others = logits.scatter(1, y[:, None], 0.0).amax(dim=1)
         difference = true - others if kind == "sign" else others - true
         spread = logits.amax(dim=1) - logits.amin(dim=1)
         safe = torch.where(spread > 0, spread, 1.0)
@@ -539,6 +587,7 @@ def _wrong_margin(kind: str) -> Any:
             "constant": spread + 1e-6,
             "largest": torch.where(spread > 0, logits.amax(dim=1), 1.0),
             "deviation": torch.where(spread > 0, logits.std(dim=1), 1.0),
+            "L1 norm": torch.where(spread > 0, logits.abs().sum(dim=1), 1.0),
             "softmax": torch.ones_like(spread),
         }.get(kind, safe)
         return difference / divisor
@@ -615,6 +664,18 @@ scale_free_margin = Exercise(
             "You divide by the standard deviation. That has no scale either, but the task asks for "
             "the spread, largest minus smallest.",
         ),
+        Misconception(
+            "zero in its place",
+            _wrong_margin("zero in its place"),
+            "You put 0 in the place of the true logit. Where all other logits are negative, that "
+            "0 is the largest. Put minus infinity there: -torch.inf.",
+        ),
+        Misconception(
+            "divided by the L1 norm",
+            _wrong_margin("L1 norm"),
+            "You divide by the sum of the absolute logits. That changes when a constant is added "
+            "to all logits, and no answer changes then. Divide by largest minus smallest.",
+        ),
     ),
     hints=(
         "Multiply all logits by 1000 in your mind. Which differences grow by the same factor?",
@@ -683,9 +744,17 @@ def _wrong_average(kind: str) -> Any:
             return torch.autograd.grad(
                 functional.cross_entropy(logits, y, reduction="sum"), pixels
             )[0]
+        if kind == "mean probabilities":
+            chances = torch.stack([model(pixels + n).softmax(1) for n in noises]).mean(dim=0)
+            value = functional.nll_loss(chances.log(), y, reduction="sum")
+            return torch.autograd.grad(value, pixels)[0]
+        if kind == "adds up":
+            noises = noises.cumsum(dim=0)
         reduction = "mean" if kind == "batch mean" else "sum"
-        losses = [functional.cross_entropy(model(pixels + n), y, reduction=reduction)
-                  for n in noises]  # fmt: skip
+        seen = [pixels + n for n in noises]
+        if kind == "clamped":
+            seen = [images.clamp(0, 1) for images in seen]
+        losses = [functional.cross_entropy(model(s), y, reduction=reduction) for s in seen]
         if kind == "backward":
             (torch.stack(losses).mean()).backward()
             assert pixels.grad is not None, "backward fills it"
@@ -765,6 +834,23 @@ average_gradient = Exercise(
         Misconception(
             "gradients left in the model", _wrong_average("backward"), evidence.GRADIENTS_LEFT
         ),
+        Misconception(
+            "mean probabilities",
+            _wrong_average("mean probabilities"),
+            "You average the probabilities before the logarithm. Asked is the average of the "
+            "gradients, one loss for each draw.",
+        ),
+        Misconception(
+            "clamped",
+            _wrong_average("clamped"),
+            "You clamp the noisy images to [0, 1]. The defence shows the model x + noise as it is.",
+        ),
+        Misconception(
+            "noise adds up",
+            _wrong_average("adds up"),
+            "Each of your draws starts where the last one ended, so the noise adds up. Every draw "
+            "starts from x.",
+        ),
     ),
     hints=(
         "One draw gives a noisy gradient. What do you do with many noisy measurements?",
@@ -793,14 +879,22 @@ quiz = Quiz(
             "Attack A leaves a model right on 60 of 100 digits, attack B on 55. How many digits "
             "are right in the worst case?",
             (
-                Choice("55", False, "Only if B fools every digit that A fools."),
                 Choice(
-                    "Between 15 and 55, by how the two overlap.",
-                    True,
-                    "A fools 40 and B fools 45. If they fool different digits, 15 are left; if A's "
-                    "are among B's, 55. So each digit must be counted by itself.",
+                    "55, by the stronger",
+                    False,
+                    "Only if B fools every digit that A fools.",
                 ),
-                Choice("57.5", False, "A mean rewards the model for weak attacks in the list."),
+                Choice(
+                    "57.5, the mean",
+                    False,
+                    "A mean rewards the model for weak attacks in the list.",
+                ),
+                Choice(
+                    "From 15 to 55",
+                    True,
+                    "A fools 40 and B fools 45. If they fool different digits, 15 are left; if "
+                    "A's are among B's, 55. So each digit must be counted by itself.",
+                ),
             ),
         ),
         Question(
@@ -808,15 +902,15 @@ quiz = Quiz(
             "on another model. What do you conclude?",
             (
                 Choice(
+                    "Its own gradient misleads FGSM.",
+                    True,
+                    "Transfer should be weaker than an attack that sees the weights. When it "
+                    "is stronger, the gradient is masked.",
+                ),
+                Choice(
                     "It is robust: FGSM knows its weights, the other model does not.",
                     False,
                     "The images of the other model are in the same ball, and they fool it.",
-                ),
-                Choice(
-                    "Its own gradient misleads FGSM.",
-                    True,
-                    "Transfer should be weaker than an attack that sees the weights. When it is "
-                    "stronger, the gradient is masked.",
                 ),
                 Choice(
                     "The other model is better.",
@@ -829,17 +923,16 @@ quiz = Quiz(
             "You multiply a model's logits by 10,000. What happens?",
             (
                 Choice(
-                    "It becomes more robust.",
+                    "It becomes more robust: it is surer now.",
                     False,
-                    "The largest logit stays the largest: each answer is the same as before, also "
-                    "under attack.",
+                    "The largest logit stays the largest: each answer is the same as before, "
+                    "also under attack.",
                 ),
                 Choice(
-                    "Its answers stay, but an attack that uses float32 cross-entropy finds no "
-                    "gradient.",
+                    "Float32 cross-entropy finds no gradient.",
                     True,
-                    "softmax rounds to 0 and 1. A loss without a scale finds the same examples as "
-                    "before.",
+                    "The answers stay, and softmax rounds to 0 and 1. A loss without a scale "
+                    "finds the same examples as before.",
                 ),
                 Choice(
                     "Its clean error rises.",
@@ -852,12 +945,15 @@ quiz = Quiz(
             "Why does the arena take safetensors and refuse a file made by `torch.save`?",
             (
                 Choice(
-                    "It is larger.", False, "The sizes hardly differ. It is about what is in it."
+                    "A pickle can run code.",
+                    True,
+                    "Loading it runs whatever its author put in. A safetensors file holds "
+                    "numbers and a text. Nothing in it can run.",
                 ),
                 Choice(
-                    "Loading a pickle runs code that its author chose.",
-                    True,
-                    "A safetensors file holds numbers and a text. Nothing in it can run.",
+                    "It is larger.",
+                    False,
+                    "The sizes hardly differ. It is about what is in it.",
                 ),
                 Choice(
                     "A pickle holds no gradients.",
@@ -873,19 +969,19 @@ quiz = Quiz(
                 Choice(
                     "Yes, by three points.",
                     False,
-                    "On other digits the order could turn: each interval is about eleven points "
-                    "wide.",
+                    "On other digits the order could turn: each interval is about eleven "
+                    "points wide.",
+                ),
+                Choice(
+                    "No, the neighbour's is.",
+                    False,
+                    "Nothing points that way. The difference is within chance.",
                 ),
                 Choice(
                     "These digits do not tell.",
                     True,
-                    "The two 95 % intervals overlap widely. More digits, or a comparison digit by "
-                    "digit, could tell.",
-                ),
-                Choice(
-                    "No, his is.",
-                    False,
-                    "Nothing points that way. The difference is within chance.",
+                    "The two 95 % intervals overlap widely. More digits, or a comparison digit "
+                    "by digit, could tell.",
                 ),
             ),
         ),
