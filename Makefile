@@ -25,7 +25,7 @@ $(VENV)/.lab: pyproject.toml
 ifeq ($(TORCH),cpu)
 	$(PIP) install --quiet torch torchvision --index-url https://download.pytorch.org/whl/cpu
 endif
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable ".[lab]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.lab

@@ -154,7 +154,7 @@ def conda_problems(environment: dict, project: dict) -> list[str]:
     least = tuple(int(n) for n in project["requires-python"].removeprefix(">=").split("."))
     if least > (3, 11):
         problems.append("python=3.11 is older than the project needs")
-    if pip != ["--editable ."]:
+    if pip != ["--editable .[lab]"]:
         problems.append("pip must install the project, and nothing that pyproject.toml does not")
     if len(pins) != 2:
         problems.append("packages belong into pyproject.toml")
@@ -171,7 +171,8 @@ def test_the_conda_environment_is_that_of_pyproject():
     [
         ("name: advlearn", "name: other"),
         ("python=3.11", "python=3.9"),
-        ("--editable .", "torch==2.4"),
+        ("--editable .[lab]", "torch==2.4"),
+        ("--editable .[lab]", "--editable ."),
         ("  - pip\n", "  - pip\n  - numpy\n"),
     ],
 )
