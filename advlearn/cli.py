@@ -243,7 +243,9 @@ def _examine_widgets() -> Finding:
     try:
         from jupyter_core.paths import jupyter_path
     except ImportError:
-        return Finding("PROBLEM", "widgets", "Jupyter is not installed", "Run `pip install jupyterlab`.")
+        return Finding(
+            "PROBLEM", "widgets", "Jupyter is not installed", "Run `pip install jupyterlab`."
+        )
     places = [Path(path) / "@jupyter-widgets" for path in jupyter_path("labextensions")]
     if any((place / "jupyterlab-manager" / "package.json").is_file() for place in places):
         return Finding("ok", "widgets", "JupyterLab's extension is installed")

@@ -34,7 +34,8 @@ def require(version: str) -> None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
+    return (*numbers, *[0] * (3 - len(numbers)))
 
 
 def seed_everything(seed: int = 0) -> None:

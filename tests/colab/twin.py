@@ -16,6 +16,7 @@ COLAB_PYTHON names the interpreter; by default Python 3.13, as on Colab, else th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,21 +52,23 @@ COLAB_PYTHON = "3.13"
 SHOWN = ("ipython", "ipykernel", "ipywidgets", "matplotlib", "numpy", "torch", "torchvision")
 
 # Run last, in the lesson's own kernel: to the far end with every slider, and look at the picture.
+# Its names are its own: a picture may read the lesson's.
 PROBE = """\
-import ipywidgets
-try:
-    from ipywidgets.widgets.widget import _instances as live  # ipywidgets 8
-except ImportError:
-    live = ipywidgets.Widget.widgets
-live = list(live.values())
-shown = [w for w in live if isinstance(w, (ipywidgets.HTML, ipywidgets.Image))]
-sliders = [w for w in live if isinstance(w, ipywidgets.SelectionSlider)]
-moved = 0
-for slider in sliders:
-    before = [w.value for w in shown]
-    slider.index = len(slider.options) - 1
-    moved += before != [w.value for w in shown]
-print(moved, len(sliders))"""
+def _probe():
+    import ipywidgets
+    try:
+        from ipywidgets.widgets.widget import _instances as live  # ipywidgets 8
+    except ImportError:
+        live = ipywidgets.Widget.widgets
+    live, moved = list(live.values()), 0
+    screens = [w for w in live if isinstance(w, (ipywidgets.HTML, ipywidgets.Image))]
+    sliders = [w for w in live if isinstance(w, ipywidgets.SelectionSlider)]
+    for slider in sliders:
+        before = [screen.value for screen in screens]
+        slider.index = len(slider.options) - 1
+        moved += before != [screen.value for screen in screens]
+    print(moved, len(sliders))
+_probe()"""
 
 
 class Outcome(NamedTuple):
@@ -97,8 +101,8 @@ def printed(cell: NotebookNode, name: str) -> str:
 
 def pictures(notebook: NotebookNode) -> int:
     """Count the pictures in the outputs."""
-    pages = [o.get("data", {}).get("text/html", "") for c in notebook.cells for o in c.get("outputs", [])]
-    return sum(page.count("<img") for page in pages)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return sum(output.get("data", {}).get("text/html", "").count("<img") for output in outputs)
 
 
 def differences(committed: NotebookNode, ran: NotebookNode) -> list[str]:
@@ -151,34 +155,32 @@ class Twin:
         text = CONSTRAINTS.read_text(encoding="utf-8")
         origin = interpreter()
         stamp, mark = self.folder / ".made-from", hashlib.sha256(f"{origin}{text}".encode())
-        if stamp.exists() and stamp.read_text() == mark.hexdigest():
-            return
+        if stamp.exists():
+            made = json.loads(stamp.read_text(encoding="utf-8"))
+            if made["from"] == mark.hexdigest():
+                self.forget(self.installed().keys() - made["packages"])  # a run that was stopped
+                return
         print(f"making {self.folder.name} (several gigabytes)", flush=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         subprocess.run([origin, "-m", "venv", str(self.folder)], check=True)
         if os.environ.get("TORCH") == "cpu":
             pins = [f"{name}=={pinned(text)[name]}" for name in ("torch", "torchvision")]
-            self.pip("install", "--quiet", *pins, "--index-url", "https://download.pytorch.org/whl/cpu")
+            self.pip(
+                "install", "--quiet", *pins, "--index-url", "https://download.pytorch.org/whl/cpu"
+            )
         self.pip("install", "--quiet", "--constraint", str(CONSTRAINTS), *pinned(text))
-        stamp.write_text(mark.hexdigest())
+        made = {"from": mark.hexdigest(), "packages": sorted(self.installed())}
+        stamp.write_text(json.dumps(made), encoding="utf-8")
 
     def installed(self) -> dict[str, str]:
         """Return name -> version of all that is installed."""
         rows = json.loads(self.pip("list", "--format", "json"))
         return {re.sub(r"[-_.]+", "-", r["name"]).lower(): r["version"] for r in rows}
 
-    def forget_the_course(self) -> None:
-        """Bring the environment back to what Colab has: remove all that was added."""
-        added = self.installed().keys() - self.kept.keys() if hasattr(self, "kept") else set()
-        if added:
-            self.pip("uninstall", "--quiet", "--yes", *sorted(added))
-
-    def keep(self) -> dict[str, str]:
-        """Remember what is installed now, before any course."""
-        self.kept = self.installed()
-        if "advlearn" in self.kept or "jupyterlab" in self.kept:
-            raise SystemExit(f"{self.folder.name} is not Colab's: remove it and run this again.")
-        return self.kept
+    def forget(self, names: Collection[str]) -> None:
+        """Remove what was added to Colab's packages."""
+        if names:
+            self.pip("uninstall", "--quiet", "--yes", *sorted(names))
 
 
 def publish(folder: Path) -> dict[str, str]:
@@ -189,9 +191,9 @@ def publish(folder: Path) -> dict[str, str]:
     """
     git = ["git", "--git-dir", str(folder / ".git"), "--work-tree", str(ROOT)]
     who = ["-c", "user.name=advlearn", "-c", "user.email=advlearn@localhost"]
-    for words in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "-m", "now"]):
-        place = [] if words[0] != "init" else ["git", "init", "--quiet", str(folder)]
-        subprocess.run(place or [*git, *words], cwd=ROOT, check=True)
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    subprocess.run([*git, "add", "--all"], cwd=ROOT, check=True)
+    subprocess.run([*git, *who, "commit", "--quiet", "-m", "now"], cwd=ROOT, check=True)
     return {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{folder.as_uri()}.insteadOf",
@@ -203,7 +205,8 @@ def run(path: Path, python: Path, folder: Path, settings: dict[str, str]) -> Out
     """Run a lesson, alone in an empty folder, in a kernel of that Python."""
     committed = nbformat.read(path, as_version=4)
     lesson = nbformat.read(path, as_version=4)
-    if any("widget" in cell.metadata.get("tags", []) for cell in lesson.cells):
+    interactive = any("widget" in cell.metadata.get("tags", []) for cell in lesson.cells)
+    if interactive:
         lesson.cells.append(nbformat.v4.new_code_cell(PROBE))
     spec = folder / "kernels" / "colab"
     spec.mkdir(parents=True)
@@ -218,6 +221,7 @@ def run(path: Path, python: Path, folder: Path, settings: dict[str, str]) -> Out
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "MPLBACKEND", "VIRTUAL_ENV") and "ADVLEARN" not in name
     }
+    settings = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **settings}  # a note that Colab has not
     client = NotebookClient(
         lesson, km=manager, timeout=900, resources={"metadata": {"path": str(content)}}
     )
@@ -225,13 +229,20 @@ def run(path: Path, python: Path, folder: Path, settings: dict[str, str]) -> Out
     problems = []
     try:
         client.execute(env=environment | settings)
-        moved, sliders = lesson.cells[-1].outputs[0].text.split()
-        if moved == "0" or moved != sliders:
-            problems.append(f"{moved} of {sliders} sliders change a picture")
-        del lesson.cells[-1]
+        if interactive:
+            moved, sliders = lesson.cells.pop().outputs[0].text.split()
+            if moved == "0" or moved != sliders:
+                problems.append(f"{moved} of {sliders} sliders change a picture")
         problems += differences(committed, lesson)
     except CellExecutionError as error:
-        problems.append(f"a cell raises {error.ename}: {error.evalue}")
+        failed = next(
+            c for c in lesson.cells if any(o.output_type == "error" for o in c.get("outputs", []))
+        )
+        first = failed.source.partition("\n")[0]
+        problems.append(f"{error.ename}: {error.evalue}\n  in the cell {first}\n{error.traceback}")
+    finally:
+        # A client does not stop a kernel whose manager it was given.
+        asyncio.run(manager.shutdown_kernel(now=True))
     return Outcome(problems, time.perf_counter() - started)
 
 
@@ -245,39 +256,44 @@ def main(arguments: list[str]) -> int:
         return 2
     twin = Twin()
     twin.build()
-    if added := {"advlearn"} & twin.installed().keys():  # a run that was stopped
-        twin.pip("uninstall", "--quiet", "--yes", *added)
-    before = twin.keep()
-    version = subprocess.check_output([str(twin.python), "-c", "import platform as p; print(p.python_version())"], text=True)
-    print(f"\n| package | Colab | here |\n|---|---|---|\n| Python | {COLAB_PYTHON} | {version.strip()} |")
     pins = pinned(CONSTRAINTS.read_text(encoding="utf-8"))
-    for name in SHOWN:
-        print(f"| {name} | {pins[name]} | {before[name]} |")
-    for words in changed(pins, before):
-        print(f"not Colab's version: {words}")
+    before = twin.installed()
+    if "jupyterlab" in before:
+        raise SystemExit(f"{twin.folder.name} has JupyterLab, Colab has none: remove that folder.")
+    print_versions(twin, pins, before)
     print("\n| lesson | verdict | seconds, with installing |\n|---|---|---|", flush=True)
-    outcomes = {}
+    outcomes, after = {}, before
     for path in lessons:
         with tempfile.TemporaryDirectory() as folder:
-            repository = Path(folder) / "repository"
-            settings = publish(repository)
+            settings = publish(Path(folder) / "repository")
             outcome = run(path, twin.python, Path(folder), settings)
         after = twin.installed()
         outcome.problems.extend(changed(before, after))
         if "advlearn" not in after:
             outcome.problems.append("the set-up cell did not install the course")
-        twin.forget_the_course()
+        twin.forget(after.keys() - before.keys())
         outcomes[path.stem] = outcome
         verdict = "FAILED" if outcome.problems else "ok"
         print(f"| {path.stem} | {verdict} | {outcome.seconds:.0f} |", flush=True)
     for name, outcome in outcomes.items():
         for problem in outcome.problems:
             print(f"\n{name}: {problem}")
-    new = ", ".join(f"{name} {version}" for name, version in after.items() if name not in before)
-    print(f"\nThe course adds to Colab: {new}. It changes nothing that Colab has." if not changed(before, after) else "")
+    added = ", ".join(f"{name} {after[name]}" for name in sorted(after.keys() - before.keys()))
+    print(f"\nThe course adds to Colab's packages: {added or 'nothing'}.")
     bad = sum(bool(outcome.problems) for outcome in outcomes.values())
     print(f"\n{len(outcomes) - bad} passed, {bad} failed")
     return int(bad > 0)
+
+
+def print_versions(twin: Twin, pins: dict[str, str], installed: dict[str, str]) -> None:
+    """Print a table of the versions on Colab and here, and name each that differs."""
+    ask = "import platform; print(platform.python_version())"
+    python = subprocess.check_output([str(twin.python), "-c", ask], text=True).strip()
+    print(f"\n| package | Colab | here |\n|---|---|---|\n| Python | {COLAB_PYTHON} | {python} |")
+    for name in SHOWN:
+        print(f"| {name} | {pins[name]} | {installed[name]} |")
+    for words in changed(pins, installed):
+        print(f"not as on Colab: {words}")
 
 
 if __name__ == "__main__":
