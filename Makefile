@@ -9,12 +9,12 @@ RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint format notebooks measure bench doctor clean
+.PHONY: help lab test quick lint format notebooks measure bench doctor test-colab clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make lab TORCH=cpu   the same with PyTorch's CPU build: a tenth of the download"
 
@@ -25,7 +25,7 @@ $(VENV)/.lab: pyproject.toml
 ifeq ($(TORCH),cpu)
 	$(PIP) install --quiet torch torchvision --index-url https://download.pytorch.org/whl/cpu
 endif
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable ".[lab]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.lab
@@ -57,9 +57,12 @@ notebooks: $(VENV)/.dev ## execute every lesson again and write it in normal for
 measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
 	$(RUN) notebooks/build.py --measure
 
+test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (installs them in .venv-colab)
+	$(RUN) tests/colab/twin.py
+
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py
 	$(RUN) benchmarks/run.py
 
 clean: ## remove the environments and the caches, never the data
-	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-colab .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from enum import Enum
@@ -27,12 +26,13 @@ app = typer.Typer(
 NEEDED = {
     "torch": "2.4",
     "torchvision": "0.19",
-    "jupyterlab": "4",
     "ipywidgets": "7.7",
     "matplotlib": "3.8",
     "mlxtend": "0.23",
     "safetensors": "0.4.3",
 }
+# That of the extra `lab`; Colab and VS Code have a place of their own for notebooks.
+OPTIONAL = {"jupyterlab": "4"}
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _JPEG_NAMES = {"cifar10-jpeg", "cifar10-jpeg.tar.gz"}
 
@@ -170,28 +170,26 @@ def arena(context: typer.Context) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def lab(context: typer.Context) -> None:
-    """Open JupyterLab on the lessons; further options (--no-browser, --port) are passed on."""
-    for folder in (_CHECKOUT / "notebooks", Path.cwd() / "notebooks"):
-        if lessons := sorted(folder.glob("*.ipynb")):
-            command = [sys.executable, "-m", "jupyterlab", str(lessons[0]), *context.args]
-            # Threads that wait by sleeping: spinning ones starve each other on a busy laptop.
-            raise typer.Exit(
-                subprocess.call(command, env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ)
-            )
-    _stop(
-        "No lessons here: they are not part of the installed package. Clone the course's "
-        f"repository{_repository()}, then run `make lab` (or `advlearn lab`) inside it."
-    )
+def lab(
+    context: typer.Context,
+    original: Annotated[
+        bool, typer.Option("--original", help="Open the lessons themselves, to change the course.")
+    ] = False,
+) -> None:
+    """Open JupyterLab on your copies of the lessons, in my-lessons/; updates keep your edits.
 
+    Further options (--no-browser, --port) are passed on to JupyterLab.
+    """
+    from advlearn import lessons
 
-def _repository() -> str:
-    """Return " (URL)" as the installed package states it, or nothing."""
     try:
-        urls = importlib.metadata.metadata("advlearn").get_all("Project-URL") or []
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    return "".join(f" ({url.split(', ', 1)[1]})" for url in urls if url.startswith("Repository"))
+        source, mine = lessons.places(_CHECKOUT)
+        for sentence in [] if original else lessons.refresh(source, mine):
+            typer.echo(sentence)
+        folder = source if original else mine
+        raise typer.Exit(lessons.open_lab(folder / lessons.FIRST, context.args))
+    except (OSError, ModuleNotFoundError) as error:
+        _stop(str(error))
 
 
 def _stop(message: str) -> NoReturn:
@@ -220,12 +218,12 @@ def _examine_packages() -> Iterator[Finding]:
         f"{platform.python_version()} on {system}",
         "Install Python 3.11." if old else "",
     )
-    for name in ("numpy", *NEEDED):
-        least = NEEDED.get(name, "0")
+    for name, least in {"numpy": "0", **NEEDED, **OPTIONAL}.items():
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding("PROBLEM", name, "not installed", f"Run `pip install '{name}>={least}'`.")
+            state = "note" if name in OPTIONAL else "PROBLEM"
+            yield Finding(state, name, "not installed", f"Run `pip install '{name}>={least}'`.")
             continue
         if _numbers(version) < _numbers(least):
             remedy = f"Run `pip install --upgrade '{name}>={least}'`."
@@ -245,7 +243,9 @@ def _examine_widgets() -> Finding:
     try:
         from jupyter_core.paths import jupyter_path
     except ImportError:
-        return Finding("PROBLEM", "widgets", "Jupyter is not installed", "Run `make install`.")
+        return Finding(
+            "PROBLEM", "widgets", "Jupyter is not installed", "Run `pip install jupyterlab`."
+        )
     places = [Path(path) / "@jupyter-widgets" for path in jupyter_path("labextensions")]
     if any((place / "jupyterlab-manager" / "package.json").is_file() for place in places):
         return Finding("ok", "widgets", "JupyterLab's extension is installed")

@@ -1,14 +1,41 @@
-"""Seeds, the device, and how exact matrix products are."""
+"""Versions, seeds, the device, and how exact matrix products are."""
 
 from __future__ import annotations
 
 import random
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 
+import advlearn
 from advlearn._validation import check_choice, check_count
+
+
+def require(version: str) -> None:
+    """Stop a lesson that this package is too old for, and say how to update.
+
+    Args:
+        version: the oldest that will do, such as "0.1.0".
+
+    Raises:
+        ImportError: the package is older.
+
+    Example:
+        >>> require("0.1")
+    """
+    if _numbers(advlearn.__version__) < _numbers(version):
+        raise ImportError(
+            f"this lesson needs advlearn {version} or newer, and {advlearn.__version__} is "
+            f"installed: {advlearn.__file__}. If you cloned the course, run `git pull` there; else "
+            "run `%pip uninstall -y advlearn`. Then restart the kernel and run this cell again."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
+    return (*numbers, *[0] * (3 - len(numbers)))
 
 
 def seed_everything(seed: int = 0) -> None:
@@ -55,7 +82,15 @@ def pick_device(prefer: str | None = None) -> torch.device:
             raise ValueError(f"prefer = {prefer!r}, but there is no such device here. Use 'cpu'.")
         return torch.device(prefer)
     # MPS lacks some float64 operations that the lessons use for exact checks, so it is opt-in.
-    return torch.device("cuda" if present["cuda"] else "cpu")
+    return torch.device("cuda" if present["cuda"] and _computes("cuda") else "cpu")
+
+
+def _computes(name: str) -> bool:
+    """Whether a device does a sum: one that is too old for this PyTorch, or full, does not."""
+    try:
+        return float(torch.ones(2, device=name).sum()) == 2.0
+    except RuntimeError:
+        return False
 
 
 def precision(

@@ -8,6 +8,7 @@ cut. Running it twice changes nothing.
     python notebooks/build.py            all lessons
     python notebooks/build.py 03         those whose name begins with 03
     python notebooks/build.py --check    change nothing; fail if a lesson is not in normal form
+    python notebooks/build.py --fill     run nothing; only write the badge and the set-up cell
     python notebooks/build.py --measure  change nothing; print the time and the memory of each
                                          lesson, and fail if one needs more than a lesson may
 """
@@ -37,16 +38,29 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 MOST_SECONDS, MOST_GIGABYTES = 60.0, 1.5  # what a lesson may need, on two cores
 
 SETUP = f"""\
-# Set-up: run this cell first. On Colab it installs the course; elsewhere it only imports.
+# Set-up: run this cell first. Where the course is missing, as on Colab, it is installed.
 DATA = "offline"  # the switch: "offline" is 5,000 digits from the package, "auto" all of MNIST
 
 try:
     import advlearn
 except ModuleNotFoundError:
-    %pip install -q "advlearn @ git+{ADDRESS}"
-    import advlearn
-from advlearn.runtime import pick_device, seed_everything
+    import importlib, site, subprocess, sys
 
+    print("Installing the course. This takes a minute.", flush=True)
+    course = "advlearn @ git+{ADDRESS}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", course]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        raise ModuleNotFoundError(
+            "The course is not installed, and pip could not fetch it. Is there a network? (Kaggle "
+            "has a switch for it.) Then run this cell again. On your own computer, open the "
+            f"lessons with `make lab` or `advlearn lab`. pip said: {{done.stderr.strip()[-300:]}}"
+        ) from None
+    importlib.invalidate_caches()
+    site.addsitedir(site.getusersitepackages())  # where pip installs when it may not elsewhere
+from advlearn.runtime import pick_device, require, seed_everything
+
+require("{PROJECT["project"]["version"]}")
 seed_everything(0)
 device = pick_device()
 print("Ready.")"""
@@ -87,6 +101,13 @@ def badge(name: str) -> str:
     where = ADDRESS.removeprefix("https://github.com/")
     link = f"https://colab.research.google.com/github/{where}/blob/main/notebooks/{name}"
     return f"[![Open in Colab](colab.svg)]({link})"
+
+
+def binder(name: str = "00_start_here.ipynb") -> str:
+    """Return the Binder badge, in Markdown: JupyterLab, opened at a lesson."""
+    where = ADDRESS.removeprefix("https://github.com/")
+    link = f"https://mybinder.org/v2/gh/{where}/main?urlpath=lab/tree/notebooks/{name}"
+    return f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({link})"
 
 
 def fill(notebook: nbformat.NotebookNode, name: str) -> None:
@@ -182,7 +203,7 @@ def main(arguments: list[str]) -> int:
     """Build or check the lessons named in `arguments`."""
     # Threads that wait by sleeping: spinning ones starve each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    only_check = "--check" in arguments
+    only_check, only_fill = "--check" in arguments, "--fill" in arguments
     wanted = [argument for argument in arguments if not argument.startswith("-")] or [""]
     paths = [p for p in sorted(HERE.glob("*.ipynb")) if any(p.name.startswith(w) for w in wanted)]
     if not paths:
@@ -195,7 +216,7 @@ def main(arguments: list[str]) -> int:
     different = []
     for path in paths:
         before = path.read_text(encoding="utf-8")
-        if only_check:
+        if only_check or only_fill:
             notebook = nbformat.read(path, as_version=4)
             fill(notebook, path.name)
             normalise(notebook)

@@ -154,7 +154,9 @@ def conda_problems(environment: dict, project: dict) -> list[str]:
     least = tuple(int(n) for n in project["requires-python"].removeprefix(">=").split("."))
     if least > (3, 11):
         problems.append("python=3.11 is older than the project needs")
-    if pip != ["--editable ."]:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (cpu,) = re.findall(r"--index-url (\S+)", makefile)
+    if pip != [f"--extra-index-url {cpu}", "--editable .[lab]"]:
         problems.append("pip must install the project, and nothing that pyproject.toml does not")
     if len(pins) != 2:
         problems.append("packages belong into pyproject.toml")
@@ -171,7 +173,9 @@ def test_the_conda_environment_is_that_of_pyproject():
     [
         ("name: advlearn", "name: other"),
         ("python=3.11", "python=3.9"),
-        ("--editable .", "torch==2.4"),
+        ("--editable .[lab]", "torch==2.4"),
+        ("--editable .[lab]", "--editable ."),
+        ("whl/cpu", "whl/cu130"),
         ("  - pip\n", "  - pip\n  - numpy\n"),
     ],
 )

@@ -129,7 +129,7 @@ def test_doctor_finds_missing_and_old_packages(monkeypatch: pytest.MonkeyPatch) 
     real = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name == "mlxtend":
+        if name in ("mlxtend", "jupyterlab"):
             raise importlib.metadata.PackageNotFoundError(name)
         return "2.3.1+cpu" if name == "torch" else real(name)
 
@@ -138,6 +138,7 @@ def test_doctor_finds_missing_and_old_packages(monkeypatch: pytest.MonkeyPatch) 
     assert result.exit_code == 1
     assert re.search(r"PROBLEM +mlxtend +not installed\n +-> Run `pip install", result.output)
     assert re.search(r"PROBLEM +torch +2.3.1\+cpu is older than 2.4\n +-> Run", result.output)
+    assert re.search(r"note +jupyterlab +not installed\n +-> Run `pip install", result.output)
     assert "Problems: 2." in result.output
 
 
@@ -172,6 +173,8 @@ def test_needed_packages_are_those_of_pyproject() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     bounds = dict(re.findall(r'^  "([a-z-]+)>=([0-9.]+)",$', text, re.M))
     assert {name: bounds.get(name) for name in cli.NEEDED} == cli.NEEDED
+    assert "jupyterlab" not in bounds, "Colab has none: it belongs into the extra"
+    assert dict(re.findall(r'^lab = \["([a-z]+)>=([0-9.]+)"\]$', text, re.M)) == cli.OPTIONAL
 
 
 @pytest.mark.parametrize(
@@ -180,33 +183,6 @@ def test_needed_packages_are_those_of_pyproject() -> None:
 )
 def test_versions_compare_as_numbers(older: str, newer: str) -> None:
     assert cli._numbers(older) < cli._numbers(newer)
-
-
-def test_lab_opens_the_first_lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls: list[list[str]] = []
-    settings: list[dict[str, str]] = []
-    monkeypatch.setattr(
-        subprocess, "call", lambda command, env: settings.append(env) or calls.append(command) or 3
-    )
-    monkeypatch.setattr(cli, "_CHECKOUT", tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    for name in ("03_fgsm.ipynb", "00_start_here.ipynb", "README.md"):
-        (tmp_path / "notebooks" / name).write_text("{}")
-    assert call("lab", "--no-browser", "--port", "9000").exit_code == 3
-    first = str(tmp_path / "notebooks" / "00_start_here.ipynb")
-    assert calls == [[sys.executable, "-m", "jupyterlab", first, "--no-browser", "--port", "9000"]]
-    assert settings[0]["OMP_WAIT_POLICY"], "kernels inherit it: threads wait by sleeping"
-
-
-def test_lab_without_lessons_says_where_they_are(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(subprocess, "call", lambda *_, **__: pytest.fail("JupyterLab was started"))
-    monkeypatch.setattr(cli, "_CHECKOUT", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    result = call("lab")
-    assert result.exit_code == 1
-    assert "Clone the course's repository" in result.output
 
 
 def test_reproduce_runs_rows_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The wheel: what the course publishes travels inside it, and is found there."""
+"""The wheel: lessons and results travel inside it, and are found there."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def wheel(tmp_path_factory):
     project = tmp_path_factory.mktemp("project")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, project)
-    for name in ("advlearn", "data/weights", "data/results"):
+    for name in ("advlearn", "notebooks", "data/weights", "data/results"):
         if (ROOT / name).exists():
-            ignored = shutil.ignore_patterns("__pycache__")
+            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
             shutil.copytree(ROOT / name, project / name, ignore=ignored)
     if not (project / "data" / "results").exists():
         (project / "data" / "results").mkdir()
@@ -78,6 +78,55 @@ def test_the_wheel_holds_every_published_file_and_no_download(wheel):
     assert "advlearn/py.typed" in names
     assert not [name for name in names if "MNIST" in name or name.startswith(("tests", "data"))]
     assert wheel.stat().st_size < 30e6
+
+
+def test_the_wheel_holds_every_lesson(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = [Path(n) for n in archive.namelist() if n.startswith("advlearn/_published/note")]
+    lessons = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {path.name for path in names} == lessons | {"colab.svg"}, "and not what makes them"
+    assert {str(path.parent) for path in names} == {"advlearn/_published/notebooks"}
+    assert "/notebooks" in TARGETS["sdist"]["include"], "a wheel is built from the sdist"
+
+
+def test_an_installed_package_opens_its_lessons(wheel, tmp_path):
+    """`pip install` and `advlearn lab`, in any folder, with no checkout."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    (tmp_path / "site" / "jupyterlab.py").write_text("import sys; print(sys.argv[1:])")
+    (tmp_path / "here").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "advlearn.cli", "lab", "--no-browser"],
+        cwd=tmp_path / "here",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    mine = tmp_path / "here" / "my-lessons"
+    assert done.stdout.strip() == str([str(mine / "00_start_here.ipynb"), "--no-browser"])
+    assert (mine / "10_capstone.ipynb").read_bytes() == (
+        ROOT / "notebooks" / "10_capstone.ipynb"
+    ).read_bytes()
+
+
+def test_an_editable_install_finds_the_checkout(tmp_path):
+    """Renamed folders and editable installs do not go together, unless pyproject.toml helps."""
+    done = subprocess.run(
+        [sys.executable, "-c", EDITABLE, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
+        (path,) = [name for name in archive.namelist() if name.endswith(".pth")]
+        assert archive.read(path).decode().split() == [str(ROOT)]
+
+
+EDITABLE = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
 
 
 def test_an_installed_package_loads_its_models(wheel, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from advlearn import runtime
 from advlearn.runtime import pick_device, precision, seed_everything
 
 
@@ -67,6 +68,7 @@ def test_a_bad_seed_is_named_and_seeds_nothing(seed, error, words):
 def present(monkeypatch, *, cuda, mps):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(runtime, "_computes", lambda name: True)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,23 @@ def test_the_gpu_is_chosen_when_there_is_one(monkeypatch, cuda, mps, chosen):
     present(monkeypatch, cuda=cuda, mps=mps)
     assert pick_device() == torch.device(chosen)
     assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_a_gpu_that_does_not_compute_is_passed_over(monkeypatch):
+    """PyTorch sees a GPU that is older than its kernels, and the first sum on it fails."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    real, works = torch.ones, True
+
+    def ones(count, device):
+        assert device == "cuda"
+        if not works:
+            raise RuntimeError("CUDA error: no kernel image is available")
+        return real(count)
+
+    monkeypatch.setattr(torch, "ones", ones)
+    assert pick_device() == torch.device("cuda")
+    works = False
+    assert pick_device() == torch.device("cpu")
 
 
 def test_a_present_device_can_be_insisted_on(monkeypatch):

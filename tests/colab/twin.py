@@ -1,0 +1,300 @@
+"""Run every lesson as Colab would: `make test-colab`.
+
+`constraints.txt` lists what Colab has installed. This script builds an environment of these
+versions in `.venv-colab`, without the course and without JupyterLab. Then it does for each lesson
+what a learner on Colab does: it opens the notebook alone, in an empty folder, with the course not
+installed, and runs all cells. The set-up cell installs the course by its own words; git is told to
+take this working tree when the cell asks for the public address. A lesson passes when no cell
+raises or prints on stderr, when each checked cell prints what is committed, when there are as many
+pictures, and when a slider changes the picture. No package that Colab has may change.
+
+    python tests/colab/twin.py             all lessons
+    python tests/colab/twin.py 03 10       those whose name begins so
+
+COLAB_PYTHON names the interpreter; by default Python 3.13, as on Colab, else this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONSTRAINTS = ROOT / "tests" / "colab" / "constraints.txt"
+FOLDER = ROOT / ".venv-colab"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CHECKED = "nbval-check-output"
+COLAB_PYTHON = "3.13"
+# What the summary names: the packages that a lesson's look and figures depend on.
+SHOWN = ("ipython", "ipykernel", "ipywidgets", "matplotlib", "numpy", "torch", "torchvision")
+
+# Run last, in the lesson's own kernel: to the far end with every slider, and look at the picture.
+# Its names are its own: a picture may read the lesson's.
+PROBE = """\
+def _probe():
+    import ipywidgets
+    try:
+        from ipywidgets.widgets.widget import _instances as live  # ipywidgets 8
+    except ImportError:
+        live = ipywidgets.Widget.widgets
+    live, moved = list(live.values()), 0
+    screens = [w for w in live if isinstance(w, (ipywidgets.HTML, ipywidgets.Image))]
+    sliders = [w for w in live if isinstance(w, ipywidgets.SelectionSlider)]
+    for slider in sliders:
+        before = [screen.value for screen in screens]
+        slider.index = len(slider.options) - 1
+        moved += before != [screen.value for screen in screens]
+    print(moved, len(sliders))
+_probe()"""
+
+
+class Outcome(NamedTuple):
+    """What running one lesson gave."""
+
+    problems: list[str]
+    seconds: float
+
+
+def pinned(text: str) -> dict[str, str]:
+    """Return name -> version of a constraints file, names as pip normalises them."""
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.M))
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Name the packages of `before` that `after` has in another version, or no longer has."""
+    return [
+        f"{name} {version} became {after.get(name, 'missing')}"
+        for name, version in before.items()
+        if after.get(name) != version
+    ]
+
+
+def printed(cell: NotebookNode, name: str) -> str:
+    """Return what a cell printed on "stdout" or "stderr"."""
+    outputs = cell.get("outputs", [])
+    return "".join(o.text for o in outputs if o.output_type == "stream" and o.name == name)
+
+
+def pictures(notebook: NotebookNode) -> int:
+    """Count the pictures in the outputs."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return sum(output.get("data", {}).get("text/html", "").count("<img") for output in outputs)
+
+
+def differences(committed: NotebookNode, ran: NotebookNode) -> list[str]:
+    """Compare a run with the committed lesson, as a learner would see both."""
+    problems = []
+    for old, new in zip(committed.cells, ran.cells, strict=False):
+        first = new.source.partition("\n")[0]
+        if words := printed(new, "stderr"):
+            problems.append(f"on stderr: {first}: {words.strip()[:200]}")
+        if CHECKED in old.metadata.get("tags", []):
+            was, now = printed(old, "stdout"), printed(new, "stdout")
+            if was != now:
+                problems.append(f"prints another result: {first}\n  was {was!r}\n  now {now!r}")
+    if pictures(committed) != pictures(ran):
+        problems.append(f"{pictures(committed)} pictures became {pictures(ran)}")
+    return problems
+
+
+def interpreter() -> str:
+    """Return a Python like Colab's, or this one."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = sorted(map(str, versions.glob(f"{COLAB_PYTHON}*/bin/python")))
+    wanted = os.environ.get("COLAB_PYTHON")
+    for candidate in [wanted] if wanted else [f"python{COLAB_PYTHON}", *found, sys.executable]:
+        try:
+            subprocess.run([candidate, "-m", "venv", "--help"], capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return candidate
+    raise SystemExit(f"COLAB_PYTHON={wanted} does not run.")
+
+
+class Twin:
+    """An environment with Colab's versions."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self.folder = folder
+        self.python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+    def pip(self, *arguments: str) -> str:
+        """Run pip in the environment and return what it printed; its errors are shown."""
+        command = [str(self.python), "-m", "pip", "--disable-pip-version-check", *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"pip {' '.join(arguments[:3])} failed")
+        return done.stdout
+
+    def build(self) -> None:
+        """Make the environment, unless it is there already."""
+        text = CONSTRAINTS.read_text(encoding="utf-8")
+        origin = interpreter()
+        stamp, mark = self.folder / ".made-from", hashlib.sha256(f"{origin}{text}".encode())
+        if stamp.exists():
+            made = json.loads(stamp.read_text(encoding="utf-8"))
+            if made["from"] == mark.hexdigest():
+                self.forget(self.installed().keys() - made["packages"])  # a run that was stopped
+                return
+        print(f"making {self.folder.name} (several gigabytes)", flush=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        subprocess.run([origin, "-m", "venv", str(self.folder)], check=True)
+        if os.environ.get("TORCH") == "cpu":
+            pins = [f"{name}=={pinned(text)[name]}" for name in ("torch", "torchvision")]
+            self.pip(
+                "install", "--quiet", *pins, "--index-url", "https://download.pytorch.org/whl/cpu"
+            )
+        self.pip("install", "--quiet", "--constraint", str(CONSTRAINTS), *pinned(text))
+        made = {"from": mark.hexdigest(), "packages": sorted(self.installed())}
+        stamp.write_text(json.dumps(made), encoding="utf-8")
+
+    def installed(self) -> dict[str, str]:
+        """Return name -> version of all that is installed."""
+        rows = json.loads(self.pip("list", "--format", "json"))
+        return {re.sub(r"[-_.]+", "-", r["name"]).lower(): r["version"] for r in rows}
+
+    def forget(self, names: Collection[str]) -> None:
+        """Remove what was added to Colab's packages."""
+        if names:
+            self.pip("uninstall", "--quiet", "--yes", *sorted(names))
+
+
+def publish(folder: Path) -> dict[str, str]:
+    """Make a repository of this working tree, and tell git that it is the public one.
+
+    Returns:
+        The environment variables by which git takes `folder` for the course's address.
+    """
+    git = ["git", "--git-dir", str(folder / ".git"), "--work-tree", str(ROOT)]
+    who = ["-c", "user.name=advlearn", "-c", "user.email=advlearn@localhost"]
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    subprocess.run([*git, "add", "--all"], cwd=ROOT, check=True)
+    subprocess.run([*git, *who, "commit", "--quiet", "-m", "now"], cwd=ROOT, check=True)
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{folder.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": PROJECT["urls"]["Repository"],
+    }
+
+
+def run(path: Path, python: Path, folder: Path, settings: dict[str, str]) -> Outcome:
+    """Run a lesson, alone in an empty folder, in a kernel of that Python."""
+    committed = nbformat.read(path, as_version=4)
+    lesson = nbformat.read(path, as_version=4)
+    interactive = any("widget" in cell.metadata.get("tags", []) for cell in lesson.cells)
+    if interactive:
+        lesson.cells.append(nbformat.v4.new_code_cell(PROBE))
+    spec = folder / "kernels" / "colab"
+    spec.mkdir(parents=True)
+    words = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": words, "display_name": "Colab"}))
+    content = folder / "content"
+    content.mkdir()
+    specs = KernelSpecManager(kernel_dirs=[str(spec.parent)])
+    manager = AsyncKernelManager(kernel_name="colab", kernel_spec_manager=specs)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "MPLBACKEND", "VIRTUAL_ENV") and "ADVLEARN" not in name
+    }
+    settings = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **settings}  # a note that Colab has not
+    client = NotebookClient(
+        lesson, km=manager, timeout=900, resources={"metadata": {"path": str(content)}}
+    )
+    started = time.perf_counter()
+    problems = []
+    try:
+        client.execute(env=environment | settings)
+        if interactive:
+            moved, sliders = lesson.cells.pop().outputs[0].text.split()
+            if moved == "0" or moved != sliders:
+                problems.append(f"{moved} of {sliders} sliders change a picture")
+        problems += differences(committed, lesson)
+    except CellExecutionError as error:
+        failed = next(
+            c for c in lesson.cells if any(o.output_type == "error" for o in c.get("outputs", []))
+        )
+        first = failed.source.partition("\n")[0]
+        problems.append(f"{error.ename}: {error.evalue}\n  in the cell {first}\n{error.traceback}")
+    finally:
+        # A client does not stop a kernel whose manager it was given.
+        asyncio.run(manager.shutdown_kernel(now=True))
+    return Outcome(problems, time.perf_counter() - started)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the lessons named in `arguments`, and print what happened as a table."""
+    wanted = arguments or [""]
+    lessons = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    lessons = [path for path in lessons if any(path.name.startswith(w) for w in wanted)]
+    if not lessons:
+        print(f"no lesson begins with {' or '.join(wanted)}", file=sys.stderr)
+        return 2
+    twin = Twin()
+    twin.build()
+    pins = pinned(CONSTRAINTS.read_text(encoding="utf-8"))
+    before = twin.installed()
+    if "jupyterlab" in before:
+        raise SystemExit(f"{twin.folder.name} has JupyterLab, Colab has none: remove that folder.")
+    print_versions(twin, pins, before)
+    print("\n| lesson | verdict | seconds, with installing |\n|---|---|---|", flush=True)
+    outcomes, after = {}, before
+    for path in lessons:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = publish(Path(folder) / "repository")
+            outcome = run(path, twin.python, Path(folder), settings)
+        after = twin.installed()
+        outcome.problems.extend(changed(before, after))
+        if "advlearn" not in after:
+            outcome.problems.append("the set-up cell did not install the course")
+        twin.forget(after.keys() - before.keys())
+        outcomes[path.stem] = outcome
+        verdict = "FAILED" if outcome.problems else "ok"
+        print(f"| {path.stem} | {verdict} | {outcome.seconds:.0f} |", flush=True)
+    for name, outcome in outcomes.items():
+        for problem in outcome.problems:
+            print(f"\n{name}: {problem}")
+    added = ", ".join(f"{name} {after[name]}" for name in sorted(after.keys() - before.keys()))
+    print(f"\nThe course adds to Colab's packages: {added or 'nothing'}.")
+    bad = sum(bool(outcome.problems) for outcome in outcomes.values())
+    print(f"\n{len(outcomes) - bad} passed, {bad} failed")
+    return int(bad > 0)
+
+
+def print_versions(twin: Twin, pins: dict[str, str], installed: dict[str, str]) -> None:
+    """Print a table of the versions on Colab and here, and name each that differs."""
+    ask = "import platform; print(platform.python_version())"
+    python = subprocess.check_output([str(twin.python), "-c", ask], text=True).strip()
+    print(f"\n| package | Colab | here |\n|---|---|---|\n| Python | {COLAB_PYTHON} | {python} |")
+    for name in SHOWN:
+        print(f"| {name} | {pins[name]} | {installed[name]} |")
+    for words in changed(pins, installed):
+        print(f"not as on Colab: {words}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

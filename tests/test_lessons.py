@@ -1,0 +1,314 @@
+"""The learner's copies: whatever happens to the published lessons, no edit is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from typer.testing import CliRunner
+
+from advlearn import cli, lessons
+
+NAME = "00_start_here.ipynb"
+
+
+def write(path, *sources, outputs=()):
+    """Write a notebook of these code cells; the first one has these outputs."""
+    cells = [new_code_cell(source, id=f"cell-{i:02d}") for i, source in enumerate(sources)]
+    cells[0].outputs = [new_output("stream", text=text) for text in outputs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+def read(path):
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells]
+
+
+def git(folder, *words):
+    who = ["-c", "user.name=a", "-c", "user.email=a@localhost", "-c", "init.defaultBranch=main"]
+    return subprocess.run(
+        ["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A course of two lessons and a badge, outside any repository."""
+    write(tmp_path / "notebooks" / NAME, "print(1)", "def answer(): ...")
+    write(tmp_path / "notebooks" / "01_sign.ipynb", "print(1)")
+    (tmp_path / "notebooks" / "colab.svg").write_text("<svg/>")
+    (tmp_path / "notebooks" / "build.py").write_text("")
+    return tmp_path
+
+
+@pytest.fixture
+def mine(course):
+    assert lessons.refresh(course / "notebooks", course / "my-lessons") == []
+    return course / "my-lessons"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def again(course):
+    return lessons.refresh(course / "notebooks", course / "my-lessons")
+
+
+def test_the_first_time_everything_is_copied(course, mine):
+    assert names(mine) == [NAME, "01_sign.ipynb", "colab.svg"]
+    for name in names(mine):
+        assert (mine / name).read_bytes() == (course / "notebooks" / name).read_bytes()
+
+
+def test_an_edit_stays_when_nothing_is_new(course, mine):
+    write(mine / NAME, "print(1)", "def answer(): return 1", "mine")
+    kept = (mine / NAME).read_bytes()
+    assert again(course) == []
+    assert (mine / NAME).read_bytes() == kept
+    assert names(mine) == [NAME, "01_sign.ipynb", "colab.svg"]
+
+
+def test_a_newer_version_lies_beside_an_edited_copy(course, mine):
+    write(mine / NAME, "print(1)", "def answer(): return 1")
+    write(course / "notebooks" / NAME, "print(2)", "def answer(): ...")
+    (said,) = again(course)
+    assert said == (
+        "00_start_here.ipynb has a newer version. Yours is untouched: "
+        "see 00_start_here (new).ipynb."
+    )
+    assert read(mine / NAME) == ["print(1)", "def answer(): return 1"]
+    assert read(mine / "00_start_here (new).ipynb") == ["print(2)", "def answer(): ..."]
+    assert again(course) == [], "it is offered once"
+
+
+def test_newer_versions_pile_up_only_when_they_are_edited_too(course, mine):
+    write(mine / NAME, "mine")
+    write(course / "notebooks" / NAME, "print(2)")
+    again(course)
+    write(course / "notebooks" / NAME, "print(3)")
+    again(course)
+    assert read(mine / "00_start_here (new).ipynb") == ["print(3)"], "unedited: replaced"
+    write(mine / "00_start_here (new).ipynb", "mine too")
+    write(course / "notebooks" / NAME, "print(4)")
+    assert "(new 2)" in again(course)[0]
+    assert read(mine / NAME) == ["mine"]
+    assert read(mine / "00_start_here (new).ipynb") == ["mine too"]
+    assert read(mine / "00_start_here (new 2).ipynb") == ["print(4)"]
+
+
+@pytest.mark.parametrize("outputs", [(), ("1\n",)], ids=["untouched", "run"])
+def test_a_copy_without_edits_becomes_the_newer_version(course, mine, outputs):
+    write(mine / NAME, "print(1)", "def answer(): ...", outputs=outputs)
+    write(course / "notebooks" / NAME, "print(2)")
+    assert again(course) == []
+    assert read(mine / NAME) == ["print(2)"]
+    assert names(mine) == [NAME, "01_sign.ipynb", "colab.svg"]
+
+
+def test_other_stored_outputs_are_no_newer_version_for_one_who_has_worked(course, mine):
+    write(mine / NAME, "print(1)", "def answer(): return 1")
+    write(mine / "01_sign.ipynb", "print(1)", outputs=["my run\n"])
+    write(course / "notebooks" / NAME, "print(1)", "def answer(): ...", outputs=["2\n"])
+    write(course / "notebooks" / "01_sign.ipynb", "print(1)", outputs=["2\n"])
+    assert again(course) == []
+    assert read(mine / NAME)[1] == "def answer(): return 1"
+    assert "my run" in (mine / "01_sign.ipynb").read_text(encoding="utf-8")
+
+
+def test_an_untouched_copy_gets_the_other_outputs(course, mine):
+    write(course / "notebooks" / NAME, "print(1)", "def answer(): ...", outputs=["2\n"])
+    again(course)
+    assert (mine / NAME).read_bytes() == (course / "notebooks" / NAME).read_bytes()
+
+
+def test_a_deleted_copy_comes_back(course, mine):
+    (mine / NAME).unlink()
+    again(course)
+    assert read(mine / NAME) == ["print(1)", "def answer(): ..."]
+
+
+def test_a_new_lesson_arrives_and_a_file_of_ones_own_stays(course, mine):
+    write(mine / "my notes.ipynb", "note")
+    write(course / "notebooks" / "02_new.ipynb", "print(2)")
+    again(course)
+    assert names(mine) == [NAME, "01_sign.ipynb", "02_new.ipynb", "colab.svg", "my notes.ipynb"]
+
+
+@pytest.mark.parametrize("record", [None, "", "[]", '{"00_start_here.ipynb": 3}', "{"])
+def test_without_a_record_nothing_is_overwritten(course, mine, record):
+    write(mine / NAME, "mine")
+    if record is None:
+        (mine / ".versions.json").unlink()
+    else:
+        (mine / ".versions.json").write_text(record)
+    again(course)
+    assert read(mine / NAME) == ["mine"]
+    assert read(mine / "00_start_here (new).ipynb") == ["print(1)", "def answer(): ..."]
+
+
+def test_a_copy_that_is_no_notebook_is_kept(course, mine):
+    (mine / NAME).write_text("half a file {")
+    write(course / "notebooks" / NAME, "print(2)")
+    again(course)
+    assert (mine / NAME).read_text() == "half a file {"
+
+
+def test_a_write_that_fails_leaves_the_copy_whole(course, mine, monkeypatch):
+    write(course / "notebooks" / NAME, "print(2)")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        again(course)
+    assert read(mine / NAME) == ["print(1)", "def answer(): ..."]
+
+
+# --- With git -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(course, tmp_path_factory):
+    """The course as a repository, and a learner's clone of it."""
+    (course / ".gitignore").write_text("/my-lessons/\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        git(course, *words)
+    clone = tmp_path_factory.mktemp("learner") / "clone"
+    git(course, "clone", "-q", str(course), str(clone))
+    return course, clone
+
+
+def publish(course, *sources):
+    write(course / "notebooks" / NAME, *sources)
+    git(course, "commit", "-qam", "two")
+
+
+def test_pull_works_while_a_copy_is_edited(published):
+    course, clone = published
+    again(clone)
+    write(clone / "my-lessons" / NAME, "print(1)", "def answer(): return 1")
+    assert git(clone, "status", "--porcelain") == "", "git does not see the copies"
+    publish(course, "print(2)", "def answer(): ...")
+    git(clone, "pull", "-q")
+    assert again(clone)
+    assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
+
+
+def test_answers_in_the_lessons_themselves_come_along_and_are_never_taken_for_published(published):
+    """One who worked in notebooks/ before: the copy has the answers, and keeps them."""
+    course, clone = published
+    write(clone / "notebooks" / NAME, "print(1)", "def answer(): return 1")
+    again(clone)
+    assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
+    git(clone, "checkout", "-q", "--", "notebooks")
+    publish(course, "print(2)", "def answer(): ...")
+    git(clone, "pull", "-q")
+    again(clone)
+    assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
+    assert read(clone / "my-lessons" / "00_start_here (new).ipynb")[0] == "print(2)"
+
+
+def test_edits_in_the_lessons_themselves_come_along_when_there_is_a_copy_too(published):
+    _, clone = published
+    again(clone)
+    write(clone / "my-lessons" / NAME, "print(1)", "def answer(): return 1")
+    write(clone / "notebooks" / NAME, "print(1)", "def answer(): return 2")
+    write(clone / "notebooks" / "01_sign.ipynb", "note")
+    for _ in range(2):
+        again(clone)
+        assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
+        assert read(clone / "my-lessons" / "00_start_here (new).ipynb")[1].endswith("return 2")
+        assert read(clone / "my-lessons" / "01_sign.ipynb") == ["note"]
+        assert len(names(clone / "my-lessons")) == 4, "once, however often it is looked at"
+    git(clone, "checkout", "-q", "--", "notebooks")
+    again(clone)
+    assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
+    assert read(clone / "my-lessons" / "00_start_here (new).ipynb")[1].endswith("return 2")
+    assert read(clone / "my-lessons" / "01_sign.ipynb") == ["note"]
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would have been started."""
+    calls = []
+    monkeypatch.setattr(subprocess, "call", lambda command, env: calls.append((command, env)) or 3)
+    return calls
+
+
+def call(*arguments):
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_lab_opens_the_copy_of_the_first_lesson(course, started, monkeypatch):
+    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    assert call("lab", "--no-browser", "--port", "9000").exit_code == 3
+    ((command, environment),) = started
+    first = str(course / "my-lessons" / NAME)
+    assert command == [
+        *(sys.executable, "-m", "jupyterlab"),
+        *(first, "--no-browser", "--port", "9000"),
+    ]
+    assert environment["OMP_WAIT_POLICY"], "kernels inherit it: threads wait by sleeping"
+    assert Path(first).is_file()
+
+
+def test_lab_says_what_is_new(course, mine, started, monkeypatch):
+    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    write(mine / NAME, "mine")
+    write(course / "notebooks" / NAME, "print(2)")
+    assert "Yours is untouched" in call("lab").output
+
+
+def test_lab_can_open_the_lessons_themselves(course, started, monkeypatch):
+    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    assert call("lab", "--original", "--no-browser").exit_code == 3
+    assert started[0][0][3:] == [str(course / "notebooks" / NAME), "--no-browser"]
+    assert not (course / "my-lessons").exists()
+
+
+def test_without_a_checkout_the_lessons_come_from_the_package(course, monkeypatch, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    monkeypatch.setattr(lessons, "_PACKAGE", course / "package")
+    with pytest.raises(FileNotFoundError, match="No lessons here"):
+        lessons.places(empty)
+    inside = course / "package" / "_published" / "notebooks"
+    write(inside / NAME, "print(1)")
+    assert lessons.places(empty) == (inside, empty / "my-lessons")
+    monkeypatch.chdir(course)
+    assert lessons.places(empty) == (course / "notebooks", course / "my-lessons")
+
+
+def test_a_checkout_that_may_not_be_written_keeps_the_copies_here(course, monkeypatch, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert lessons.places(course) == (course / "notebooks", here / "my-lessons")
+
+
+def test_lab_says_what_is_missing(course, started, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    monkeypatch.setattr(lessons.importlib.util, "find_spec", lambda name: None)
+    result = call("lab")
+    assert result.exit_code == 1
+    assert "JupyterLab is not installed. Run `pip install 'jupyterlab>=4'`" in result.output
+    (course / "my-lessons" / NAME).unlink()
+    (course / "my-lessons" / f".{NAME}.part").mkdir()
+    assert "my-lessons" in call("lab").output, "a folder that cannot be written is named"
+    assert started == []
+
+
+def test_the_record_is_small_and_plain(mine):
+    record = json.loads((mine / ".versions.json").read_text(encoding="utf-8"))
+    assert set(record) == {NAME, "01_sign.ipynb", "colab.svg"}
+    assert all(len(pair) == 2 for pair in record.values())
