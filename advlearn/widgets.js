@@ -15,13 +15,16 @@ function withStop(place, number, stop) {
   return place.map((old, index) => (index === number ? stop : old));
 }
 
-// All places that one move of one slider reaches, the nearest first.
-function around(place, controls) {
+// All places that one move of one slider reaches: the nearest first, and of these the one that goes
+// on as the last move did.
+function around(place, before, controls) {
   const found = [];
   controls.forEach(({ stops }, number) => {
     for (let stop = 0; stop < stops.length; stop++) {
       if (stop === place[number]) continue;
-      found.push([Math.abs(stop - place[number]), withStop(place, number, stop)]);
+      const onward = (stop - place[number]) * (place[number] - before[number]) > 0;
+      const distance = Math.abs(stop - place[number]) - (onward ? 0.5 : 0);
+      found.push([distance, withStop(place, number, stop)]);
     }
   });
   return found.sort((a, b) => a[0] - b[0]).map(([, there]) => there);
@@ -31,7 +34,7 @@ function render({ model, el }) {
   const controls = model.get("controls");
   const frames = new Map(); // place -> {words, url}
   const asked = new Set();
-  let place = [...model.get("place")];
+  let place = [...model.get("place")], before = place;
   let timer = 0, late = 0;
 
   const image = make("img", { alt: "" });
@@ -70,6 +73,7 @@ function render({ model, el }) {
   }
 
   function go(where) {
+    before = place;
     place = where;
     model.set("place", place);
     model.save_changes();
@@ -102,7 +106,7 @@ function render({ model, el }) {
   function ahead() {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      const next = around(place, controls).find((there) => !frames.has(there.join()));
+      const next = around(place, before, controls).find((there) => !frames.has(there.join()));
       if (next && asked.size === 0) ask(next);
     }, AFTER);
   }

@@ -40,9 +40,11 @@ class View(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("widgets.js")
     _css = Path(__file__).with_name("widgets.css")
-    controls = traitlets.List().tag(sync=True)  # {"name", "stops"}, the stops in words
+    controls: traitlets.List[Any] = traitlets.List().tag(
+        sync=True
+    )  # {"name", "stops"}, the stops in words
     place = traitlets.List(traitlets.Int()).tag(sync=True)
-    frames = traitlets.List().tag(sync=True)  # {"place", "words", "png"}
+    frames: traitlets.List[Any] = traitlets.List().tag(sync=True)  # {"place", "words", "png"}
 
 
 class Explorer:
@@ -110,7 +112,9 @@ class Explorer:
         place = tuple(question["place"])
         try:
             frame = self._frame(place)
-        except Exception as error:  # nobody reads a callback's traceback: say it in the picture's place
+        except (
+            Exception
+        ) as error:  # nobody reads a callback's traceback: say it in the picture's place
             words = f"This picture cannot be drawn: {type(error).__name__}: {error}"
             frame = Frame(words, b"")
         self.view.send({"place": list(place), "words": frame.words}, [frame.png])

@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,18 @@ class Server:
             return json.load(answer)
 
 
+# No question about news and no look for them; and no save behind the back of the next test.
+_SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "docmanager-extension/plugin": {"autosave": False},
+}
+
+
 def _settings(folder: Path) -> None:
-    """Write the settings that keep JupyterLab from asking the network for news."""
-    place = folder / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    place.parent.mkdir(parents=True)
-    place.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    for name, value in _SETTINGS.items():
+        place = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps(value))
 
 
 @contextmanager
@@ -345,15 +352,18 @@ class Desk:
 
 
 @contextmanager
-def desk(playwright: Playwright, folder: Path, private: Path) -> Iterator[Desk]:
-    """Start a server and a browser, and end both."""
+def desk(
+    playwright: Playwright, folder: Path, private: Path, *, sharpness: float = 1
+) -> Iterator[Desk]:
+    """Start a server and a browser, and end both.
+
+    `sharpness` is the number of pixels in a screenshot for one of the page.
+    """
     browser = launch(playwright)
     try:
         with serve(folder, private) as server:
-            context = browser.new_context(viewport=WINDOW)  # type: ignore[arg-type]
+            context = browser.new_context(viewport=WINDOW, device_scale_factor=sharpness)
             yield Desk(browser, server, context)
     finally:
-        try:
+        with suppress(Error):  # it may be gone already
             browser.close()
-        except Error:
-            pass  # it is gone already

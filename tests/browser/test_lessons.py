@@ -1,4 +1,4 @@
-"""Every lesson in JupyterLab: run, moved by keyboard and by mouse, asked, answered, photographed."""
+"""Every lesson in JupyterLab: run, moved by keyboard and mouse, answered, photographed."""
 
 from __future__ import annotations
 

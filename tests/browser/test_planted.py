@@ -24,7 +24,7 @@ FRAGILE = """\
 def fragile(k, j):
     if j * k == 2:
         raise RuntimeError('too far')
-    return describe(grey(k), f'Grey {k}, {j}.')
+    return describe(grey(k + j / 2), f'Grey {k}, {j}.')
 
 explore(fragile, k=[0, 1, 2], j=[0, 1])"""
 # Another one's widget, which tells a screen reader nothing.
@@ -205,7 +205,7 @@ def test_pale_text_is_seen(unquiet):
 
 def test_a_missing_browser_is_told_with_its_remedy(monkeypatch):
     class Playwright:
-        class chromium:  # noqa: N801
+        class chromium:
             executable_path = "/nowhere/chrome"
 
     monkeypatch.delenv("ADVLEARN_CHROMIUM", raising=False)

@@ -109,12 +109,10 @@ def test_a_lesson_works_where_only_visible_cells_are_on_the_page(only_the_visibl
     """By default JupyterLab has all cells on the page, and the other tests meet it so."""
     lesson = lab.open(SHORT)
     cells = lesson.run_all()
-    print("A",lesson.watch.errors)
     assert checks.ran(cells) == []
     shown = lesson.page.locator(".jp-Notebook .jp-Cell").count()
     assert shown < len(cells), "all cells are on the page: the setting did nothing"
     assert checks.keyboard(lesson, explorer(lesson)) == []
-    print("B",lesson.watch.errors)
     lesson.scroll_to(len(cells) - 1)  # away, and back
     assert checks.mouse(explorer(lesson)) == []
     assert checks.quiet(lesson.watch) == []
