@@ -9,12 +9,12 @@ RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint format notebooks measure bench doctor test-colab clean
+.PHONY: help lab test test-browser test-colab quick lint format notebooks measure bench doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make lab TORCH=cpu   the same with PyTorch's CPU build: a tenth of the download"
 
@@ -41,6 +41,13 @@ doctor: $(VENV)/.lab ## examine this machine: versions, device, data, and what t
 test: $(VENV)/.dev ## every check, every test and every notebook, with a closing summary
 	@$(RUN) tests/stages.py
 
+$(VENV)/.browser: $(VENV)/.lab
+	$(PIP) install --quiet --editable ".[browser]"
+	@touch $@
+
+test-browser: $(VENV)/.browser ## every lesson in JupyterLab in a real browser, by keyboard and mouse
+	$(RUN) -m pytest -q --durations=5 tests/browser
+
 quick: $(VENV)/.dev ## the same without the notebooks
 	@$(RUN) tests/stages.py --without notebooks
 
@@ -65,4 +72,4 @@ bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv
 	$(RUN) benchmarks/run.py
 
 clean: ## remove the environments and the caches, never the data
-	rm -rf $(VENV) .venv-bench .venv-colab .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-colab .mypy_cache .ruff_cache .pytest_cache .hypothesis build

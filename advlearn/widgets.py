@@ -1,18 +1,23 @@
-"""Interactive pictures: thin ipywidgets over pure functions.
+"""Interactive pictures: one slider for each argument of a pure function.
 
 A lesson writes a function (values) -> Axes, calls it once in an ordinary cell, and hands it to
-`explore`. The pictures are drawn once and kept, so that a key press only swaps two images, and a
-function that raises for any value of a control does so while the cell runs, where tests see it.
+`explore`. The pictures are drawn once and kept, in the kernel and in the page: a key press only
+swaps two images, and the kernel is asked for none that the page has. A function that raises for any
+value of a control does so while the cell runs, where tests see it.
+
+The controls are the browser's own sliders, each with its name and its value in words: the sliders
+of ipywidgets tell a screen reader the number of the stop, and no name.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import anywidget
+import traitlets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,56 +25,99 @@ from advlearn._validation import check_callable
 from advlearn.plotting import alt_text, render
 
 Picture = Callable[..., Axes | Figure]
+Place = tuple[int, ...]  # for each control, the number of its stop
+
+
+class Frame(NamedTuple):
+    """A drawn picture and its words."""
+
+    words: str
+    png: bytes
+
+
+class View(anywidget.AnyWidget):
+    """What the page knows: the controls, their places, and the pictures that were drawn first."""
+
+    _esm = Path(__file__).with_name("widgets.js")
+    _css = Path(__file__).with_name("widgets.css")
+    controls: traitlets.List[Any] = traitlets.List().tag(
+        sync=True
+    )  # {"name", "stops"}, the stops in words
+    place = traitlets.List(traitlets.Int()).tag(sync=True)
+    frames: traitlets.List[Any] = traitlets.List().tag(sync=True)  # {"place", "words", "png"}
 
 
 class Explorer:
     """A picture with one slider for each argument; see `explore`."""
 
     def __init__(self, picture: Picture, controls: dict[str, Sequence[Any]]) -> None:
-        import ipywidgets
-
         self._picture = picture
-        self._frames: dict[tuple[Any, ...], str] = {}
-        self.sliders = {
-            name: ipywidgets.SelectionSlider(
-                options=[(_say(value), value) for value in values],
-                value=values[0],
-                description=name.replace("_", " "),
-                layout=ipywidgets.Layout(width="420px", max_width="100%"),
-            )
-            for name, values in controls.items()
-        }
-        self.screen = ipywidgets.HTML()
-        self.view = ipywidgets.VBox([*self.sliders.values(), self.screen])
-        first = tuple(values[0] for values in controls.values())
+        self._stops = {name: list(values) for name, values in controls.items()}
+        self._frames: dict[Place, Frame] = {}
+        rest = (0,) * len(controls)
         # Each control's whole range, the others at rest: errors surface here and not in a callback.
-        for place, values in enumerate(controls.values()):
-            for value in values:
-                self.frame((*first[:place], value, *first[place + 1 :]))
-        for slider in self.sliders.values():
-            slider.observe(self._update, names="value")
-        self._update()
+        places = [
+            (*rest[:number], stop, *rest[number + 1 :])
+            for number, stops in enumerate(self._stops.values())
+            for stop in range(len(stops))
+        ]
+        for place in places:
+            self._frame(place)
+        self.view = View(
+            controls=[
+                {"name": name.replace("_", " "), "stops": [_say(value) for value in stops]}
+                for name, stops in self._stops.items()
+            ],
+            place=list(rest),
+            frames=[{"place": list(at), **frame._asdict()} for at, frame in self._frames.items()],
+        )
+        self.view.on_msg(self._answer)
 
-    def frame(self, values: tuple[Any, ...]) -> str:
-        """Return the HTML of the picture at these values, drawn once."""
-        if values not in self._frames:
-            figure = self._picture(**dict(zip(self.sliders, values, strict=True)))
-            said = alt_text(figure)
-            image = base64.b64encode(render(figure, dpi=80)).decode()
-            if not said:
+    @property
+    def values(self) -> dict[str, Any]:
+        """The value of each control."""
+        stops = zip(self._stops.items(), self.view.place, strict=True)
+        return {name: values[stop] for (name, values), stop in stops}
+
+    def move(self, **values: Any) -> None:
+        """Move controls to these values, as a hand on the sliders would.
+
+        Raises:
+            ValueError: a control has no such value.
+            KeyError: there is no such control.
+        """
+        chosen = self.values | values
+        self.view.place = [self._stops[name].index(value) for name, value in chosen.items()]
+
+    @property
+    def frame(self) -> Frame:
+        """The picture at the present values, and its words."""
+        return self._frame(tuple(self.view.place))
+
+    def _frame(self, place: Place) -> Frame:
+        """Draw the picture of a place, once."""
+        if place not in self._frames:
+            chosen = zip(self._stops.items(), place, strict=True)
+            figure = self._picture(**{name: stops[stop] for (name, stops), stop in chosen})
+            words, png = alt_text(figure), render(figure, dpi=80)
+            if not words:
                 raise ValueError(
                     "picture has no alt text. Draw it with advlearn.plotting or use describe."
                 )
-            words = html.escape(said)
-            self._frames[values] = (
-                f'<img style="max-width:100%" alt="{words}" '
-                f'src="data:image/png;base64,{image}"><p role="status">{words}</p>'
-            )
-        return self._frames[values]
+            self._frames[place] = Frame(words, png)
+        return self._frames[place]
 
-    def _update(self, _: object = None) -> None:
-        values = tuple(slider.value for slider in self.sliders.values())
-        self.screen.value = self.frame(values)
+    def _answer(self, _: object, question: dict[str, Any], __: object) -> None:
+        """Send the page a picture that it lacks."""
+        place = tuple(question["place"])
+        try:
+            frame = self._frame(place)
+        except (
+            Exception
+        ) as error:  # nobody reads a callback's traceback: say it in the picture's place
+            words = f"This picture cannot be drawn: {type(error).__name__}: {error}"
+            frame = Frame(words, b"")
+        self.view.send({"place": list(place), "words": frame.words}, [frame.png])
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -97,8 +145,8 @@ def explore(picture: Picture, /, **controls: Sequence[Any]) -> Explorer:
     Example:
         >>> from advlearn.plotting import functions
         >>> explorer = explore(lambda end: functions({"v": lambda v: v}, 0, end), end=[1.0, 2.0])
-        >>> explorer.sliders["end"].value = 2.0
-        >>> "goes from 0 to 2" in explorer.screen.value
+        >>> explorer.move(end=2.0)
+        >>> "goes from 0 to 2" in explorer.frame.words
         True
     """
     check_callable(picture, "picture")

@@ -1,9 +1,6 @@
-"""The sliders, moved without a browser: their values, and the pictures they swap."""
+"""The kernel's half of the widgets: what it draws, sends and answers. The page's: tests/browser."""
 
 from __future__ import annotations
-
-import html
-import re
 
 import matplotlib as mpl
 
@@ -29,9 +26,19 @@ class Picture:
         return describe(ax, f"Drawn for {values}.")
 
 
-def words(explorer):
-    """Return what the screen shows: the picture's alt text."""
-    return html.unescape(re.search('alt="(.*?)"', explorer.screen.value)[1])
+def sent(explorer):
+    """Return the pictures that the page has from the start: place -> words."""
+    return {tuple(frame["place"]): frame["words"] for frame in explorer.view.frames}
+
+
+def ask(explorer, *place):
+    """Ask as the page does, and return what comes back: a message and one buffer."""
+    answers = []
+    explorer.view.send = lambda message, buffers: answers.append((message, buffers))
+    explorer.view._handle_custom_msg({"place": list(place)}, [])
+    ((message, (png,)),) = answers
+    assert message["place"] == list(place)
+    return message["words"], png
 
 
 @pytest.fixture(autouse=True)
@@ -44,36 +51,70 @@ def no_figure_stays():
 def test_the_slider_reaches_both_ends_and_every_stop():
     picture, stops = Picture(), [0.0, 0.05, 0.1, 0.25]
     explorer = explore(picture, eps=stops)
-    slider = explorer.sliders["eps"]
-    assert slider.value == 0.0
-    assert words(explorer) == "Drawn for {'eps': 0.0}."
+    assert explorer.values == {"eps": 0.0}
+    assert explorer.view.controls == [{"name": "eps", "stops": ["0", "0.05", "0.1", "0.25"]}]
     for stop in (0.25, 0.0, 0.1, 0.05):
-        slider.value = stop
-        assert words(explorer) == f"Drawn for {{'eps': {stop}}}."
-    for index in (3, 0):
-        slider.index = index
-        assert words(explorer) == f"Drawn for {{'eps': {stops[index]}}}."
+        explorer.move(eps=stop)
+        assert explorer.view.place == [stops.index(stop)]
+        assert explorer.frame.words == f"Drawn for {{'eps': {stop}}}."
+    explorer.view.place = [3]  # what a hand on the page does
+    assert explorer.values == {"eps": 0.25}
+
+
+def test_a_value_between_the_stops_is_refused():
+    explorer = explore(Picture(), eps=[0.0, 0.5])
+    with pytest.raises(ValueError, match=r"0\.2 is not in list"):
+        explorer.move(eps=0.2)
+    with pytest.raises(KeyError, match="digit"):
+        explorer.move(digit=3)
+    assert explorer.values == {"eps": 0.0}
 
 
 def test_each_picture_is_drawn_once():
     picture = Picture()
     explorer = explore(picture, eps=[0, 1, 2])
     assert sorted(values["eps"] for values in picture.drawn) == [0, 1, 2]
-    first = explorer.screen.value
-    for value in (1, 2, 1, 0, 2, 0):
-        explorer.sliders["eps"].value = value
+    for place in (1, 2, 1, 0, 2, 0):
+        ask(explorer, place)
     assert len(picture.drawn) == 3
-    assert explorer.screen.value == first
 
 
-def test_several_controls_are_walked_one_at_a_time_and_filled_in_later():
+def test_the_page_has_from_the_start_what_one_move_reaches():
     picture = Picture()
     explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1, 0.2])
     assert len(picture.drawn) == 2 + 3 - 1, "each whole range with the other at rest"
-    explorer.sliders["digit"].value = 7
-    explorer.sliders["eps"].value = 0.2
-    assert words(explorer) == "Drawn for {'digit': 7, 'eps': 0.2}."
+    assert sent(explorer) == {
+        (0, 0): "Drawn for {'digit': 3, 'eps': 0.0}.",
+        (1, 0): "Drawn for {'digit': 7, 'eps': 0.0}.",
+        (0, 1): "Drawn for {'digit': 3, 'eps': 0.1}.",
+        (0, 2): "Drawn for {'digit': 3, 'eps': 0.2}.",
+    }
+    pictures = [frame["png"] for frame in explorer.view.frames]
+    assert all(png.startswith(b"\x89PNG") for png in pictures)
+
+
+def test_the_page_asks_for_the_rest():
+    picture = Picture()
+    explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1, 0.2])
+    words, png = ask(explorer, 1, 2)
+    assert words == "Drawn for {'digit': 7, 'eps': 0.2}."
+    assert png.startswith(b"\x89PNG")
     assert len(picture.drawn) == 5
+
+
+def test_a_later_picture_that_fails_says_so_in_its_place():
+    """Nobody reads the traceback of a callback."""
+
+    def picture(digit, eps):
+        if digit == 7 and eps:
+            raise ZeroDivisionError("not for sevens")
+        return Picture()(digit=digit, eps=eps)
+
+    explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1])
+    words, png = ask(explorer, 1, 1)
+    assert words == "This picture cannot be drawn: ZeroDivisionError: not for sevens"
+    assert png == b""
+    assert ask(explorer, 0, 1)[1], "the others still can"
 
 
 def test_a_picture_that_fails_at_the_last_stop_fails_when_it_is_made():
@@ -86,42 +127,35 @@ def test_a_picture_that_fails_at_the_last_stop_fails_when_it_is_made():
         explore(picture, digit=[3, 7], eps=[0.0, 0.1, 0.3])
 
 
-def test_the_screen_holds_the_picture_and_its_words():
+def test_a_picture_and_its_words_belong_together():
     chances = {0.0: torch.tensor([0.9, 0.1]), 0.25: torch.tensor([0.2, 0.8])}
     explorer = explore(lambda eps: probability_bars(chances[eps], 0), eps=list(chances))
-    before = explorer.screen.value
-    explorer.sliders["eps"].value = 0.25
-    after = explorer.screen.value
-    assert 'src="data:image/png;base64,iVBOR' in after
-    assert "highest 1 with 80 %; the true class 0 has 20 %" in after
-    assert 'role="status"' in after, "a screen reader is told of the change"
-    assert before != after
-    assert "highest 0 with 90 %" in before
-
-
-def test_words_are_escaped():
-    explorer = explore(lambda v: describe(plt.subplots()[1], 'a "b" <c>'), v=[1, 2])
-    assert 'alt="a &quot;b&quot; &lt;c&gt;"' in explorer.screen.value
-    assert "<c>" not in explorer.screen.value
+    before = explorer.frame
+    explorer.move(eps=0.25)
+    after = explorer.frame
+    assert "highest 0 with 90 %" in before.words
+    assert "highest 1 with 80 %; the true class 0 has 20 %" in after.words
+    assert before.png != after.png
 
 
 def test_a_control_may_have_any_name_and_kind_of_values():
     explorer = explore(Picture(), picture=["one", "two"], eps_in_pixels=range(3))
-    assert explorer.sliders["eps_in_pixels"].description == "eps in pixels"
-    explorer.sliders["picture"].value = "two"
-    explorer.sliders["eps_in_pixels"].value = 2
-    assert words(explorer) == "Drawn for {'picture': 'two', 'eps_in_pixels': 2}."
+    assert explorer.view.controls[1] == {"name": "eps in pixels", "stops": ["0", "1", "2"]}
+    explorer.move(picture="two", eps_in_pixels=2)
+    assert explorer.frame.words == "Drawn for {'picture': 'two', 'eps_in_pixels': 2}."
 
 
 def test_a_figure_will_do_as_well_as_an_axes():
     explorer = explore(lambda v: Picture()(v=v).figure, v=[1, 2])
-    assert words(explorer) == "Drawn for {'v': 1}."
+    assert explorer.frame.words == "Drawn for {'v': 1}."
 
 
-def test_the_view_is_the_sliders_above_the_screen():
-    explorer = explore(Picture(), a=[1, 2], b=[1, 2])
-    assert explorer.view.children == (*explorer.sliders.values(), explorer.screen)
-    assert list(explorer.sliders) == ["a", "b"]
+def test_the_page_gets_its_script_and_its_style():
+    explorer = explore(Picture(), a=[1, 2])
+    assert "export default { render }" in str(explorer.view._esm)
+    assert "focus-visible" in str(explorer.view._css)
+    for text in (explorer.view._esm, explorer.view._css):
+        assert "http" not in str(text), "nothing is fetched from anywhere"
 
 
 BAD = [
@@ -156,5 +190,5 @@ def test_a_picture_without_words_is_refused():
 def test_a_real_figure_moves():
     explorer = explore(lambda end: functions({"v": lambda v: v}, 0, end), end=[1.0, 2.0, 3.0])
     for end in (3.0, 1.0, 2.0):
-        explorer.sliders["end"].value = end
-        assert f"v goes from 0 to {end:.0f}" in words(explorer)
+        explorer.move(end=end)
+        assert f"v goes from 0 to {end:.0f}" in explorer.frame.words

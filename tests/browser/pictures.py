@@ -1,0 +1,80 @@
+"""Make the two pictures of JupyterLab that README shows, in pictures/: renew them after a change.
+
+make test-browser        (once: it installs what is needed)
+.venv/bin/python -m tests.browser.pictures
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from tests.browser import checks
+from tests.browser.lab import ROOT, Desk, NoBrowserError, desk
+from tests.browser.slips import SLIPS
+from tests.browser.widget import Widget
+
+HERE = ROOT / "pictures"
+MOST = 200_000  # bytes of one picture
+LESSON, EPS = "03_fgsm_linear_models.ipynb", 5  # the stop of the slider that the picture shows
+
+
+def save(png: bytes, name: str) -> None:
+    """Write a screenshot with at most 256 colours, which few would miss."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    HERE.mkdir(exist_ok=True)
+    picture.save(HERE / name, optimize=True)
+    size = (HERE / name).stat().st_size
+    print(f"{name}: {picture.width} x {picture.height}, {size / 1000:.0f} kB")
+    if size > MOST:
+        raise ValueError(f"{name} has {size} bytes, more than {MOST}: choose a smaller part")
+
+
+def take(place: Desk) -> None:
+    """Run the lesson, and photograph its widget and a check that says what is wrong."""
+    lesson = place.open(LESSON, {"width": 1180, "height": 720})
+    cells = lesson.run_all()
+    if problems := checks.ran(cells):
+        raise ValueError(f"the lesson did not run: {problems}")
+    page = lesson.page
+    page.locator(".jp-SideBar [data-id='filebrowser']").click()  # closes the list of files
+    shown = next(cell.index for cell in cells if "widget" in cell.tags)
+    widget = Widget(lesson.scroll_to(shown).locator(".advlearn-explorer"))
+    before = widget.seen().content
+    eps = next(iter(widget.sliders()))
+    for _ in range(EPS):
+        eps.handle.press("ArrowRight")
+    widget.change_from(before)
+    # The cell in the middle, with the figure's own code above it.
+    page.evaluate("(i) => jupyterapp.shell.currentWidget.content.scrollToItem(i, 'center')", shown)
+    eps.handle.focus()
+    save(page.screenshot(), "lesson.png")
+    slip = next(slip for slip in SLIPS if slip.lesson == LESSON[:2])
+    index = next(c.index for c in cells if f"ex.{slip.name}.check(" in c.source)
+    lesson.rewrite(index, slip.cell(right=False))
+    page.mouse.move(0, 0)
+    save(lesson.scroll_to(index).screenshot(), "check.png")
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name) / "notebooks"
+        shutil.copytree(ROOT / "notebooks", folder)
+        try:
+            with desk(playwright, folder, Path(name), sharpness=1.5) as place:
+                take(place)
+                place.tidy()
+        except NoBrowserError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
