@@ -17,7 +17,7 @@ import advlearn  # noqa: E402
 
 project = "advlearn"
 author = "The advlearn developers"
-copyright = "The advlearn developers. Lessons under CC BY 4.0, code under MIT"  # noqa: A001
+copyright = "The advlearn developers. Lessons under CC BY 4.0, code under MIT"
 release = advlearn.__version__
 language = "en"
 
@@ -53,8 +53,9 @@ html_theme = "sphinx_book_theme"
 html_title = "advlearn"
 html_static_path = [str(HERE / "static")]
 html_extra_path = [str(FOLDER / "extra")]
+html_favicon = str(HERE / "static" / "favicon.svg")
 html_css_files = ["book.css"]
-html_js_files = ["book.js"]
+html_js_files = [("book.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
 html_last_updated_fmt = None
@@ -70,8 +71,12 @@ html_theme_options = {
 html_context = {"default_mode": "auto"}
 
 
-def _plain(_app: object, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+def _plain(
+    _app: object, _what: str, _name: str, _obj: object, _options: object, lines: list[str]
+) -> None:
     """Keep |x| and a bare * what they are: docstrings are plain text with formulas, not markup."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()  # Python's own words for a named field; its name and type say more
     lines[:] = [
         line
         if line.lstrip().startswith((">>>", "..."))

@@ -168,7 +168,10 @@ def slider(name: str, depth: int) -> str:
         )
     columns, width, height = found["columns"], found["width"], found["height"]
     said = html.escape(found["said"][start])
-    where = f"left:{-100 * (start % columns)}%;top:{-100 * (start // columns)}%"
+    rows = math.ceil(len(found["said"]) / columns)
+    where = (
+        f"height:{100 * rows}%;left:{-100 * (start % columns)}%;top:{-100 * (start // columns)}%"
+    )
     return (
         f'<div class="frames" data-columns="{columns}" '
         f'data-said="{html.escape(json.dumps(found["said"], ensure_ascii=False))}">'
@@ -176,7 +179,17 @@ def slider(name: str, depth: int) -> str:
         f'<div class="window" style="aspect-ratio:{width}/{height};max-width:{width}px">'
         f'<img loading="lazy" src="{"../" * depth}_frames/{name}.webp" alt="{said}" '
         f'style="width:{100 * columns}%;{where}"></div>'
-        f'<p class="said" role="status">{said}</p></div>'
+        f'<p class="said" role="status">{said}</p>{_rest(found["fixed"])}</div>'
+    )
+
+
+def _rest(fixed: dict[str, str]) -> str:
+    """Say which controls the live picture has beyond those that were recorded."""
+    said = ", ".join(f"{name.replace('_', ' ')} = {value}" for name, value in fixed.items())
+    return (
+        f"<p>Recorded at {html.escape(said)}; in the live lesson that moves too.</p>"
+        if said
+        else ""
     )
 
 
@@ -190,7 +203,8 @@ def main(arguments: list[str]) -> int:
     for path in paths:
         record(path)
         size = (KEPT / f"{path.stem}.webp").stat().st_size
-        print(f"{path.name}: {len(index()[path.stem]['said'])} frames, {size // 1000} kB", flush=True)
+        count = len(index()[path.stem]["said"])
+        print(f"{path.name}: {count} frames, {size // 1000} kB", flush=True)
     return 0
 
 

@@ -27,15 +27,13 @@ DEPTH = 1  # lessons lie in the folder notebooks/
 def buttons(path: str) -> str:
     """Return the links that open a notebook elsewhere, as HTML."""
     links = (
-        (colab(path), "Open in Colab"),
-        (binder(path), "Open in Binder"),
-        (f"{'../' * DEPTH}_lessons/{Path(path).name}", "Download"),
+        (colab(path), "", "Open in Colab"),
+        (binder(path), "", "Open in Binder"),
+        (f"{'../' * DEPTH}_lessons/{Path(path).name}", ' download=""', "Download the notebook"),
     )
-    extra = ' download=""'
     made = (
-        f'<a class="launch" href="{html.escape(where)}"{extra if words == "Download" else ""}>'
-        f"{words}</a>"
-        for where, words in links
+        f'<a class="launch" href="{html.escape(where)}"{extra}>{words}</a>'
+        for where, extra, words in links
     )
     return f'<p class="launch-row">{" ".join(made)}</p>'
 
@@ -58,7 +56,7 @@ def twin(path: str, name: str) -> str:
     )
     moving = slider(name, DEPTH)
     if moving:
-        return f"{moving}<p>All its sliders work when you run the lesson, in {where}.</p>"
+        return f"{moving}<p>To change what it does, run the lesson, in {where}.</p>"
     return (
         '<p class="twin">Here the lesson has an interactive picture. The one above shows it at one '
         f"setting. To move it, open the lesson in {where}.</p>"

@@ -31,10 +31,9 @@ def main() -> int:
     """Write the source, build the pages, check the links; return 0 when all is well."""
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # the same book from the same repository
     source.write()
-    status = build_main(
-        ["-W", "--keep-going", "-q", "-b", "html", "-c", str(HERE)]
-        + ["-d", str(FOLDER / "doctrees"), str(source.SOURCE), str(HTML)]
-    )
+    places = [str(source.SOURCE), str(HTML)]
+    options = ["-W", "--keep-going", "-q", "-b", "html", "-c", str(HERE)]
+    status = build_main([*options, "-d", str(FOLDER / "doctrees"), *places])
     if status:
         return status
     mend.mend(HTML)

@@ -8,7 +8,6 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image
 from repository import FOLDER, Lesson

@@ -54,14 +54,21 @@ def fill(name: str, **values: object) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)
 
 
-def opening_picture() -> str:
-    """Return the first attacked photograph of lesson 0, as it stands there."""
-    for cell in nbformat.read(LESSONS[0], as_version=4).cells:
-        if cell.cell_type == "code" and "opening_figure(" in cell.source:
-            for output in cell.outputs:
-                if "text/html" in output.get("data", {}):
-                    return unpack(str(output.data["text/html"]), 0)
-    raise ValueError(f"{LESSONS[0].name} shows no opening_figure: has it a new name?")
+def opening_picture() -> tuple[str, str]:
+    """Return the first attacked photograph of lesson 0, with no caption, and its eps."""
+    code = [c for c in nbformat.read(LESSONS[0], as_version=4).cells if c.cell_type == "code"]
+    eps = re.search(r"^EPS = (\S+)$", "\n".join(cell.source for cell in code), re.M)
+    shown = [
+        str(output.data["text/html"])
+        for cell in code
+        if "opening_figure(" in cell.source
+        for output in cell.outputs
+        if "text/html" in output.get("data", {})
+    ]
+    if eps is None or not shown:
+        raise ValueError(f"{LESSONS[0].name} has no EPS or no opening_figure: another name now?")
+    image = re.search(r"<img[^>]*>", shown[0])
+    return unpack(image[0] if image else "", 0), eps[1]
 
 
 def _totals(course: list[Lesson]) -> dict[str, object]:
@@ -72,12 +79,14 @@ def landing(course: list[Lesson]) -> str:
     """Return the book's first page."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     title = section_title(readme)
+    picture, eps = opening_picture()
     paragraphs = [part for part in section(readme, title).split("\n\n") if part.startswith("**")]
     return fill(
         "index",
         title=title,
         lead=paragraphs[0],
-        picture=opening_picture(),
+        picture=picture,
+        eps=eps,
         colab=html.escape(colab(course[0].path)),
         binder=html.escape(binder(course[0].path)),
         address=ADDRESS,
@@ -155,7 +164,9 @@ def write() -> None:
         "index.md": landing(course),
         "map.md": course_map(course),
         "glossary.md": fill(
-            "glossary", count=len(glossary.TERMS), table=glossary.table(*sorted(glossary.TERMS, key=str.lower))
+            "glossary",
+            count=len(glossary.TERMS),
+            table=glossary.table(*sorted(glossary.TERMS, key=str.lower)),
         ),
         "teachers.md": teachers(course),
         "costs.md": fill(
@@ -170,12 +181,11 @@ def write() -> None:
     modules = list(api.modules())
     named = [(level, name, what) for level, name, what in modules if name != "cli"]
     pages |= {f"api/{name}.rst": api.page(name) for _, name, _ in named}
+    files = {name: "command_line.md" if name == "cli" else f"{name}.rst" for _, name, _ in modules}
+    rows = [f"| {level} | [{name}]({files[name]}) | {what} |" for level, name, what in modules]
     pages["api/index.md"] = fill(
         "api",
-        table="\n".join(
-            f"| {level} | [{name}]({'command_line.md' if name == 'cli' else f'{name}.rst'}) | {what} |"
-            for level, name, what in modules
-        ),
+        table="\n".join(rows),
         toc="\n".join([*(name for _, name, _ in named), "command_line"]),
     )
     pages |= {path: mirrored(path) for path in PAGES}

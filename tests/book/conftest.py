@@ -1,7 +1,7 @@
 """The built book in a real browser: served from this machine, looked at page by page.
 
-`make test-book` builds the book first. Everything here is marked `book` and left out of a plain run of
-pytest, since it needs the built book and a Chromium.
+`make test-book` builds the book first. What needs the built book and a Chromium is marked `book`,
+and left out of a plain run of pytest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ BOOK = ROOT / "build" / "book"
 HTML = BOOK / "html"
 sys.path.insert(0, str(ROOT / "book"))
 
-PAGES = sorted(str(path.relative_to(HTML)) for path in HTML.rglob("*.html"))
+PAGES = sorted(
+    str(path.relative_to(HTML)) for path in HTML.rglob("*.html") if "_static" not in path.parts
+)
 # name -> (width, colours): a laptop by day and by night, and a phone
 LOOKS = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (375, "light")}
 HARD = ("serious", "critical")
@@ -86,12 +88,17 @@ SEES = """() => {
 # How far the page can be moved sideways, and what makes it so.
 WIDTH = """() => {
   const root = document.scrollingElement, width = document.documentElement.clientWidth;
-  const inside = e => { for (let p = e.parentElement; p; p = p.parentElement)
-    if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX) && p !== document.body
-        && p !== root) return true; return false; };
+  const scrolls = e => ['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(e).overflowX);
+  const inside = e => {
+    for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
+      if (scrolls(p)) return true;
+    return false;
+  };
   const out = [...document.body.querySelectorAll('*')].filter(e => {
     const box = e.getBoundingClientRect();
-    return box.width > 0 && box.right > width + 1 && getComputedStyle(e).position !== 'fixed' && !inside(e); });
+    return box.width > 0 && box.right > width + 1
+      && getComputedStyle(e).position !== 'fixed' && !inside(e);
+  });
   return [root.scrollWidth - width, out.slice(0, 5).map(e => e.outerHTML.slice(0, 120))];
 }"""
 
@@ -119,7 +126,11 @@ def look_at(context, address: str) -> Visit:
     page.evaluate(SEES)
     page.wait_for_load_state("networkidle")
     wider, wide = page.evaluate(WIDTH)
-    asked = [list(foreign), list(failed), list(errors)]  # what axe itself asks for is not the page's
+    asked = [
+        list(foreign),
+        list(failed),
+        list(errors),
+    ]  # what axe itself asks for is not the page's
     options = {"resultTypes": ["violations"], "preload": False}
     found = Axe().run(page, options=options).response["violations"]
     page.close()
