@@ -20,6 +20,7 @@ author = "The advlearn developers"
 copyright = "The advlearn developers. Lessons under CC BY 4.0, code under MIT"
 release = advlearn.__version__
 language = "en"
+smartquotes_action = "qe"  # quotes and ellipses; two hyphens are an option of a command
 
 extensions = [
     "myst_nb",

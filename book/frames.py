@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from PIL import Image
@@ -114,7 +115,8 @@ def record(path: Path) -> None:
     notebook, builder = nbformat.read(path, as_version=4), lesson_builder()
     builder.fill(notebook, path.name)
     notebook.cells = [*until_widget(notebook), new_code_cell(RECORD)]
-    builder.run(notebook)
+    place = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=3600, resources=place).execute()
     printed = "".join(o.text for o in notebook.cells[-1].outputs if o.output_type == "stream")
     found = json.loads(printed)
     images, said = [], []

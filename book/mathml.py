@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 
 FONT = "math.woff"
 _LARGE = {"max", "min", "sup", "inf"}  # in a displayed formula their index stands below
-_BARS = {"|", "‖", "∣"}
+_OPENS = set("=≤≥<>≈∈→←,;([{·×")  # after these a minus is a sign
 
 
 def mathml(tex: str, *, block: bool = False) -> str:
@@ -34,8 +34,11 @@ def mathml(tex: str, *, block: bool = False) -> str:
     for parent in root.iter():
         children = list(parent)
         for place, element in enumerate(children):
+            before = children[place - 1] if place else None
             after = children[place + 1] if place + 1 < len(children) else None
-            _space(element, after, block)
+            _space(element, before, after)
+            if block and _name(element) in ("msub", "msubsup") and element[0].text in _LARGE:
+                element.tag = "munder" if _name(element) == "msub" else "munderover"
     _strip(root)
     root.set("xmlns", "http://www.w3.org/1998/Math/MathML")
     root.set("alttext", tex.strip())
@@ -51,7 +54,7 @@ def _name(element: ET.Element) -> str:
     return element.tag.rsplit("}", 1)[-1]
 
 
-def _space(element: ET.Element, after: ET.Element | None, block: bool) -> None:
+def _space(element: ET.Element, before: ET.Element | None, after: ET.Element | None) -> None:
     """Correct the spaces around one element that the conversion leaves to the browser."""
     kind, text = _name(element), (element.text or "").strip()
     if kind in ("mo", "mi") and len(text) > 1 and text.isalpha():
@@ -68,8 +71,10 @@ def _space(element: ET.Element, after: ET.Element | None, block: bool) -> None:
     elif kind == "mo" and text in ("…", "⋯"):
         element.set("lspace", "0.17em")
         element.set("rspace", "0.17em")
-    elif block and kind in ("msub", "msubsup") and (element[0].text or "") in _LARGE:
-        element.tag = "munder" if kind == "msub" else "munderover"
+    elif text in ("−", "+", "±") and (before is None or before.text in _OPENS):
+        element.set("form", "prefix")  # a sign, not an operation: it belongs to what follows
+        element.set("lspace", "0")
+        element.set("rspace", "0")
 
 
 def _keep(self: Any, tex: str, block: bool) -> str:

@@ -16,6 +16,10 @@ def _signature(match: re.Match[str]) -> str:
     return "".join(f'<span class="sig-line">{line}</span>' for line in lines)
 
 
+def _with_units(match: re.Match[str]) -> str:
+    return match[0].replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 # what is wrong -> (where, what stands there instead)
 REPAIRS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
     "the sidebar's folds have no name": (
@@ -25,6 +29,11 @@ REPAIRS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
     "the parameters of a long signature are a list of definitions without terms": (
         r"<dl>\n((?:<dd>(?:(?!<dl|</dl).)*?</dd>\n)+)</dl>\n",
         _signature,
+    ),
+    "a figure in a table is torn from its %": (r"<td[^>]*><p>[^<]*\d %[^<]*</p>", _with_units),
+    "a screen reader would read Korean as English": (
+        r"(?<=<p)(?=>[^<]*[가-힣][^<]*</p>)",
+        ' lang="ko"',
     ),
     "pictures are loaded before they come into view": (
         r"<img (?![^>]*loading=)",

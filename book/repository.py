@@ -85,7 +85,8 @@ class Lesson(NamedTuple):
         """
         found: dict[int, bool] = {}
         for sentence in re.split(r"(?<=[.:]) ", self.start.replace("\n", " ")):
-            plain = re.sub(r"\]\([^)]*\)", "", re.sub(r"\((?!lesson)[^)]*\)", "", sentence))
+            plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", sentence)
+            plain = re.sub(r"\((?!lesson)[^)]*\)", "", plain)
             for run in re.findall(r"[Ll]essons? (\d+(?:\s*(?:,|and)\s*\d+)*)", plain):
                 for number in map(int, re.findall(r"\d+", run)):
                     if number < self.number:

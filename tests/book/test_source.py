@@ -78,9 +78,12 @@ def test_each_lesson_says_what_it_is():
 
 
 def test_what_a_lesson_needs_is_read_from_its_words():
-    said = "You need lesson 3 (FGSM on 2 classes). Lessons 1 (signs) and 2 help. Lesson 9 follows."
+    said = (
+        "You need maxout (lesson 3) and FGSM ([lesson 4](04_x.ipynb)), 2 of them. "
+        "Lessons 1 (signs) and 2 help. Lesson 9 follows."
+    )
     found = repository.Lesson(5, "05", "t", 1, "", (), said).mentions()
-    assert found == {3: True, 1: False, 2: False}
+    assert found == {3: True, 4: True, 1: False, 2: False}
 
 
 def test_arrows_that_others_imply_are_left_out():
