@@ -9,7 +9,7 @@ RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab quick lint format notebooks measure bench doctor clean
+.PHONY: help lab test test-browser test-colab quick lint format notebooks measure record book test-book bench doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -66,6 +66,20 @@ measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
 
 test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (installs them in .venv-colab)
 	$(RUN) tests/colab/twin.py
+
+$(VENV)/.book: $(VENV)/.lab
+	$(PIP) install --quiet --editable ".[book]"
+	@touch $@
+
+book: $(VENV)/.book ## make the web edition in build/book/html; a warning or a broken link fails it
+	$(RUN) book/make.py
+
+test-book: book ## look at every page of the book in Chromium: barriers, requests, a phone, search
+	$(RUN) -m pytest -q -m book tests/book
+
+record: $(VENV)/.book ## measure every lesson and draw its moving picture, for the book
+	$(RUN) book/costs.py
+	$(RUN) book/frames.py
 
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py

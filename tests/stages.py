@@ -20,7 +20,7 @@ STAGES: dict[str, list[list[str]]] = {
     "style": [
         [*PYTHON, "ruff", "check", "."],
         [*PYTHON, "ruff", "format", "--check", "."],
-        [*PYTHON, "codespell_lib", "advlearn", "benchmarks", "notebooks", "README.md",
+        [*PYTHON, "codespell_lib", "advlearn", "benchmarks", "book", "notebooks", "README.md",
          "CONTRIBUTING.md", "data/README.md"],
     ],
     "types": [[*PYTHON, "mypy"]],

@@ -55,7 +55,7 @@ def reproduce(
             `reproduction-quick/`) in the data folder.
         quick: small models, moments of training, the offline digits: shows that the code runs.
         resume: go on with what an earlier run has finished there.
-        scheduler: address of a Dask scheduler, such as "tcp://host:8786".
+        scheduler: address of a Dask scheduler, such as `tcp://host:8786`.
         workers: without a scheduler, so many processes here; 0 works in this process.
         progress: called with a line about each finished item and the seconds left.
 

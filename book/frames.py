@@ -1,0 +1,214 @@
+"""The interactive pictures of the lessons as sliders that need no kernel: `make record`.
+
+A lesson is run up to its interactive picture, in a fresh kernel. The picture is then drawn at every
+stop of its controls, and all frames are kept as one image, book/frames/LESSON.webp. In the
+book a slider moves that image behind a window. Where the lesson or the published models have
+changed since, the frames are stale: the book leaves them out, and `make test-book` says so.
+
+    python book/frames.py         all lessons
+    python book/frames.py 00 01   those whose names begin so
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+from PIL import Image
+from repository import FOLDER, LESSONS, ROOT, lesson_builder
+
+KEPT = Path(__file__).with_name("frames")
+INDEX = KEPT / "index.json"
+MOST = 160  # frames of one picture; controls beyond that stay where they are
+_TALLEST = 16_000  # pixels; WebP ends at 16,383
+
+RECORD = f"""\
+import itertools, json
+from advlearn.widgets import Explorer
+explorer = next(o for o in reversed(list(Out.values())) if isinstance(o, Explorer))
+stops = {{name: slider.options for name, slider in explorer.sliders.items()}}
+moved, count = [], 1
+for name, options in stops.items():
+    if count * len(options) > {MOST}:
+        break
+    moved, count = [*moved, name], count * len(options)
+ranges = [options if name in moved else options[:1] for name, options in stops.items()]
+print(json.dumps({{
+    "controls": {{name: [said for said, _ in stops[name]] for name in moved}},
+    "fixed": {{name: options[0][0] for name, options in stops.items() if name not in moved}},
+    "frames": [explorer.frame(tuple(v for _, v in one)) for one in itertools.product(*ranges)],
+}}))"""
+
+
+def until_widget(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the cells of a lesson up to its interactive picture."""
+    for place, cell in enumerate(notebook.cells):
+        if "widget" in cell.metadata.get("tags", []):
+            return list(notebook.cells[: place + 1])
+    raise ValueError("the lesson has no cell with the tag 'widget'")
+
+
+def fingerprint(path: Path) -> str:
+    """Return a hash of what the frames depend on: the lesson's code, and the published models."""
+    cells = until_widget(nbformat.read(path, as_version=4))
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    models = (ROOT / "data" / "weights" / "index.json").read_text(encoding="utf-8")
+    return hashlib.sha256(f"{code}\n{models}".encode()).hexdigest()[:16]
+
+
+def index() -> dict[str, Any]:
+    """Return what is recorded, by lesson."""
+    if not INDEX.exists():
+        return {}
+    found: dict[str, Any] = json.loads(INDEX.read_text(encoding="utf-8"))
+    return found
+
+
+def missing() -> dict[str, str]:
+    """Return the lessons that have no frames, or stale ones, and which of the two it is."""
+    found = index()
+    return {
+        path.stem: "stale" if path.stem in found else "not recorded"
+        for path in LESSONS
+        if found.get(path.stem, {}).get("fingerprint") != fingerprint(path)
+    }
+
+
+def _sheet(pictures: list[Image.Image]) -> tuple[Image.Image, int, int, int]:
+    """Return all pictures on one sheet, and the number of columns, the width, the height."""
+    width = max(one.width for one in pictures)
+    height = max(one.height for one in pictures)
+    columns = math.ceil(len(pictures) * height / _TALLEST)
+    rows = math.ceil(len(pictures) / columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for place, one in enumerate(pictures):
+        corner = (place % columns * width, place // columns * height)
+        sheet.paste(one.convert("RGB"), corner)
+    return sheet, columns, width, height
+
+
+def _smallest(sheet: Image.Image) -> bytes:
+    """Return the sheet as WebP, without loss where that is the smaller file."""
+    made = []
+    for options in ({"lossless": True}, {"quality": 85}):
+        buffer = io.BytesIO()
+        sheet.save(buffer, "webp", method=6, **options)
+        made.append(buffer.getvalue())
+    return min(made, key=len)
+
+
+def record(path: Path) -> None:
+    """Draw the frames of one lesson and keep them."""
+    notebook, builder = nbformat.read(path, as_version=4), lesson_builder()
+    builder.fill(notebook, path.name)
+    notebook.cells = [*until_widget(notebook), new_code_cell(RECORD)]
+    place = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=3600, resources=place).execute()
+    printed = "".join(o.text for o in notebook.cells[-1].outputs if o.output_type == "stream")
+    found = json.loads(printed)
+    images, said = [], []
+    for frame in found["frames"]:
+        data = re.search(r'src="data:image/\w+;base64,([^"]+)"', frame)
+        words = re.search(r'alt="([^"]+)"', frame)
+        if data is None or words is None:
+            raise ValueError(f"{path.name}: a frame without a picture or without words")
+        images.append(Image.open(io.BytesIO(base64.b64decode(data[1]))))
+        said.append(html.unescape(words[1]))
+    sheet, columns, width, height = _sheet(images)
+    KEPT.mkdir(exist_ok=True)
+    (KEPT / f"{path.stem}.webp").write_bytes(_smallest(sheet))
+    entry = {
+        "fingerprint": fingerprint(path),
+        "controls": found["controls"],
+        "fixed": found["fixed"],
+        "columns": columns,
+        "width": width,
+        "height": height,
+        "said": said,
+    }
+    known = index() | {path.stem: entry}
+    ordered = {p.stem: known[p.stem] for p in LESSONS if p.stem in known}
+    INDEX.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def slider(name: str, depth: int) -> str:
+    """Return the recorded interactive picture of a lesson as HTML, or "" if there is none.
+
+    Args:
+        name: of the lesson's file, without its ending.
+        depth: how many folders the page lies below the book's first page.
+    """
+    if name in missing():
+        return ""
+    found = index()[name]
+    folder = FOLDER / "extra" / "_frames"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.webp").write_bytes((KEPT / f"{name}.webp").read_bytes())
+    controls, start = [], 0
+    for control, stops in found["controls"].items():
+        place = len(stops) // 2
+        start = start * len(stops) + place
+        label = html.escape(control.replace("_", " "))
+        controls.append(
+            f'<label><span class="name">{label}</span> <input type="range" min="0" '
+            f'max="{len(stops) - 1}" value="{place}" aria-valuetext="{html.escape(stops[place])}" '
+            f"data-stops='{html.escape(json.dumps(stops))}'> "
+            f"<output>{html.escape(stops[place])}</output></label>"
+        )
+    columns, width, height = found["columns"], found["width"], found["height"]
+    said = html.escape(found["said"][start])
+    rows = math.ceil(len(found["said"]) / columns)
+    where = (
+        f"height:{100 * rows}%;left:{-100 * (start % columns)}%;top:{-100 * (start // columns)}%"
+    )
+    return (
+        f'<div class="frames" data-columns="{columns}" '
+        f'data-said="{html.escape(json.dumps(found["said"], ensure_ascii=False))}">'
+        f'<div class="controls" hidden>{"".join(controls)}</div>'
+        f'<div class="window" style="aspect-ratio:{width}/{height};max-width:{width}px">'
+        f'<img loading="lazy" src="{"../" * depth}_frames/{name}.webp" alt="{said}" '
+        f'style="width:{100 * columns}%;{where}"></div>'
+        f'<p class="said" role="status">{said}</p>{_rest(found["fixed"])}</div>'
+    )
+
+
+def _rest(fixed: dict[str, str]) -> str:
+    """Say which controls the live picture has beyond those that were recorded."""
+    said = ", ".join(f"{name.replace('_', ' ')} = {value}" for name, value in fixed.items())
+    return (
+        f"<p>Recorded at {html.escape(said)}; in the live lesson that moves too.</p>"
+        if said
+        else ""
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Record the lessons whose names begin with one of `arguments`."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    paths = [p for p in LESSONS if any(p.name.startswith(a) for a in arguments or [""])]
+    if not paths:
+        print(f"no lesson begins with {' or '.join(arguments)}", file=sys.stderr)
+        return 2
+    for path in paths:
+        record(path)
+        size = (KEPT / f"{path.stem}.webp").stat().st_size
+        count = len(index()[path.stem]["said"])
+        print(f"{path.name}: {count} frames, {size // 1000} kB", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

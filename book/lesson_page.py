@@ -1,0 +1,105 @@
+"""A lesson as a page of the book: the committed notebook, outputs and all, never run again.
+
+What a page has and the notebook has not comes from the same sources: hints from the exercise bank,
+the buttons from the address in pyproject.toml, and, where the notebook holds an interactive
+picture, its recorded frames or the way to the static picture beside it.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+from frames import slider
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_output
+from pictures import unpack
+from repository import binder, coded, colab, lesson_builder
+
+PLACEHOLDER = "[interactive picture: run this cell to move it]"
+_BADGE = re.compile(r"^\[!\[Open in Colab\].*$", re.M)
+DEPTH = 1  # lessons lie in the folder notebooks/
+
+
+def buttons(path: str) -> str:
+    """Return the links that open a notebook elsewhere, as HTML."""
+    links = (
+        (colab(path), "", "Open in Colab"),
+        (binder(path), "", "Open in Binder"),
+        (f"{'../' * DEPTH}_lessons/{Path(path).name}", ' download=""', "Download the notebook"),
+    )
+    made = (
+        f'<a class="launch" href="{html.escape(where)}"{extra}>{words}</a>'
+        for where, extra, words in links
+    )
+    return f'<p class="launch-row">{" ".join(made)}</p>'
+
+
+def hints(exercise: object) -> str:
+    """Return the hints of an exercise, each folded, as HTML."""
+    said: tuple[str, ...] = exercise.hints  # type: ignore[attr-defined]
+    folded = "".join(
+        f"<details><summary>Hint {number} of {len(said)}</summary><p>{coded(text)}</p></details>"
+        for number, text in enumerate(said, start=1)
+    )
+    return f'<div class="hints">{folded}</div>' if said else ""
+
+
+def twin(path: str, name: str) -> str:
+    """Return what stands in the book where the notebook has an interactive picture, as HTML."""
+    where = (
+        f'<a href="{html.escape(colab(path))}">Colab</a> or '
+        f'<a href="{html.escape(binder(path))}">Binder</a>'
+    )
+    moving = slider(name, DEPTH)
+    if moving:
+        return f"{moving}<p>To change what it does, run the lesson, in {where}.</p>"
+    return (
+        '<p class="twin">Here the lesson has an interactive picture. The one above shows it at one '
+        f"setting. To move it, open the lesson in {where}.</p>"
+    )
+
+
+def page(path: Path, bank: ModuleType) -> NotebookNode:
+    """Return the notebook of the lesson at `path`, made ready for the book.
+
+    Args:
+        path: the lesson.
+        bank: its module of `advlearn.exercises`.
+
+    Raises:
+        ValueError: the lesson does not fit its bank, or has a picture to move that is not marked.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    lesson_builder().fill(notebook, path.name)
+    inside = f"notebooks/{path.name}"
+    by_name = {exercise.name: exercise for exercise in bank.EXERCISES}
+    cells, hinted = [], []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cells.append(cell)
+        if cell.cell_type == "markdown":
+            cell.source = _BADGE.sub(lambda _: buttons(inside), cell.source)
+            continue
+        if "setup" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+        if "widget" in tags:
+            cell.outputs = [new_output("display_data", {"text/html": twin(inside, path.stem)})]
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if PLACEHOLDER in data.get("text/plain", ""):
+                raise ValueError(f"{path.name}: {cell.source[:60]!r} needs the tag 'widget'")
+            if "text/html" in data:
+                data["text/html"] = unpack(data["text/html"], DEPTH)
+        for name in re.findall(r"^ex\.(\w+)\.check\(", cell.source, re.M):
+            if name not in by_name:
+                raise ValueError(f"{path.name} checks {name!r}, which is not in its bank")
+            hinted.append(name)
+            cells.append(new_markdown_cell(hints(by_name[name])))
+    if hinted != list(by_name):
+        raise ValueError(f"{path.name} checks {hinted}, its bank has {list(by_name)}")
+    notebook.cells = cells
+    return notebook

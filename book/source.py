@@ -1,0 +1,202 @@
+"""Write the book's source: what Sphinx reads, made from the repository.
+
+The folders are those of the repository, so that links between lessons and pages hold. Nothing here
+is written by hand twice: words that stand elsewhere are taken from there.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import api
+import costs
+import lesson_page
+import nbformat
+from pictures import path_drawing, unpack
+from repository import (
+    ADDRESS,
+    FOLDER,
+    LESSONS,
+    ROOT,
+    Lesson,
+    binder,
+    colab,
+    lesson_builder,
+    lessons,
+    section,
+)
+
+from advlearn import glossary
+from advlearn.exercises import all_exercises
+
+SOURCE = FOLDER / "source"
+EXTRA = FOLDER / "extra"
+TEXT = Path(__file__).with_name("text")
+# Pages of the repository that are pages of the book.
+PAGES = ("data/results/README.md", "data/README.md")
+
+
+def fill(name: str, **values: object) -> str:
+    """Return a text of the book with its {{names}} filled in.
+
+    Raises:
+        ValueError: a name has no value, or a value no name.
+    """
+    text = (TEXT / f"{name}.md").read_text(encoding="utf-8")
+    wanted = set(re.findall(r"\{\{(\w+)\}\}", text))
+    if wanted != values.keys():
+        raise ValueError(f"{name}.md wants {sorted(wanted)}, got {sorted(values)}")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)
+
+
+def opening_picture() -> tuple[str, str]:
+    """Return the first attacked photograph of lesson 0, with no caption, and its eps."""
+    code = [c for c in nbformat.read(LESSONS[0], as_version=4).cells if c.cell_type == "code"]
+    eps = re.search(r"^EPS = (\S+)$", "\n".join(cell.source for cell in code), re.M)
+    shown = [
+        str(output.data["text/html"])
+        for cell in code
+        if "opening_figure(" in cell.source
+        for output in cell.outputs
+        if "text/html" in output.get("data", {})
+    ]
+    if eps is None or not shown:
+        raise ValueError(f"{LESSONS[0].name} has no EPS or no opening_figure: another name now?")
+    image = re.search(r"<img[^>]*>", shown[0])
+    return unpack(image[0] if image else "", 0), eps[1]
+
+
+def _totals(course: list[Lesson]) -> dict[str, object]:
+    return {"count": len(course), "hours": round(sum(one.minutes for one in course) / 60)}
+
+
+def landing(course: list[Lesson]) -> str:
+    """Return the book's first page."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    title = section_title(readme)
+    picture, eps = opening_picture()
+    paragraphs = [part for part in section(readme, title).split("\n\n") if part.startswith("**")]
+    return fill(
+        "index",
+        title=title,
+        lead=paragraphs[0],
+        picture=picture,
+        eps=eps,
+        colab=html.escape(colab(course[0].path)),
+        binder=html.escape(binder(course[0].path)),
+        address=ADDRESS,
+        folder=ADDRESS.rsplit("/", 1)[-1],
+        start=course[0].start,
+        first=course[0].name,
+        toc="\n".join(f"notebooks/{one.name}" for one in course),
+        **_totals(course),
+    )
+
+
+def section_title(text: str) -> str:
+    """Return the first heading of a Markdown text."""
+    return re.search(r"^# (.+)$", text, re.M)[1]  # type: ignore[index]
+
+
+def course_map(course: list[Lesson]) -> str:
+    """Return the page that shows what each lesson teaches."""
+    rows = [
+        f"| {one.number:02d} | [{one.title}](notebooks/{one.name}.ipynb) | {one.minutes} | "
+        f"{one.introduction} |"
+        for one in course
+    ]
+    goals = [
+        f"**[{one.number} · {one.title}](notebooks/{one.name}.ipynb)**\n\n"
+        + "\n".join(f"- {goal}" for goal in one.goals)
+        for one in course
+    ]
+    return fill(
+        "map",
+        table="\n".join(rows),
+        drawing=path_drawing(course),
+        goals="\n\n".join(goals),
+        **_totals(course),
+    )
+
+
+def teachers(course: list[Lesson]) -> str:
+    """Return the teacher's page."""
+    exercises = all_exercises()
+    names = {f"{one.number:02d}": one.name for one in course}
+    rows = [
+        f"| [{one.lesson}](notebooks/{names[one.lesson]}.ipynb) | {one.title} | `{one.name}` | "
+        f"{one.difficulty} of 3 | {one.minutes} |"
+        for one in exercises
+    ]
+    return fill(
+        "teachers",
+        exercises=f"{len(exercises)} exercises",
+        table="\n".join(rows),
+        address=ADDRESS,
+        **_totals(course),
+    )
+
+
+def mirrored(path: str) -> str:
+    """Return a page of the repository; links to what is not in the book lead to the repository."""
+    folder = Path(path).parent
+
+    def lead(match: re.Match[str]) -> str:
+        target = os.path.normpath(folder / match[2])
+        inside = target in PAGES or target.startswith("notebooks/") or target.endswith(".png")
+        return match[0] if inside else f"{match[1]}({ADDRESS}/blob/main/{target})"
+
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return re.sub(r"(\])\((?!https?:|#|mailto:)([^)\s]+)\)", lead, text)
+
+
+def write() -> None:
+    """Write everything that Sphinx reads, from nothing."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    course, builder = lessons(), lesson_builder()
+    measured = costs.read()
+    pages = {
+        "index.md": landing(course),
+        "map.md": course_map(course),
+        "glossary.md": fill(
+            "glossary",
+            count=len(glossary.TERMS),
+            table=glossary.table(*sorted(glossary.TERMS, key=str.lower)),
+        ),
+        "teachers.md": teachers(course),
+        "costs.md": fill(
+            "costs",
+            table=costs.table(measured, [path.stem for path in LESSONS]),
+            machine=costs.described(measured["machine"]),
+            seconds=f"{builder.MOST_SECONDS:.0f}",
+            gigabytes=f"{builder.MOST_GIGABYTES:g}",
+        ),
+        "api/command_line.md": api.command_page(),
+    }
+    modules = list(api.modules())
+    named = [(level, name, what) for level, name, what in modules if name != "cli"]
+    pages |= {f"api/{name}.rst": api.page(name) for _, name, _ in named}
+    files = {name: "command_line.md" if name == "cli" else f"{name}.rst" for _, name, _ in modules}
+    rows = [f"| {level} | [{name}]({files[name]}) | {what} |" for level, name, what in modules]
+    pages["api/index.md"] = fill(
+        "api",
+        table="\n".join(rows),
+        toc="\n".join([*(name for _, name, _ in named), "command_line"]),
+    )
+    pages |= {path: mirrored(path) for path in PAGES}
+    for path in LESSONS:
+        bank = importlib.import_module(f"advlearn.exercises.lesson{path.name[:2]}")
+        pages[f"notebooks/{path.name}"] = nbformat.writes(lesson_page.page(path, bank)) + "\n"
+    for name, text in pages.items():
+        (SOURCE / name).parent.mkdir(parents=True, exist_ok=True)
+        (SOURCE / name).write_text(text, encoding="utf-8")
+    for picture in (ROOT / "data" / "results").glob("*.png"):
+        shutil.copy(picture, SOURCE / "data" / "results" / picture.name)
+    (EXTRA / "_lessons").mkdir(parents=True, exist_ok=True)
+    for path in LESSONS:  # as they are committed, for those who download one
+        shutil.copy(path, EXTRA / "_lessons" / path.name)

@@ -1,0 +1,165 @@
+"""The built book in a real browser: served from this machine, looked at page by page.
+
+`make test-book` builds the book first. What needs the built book and a Chromium is marked `book`,
+and left out of a plain run of pytest.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BOOK = ROOT / "build" / "book"
+HTML = BOOK / "html"
+sys.path.insert(0, str(ROOT / "book"))
+
+PAGES = sorted(
+    str(path.relative_to(HTML)) for path in HTML.rglob("*.html") if "_static" not in path.parts
+)
+# name -> (width, colours): a laptop by day and by night, and a phone
+LOOKS = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (375, "light")}
+HARD = ("serious", "critical")
+
+
+def chromium() -> str:
+    """Return the path of a Chromium: the one in ADVLEARN_CHROMIUM, else the first on the PATH."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = [os.environ.get("ADVLEARN_CHROMIUM"), *map(shutil.which, names)]
+    path = next((place for place in found if place), None)
+    if path is None:
+        pytest.fail("no Chromium found. Install one, or set ADVLEARN_CHROMIUM to its path.")
+    return path
+
+
+class Visit(NamedTuple):
+    """What one page did, seen in one look."""
+
+    foreign: list[str]  # addresses on other hosts that it asked for
+    failed: list[str]  # addresses of the book that were not there
+    errors: list[str]  # what it wrote on the console
+    wider: float  # pixels by which it is wider than the window
+    wide: list[str]  # what sticks out
+    violations: list[dict]  # as axe gives them
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The address at which the built book is served."""
+    if not PAGES:
+        pytest.fail("the book is not built: run `make book`.")
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=HTML)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+SEES = """() => {
+  document.querySelectorAll('details').forEach(d => { d.open = true; });
+  document.querySelectorAll('img[loading=lazy]').forEach(i => { i.loading = 'eager'; });
+}"""
+# How far the page can be moved sideways, and what makes it so.
+WIDTH = """() => {
+  const root = document.scrollingElement, width = document.documentElement.clientWidth;
+  const scrolls = e => ['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(e).overflowX);
+  const inside = e => {
+    for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
+      if (scrolls(p)) return true;
+    return false;
+  };
+  const out = [...document.body.querySelectorAll('*')].filter(e => {
+    const box = e.getBoundingClientRect();
+    return box.width > 0 && box.right > width + 1
+      && getComputedStyle(e).position !== 'fixed' && !inside(e);
+  });
+  return [root.scrollWidth - width, out.slice(0, 5).map(e => e.outerHTML.slice(0, 120))];
+}"""
+
+
+def look_at(context, address: str) -> Visit:
+    """Open one address with everything unfolded, and return what was seen."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = context.new_page()
+    host = urlsplit(address).netloc
+    foreign, failed, errors = [], [], []
+
+    def gate(route):
+        if urlsplit(route.request.url).netloc in (host, ""):
+            route.continue_()
+        else:
+            foreign.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", gate)
+    page.on("response", lambda r: failed.append(r.url) if r.status >= 400 else None)
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.evaluate(SEES)
+    page.wait_for_load_state("networkidle")
+    wider, wide = page.evaluate(WIDTH)
+    asked = [
+        list(foreign),
+        list(failed),
+        list(errors),
+    ]  # what axe itself asks for is not the page's
+    options = {"resultTypes": ["violations"], "preload": False}
+    found = Axe().run(page, options=options).response["violations"]
+    page.close()
+    return Visit(*asked, wider, wide, found)
+
+
+@pytest.fixture(scope="session")
+def visit(browser, site):
+    """Look at a page in a look, once; at the end the table of what axe found is written."""
+    seen: dict[tuple[str, str], Visit] = {}
+    contexts = {
+        name: browser.new_context(viewport={"width": width, "height": 800}, color_scheme=colours)
+        for name, (width, colours) in LOOKS.items()
+    }
+
+    def see(page: str, look: str) -> Visit:
+        if (page, look) not in seen:
+            seen[page, look] = look_at(contexts[look], f"{site}/{page}")
+        return seen[page, look]
+
+    yield see
+    (BOOK / "axe.md").write_text(axe_table(seen), encoding="utf-8")
+
+
+def axe_table(seen: dict[tuple[str, str], Visit]) -> str:
+    """Return page, look and the number of violations by impact, in Markdown."""
+    impacts = ("critical", "serious", "moderate", "minor")
+    lines = [f"| page | look | {' | '.join(impacts)} |", "|---|---|" + "--:|" * len(impacts)]
+    for (page, look), visit in sorted(seen.items()):
+        count = Counter(one["impact"] for one in visit.violations)
+        lines.append(f"| {page} | {look} | {' | '.join(str(count[i]) for i in impacts)} |")
+    return "\n".join(lines) + "\n"

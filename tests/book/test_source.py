@@ -1,0 +1,215 @@
+"""What the book is made from: no browser, no Sphinx."""
+
+from __future__ import annotations
+
+import json
+
+import costs
+import frames
+import lesson_page
+import links
+import mend
+import nbformat
+import pictures
+import pytest
+import repository
+import source
+
+from advlearn.exercises import all_exercises
+from tests.lesson_rules import LESSONS, bank
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """What the functions write goes to a folder of the test."""
+    monkeypatch.setattr(pictures, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(frames, "FOLDER", tmp_path)
+
+
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+@every_lesson
+def test_a_page_has_every_hint_and_no_solution(path):
+    exercises = bank(path.name).EXERCISES
+    made = lesson_page.page(path, bank(path.name))
+    text = "\n".join(cell.source for cell in made.cells)
+    for exercise in exercises:
+        for hint in exercise.hints:
+            assert repository.coded(hint) in text
+        body = exercise.source().split("\n", 1)[-1].strip()
+        assert body not in text, f"the page shows the solution of {exercise.name}"
+    assert text.count("<summary>Hint 1 of") == sum(bool(one.hints) for one in exercises)
+
+
+@every_lesson
+def test_a_page_has_files_for_pictures_and_a_twin_for_what_moves(path):
+    text = nbformat.writes(lesson_page.page(path, bank(path.name)))
+    assert "base64," not in text
+    assert lesson_page.PLACEHOLDER not in text
+    assert text.count('loading=\\"lazy\\"') >= nbformat.writes(
+        nbformat.read(path, as_version=4)
+    ).count("base64,")
+    assert "mybinder.org" in text
+    assert text.count("Open in Colab") == 1
+
+
+def test_a_lesson_that_does_not_fit_its_bank_is_refused():
+    with pytest.raises(ValueError, match="bank"):
+        lesson_page.page(LESSONS[1], bank(LESSONS[2].name))
+
+
+def test_a_moving_picture_without_its_tag_is_refused(tmp_path):
+    notebook = nbformat.read(LESSONS[0], as_version=4)
+    for cell in notebook.cells:
+        cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != "widget"]
+    nbformat.write(notebook, tmp_path / LESSONS[0].name)
+    with pytest.raises(ValueError, match="needs the tag 'widget'"):
+        lesson_page.page(tmp_path / LESSONS[0].name, bank(LESSONS[0].name))
+
+
+def test_each_lesson_says_what_it_is():
+    course = repository.lessons()
+    assert [one.number for one in course] == list(range(len(LESSONS)))
+    for one in course:
+        assert 20 <= one.minutes <= 180
+        assert 3 <= len(one.goals) <= 6
+        assert len(one.introduction) > 60
+
+
+def test_what_a_lesson_needs_is_read_from_its_words():
+    said = (
+        "You need maxout (lesson 3) and FGSM ([lesson 4](04_x.ipynb)), 2 of them. "
+        "Lessons 1 (signs) and 2 help. Lesson 9 follows."
+    )
+    found = repository.Lesson(5, "05", "t", 1, "", (), said).mentions()
+    assert found == {3: True, 4: True, 1: False, 2: False}
+
+
+def test_arrows_that_others_imply_are_left_out():
+    def one(number, said):
+        return repository.Lesson(number, "", f"title {number}", 1, "", (), said)
+
+    course = [one(1, ""), one(2, "You need lesson 1."), one(3, "You need lesson 2 and lesson 1.")]
+    assert pictures.reduced(course) == [(1, 2, True), (2, 3, True)]
+    assert 'aria-label="Lesson 2 needs lesson 1. Lesson 3 needs lesson 2."' in (
+        pictures.path_drawing(course)
+    )
+
+
+def test_a_section_ends_at_the_next_heading_of_its_depth():
+    text = "# A\n## B\nb\n### C\nc\n```\n# not a heading\n```\n## D\nd"
+    assert repository.section(text, "B") == "b\n### C\nc\n```\n# not a heading\n```"
+    with pytest.raises(KeyError, match="no heading 'E'"):
+        repository.section(text, "E")
+
+
+def test_texts_are_filled_completely():
+    with pytest.raises(ValueError, match="wants"):
+        source.fill("glossary", count=3)
+
+
+def test_the_teachers_page_lists_every_exercise():
+    page = source.teachers(repository.lessons())
+    assert all(f"`{one.name}`" in page for one in all_exercises())
+
+
+def test_a_link_to_what_is_not_in_the_book_leads_to_the_repository(monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "README.md").write_text("[a](../LICENSE) [b](results/README.md) [c](#d)")
+    monkeypatch.setattr(source, "ROOT", tmp_path)
+    assert source.mirrored("data/README.md") == (
+        f"[a]({repository.ADDRESS}/blob/main/LICENSE) [b](results/README.md) [c](#d)"
+    )
+
+
+# --- Costs and frames -----------------------------------------------------------------------------
+
+
+def test_the_costs_are_of_lessons_that_exist():
+    found = costs.read()
+    assert set(found["lessons"]) <= {path.stem for path in LESSONS}
+    assert not found["lessons"] or found["machine"].keys() == costs.machine().keys()
+    for cost in found["lessons"].values():
+        assert cost.keys() == {"seconds", "processor_seconds", "gigabytes", "date"}
+
+
+def test_a_lesson_without_costs_says_so():
+    cost = {"seconds": 4.2, "processor_seconds": 5.1, "gigabytes": 0.5, "date": "2026-01-02"}
+    table = costs.table({"lessons": {"00_a": cost}}, ["00_a", "01_b"])
+    assert "| [00](notebooks/00_a.ipynb) | 4 | 5 | 0.50 | 2026-01-02 |" in table
+    assert "| [01](notebooks/01_b.ipynb) | not measured yet |" in table
+
+
+def test_frames_of_another_version_of_the_lesson_are_not_shown(monkeypatch):
+    path = LESSONS[3]
+    entry = {
+        "fingerprint": frames.fingerprint(path),
+        "controls": {"eps": ["0", "0.1"], "digit": ["3", "7"]},
+        "fixed": {},
+        "columns": 3,
+        "width": 50,
+        "height": 20,
+        "said": ["a", "b", "c", "d <&>"],
+    }
+    monkeypatch.setattr(frames, "index", lambda: {path.stem: entry})
+    monkeypatch.setattr(frames, "KEPT", frames.FOLDER)
+    (frames.FOLDER / f"{path.stem}.webp").write_bytes(b"picture")
+    shown = frames.slider(path.stem, 1)
+    assert shown.count('type="range"') == 2
+    assert 'alt="d &lt;&amp;&gt;"' in shown  # both sliders start in the middle: the last of four
+    assert "left:0%;top:-100%" in shown
+    entry["fingerprint"] = "another"
+    assert frames.slider(path.stem, 1) == ""
+    assert frames.missing()[path.stem] == "stale"
+
+
+def test_frames_go_stale_with_the_lessons_code(tmp_path):
+    notebook = nbformat.read(LESSONS[3], as_version=4)
+    copy = tmp_path / LESSONS[3].name
+    nbformat.write(notebook, copy)
+    assert frames.fingerprint(copy) == frames.fingerprint(LESSONS[3])
+    next(c for c in notebook.cells if c.cell_type == "code").source += "\nx = 1"
+    nbformat.write(notebook, copy)
+    assert frames.fingerprint(copy) != frames.fingerprint(LESSONS[3])
+
+
+def test_what_is_recorded_fits_together():
+    for name, found in frames.index().items():
+        count = 1
+        for stops in found["controls"].values():
+            count *= len(stops)
+        assert len(found["said"]) == count <= frames.MOST
+        assert (frames.KEPT / f"{name}.webp").stat().st_size < 1_000_000
+        assert all(found["said"]), json.dumps(found["said"])
+
+
+# --- Links and repairs ----------------------------------------------------------------------------
+
+PAGE = """<a href="b.html#there">1</a> <a href="b.html#gone">2</a> <a href="c.html">3</a>
+<a href="https://elsewhere.example/x">4</a> <a href="http://elsewhere.example/x">5</a>
+<img src="../out.png"><a href="#top" id="top">6</a>"""
+
+
+def test_broken_links_are_found(tmp_path):
+    root = tmp_path / "html"
+    root.mkdir()
+    (root / "a.html").write_text(PAGE)
+    (root / "b.html").write_text('<p id="there">')
+    found = links.check(root)
+    assert (found.inside, found.outside) == (5, 2)
+    assert found.broken == [
+        "a.html: 'b.html#gone' names a place that is not there",
+        "a.html: 'c.html' leads nowhere",
+        "a.html: 'http://elsewhere.example/x' has a bad form",
+        "a.html: '../out.png' leads out of the book",
+    ]
+
+
+def test_a_repair_without_a_fault_is_reported(tmp_path):
+    (tmp_path / "a.html").write_text('<img src="a.png"><img loading="eager" src="b.png">')
+    with pytest.raises(ValueError, match="nothing to mend any more"):
+        mend.mend(tmp_path)
+    assert (tmp_path / "a.html").read_text() == (
+        '<img loading="lazy" src="a.png"><img loading="eager" src="b.png">'
+    )
