@@ -9,7 +9,7 @@ RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint format notebooks measure bench doctor test-colab clean
+.PHONY: help lab test quick lint format notebooks measure bench doctor test-colab palette clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -63,6 +63,9 @@ test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (i
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py
 	$(RUN) benchmarks/run.py
+
+palette: $(VENV)/.dev ## draw every figure in grey and for colour-blind readers, into build/palette
+	MPLBACKEND=agg $(RUN) tests/vision.py
 
 clean: ## remove the environments and the caches, never the data
 	rm -rf $(VENV) .venv-bench .venv-colab .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -44,17 +44,18 @@ DATA = "offline"  # the switch: "offline" is 5,000 digits from the package, "aut
 try:
     import advlearn
 except ModuleNotFoundError:
-    import importlib, site, subprocess, sys
+    import importlib, re, site, subprocess, sys
 
     print("Installing the course. This takes a minute.", flush=True)
     course = "advlearn @ git+{ADDRESS}"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", course]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
+        why = [line.strip() for line in done.stderr.splitlines() if re.search("fatal|ERROR", line)]
         raise ModuleNotFoundError(
             "The course is not installed, and pip could not fetch it. Is there a network? (Kaggle "
             "has a switch for it.) Then run this cell again. On your own computer, open the "
-            f"lessons with `make lab` or `advlearn lab`. pip said: {{done.stderr.strip()[-300:]}}"
+            f"lessons with `make lab` or `advlearn lab`. pip said: {{why or done.stderr[-200:]}}"
         ) from None
     importlib.invalidate_caches()
     site.addsitedir(site.getusersitepackages())  # where pip installs when it may not elsewhere
