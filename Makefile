@@ -9,7 +9,7 @@ RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab quick lint format notebooks measure record book test-book bench doctor clean
+.PHONY: help lab test test-browser test-colab quick lint format notebooks measure record book test-book bench palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -84,6 +84,9 @@ record: $(VENV)/.book ## measure every lesson and draw its moving picture, for t
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py
 	$(RUN) benchmarks/run.py
+
+palette: $(VENV)/.dev ## draw every figure in grey and for colour-blind readers, into build/palette
+	MPLBACKEND=agg $(RUN) tests/vision.py
 
 clean: ## remove the environments and the caches, never the data
 	rm -rf $(VENV) .venv-bench .venv-colab .mypy_cache .ruff_cache .pytest_cache .hypothesis build

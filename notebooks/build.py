@@ -42,21 +42,23 @@ SETUP = f"""\
 DATA = "offline"  # the switch: "offline" is 5,000 digits from the package, "auto" all of MNIST
 
 try:
-    import advlearn
+    import advlearn.runtime
 except ModuleNotFoundError:
-    import importlib, site, subprocess, sys
+    import importlib, re, site, subprocess, sys
 
     print("Installing the course. This takes a minute.", flush=True)
     course = "advlearn @ git+{ADDRESS}"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", course]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-color", course]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
+        why = [line.strip() for line in done.stderr.splitlines() if re.search("fatal|ERROR", line)]
         raise ModuleNotFoundError(
             "The course is not installed, and pip could not fetch it. Is there a network? (Kaggle "
             "has a switch for it.) Then run this cell again. On your own computer, open the "
-            f"lessons with `make lab` or `advlearn lab`. pip said: {{done.stderr.strip()[-300:]}}"
+            f"lessons with `make lab` or `advlearn lab`. pip said: {{' '.join(why) or done.stderr}}"
         ) from None
     importlib.invalidate_caches()
+    sys.modules.pop("advlearn", None)  # a mere folder of this name may have passed for the course
     site.addsitedir(site.getusersitepackages())  # where pip installs when it may not elsewhere
 from advlearn.runtime import pick_device, require, seed_everything
 

@@ -27,6 +27,7 @@ from advlearn.recipe import History
 from tests.conftest import make_digits
 
 OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+OKABE_ITO |= {plotting.OCHRE, plotting.AZURE}  # darkened; tests/test_vision.py says how far
 
 CURVE = ErrorCurve(
     (0.0, 0.1, 0.25),

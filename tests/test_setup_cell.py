@@ -151,8 +151,14 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
-def test_where_the_course_is_missing_it_is_installed_and_the_cell_goes_on(bare, public, tmp_path):
+@pytest.mark.parametrize("clone", [False, True], ids=["", "beside a folder of its name"])
+def test_where_the_course_is_missing_it_is_installed_and_the_cell_goes_on(
+    bare, public, tmp_path, clone
+):
+    """Also where a clone named advlearn lies in the folder: Python takes it for a package."""
     python, inside = bare
+    if clone:
+        (tmp_path / "advlearn" / "notebooks").mkdir(parents=True)
     first = program(python, SETUP, tmp_path, public)
     assert first.returncode == 0, first.stderr
     assert first.stdout == "Installing the course. This takes a minute.\nReady.\n"

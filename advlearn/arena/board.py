@@ -161,7 +161,7 @@ def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
     """
     import matplotlib.pyplot as plt
 
-    from advlearn.plotting import BLACK, ORANGE, SKY, describe
+    from advlearn.plotting import BLACK, SKY, describe
 
     if not lines:
         raise ValueError("lines is empty. Score a model first.")
@@ -182,7 +182,7 @@ def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
             color=BLACK,
             capsize=3,
         )
-        ax.plot(clean, place, "o", markerfacecolor="none", markeredgecolor=ORANGE, markersize=8,
+        ax.plot(clean, place, "o", markerfacecolor="none", markeredgecolor=BLACK, markersize=8,
                 markeredgewidth=2, linestyle="none",
                 label="clean accuracy" if first else None)  # fmt: skip
         said.append(
