@@ -64,6 +64,7 @@ function render({ model, el }) {
     if (frames.has(key)) return;
     const url = png.byteLength ? URL.createObjectURL(new Blob([png], { type: "image/png" })) : "";
     frames.set(key, { words: said, url });
+    box.dataset.pictures = frames.size;
   }
 
   function ask(where) {

@@ -99,7 +99,7 @@ class Explorer:
         if place not in self._frames:
             chosen = zip(self._stops.items(), place, strict=True)
             figure = self._picture(**{name: stops[stop] for (name, stops), stop in chosen})
-            words, png = alt_text(figure), render(figure, dpi=80)
+            words, png = alt_text(figure), render(figure)
             if not words:
                 raise ValueError(
                     "picture has no alt text. Draw it with advlearn.plotting or use describe."

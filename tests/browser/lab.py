@@ -36,7 +36,7 @@ from playwright.sync_api import (
 ROOT = Path(__file__).resolve().parent.parent.parent
 OUT = ROOT / "build" / "browser"
 WINDOW = {"width": 1366, "height": 768}  # the screen of a small laptop
-PATIENCE = 180.0  # seconds for a whole lesson to run on a busy machine
+PATIENCE = 420.0  # seconds for a whole lesson: a minute on two cores, far more on a busy machine
 NO_BROWSER = """\
 No Chromium was found. One of these helps:
   sudo apt-get install chromium          (Debian, Ubuntu)

@@ -6,6 +6,7 @@ The right answer is the exercise's own `source()`, the feedback that of the name
 from __future__ import annotations
 
 import importlib
+import re
 from typing import NamedTuple
 
 from advlearn.exercises import Exercise
@@ -36,7 +37,8 @@ class Slip(NamedTuple):
         if not right:
             if answer.count(self.right) != 1:
                 raise ValueError(f"{self.right!r} is not once in the answer of {self.name}")
-            answer = answer.replace(self.right, self.wrong)
+            # The comments explain the right answer.
+            answer = re.sub(r" *#.*", "", answer.replace(self.right, self.wrong))
         return f"{answer}\n\nex.{self.name}.check({self.name})"
 
 

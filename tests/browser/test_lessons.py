@@ -11,6 +11,16 @@ from tests.browser.widget import Widget
 from tests.lesson_rules import LESSONS
 
 TALLEST = 8000  # pixels of one picture of a lesson
+# Where the last cell ends. JupyterLab leaves half a window of nothing below it.
+END = """(outer) => {
+  const last = [...outer.querySelectorAll(".jp-Cell")].at(-1);
+  const top = outer.getBoundingClientRect().top;
+  return last.getBoundingClientRect().bottom - top + outer.scrollTop;
+}"""
+GO = """async (outer, top) => {
+  outer.scrollTop = top;
+  for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+}"""
 
 
 class Open:
@@ -134,11 +144,11 @@ def test_the_whole_lesson_is_photographed(opened, pictures):
     outer = page.locator(".jp-WindowedPanel-outer").first
     length, seen, part = 1, 0, 0
     while seen < length and part < 9:
-        outer.evaluate("(outer, top) => { outer.scrollTop = top; }", seen)
+        outer.evaluate(GO, seen)
         part += 1
         page.screenshot(path=pictures / f"{opened.path.stem}-{part}.jpeg", type="jpeg", quality=70)
         # Lengths are estimates until a part has been on the page.
-        length = outer.evaluate("(outer) => outer.scrollHeight")
+        length = outer.evaluate(END)
         seen += outer.evaluate("(outer) => outer.clientHeight")
     page.set_viewport_size(WINDOW)
     assert seen >= length

@@ -27,6 +27,8 @@ def fragile(k, j):
     return describe(grey(k + j / 2), f'Grey {k}, {j}.')
 
 explore(fragile, k=[0, 1, 2], j=[0, 1])"""
+AHEAD = "explore(lambda k, j: describe(grey(k + j / 2), f'{k}, {j}.'), k=[0, 1, 2], j=[0, 1])"
+LONE = AHEAD.replace("'{k}", "'Lone {k}")
 # Another one's widget, which tells a screen reader nothing.
 BARE = """\
 %%html
@@ -56,10 +58,10 @@ def plant(lab):
 @pytest.fixture(scope="module")
 def widgets(plant):
     """One notebook with a good widget and several bad ones."""
-    sources = (IMPORTS, GOOD, STILL, MUTE, FRAGILE, BARE)
+    sources = (IMPORTS, GOOD, STILL, MUTE, FRAGILE, AHEAD, LONE, BARE)
     lesson, cells = plant("widgets.ipynb", *(new_code_cell(source) for source in sources))
     assert checks.ran(cells) == []
-    places = dict(zip((GOOD, STILL, MUTE, FRAGILE, BARE), range(1, 6), strict=True))
+    places = dict(zip(sources[1:], range(1, len(sources)), strict=True))
 
     def find(source):
         root = lesson.scroll_to(places[source]).locator(".advlearn-explorer")
@@ -155,10 +157,19 @@ def test_the_delay_of_a_slow_picture_is_measured(widgets):
     assert f"| 00 | k | drawn | {latency.PRESSES} |" in latency.markdown([slow])
 
 
+def test_the_next_pictures_are_drawn_while_the_learner_looks(widgets):
+    """Four places are drawn at the start; after one move and a rest, all six are here."""
+    _, find = widgets
+    widget = find(AHEAD)
+    assert widget.root.get_attribute("data-pictures") == "4"
+    list(widget.sliders())[1].handle.press("End")
+    widget.root.page.locator(".advlearn-explorer[data-pictures='6']").wait_for(timeout=20_000)
+
+
 def test_what_was_drawn_needs_no_kernel(widgets, lab):
     """The page keeps the pictures: they move after the kernel is gone. The last of its notebook."""
     lesson, find = widgets
-    widget = find(FRAGILE)
+    widget = find(LONE)
     for kernel in lab.server.ask("kernels"):
         lab.stop(f"kernels/{kernel['id']}")
     assert checks.keyboard(lesson, widget) == []
@@ -168,7 +179,7 @@ def test_what_was_drawn_needs_no_kernel(widgets, lab):
     words = widget.root.get_by_role("status")
     words.filter(has_text="running kernel").wait_for(timeout=10_000)
     j.handle.press("Home")
-    words.filter(has_text="Grey 1, 0.").wait_for(timeout=10_000)
+    words.filter(has_text="Lone 1, 0.").wait_for(timeout=10_000)
 
 
 def test_a_cell_that_raises_is_seen(plant):
