@@ -69,13 +69,19 @@ def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Co
         yield from _commands(one, f"{name} {word}")
 
 
+def _said(text: str | None) -> str:
+    """Return a help text as Markdown: an option in it is code, not two hyphens."""
+    plain = html.escape(" ".join((text or "").split()), quote=False)
+    return re.sub(r"(?<![`\w-])(--[a-z][\w-]*)(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"`\1`", plain)
+
+
 def command_page() -> str:
     """Return the page of the command line, in Markdown."""
     from advlearn.cli import app
 
     parts = ["# The command line", ""]
     for name, command in _commands(typer.main.get_command(app), "advlearn"):
-        parts += [f"## {name}", "", inspect.cleandoc(command.help or ""), ""]
+        parts += [f"## {name}", "", _said(command.help), ""]
         rows = []
         for one in command.params:
             if one.name == "help" or getattr(one, "hidden", False):
@@ -83,8 +89,7 @@ def command_page() -> str:
             said = ", ".join(f"`{o}`" for o in (*one.opts, *one.secondary_opts))
             if isinstance(one, click.Argument) or one.param_type_name == "argument":
                 said = f"`{(one.name or '').upper()}`"
-            words = html.escape(" ".join((getattr(one, "help", None) or "").split()), quote=False)
-            rows.append(f"| {said} | {words} |")
+            rows.append(f"| {said} | {_said(getattr(one, 'help', None))} |")
         if rows:
             parts += ["| option | what it does |", "|---|---|", *rows, ""]
     return "\n".join(parts)

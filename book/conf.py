@@ -20,7 +20,6 @@ author = "The advlearn developers"
 copyright = "The advlearn developers. Lessons under CC BY 4.0, code under MIT"
 release = advlearn.__version__
 language = "en"
-smartquotes_action = "qe"  # quotes and ellipses; two hyphens are an option of a command
 
 extensions = [
     "myst_nb",
@@ -41,6 +40,8 @@ html_math_renderer = "mathml"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
+napoleon_use_ivar = True  # attributes as one list, not as a heading each
+toc_object_entries_show_parents = "hide"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88

@@ -66,15 +66,15 @@ def read() -> dict[str, Any]:
     return found
 
 
-def table(costs: dict[str, Any], names: list[str]) -> str:
-    """Return the Markdown table of these lessons; one that was not measured says so."""
+def table(costs: dict[str, Any], titles: dict[str, str]) -> str:
+    """Return the Markdown table of these lessons, name -> title; one not measured says so."""
     lines = [
         "| lesson | seconds | processor seconds | peak memory (GB) | measured on |",
         "|---|--:|--:|--:|---|",
     ]
-    for name in names:
+    for name, title in titles.items():
         found = costs["lessons"].get(name)
-        link = f"[{name[:2]}](notebooks/{name}.ipynb)"
+        link = f"[{name[:2]} · {title}](notebooks/{name}.ipynb)"
         if found is None:
             lines.append(f"| {link} | not measured yet | | | |")
             continue

@@ -18,7 +18,6 @@ import io
 import json
 import math
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,22 +34,28 @@ INDEX = KEPT / "index.json"
 MOST = 160  # frames of one picture; controls beyond that stay where they are
 _TALLEST = 16_000  # pixels; WebP ends at 16,383
 
+# Takes the place of `explore` in the lesson: it gets what the lesson would have shown, and prints
+# each frame as a line.
 RECORD = f"""\
-import itertools, json
-from advlearn.widgets import Explorer
-explorer = next(o for o in reversed(list(Out.values())) if isinstance(o, Explorer))
-stops = {{name: slider.options for name, slider in explorer.sliders.items()}}
-moved, count = [], 1
-for name, options in stops.items():
-    if count * len(options) > {MOST}:
-        break
-    moved, count = [*moved, name], count * len(options)
-ranges = [options if name in moved else options[:1] for name, options in stops.items()]
-print(json.dumps({{
-    "controls": {{name: [said for said, _ in stops[name]] for name in moved}},
-    "fixed": {{name: options[0][0] for name, options in stops.items() if name not in moved}},
-    "frames": [explorer.frame(tuple(v for _, v in one)) for one in itertools.product(*ranges)],
-}}))"""
+def explore(picture, /, **controls):
+    import base64, itertools, json
+    from advlearn.plotting import alt_text, render
+    moved, count = [], 1
+    for name, stops in controls.items():
+        if count * len(stops) > {MOST}:
+            break
+        moved, count = [*moved, name], count * len(stops)
+    say = lambda stop: f"{{stop:.6g}}" if isinstance(stop, float) else str(stop)
+    fixed = {{name: stops[0] for name, stops in controls.items() if name not in moved}}
+    print(json.dumps({{
+        "controls": {{name: [say(stop) for stop in controls[name]] for name in moved}},
+        "fixed": {{name: say(stop) for name, stop in fixed.items()}},
+    }}))
+    for values in itertools.product(*(controls[name] for name in moved)):
+        figure = picture(**dict(zip(moved, values)), **fixed)
+        words = alt_text(figure)
+        image = base64.b64encode(render(figure)).decode()
+        print(json.dumps({{"words": words, "image": image}}))"""
 
 
 def until_widget(notebook: NotebookNode) -> list[NotebookNode]:
@@ -64,7 +69,11 @@ def until_widget(notebook: NotebookNode) -> list[NotebookNode]:
 def fingerprint(path: Path) -> str:
     """Return a hash of what the frames depend on: the lesson's code, and the published models."""
     cells = until_widget(nbformat.read(path, as_version=4))
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    code = "\n".join(
+        cell.source
+        for cell in cells
+        if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
+    )
     models = (ROOT / "data" / "weights" / "index.json").read_text(encoding="utf-8")
     return hashlib.sha256(f"{code}\n{models}".encode()).hexdigest()[:16]
 
@@ -114,19 +123,16 @@ def record(path: Path) -> None:
     """Draw the frames of one lesson and keep them."""
     notebook, builder = nbformat.read(path, as_version=4), lesson_builder()
     builder.fill(notebook, path.name)
-    notebook.cells = [*until_widget(notebook), new_code_cell(RECORD)]
+    *before, widget = until_widget(notebook)
+    notebook.cells = [*before, new_code_cell(RECORD), widget]
     place = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=3600, resources=place).execute()
-    printed = "".join(o.text for o in notebook.cells[-1].outputs if o.output_type == "stream")
-    found = json.loads(printed)
-    images, said = [], []
-    for frame in found["frames"]:
-        data = re.search(r'src="data:image/\w+;base64,([^"]+)"', frame)
-        words = re.search(r'alt="([^"]+)"', frame)
-        if data is None or words is None:
-            raise ValueError(f"{path.name}: a frame without a picture or without words")
-        images.append(Image.open(io.BytesIO(base64.b64decode(data[1]))))
-        said.append(html.unescape(words[1]))
+    printed = "".join(o.text for o in widget.outputs if o.output_type == "stream")
+    found, *drawn = map(json.loads, printed.splitlines())
+    images = [Image.open(io.BytesIO(base64.b64decode(frame["image"]))) for frame in drawn]
+    said = [frame["words"] for frame in drawn]
+    if not all(said):
+        raise ValueError(f"{path.name}: a frame of the interactive picture has no alt text")
     sheet, columns, width, height = _sheet(images)
     KEPT.mkdir(exist_ok=True)
     (KEPT / f"{path.stem}.webp").write_bytes(_smallest(sheet))

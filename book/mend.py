@@ -30,6 +30,14 @@ REPAIRS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
         r"<dl>\n((?:<dd>(?:(?!<dl|</dl).)*?</dd>\n)+)</dl>\n",
         _signature,
     ),
+    "the sidebar is no landmark": (
+        r'<div id="pst-primary-sidebar"',
+        '<div role="region" aria-label="sidebar" id="pst-primary-sidebar"',
+    ),
+    "an empty corner of a table is a heading": (
+        r'<th class="head( text-\w+)?"><p></p></th>',
+        r'<td class="head\1"></td>',
+    ),
     "a figure in a table is torn from its %": (r"<td[^>]*><p>[^<]*\d %[^<]*</p>", _with_units),
     "a screen reader would read Korean as English": (
         r"(?<=<p)(?=>[^<]*[가-힣][^<]*</p>)",

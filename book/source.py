@@ -171,7 +171,7 @@ def write() -> None:
         "teachers.md": teachers(course),
         "costs.md": fill(
             "costs",
-            table=costs.table(measured, [path.stem for path in LESSONS]),
+            table=costs.table(measured, {one.name: one.title for one in course}),
             machine=costs.described(measured["machine"]),
             seconds=f"{builder.MOST_SECONDS:.0f}",
             gigabytes=f"{builder.MOST_GIGABYTES:g}",

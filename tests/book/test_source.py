@@ -136,9 +136,9 @@ def test_the_costs_are_of_lessons_that_exist():
 
 def test_a_lesson_without_costs_says_so():
     cost = {"seconds": 4.2, "processor_seconds": 5.1, "gigabytes": 0.5, "date": "2026-01-02"}
-    table = costs.table({"lessons": {"00_a": cost}}, ["00_a", "01_b"])
-    assert "| [00](notebooks/00_a.ipynb) | 4 | 5 | 0.50 | 2026-01-02 |" in table
-    assert "| [01](notebooks/01_b.ipynb) | not measured yet |" in table
+    table = costs.table({"lessons": {"00_a": cost}}, {"00_a": "A", "01_b": "B"})
+    assert "| [00 · A](notebooks/00_a.ipynb) | 4 | 5 | 0.50 | 2026-01-02 |" in table
+    assert "| [01 · B](notebooks/01_b.ipynb) | not measured yet |" in table
 
 
 def test_frames_of_another_version_of_the_lesson_are_not_shown(monkeypatch):
@@ -169,7 +169,11 @@ def test_frames_go_stale_with_the_lessons_code(tmp_path):
     copy = tmp_path / LESSONS[3].name
     nbformat.write(notebook, copy)
     assert frames.fingerprint(copy) == frames.fingerprint(LESSONS[3])
-    next(c for c in notebook.cells if c.cell_type == "code").source += "\nx = 1"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code[0].source += "\nx = 1"  # the set-up cell draws nothing
+    nbformat.write(notebook, copy)
+    assert frames.fingerprint(copy) == frames.fingerprint(LESSONS[3])
+    code[1].source += "\nx = 1"
     nbformat.write(notebook, copy)
     assert frames.fingerprint(copy) != frames.fingerprint(LESSONS[3])
 
