@@ -243,9 +243,8 @@ def test_what_is_no_share_is_not_written_as_a_percentage():
 def test_a_row_without_figures_is_told_by_its_claims():
     bare = replace(PLANTED, id="filters", expect={})
     found = result(bare, [{"FGSM error": 0.6}], recipes={}, about={})
-    assert (
-        headline({"filters": found}).splitlines()[2].endswith("| FGSM does harm | | | | reproduced |")
-    )
+    line = headline({"filters": found}).splitlines()[2]
+    assert line.endswith("| FGSM does harm | | | | reproduced |")
 
 
 def test_verdicts_are_counted():
