@@ -153,8 +153,11 @@ def _beside(own: Path, published: _Version, record: dict[str, _Version]) -> Path
 
     None when it lies there already.
     """
+    lesson, _, title = own.stem.partition("_")
     for number in itertools.count(1):
-        path = own.with_name(f"{own.stem} (new{f' {number}' if number > 1 else ''}){own.suffix}")
+        # Early in the name: JupyterLab's list of files cuts long ones off.
+        mark = f"(new {number})" if number > 1 else "(new)"
+        path = own.with_name(f"{lesson}_{mark}_{title}{own.suffix}")
         if not path.exists():
             return path
         there = _Version.of(path).cells

@@ -59,6 +59,36 @@ def test_a_changed_package_is_named():
     ]
 
 
+def test_the_environment_is_made_once_and_left_as_colab_has_it(tmp_path, monkeypatch):
+    """A run that was stopped leaves the course behind: the next one removes it first."""
+    asked, packages = [], {"pip": "24"}
+
+    def pip(self, *words):
+        asked.append(words[0])
+        if words[0] == "install":
+            packages.update(PINS)
+        if words[0] == "uninstall":
+            for name in words[3:]:
+                del packages[name]
+        rows = [{"name": name, "version": version} for name, version in packages.items()]
+        return json.dumps(rows)
+
+    monkeypatch.setattr(twin.Twin, "pip", pip)
+    colab = twin.Twin(tmp_path / "venv")
+    colab.build()
+    assert asked.count("install") == 1
+    assert twin.changed(PINS, colab.installed()) == []
+    packages["advlearn"] = "0.1.0"
+    colab.build()
+    assert asked.count("install") == 1, "it is there already"
+    assert "advlearn" not in colab.installed()
+    changed_list = tmp_path / "constraints.txt"
+    changed_list.write_text("numpy==2.1.4\n")
+    monkeypatch.setattr(twin, "CONSTRAINTS", changed_list)
+    colab.build()
+    assert asked.count("install") == 2, "another list is another environment"
+
+
 # --- The comparison: break a run in one way, and it must be seen ----------------------------------
 
 

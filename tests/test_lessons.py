@@ -82,10 +82,10 @@ def test_a_newer_version_lies_beside_an_edited_copy(course, mine):
     (said,) = again(course)
     assert said == (
         "00_start_here.ipynb has a newer version. Yours is untouched: "
-        "see 00_start_here (new).ipynb."
+        "see 00_(new)_start_here.ipynb."
     )
     assert read(mine / NAME) == ["print(1)", "def answer(): return 1"]
-    assert read(mine / "00_start_here (new).ipynb") == ["print(2)", "def answer(): ..."]
+    assert read(mine / "00_(new)_start_here.ipynb") == ["print(2)", "def answer(): ..."]
     assert again(course) == [], "it is offered once"
 
 
@@ -95,13 +95,13 @@ def test_newer_versions_pile_up_only_when_they_are_edited_too(course, mine):
     again(course)
     write(course / "notebooks" / NAME, "print(3)")
     again(course)
-    assert read(mine / "00_start_here (new).ipynb") == ["print(3)"], "unedited: replaced"
-    write(mine / "00_start_here (new).ipynb", "mine too")
+    assert read(mine / "00_(new)_start_here.ipynb") == ["print(3)"], "unedited: replaced"
+    write(mine / "00_(new)_start_here.ipynb", "mine too")
     write(course / "notebooks" / NAME, "print(4)")
     assert "(new 2)" in again(course)[0]
     assert read(mine / NAME) == ["mine"]
-    assert read(mine / "00_start_here (new).ipynb") == ["mine too"]
-    assert read(mine / "00_start_here (new 2).ipynb") == ["print(4)"]
+    assert read(mine / "00_(new)_start_here.ipynb") == ["mine too"]
+    assert read(mine / "00_(new 2)_start_here.ipynb") == ["print(4)"]
 
 
 @pytest.mark.parametrize("outputs", [(), ("1\n",)], ids=["untouched", "run"])
@@ -151,7 +151,7 @@ def test_without_a_record_nothing_is_overwritten(course, mine, record):
         (mine / ".versions.json").write_text(record)
     again(course)
     assert read(mine / NAME) == ["mine"]
-    assert read(mine / "00_start_here (new).ipynb") == ["print(1)", "def answer(): ..."]
+    assert read(mine / "00_(new)_start_here.ipynb") == ["print(1)", "def answer(): ..."]
 
 
 def test_a_copy_that_is_no_notebook_is_kept(course, mine):
@@ -210,7 +210,7 @@ def test_answers_in_the_lessons_themselves_come_along_and_are_never_taken_for_pu
     git(clone, "pull", "-q")
     again(clone)
     assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
-    assert read(clone / "my-lessons" / "00_start_here (new).ipynb")[0] == "print(2)"
+    assert read(clone / "my-lessons" / "00_(new)_start_here.ipynb")[0] == "print(2)"
 
 
 def test_edits_in_the_lessons_themselves_come_along_when_there_is_a_copy_too(published):
@@ -222,13 +222,13 @@ def test_edits_in_the_lessons_themselves_come_along_when_there_is_a_copy_too(pub
     for _ in range(2):
         again(clone)
         assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
-        assert read(clone / "my-lessons" / "00_start_here (new).ipynb")[1].endswith("return 2")
+        assert read(clone / "my-lessons" / "00_(new)_start_here.ipynb")[1].endswith("return 2")
         assert read(clone / "my-lessons" / "01_sign.ipynb") == ["note"]
         assert len(names(clone / "my-lessons")) == 4, "once, however often it is looked at"
     git(clone, "checkout", "-q", "--", "notebooks")
     again(clone)
     assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
-    assert read(clone / "my-lessons" / "00_start_here (new).ipynb")[1].endswith("return 2")
+    assert read(clone / "my-lessons" / "00_(new)_start_here.ipynb")[1].endswith("return 2")
     assert read(clone / "my-lessons" / "01_sign.ipynb") == ["note"]
 
 

@@ -176,4 +176,4 @@ def test_plain_git_refuses_and_readme_tells_the_way_out(course, learner):
     lessons.refresh(learner / "notebooks", learner / "my-lessons")
     copy = learner / "my-lessons" / Path(LESSON).name
     assert nbformat.read(copy, as_version=4) == mine
-    assert (learner / "my-lessons" / "03_fgsm_linear_models (new).ipynb").is_file()
+    assert (learner / "my-lessons" / "03_(new)_fgsm_linear_models.ipynb").is_file()
