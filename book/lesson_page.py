@@ -13,10 +13,10 @@ from pathlib import Path
 from types import ModuleType
 
 import nbformat
+from drawings import unpack
 from frames import slider
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
-from pictures import unpack
 from repository import binder, coded, colab, lesson_builder
 
 PLACEHOLDER = "[interactive picture: run this cell to move it]"

@@ -17,7 +17,7 @@ import api
 import costs
 import lesson_page
 import nbformat
-from pictures import path_drawing, unpack
+from drawings import path_drawing, unpack
 from repository import (
     ADDRESS,
     FOLDER,

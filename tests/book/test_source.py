@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import costs
+import drawings
 import frames
 import lesson_page
 import links
 import mend
 import nbformat
-import pictures
 import pytest
 import repository
 import source
@@ -91,9 +91,9 @@ def test_arrows_that_others_imply_are_left_out():
         return repository.Lesson(number, "", f"title {number}", 1, "", (), said)
 
     course = [one(1, ""), one(2, "You need lesson 1."), one(3, "You need lesson 2 and lesson 1.")]
-    assert pictures.reduced(course) == [(1, 2, True), (2, 3, True)]
+    assert drawings.reduced(course) == [(1, 2, True), (2, 3, True)]
     assert 'aria-label="Lesson 2 needs lesson 1. Lesson 3 needs lesson 2."' in (
-        pictures.path_drawing(course)
+        drawings.path_drawing(course)
     )
 
 
