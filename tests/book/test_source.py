@@ -22,7 +22,7 @@ from tests.lesson_rules import LESSONS, bank
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """What the functions write goes to a folder of the test."""
-    monkeypatch.setattr(pictures, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(drawings, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(frames, "FOLDER", tmp_path)
 
 
