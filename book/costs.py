@@ -1,4 +1,4 @@
-"""Measure what every lesson costs, and keep it for the book: `make costs`.
+"""Measure what every lesson costs, and keep it for the book: `make record`.
 
 Each lesson is run from top to bottom in a fresh kernel, as `make measure` does it. The result,
 with a description of the machine, is written to book/costs.json, from which the book makes its
