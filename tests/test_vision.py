@@ -192,7 +192,9 @@ def maps_in(source):
         if isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
             called += [value for key, value in pairs if getattr(key, "value", "") == "cmap"]
-    return {value.value for value in called}
+        if isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") == "colormaps":
+            called.append(node.slice)  # plt.colormaps["name"]
+    return {value.value for value in called if isinstance(value, ast.Constant)}
 
 
 def every_map():
