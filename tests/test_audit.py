@@ -133,7 +133,7 @@ def test_the_masked_reference_model_is_flagged(held_out):
     found = audit(model, held_out, 0.25, source=plain)
     assert {BUDGET, TRANSFER} <= set(found.seen), str(found)
     figures = found[BUDGET].figures
-    assert float(figures["FGSM"]) < 0.3
+    assert float(figures["FGSM"]) < 0.4  # clipped; unclipped it is far lower
     assert float(figures["PGD, 40 steps"]) > 0.9
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import os
-import shutil
 import sys
 import threading
 from collections import Counter
@@ -30,16 +28,6 @@ PAGES = sorted(
 # name -> (width, colours): a laptop by day and by night, and a phone
 LOOKS = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (375, "light")}
 HARD = ("serious", "critical")
-
-
-def chromium() -> str:
-    """Return the path of a Chromium: the one in ADVLEARN_CHROMIUM, else the first on the PATH."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = [os.environ.get("ADVLEARN_CHROMIUM"), *map(shutil.which, names)]
-    path = next((place for place in found if place), None)
-    if path is None:
-        pytest.fail("no Chromium found. Install one, or set ADVLEARN_CHROMIUM to its path.")
-    return path
 
 
 class Visit(NamedTuple):
@@ -75,8 +63,10 @@ def site():
 def browser():
     from playwright.sync_api import sync_playwright
 
+    from tests.browser.lab import launch
+
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        opened = launch(play)
         yield opened
         opened.close()
 
