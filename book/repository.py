@@ -69,8 +69,8 @@ class Lesson(NamedTuple):
     name: str  # of the file, without its ending
     title: str
     minutes: int
-    introduction: str  # the first paragraph after the minutes, Markdown
-    goals: tuple[str, ...]  # Markdown
+    introduction: str  # the first paragraph after the minutes, Markdown, links from the root
+    goals: tuple[str, ...]  # Markdown, links from the root
     start: str  # the first paragraph of "Before you start", Markdown
 
     @property
@@ -114,10 +114,16 @@ def lesson(path: Path) -> Lesson:
         name=path.stem,
         title=head[2].strip(),
         minutes=int(minutes[1]),
-        introduction=minutes[2].replace("\n", " "),
-        goals=tuple(goal.replace("\n", " ") for goal in goals),
+        introduction=_from_the_root(minutes[2]),
+        goals=tuple(map(_from_the_root, goals)),
         start=section(text, "Before you start").split("\n\n")[0],
     )
+
+
+def _from_the_root(text: str) -> str:
+    """Return words of a lesson in one line, for a page outside its folder: its links go there."""
+    line = text.replace("\n", " ")
+    return re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)\)", r"](notebooks/\1)", line)
 
 
 def lessons() -> list[Lesson]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import costs
 import drawings
@@ -75,6 +76,8 @@ def test_each_lesson_says_what_it_is():
         assert 20 <= one.minutes <= 180
         assert 3 <= len(one.goals) <= 6
         assert len(one.introduction) > 60
+        for link in re.findall(r"\]\(([^)]+\.ipynb)", " ".join([one.introduction, *one.goals])):
+            assert (repository.ROOT / link).is_file(), f"{link} does not lead from the map"
 
 
 def test_what_a_lesson_needs_is_read_from_its_words():
