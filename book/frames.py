@@ -15,6 +15,7 @@ import base64
 import hashlib
 import html
 import io
+import itertools
 import json
 import math
 import os
@@ -32,6 +33,7 @@ from repository import FOLDER, LESSONS, ROOT, lesson_builder
 KEPT = Path(__file__).with_name("frames")
 INDEX = KEPT / "index.json"
 MOST = 160  # frames of one picture; controls beyond that stay where they are
+HEAVIEST = 1_000_000  # bytes of one sheet: a reader may have a phone and a slow line
 _TALLEST = 16_000  # pixels; WebP ends at 16,383
 
 # Takes the place of `explore` in the lesson: it gets what the lesson would have shown, and prints
@@ -119,6 +121,20 @@ def _smallest(sheet: Image.Image) -> bytes:
     return min(made, key=len)
 
 
+def thinned(controls: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[int]]:
+    """Leave out every other stop of the control that has the most.
+
+    Returns:
+        The controls that are left, and which of the frames belong to them, in order.
+    """
+    longest = max(controls, key=lambda name: len(controls[name]))
+    stops = [range(len(c))[:: 2 if name == longest else 1] for name, c in controls.items()]
+    everything = itertools.product(*(range(len(c)) for c in controls.values()))
+    wanted = set(itertools.product(*stops))
+    left = {name: [c[k] for k in k_] for (name, c), k_ in zip(controls.items(), stops, strict=True)}
+    return left, [number for number, place in enumerate(everything) if place in wanted]
+
+
 def record(path: Path) -> None:
     """Draw the frames of one lesson and keep them."""
     notebook, builder = nbformat.read(path, as_version=4), lesson_builder()
@@ -133,12 +149,18 @@ def record(path: Path) -> None:
     said = [frame["words"] for frame in drawn]
     if not all(said):
         raise ValueError(f"{path.name}: a frame of the interactive picture has no alt text")
+    controls, kept = found["controls"], list(range(len(images)))
     sheet, columns, width, height = _sheet(images)
+    while len(content := _smallest(sheet)) > HEAVIEST:
+        controls, still = thinned(controls)
+        kept = [kept[place] for place in still]
+        sheet, columns, width, height = _sheet([images[place] for place in kept])
+    said = [said[place] for place in kept]
     KEPT.mkdir(exist_ok=True)
-    (KEPT / f"{path.stem}.webp").write_bytes(_smallest(sheet))
+    (KEPT / f"{path.stem}.webp").write_bytes(content)
     entry = {
         "fingerprint": fingerprint(path),
-        "controls": found["controls"],
+        "controls": controls,
         "fixed": found["fixed"],
         "columns": columns,
         "width": width,
