@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from html.parser import HTMLParser
 
 import pytest
 
+import advlearn.exercises
 from advlearn.exercises.quiz import Choice, Question, Quiz
 
 RIGHT, WRONG = Choice("Two", True, "Well done."), Choice("Three", False, "Count again.")
@@ -106,3 +109,52 @@ def test_without_html_it_says_what_it_is():
     assert repr(quiz()) == "Quiz of 1 question: open an answer to read what it leads to."
     two = quiz(*[Question("?", (RIGHT, WRONG))] * 2)
     assert repr(two).startswith("Quiz of 2 questions")
+
+
+# --- The quizzes of the lessons -------------------------------------------------------------------
+
+LESSONS = sorted(
+    module.name
+    for module in pkgutil.iter_modules(advlearn.exercises.__path__)
+    if module.name.startswith("lesson")
+)
+LONGEST_RATIO = 1.3
+
+
+def giveaways(quiz):
+    """What lets a reader guess a right answer without knowing it: its length or its place."""
+    problems, places = [], set()
+    for number, question in enumerate(quiz.questions, start=1):
+        place = next(i for i, choice in enumerate(question.choices) if choice.right)
+        places.add(place)
+        right = len(question.choices[place].text)
+        wrong = max(len(choice.text) for choice in question.choices if not choice.right)
+        if right > LONGEST_RATIO * wrong:
+            problems.append(
+                f"question {number}: the right answer is the longest, {right} : {wrong}"
+            )
+    if len(places) == 1:
+        problems.append("all right answers stand in the same place")
+    return problems
+
+
+def test_all_lessons_are_found():
+    assert [f"lesson{number:02d}" for number in range(11)] == LESSONS
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_right_answer_shows_neither_by_its_length_nor_by_its_place(lesson):
+    module = importlib.import_module(f"advlearn.exercises.{lesson}")
+    assert giveaways(module.quiz) == []
+
+
+def test_a_planted_quiz_gives_its_answers_away():
+    short = Choice("x" * 10, False, "No.")
+    fair, long = (Choice("y" * length, True, "Yes.") for length in (13, 14))
+    assert giveaways(quiz(Question("?", (fair, short)), Question("?", (short, fair)))) == []
+    assert giveaways(quiz(Question("?", (fair, short)), Question("?", (short, long)))) == [
+        "question 2: the right answer is the longest, 14 : 10"
+    ]
+    assert giveaways(quiz(Question("?", (short, fair)), Question("?", (short, fair)))) == [
+        "all right answers stand in the same place"
+    ]

@@ -399,12 +399,12 @@ quiz = Quiz(
             "What makes a changed picture an adversarial example?",
             (
                 Choice(
-                    "It looks strange to people.",
+                    "People see the change, and the model does not.",
                     False,
                     "It is the other way round: people hardly notice, and the model is wrong.",
                 ),
                 Choice(
-                    "It was changed on purpose, by a small amount, and the model errs.",
+                    "A small change, made on purpose, and the model errs.",
                     True,
                     "On purpose, small, and wrong: all three are needed. A picture that a model "
                     "gets wrong by chance is only a mistake.",
@@ -458,14 +458,15 @@ quiz = Quiz(
                     "It adds weighted pixels. A product of tiny numbers would be tinier still.",
                 ),
                 Choice(
-                    "The model sums over very many pixels, and all terms have the harmful sign.",
-                    True,
-                    "Thousands of terms that all point the same way make a large sum.",
-                ),
-                Choice(
                     "The model stores pixels with 8 bits.",
                     False,
                     "Then the changes would vanish. Models compute with 32-bit numbers.",
+                ),
+                Choice(
+                    "All have harmful signs, and they add up.",
+                    True,
+                    "The model sums over its pixels. Thousands of terms that all point the same "
+                    "way make a large sum.",
                 ),
             ),
         ),
@@ -473,17 +474,18 @@ quiz = Quiz(
             "A report says: “our model is safe against attacks”. What is missing?",
             (
                 Choice(
-                    "Nothing.",
+                    "What the attacker knows and may change.",
+                    True,
+                    "That is the threat model. With eps, the norm and the attacker's knowledge "
+                    "the claim can be tested.",
+                ),
+                Choice(
+                    "Nothing: safe means safe against all.",
                     False,
                     "Safe against whom, who may do what? Without that the sentence says nothing.",
                 ),
                 Choice(
-                    "The threat model: what the attacker knows and may change.",
-                    True,
-                    "With eps, the norm and the attacker's knowledge the claim can be tested.",
-                ),
-                Choice(
-                    "The number of layers.",
+                    "The number of layers of the model.",
                     False,
                     "Depth does not decide it. A linear model is attacked as well.",
                 ),

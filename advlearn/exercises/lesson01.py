@@ -653,14 +653,14 @@ quiz = Quiz(
             "What is eps·sign(w) for w = (-0.001, 0, 40) and eps = 0.1?",
             (
                 Choice(
-                    "(-0.0001, 0, 4)",
-                    False,
-                    "That is eps·w. The sign throws the size away, so -0.001 becomes -1.",
-                ),
-                Choice(
                     "(-0.1, 0, 0.1)",
                     True,
                     "The signs are -1, 0 and +1. Each is multiplied by eps.",
+                ),
+                Choice(
+                    "(-0.0001, 0, 4)",
+                    False,
+                    "That is eps·w. The sign throws the size away, so -0.001 becomes -1.",
                 ),
                 Choice(
                     "(-0.1, 0.1, 0.1)",
@@ -679,14 +679,14 @@ quiz = Quiz(
                     "The change is w·eta. The image does not occur in it.",
                 ),
                 Choice(
-                    "… by the same amount for both.",
-                    True,
-                    "w·(x + eta) = w·x + w·eta, and the second part has no x in it.",
-                ),
-                Choice(
                     "… in a way that cannot be known before it is tried.",
                     False,
                     "For a linear model it can: compute w·eta.",
+                ),
+                Choice(
+                    "… by the same amount for both.",
+                    True,
+                    "w·(x + eta) = w·x + w·eta, and the second part has no x in it.",
                 ),
             ),
         ),
@@ -700,7 +700,7 @@ quiz = Quiz(
                     "matters.",
                 ),
                 Choice(
-                    "Because each pixel's term w_i·eta_i is largest at one end of its range.",
+                    "Because each w_i·eta_i peaks at an end of its range.",
                     True,
                     "Each pixel can be chosen alone, and a straight line is highest at an end. "
                     "Where w_i = 0 any choice is as good.",
@@ -723,14 +723,14 @@ quiz = Quiz(
                     "Random terms mostly cancel. Their sum grows like the root: by 10.",
                 ),
                 Choice(
-                    "By 100 and by 10.",
-                    True,
-                    "n against the root of n: slopes 1 and 0.5 on log-log axes.",
-                ),
-                Choice(
                     "Not at all: eps is the same.",
                     False,
                     "One pixel still moves by eps. But there are 100 times as many terms to add.",
+                ),
+                Choice(
+                    "By 100 and by 10.",
+                    True,
+                    "n against the root of n: slopes 1 and 0.5 on log-log axes.",
                 ),
             ),
         ),
@@ -739,15 +739,15 @@ quiz = Quiz(
             "does this say about the sign step with the same eps?",
             (
                 Choice(
-                    "It will do nearly no harm either.",
-                    False,
-                    "Our 4s and 9s show the opposite. Noise cancels, the sign step does not.",
-                ),
-                Choice(
                     "Very little. Compare eps·‖w‖₁ with the margins instead.",
                     True,
                     "With many pixels, noise is far weaker than the sign step. The closed form "
                     "tells the worst case without any test.",
+                ),
+                Choice(
+                    "It will do nearly no harm either.",
+                    False,
+                    "Our 4s and 9s show the opposite. Noise cancels, the sign step does not.",
                 ),
                 Choice(
                     "The sign step must be 28 times as strong, since a digit has 28² pixels.",

@@ -847,14 +847,14 @@ quiz = Quiz(
                     "On paper it does. The computer finds exp(1000) first, and that is inf.",
                 ),
                 Choice(
-                    "… inf, and its gradient is nan.",
-                    True,
-                    "exp(1000) is inf, and so is its logarithm. The gradient is 1/inf · inf = nan.",
-                ),
-                Choice(
                     "… 0, because the sum is rounded.",
                     False,
                     "That happens at the other end: at v = -20, 1 + exp(v) is rounded to 1.",
+                ),
+                Choice(
+                    "… inf, and its gradient is nan.",
+                    True,
+                    "exp(1000) is inf, and so is its logarithm. The gradient is 1/inf · inf = nan.",
                 ),
             ),
         ),
@@ -906,11 +906,10 @@ quiz = Quiz(
                     "single small step.",
                 ),
                 Choice(
-                    "The slope at the start tells how the logit goes on, so one step is a good "
-                    "attack.",
+                    "The slope at the start tells how the logit goes on.",
                     True,
-                    "That is what FGSM relies on. Where a network bends, a one-step attack misses "
-                    "much, and PGD finds it.",
+                    "So one step is a good attack: FGSM relies on that. Where a network bends, a "
+                    "one-step attack misses much, and PGD finds it.",
                 ),
                 Choice(
                     "It has no hidden layer.",
@@ -924,15 +923,16 @@ quiz = Quiz(
             "The paper writes of a “shallow softmax” classifier. Which network is that?",
             (
                 Choice(
+                    "Softmax regression: one linear map and the softmax.",
+                    True,
+                    "It maps the pixels straight to the logits. These are exactly linear, "
+                    "R² = 1. Adversarial examples need no depth.",
+                ),
+                Choice(
                     "Input, one hidden layer, output.",
                     False,
                     "Many summaries say so. The paper means softmax regression, with no hidden "
                     "layer.",
-                ),
-                Choice(
-                    "Softmax regression: the pixels, one linear map, the softmax.",
-                    True,
-                    "Its logits are exactly linear, R² = 1. Adversarial examples need no depth.",
                 ),
                 Choice(
                     "A network of which only the last layer was trained.",

@@ -910,16 +910,17 @@ quiz = Quiz(
             "Why is FGSM exact for a linear model with two classes, and not for a deep one?",
             (
                 Choice(
+                    "A linear model's gradient never turns.",
+                    True,
+                    "Its direction is the same in the whole box, so one step is enough: the "
+                    "score is w'x + b everywhere. A deep network bends, and the gradient at x "
+                    "may mislead a step later.",
+                ),
+                Choice(
                     "A linear model has fewer weights.",
                     False,
                     "The number of weights does not matter. A linear model of a million pixels "
                     "is attacked exactly too.",
-                ),
-                Choice(
-                    "Its gradient direction is the same in the whole box, so one step is enough.",
-                    True,
-                    "The score is w'x + b everywhere. A deep network bends, and the gradient at "
-                    "x may mislead a step later.",
                 ),
                 Choice(
                     "Deep networks clip their inputs.",
@@ -937,12 +938,12 @@ quiz = Quiz(
                     False,
                     "That takes away eps once. Every pixel takes away eps·|w_i|, and these add up.",
                 ),
-                Choice("-4", True, "6 - 0.25·40 = -4: the model is now wrong, and sure of it."),
                 Choice(
                     "16",
                     False,
                     "The sign is wrong: the attack lowers the margin by eps·‖w‖₁ = 10.",
                 ),
+                Choice("-4", True, "6 - 0.25·40 = -4: the model is now wrong, and sure of it."),
                 Choice(
                     "It depends on the image.",
                     False,
@@ -978,9 +979,10 @@ quiz = Quiz(
                     "Both change each pixel by 0.25. Their max norms are equal.",
                 ),
                 Choice(
-                    "The terms w_i·η_i of the noise mostly cancel, those of FGSM all add up.",
+                    "The terms of the noise mostly cancel.",
                     True,
-                    "The first sum grows like the root of n, the second like n, and n is 784.",
+                    "Its terms w_i·η_i have mixed signs, and their sum grows like the root of n. "
+                    "Those of FGSM all add up: their sum grows like n, and n is 784.",
                 ),
                 Choice(
                     "The model was trained on noise.",

@@ -1323,16 +1323,17 @@ quiz = Quiz(
             "pull on the weights because of it?",
             (
                 Choice(
+                    "The L1 penalty pulls as always, the other hardly at all.",
+                    True,
+                    "The digit's worst-case margin is 37. There the softplus of the adversarial "
+                    "loss is flat, so nothing inside it matters any more. The L1 penalty never "
+                    "asks a digit.",
+                ),
+                Choice(
                     "Both pull with full strength: ‖w‖₁ is the same in both.",
                     False,
                     "The L1 penalty does. The adversarial loss multiplies its pull by σ(3 - 40), "
                     "which is almost 0.",
-                ),
-                Choice(
-                    "The L1 penalty pulls as always, the adversarial loss hardly at all.",
-                    True,
-                    "Its worst-case margin is 37. The softplus is flat there, so nothing inside it "
-                    "matters any more. The L1 penalty never asks a digit.",
                 ),
                 Choice(
                     "Neither pulls: the digit is right.",
@@ -1347,7 +1348,7 @@ quiz = Quiz(
             "have?",
             (
                 Choice(
-                    "0.25, the same number.",
+                    "0.25, as lambda stands for eps.",
                     False,
                     "In this lesson that lambda left a model no better than a coin. Outside the "
                     "loss the price is paid in full, always.",
@@ -1358,7 +1359,7 @@ quiz = Quiz(
                     "L1 overestimates the damage already. More of it forbids all learning.",
                 ),
                 Choice(
-                    "A much smaller one, and it must be searched for.",
+                    "A much smaller one, found by search.",
                     True,
                     "eps has a meaning: how far a pixel may move. lambda has none. The useful "
                     "values depend on the data, and are far below eps.",
@@ -1369,16 +1370,16 @@ quiz = Quiz(
             "When does the adversarial penalty not fade during training?",
             (
                 Choice(
-                    "When the attack keeps winning on many training digits.",
-                    True,
-                    "Their margins stay below eps·‖w‖₁, and they pay nearly the full price. In a "
-                    "model that underfits, this makes the underfitting worse.",
-                ),
-                Choice(
                     "Never: it always fades in the end.",
                     False,
                     "Look at the curve for eps 0.25: it stays far above zero. The price fades for "
                     "a digit only when its margin outgrows the attack.",
+                ),
+                Choice(
+                    "When the attack keeps beating many digits.",
+                    True,
+                    "These training digits keep margins below eps·‖w‖₁ and pay nearly the full "
+                    "price. In a model that underfits, this makes the underfitting worse.",
                 ),
                 Choice(
                     "When eps is small.",
@@ -1398,11 +1399,11 @@ quiz = Quiz(
                     "attack can reach: for two classes the two agree.",
                 ),
                 Choice(
-                    "It charges every class's row as if it had an attacker of its own, but one "
-                    "perturbation must serve all.",
+                    "It charges each class as if it had an attacker of its own.",
                     True,
-                    "The best step for one class does little, or the opposite, for the others. "
-                    "The true damage to one pair is eps·‖w_k - w_y‖₁.",
+                    "But one perturbation must serve all. The best step for one class does "
+                    "little, or the opposite, for the others. The true damage to one pair is "
+                    "eps·‖w_k - w_y‖₁.",
                 ),
                 Choice(
                     "FGSM is weaker with ten classes.",
@@ -1422,16 +1423,16 @@ quiz = Quiz(
                     "Useful, but first one must know whether the number means anything.",
                 ),
                 Choice(
-                    "What the error is under PGD.",
-                    True,
-                    "On a deep network FGSM misses attacks. In this lesson one network looked "
-                    "defended under FGSM and fell to PGD.",
-                ),
-                Choice(
                     "Nothing: FGSM is exact.",
                     False,
                     "It is exact for a linear model with two classes. With ten classes, or with a "
                     "hidden layer, it is only a lower bound of the damage.",
+                ),
+                Choice(
+                    "What the error is under PGD.",
+                    True,
+                    "On a deep network FGSM misses attacks. In this lesson one network looked "
+                    "defended under FGSM and fell to PGD.",
                 ),
             ),
         ),
