@@ -35,6 +35,7 @@ from advlearn import glossary
 from advlearn.exercises import all_exercises
 
 SOURCE = FOLDER / "source"
+PICTURES = (".png", ".jpg")  # of the results page
 EXTRA = FOLDER / "extra"
 TEXT = Path(__file__).with_name("text")
 # Pages of the repository that are pages of the book.
@@ -148,7 +149,7 @@ def mirrored(path: str) -> str:
 
     def lead(match: re.Match[str]) -> str:
         target = os.path.normpath(folder / match[2])
-        inside = target in PAGES or target.startswith("notebooks/") or target.endswith(".png")
+        inside = target in PAGES or target.startswith("notebooks/") or target.endswith(PICTURES)
         return match[0] if inside else f"{match[1]}({ADDRESS}/blob/main/{target})"
 
     text = (ROOT / path).read_text(encoding="utf-8")
@@ -195,7 +196,8 @@ def write() -> None:
     for name, text in pages.items():
         (SOURCE / name).parent.mkdir(parents=True, exist_ok=True)
         (SOURCE / name).write_text(text, encoding="utf-8")
-    for picture in (ROOT / "data" / "results").glob("*.png"):
+    results = ROOT / "data" / "results"
+    for picture in (one for one in results.iterdir() if one.name.endswith(PICTURES)):
         shutil.copy(picture, SOURCE / "data" / "results" / picture.name)
     (EXTRA / "_lessons").mkdir(parents=True, exist_ok=True)
     for path in LESSONS:  # as they are committed, for those who download one
