@@ -55,19 +55,17 @@ SHOWN = ("ipython", "ipykernel", "ipywidgets", "matplotlib", "numpy", "torch", "
 # Its names are its own: a picture may read the lesson's.
 PROBE = """\
 def _probe():
-    import ipywidgets
-    try:
-        from ipywidgets.widgets.widget import _instances as live  # ipywidgets 8
-    except ImportError:
-        live = ipywidgets.Widget.widgets
-    live, moved = list(live.values()), 0
-    screens = [w for w in live if isinstance(w, (ipywidgets.HTML, ipywidgets.Image))]
-    sliders = [w for w in live if isinstance(w, ipywidgets.SelectionSlider)]
-    for slider in sliders:
-        before = [screen.value for screen in screens]
-        slider.index = len(slider.options) - 1
-        moved += before != [screen.value for screen in screens]
-    print(moved, len(sliders))
+    import gc
+    from advlearn.widgets import Explorer
+    moved = sliders = 0
+    for explorer in [thing for thing in gc.get_objects() if type(thing) is Explorer]:
+        for number, control in enumerate(explorer.view.controls):
+            place, before = list(explorer.view.place), explorer.frame
+            place[number] = len(control["stops"]) - 1
+            explorer.view.place = place
+            sliders += 1
+            moved += explorer.frame != before
+    print(moved, sliders)
 _probe()"""
 
 
@@ -230,7 +228,8 @@ def run(path: Path, python: Path, folder: Path, settings: dict[str, str]) -> Out
     try:
         client.execute(env=environment | settings)
         if interactive:
-            moved, sliders = lesson.cells.pop().outputs[0].text.split()
+            said = "".join(o.text for o in lesson.cells.pop().outputs if o.get("name") == "stdout")
+            moved, sliders = said.split()
             if moved == "0" or moved != sliders:
                 problems.append(f"{moved} of {sliders} sliders change a picture")
         problems += differences(committed, lesson)
