@@ -167,11 +167,12 @@ def test_a_lesson_runs_alone_in_an_empty_folder(small, tmp_path, monkeypatch):
 
 
 def test_a_slider_that_changes_nothing_is_seen(small, tmp_path):
-    still = (
-        "import ipywidgets\n"
-        "a, b = ipywidgets.SelectionSlider(options=['x', 'y']), ipywidgets.HTML('')\n"
+    drawn = (
+        "from advlearn.plotting import functions\n"
+        "from advlearn.widgets import explore\n"
+        "explore(lambda end: functions({{'v': lambda v: v}}, 0, {end}), end=[1.0, 2.0])\n"
     )
-    moving = still + "a.observe(lambda change: setattr(b, 'value', change.new), 'value')\n"
+    still, moving = drawn.format(end=1), drawn.format(end="end")
     for name, source, problems in (("a", still, 1), ("b", moving, 0)):
         (tmp_path / name).mkdir()
         path = small("print(1)", source)
