@@ -27,6 +27,7 @@ NEEDED = {
     "torch": "2.4",
     "torchvision": "0.19",
     "ipywidgets": "7.7",
+    "anywidget": "0.9.13",
     "matplotlib": "3.8",
     "mlxtend": "0.23",
     "safetensors": "0.4.3",

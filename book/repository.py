@@ -6,6 +6,7 @@ import html
 import importlib
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -26,18 +27,11 @@ def lesson_builder() -> ModuleType:
         sys.path.pop(0)
 
 
-ADDRESS: str = lesson_builder().ADDRESS
-NAME = ADDRESS.removeprefix("https://github.com/")
-
-
-def colab(path: str) -> str:
-    """Return the address that opens a notebook of the repository in Colab."""
-    return f"https://colab.research.google.com/github/{NAME}/blob/main/{path}"
-
-
-def binder(path: str) -> str:
-    """Return the address that opens a notebook of the repository in JupyterLab on Binder."""
-    return f"https://mybinder.org/v2/gh/{NAME}/main?urlpath=lab/tree/{path}"
+_BUILDER = lesson_builder()
+ADDRESS: str = _BUILDER.ADDRESS
+# path of a notebook, from the root of the repository -> the address that opens it
+colab: Callable[[str], str] = _BUILDER.colab_address
+binder: Callable[[str], str] = _BUILDER.binder_address
 
 
 def section(text: str, heading: str) -> str:

@@ -98,17 +98,26 @@ class Cost(NamedTuple):
         return self.seconds <= MOST_SECONDS and self.gigabytes <= MOST_GIGABYTES
 
 
+def colab_address(path: str) -> str:
+    """Return the address that opens a notebook of the repository in Colab."""
+    where = ADDRESS.removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{where}/blob/main/{path}"
+
+
+def binder_address(path: str) -> str:
+    """Return the address that opens a notebook of the repository in JupyterLab on Binder."""
+    where = ADDRESS.removeprefix("https://github.com/")
+    return f"https://mybinder.org/v2/gh/{where}/main?urlpath=lab/tree/{path}"
+
+
 def badge(name: str) -> str:
     """Return the Colab badge of a lesson, in Markdown."""
-    where = ADDRESS.removeprefix("https://github.com/")
-    link = f"https://colab.research.google.com/github/{where}/blob/main/notebooks/{name}"
-    return f"[![Open in Colab](colab.svg)]({link})"
+    return f"[![Open in Colab](colab.svg)]({colab_address(f'notebooks/{name}')})"
 
 
 def binder(name: str = "00_start_here.ipynb") -> str:
     """Return the Binder badge, in Markdown: JupyterLab, opened at a lesson."""
-    where = ADDRESS.removeprefix("https://github.com/")
-    link = f"https://mybinder.org/v2/gh/{where}/main?urlpath=lab/tree/notebooks/{name}"
+    link = binder_address(f"notebooks/{name}")
     return f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({link})"
 
 
