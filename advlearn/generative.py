@@ -121,6 +121,57 @@ class SubspaceMixture(nn.Module):
                     share = self._joint(own)[:, part].softmax(1)
                 self._maximise(own, share, part.start, variance, prior)
 
+    def balance(self, x: Tensor, y: Tensor) -> None:
+        """Set the priors p(k) so that each class is expected as often as it occurs, in place.
+
+        Of the right densities, the mean of p(k | x) over the examples is the share of class k. Of
+        estimated ones it is not: a class whose density is too blunt claims examples of others. The
+        priors that mend this are those that make the labels most likely, given the images:
+
+            max over c of  sum_k share_k c_k - mean over x of log sum_k p(x | k) exp(c_k)
+
+        A concave function of K numbers, whose slope is share_k - mean p(k | x).
+
+        Args:
+            x: (N, ...), floating: the examples that `estimate` was given.
+            y: (N,) int64; only how often each class occurs is used.
+
+        Raises:
+            TypeError, ValueError: an argument is of the wrong kind or range, or a class is missing.
+
+        Example:
+            >>> model = SubspaceMixture(2, classes=2, components=1, rank=1)
+            >>> model.balance(torch.zeros(4, 2), torch.tensor([0, 1, 1, 1]))
+            >>> model(torch.zeros(1, 2)).softmax(1)
+            tensor([[0.2500, 0.7500]])
+        """
+        check_images(x, None)
+        check_labels(y, len(x))
+        counts = y.bincount(minlength=self.classes)
+        if len(counts) > self.classes or int(counts.min()) < 1:
+            raise ValueError(
+                f"y has {counts.tolist()} examples of its classes; the model has {self.classes} "
+                "classes and needs an example of each."
+            )
+        with torch.no_grad():
+            logits = torch.cat([self(part) for part in x.split(1000)]).double()
+        share = (counts / len(y)).double()
+        prior = torch.zeros_like(logits[0]).requires_grad_()
+        search = torch.optim.LBFGS(
+            [prior], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> Tensor:
+            search.zero_grad()
+            value = (logits + prior).logsumexp(1).mean() - share @ prior
+            value.backward()
+            return value
+
+        search.step(loss)
+        # Only differences matter to p(k | x); p(x) stays a density when the priors add up to 1.
+        moved = prior.detach() - (share.log() + prior.detach()).logsumexp(0)
+        self.constant += moved.to(self.constant.dtype).repeat_interleave(self.components)
+
     def _maximise(
         self, own: Tensor, share: Tensor, first: int, variance: float, prior: float
     ) -> None:

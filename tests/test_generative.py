@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 
@@ -142,6 +143,48 @@ def test_a_rank_of_more_than_the_data_has_adds_nothing():
     model.estimate(x, torch.zeros(20, dtype=torch.int64), variance=0.1)
     assert model.basis.isfinite().all()
     assert int((model.basis[0].norm(dim=1) > 1e-6).sum()) == 1
+
+
+# --- The balance ----------------------------------------------------------------------------------
+
+
+def test_balance_makes_each_class_as_likely_as_it_is_frequent(fitted):
+    model, x, y = copy.deepcopy(fitted[0]), *fitted[1:]
+    # Classes that overlap, and one that claims examples of the others.
+    x = x + 2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).double()
+    model.constant[:M] += 10.0
+    before = model(x)
+    share = y.bincount() / len(y)
+    assert float((before.softmax(1).mean(0) - share).abs().max()) > 0.03
+    model.balance(x, y)
+    torch.testing.assert_close(model(x).softmax(1).mean(0), share.double(), atol=1e-5, rtol=0)
+    # Only the priors have moved: one number for each class, the same for all images.
+    moved = model(x) - before
+    assert float(moved.std(0).max()) < 1e-9
+
+
+def test_balance_looks_at_nothing_but_how_often_a_class_occurs(fitted):
+    one, other = copy.deepcopy(fitted[0]), copy.deepcopy(fitted[0])
+    x, y = fitted[1:]
+    one.balance(x, y)
+    other.balance(x, y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))])
+    assert one.constant.equal(other.constant)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"y": torch.arange(300) % 2}, "needs an example of each"),
+        ({"y": torch.arange(300) % 4}, "the model has 3 classes"),
+        ({"x": torch.full((300, D), torch.nan)}, "x"),
+    ],
+)
+def test_bad_data_to_balance_are_named_and_nothing_moves(fitted, change, words):
+    model, x, y = copy.deepcopy(fitted[0]), *fitted[1:]
+    before = model.constant.clone()
+    with pytest.raises(ValueError, match=words):
+        model.balance(**{"x": x, "y": y} | change)
+    assert model.constant.equal(before)
 
 
 def test_it_reads_digits():

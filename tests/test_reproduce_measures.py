@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,8 +22,10 @@ from advlearn.reproduce.ingredients import (
     Scale,
     fit_detector,
     fit_mirrored,
+    fit_moved,
     fit_rbf,
     images,
+    moved,
     noisy,
     random_start_fgsm,
     worst_case_score,
@@ -36,6 +39,7 @@ from advlearn.reproduce.measures import (
     under_attack,
     usual_cross_entropy,
 )
+from advlearn.reproduce.rows import INGREDIENTS
 from tests.conftest import make_digits, make_mlp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -153,6 +157,53 @@ def test_mirrored_images_are_trained_on_too(monkeypatch):
     assert seen["x"][:24].equal(X)
     assert seen["x"][24:].equal(torch.flip(X, [3]))
     assert seen["y"].equal(torch.cat([Y, Y]))
+
+
+def test_a_moved_image_is_one_pixel_away_in_one_direction():
+    x = make_digits(200)
+    ways = []
+    for before, after in zip(x[:, 0], moved(x, seed=3)[:, 0], strict=True):
+        blank = torch.zeros_like(before)
+        there = {
+            "right": torch.cat([blank[:, :1], before[:, :-1]], 1),
+            "left": torch.cat([before[:, 1:], blank[:, :1]], 1),
+            "down": torch.cat([blank[:1], before[:-1]]),
+            "up": torch.cat([before[1:], blank[:1]]),
+        }
+        ways += [way for way, image in there.items() if image.equal(after)]
+    assert len(ways) == 200, "each image matches one direction, and only one"
+    assert all(ways.count(way) > 25 for way in ("left", "right", "up", "down"))
+    assert moved(x, seed=3).equal(moved(x, seed=3))
+    assert not moved(x, seed=3).equal(moved(x, seed=4))
+
+
+def test_a_quarter_of_the_images_trained_on_is_moved():
+    seen = {}
+
+    def train(model, data, recipe, *others, progress):
+        seen.update(x=data[0], y=data[1], others=others, progress=progress)
+
+    fit_moved(train, make_mlp(), (X, Y), Recipe(epochs=1, seed=5), "other", progress=False)
+    assert seen["x"].equal(torch.cat([X, X, X, moved(X, 5)]))
+    assert seen["y"].equal(torch.cat([Y] * 4))
+    assert seen["others"] == ("other",)
+    assert seen["progress"] is False
+
+
+def test_the_networks_that_rows_compare_see_the_same_images():
+    """A difference between them must come from what they are named after."""
+    compared = [
+        *("maxout", "maxout-adversarial", "maxout-noise-sign", "maxout-noise-uniform"),
+        *("maxout-l1", "maxout-l1-small"),
+    ]
+    plain = INGREDIENTS["maxout"]
+    for name in compared:
+        one = INGREDIENTS[name]
+        assert one.method.func is fit_moved
+        assert one.options == plain.options
+        # The large penalty stays at its start however long it trains.
+        changed = {"l1": one.recipe.l1} | ({"epochs": 4} if name == "maxout-l1" else {})
+        assert one.recipe == replace(plain.recipe, **changed)
 
 
 def test_the_detector_learns_clean_from_attacked(monkeypatch):

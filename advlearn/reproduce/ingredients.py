@@ -204,8 +204,9 @@ def worst_case_score(eps: float, model: LogisticRegression, x: Tensor, y: Tensor
 def fit_mixture(
     model: SubspaceMixture, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
 ) -> None:
-    """Estimate a mixture of subspaces; an epoch of the recipe is a round of the estimate."""
-    model.estimate(*data, variance=0.06, rounds=recipe.epochs, seed=recipe.seed)
+    """Estimate and balance a mixture of subspaces; an epoch is a round of the estimate."""
+    model.estimate(*data, variance=0.1, rounds=recipe.epochs, seed=recipe.seed)
+    model.balance(*data)
 
 
 def fit_mirrored(
@@ -214,6 +215,40 @@ def fit_mirrored(
     """Train on the images and their mirror images."""
     x, y = data
     return fit(model, (torch.cat([x, x.flip(3)]), y.repeat(2)), recipe, progress=progress)
+
+
+def moved(x: Tensor, seed: int) -> Tensor:
+    """Return each image moved by one pixel: left, right, up or down, at random.
+
+    What leaves the frame is lost and what enters is 0, as the margin of a digit is.
+
+    Example:
+        >>> moved(torch.ones(1, 1, 2, 2), seed=0).sum()
+        tensor(2.)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    way = torch.randint(4, (len(x),), generator=generator)
+    wide, (height, width) = nn.functional.pad(x, (1, 1, 1, 1)), x.shape[-2:]
+    out = torch.empty_like(x)
+    for number, (down, right) in enumerate(((0, 1), (2, 1), (1, 0), (1, 2))):
+        own = way == number
+        out[own] = wide[own][..., down : down + height, right : right + width]
+    return out
+
+
+def fit_moved(
+    train: Method,
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    /,
+    *others: nn.Module,
+    progress: bool,
+) -> History | None:
+    """Train on every image three times an epoch as it is, and once moved by one pixel."""
+    x, y = data
+    once = torch.cat([x, x, x, moved(x, recipe.seed)])
+    return train(model, (once, y.repeat(4)), recipe, *others, progress=progress)
 
 
 def fit_detector(

@@ -36,13 +36,20 @@ class Effort:
 FULL, QUICK = Effort(), Effort(examples=100, steps=10, restarts=1)
 
 
+def compared_usual(*figures: str) -> dict[str, str]:
+    """Return our quantity -> the paper's figure, for figures compared with the usual loss.
+
+    Example:
+        >>> compared_usual("FGSM error")
+        {'FGSM error, usual loss': 'FGSM error'}
+    """
+    return {f"{figure}, usual loss": figure for figure in figures}
+
+
 # The paper's figures of plain networks are compared with FGSM on the usual float32 loss, as code of
 # its time computed it. On a sure network that loss takes wrong steps, so the right attack, which
 # stands beside it, finds more errors: see `usual_cross_entropy`.
-USUAL = {
-    "FGSM error, usual loss": "FGSM error",
-    "confidence on mistakes, usual loss": "confidence on mistakes",
-}
+USUAL = compared_usual("FGSM error", "confidence on mistakes")
 
 
 def usual_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
