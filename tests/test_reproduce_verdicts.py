@@ -17,6 +17,7 @@ from advlearn.reproduce.page import (
     BEGIN,
     END,
     headline,
+    owed_to_the_loss,
     results_page,
     section,
     verdict_counts,
@@ -254,6 +255,23 @@ def test_verdicts_are_counted():
     assert verdict_counts(results) == (
         "Of 3 rows, 2 are reproduced, 0 have the same direction, 1 is not reproduced."
     )
+
+
+def test_rows_that_hold_by_the_usual_loss_only_are_named(planted):
+    name = "FGSM error, usual loss, signs"
+
+    def row(right, verdict="reproduced"):
+        ours = planted["ours"] | {name: 0.85, "FGSM error, signs": right}
+        ranges = {"clean error": [0.0, 0.1], name: [0.8, 0.9]}
+        return planted | {"ours": ours, "verdict": verdict, "tolerance": {"ranges": ranges}}
+
+    rows = {"a": row(0.99), "b": row(0.85), "c": row(0.99, "same direction")}
+    assert owed_to_the_loss(rows).startswith(
+        "Of the reproduced rows, a is so by the usual loss only"
+    )
+    rows["c"] = row(0.7)
+    assert owed_to_the_loss(rows).startswith("Of the reproduced rows, a and c are so")
+    assert owed_to_the_loss({"b": row(0.85)}) == "None of them is so by the usual loss only."
 
 
 def test_the_table_replaces_what_stands_between_the_marks(planted):

@@ -283,6 +283,6 @@ EXPERIMENTS = (
             ),
         ),
         recipe="Half of the loss on noisy images, unclipped; otherwise as the plain network.",
-        remark="With the right gradient the errors are nearly all, and less sure.",
+        remark="With the right gradient nearly every digit is an error, and a less sure one.",
     ),
 )

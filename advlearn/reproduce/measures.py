@@ -36,6 +36,9 @@ class Effort:
 FULL, QUICK = Effort(), Effort(examples=100, steps=10, restarts=1)
 
 
+USUAL_LOSS = ", usual loss"  # how the names of its figures end
+
+
 def compared_usual(*figures: str) -> dict[str, str]:
     """Return our quantity -> the paper's figure, for figures compared with the usual loss.
 
@@ -43,7 +46,7 @@ def compared_usual(*figures: str) -> dict[str, str]:
         >>> compared_usual("FGSM error")
         {'FGSM error, usual loss': 'FGSM error'}
     """
-    return {f"{figure}, usual loss": figure for figure in figures}
+    return {f"{figure}{USUAL_LOSS}": figure for figure in figures}
 
 
 # The paper's figures of plain networks are compared with FGSM on the usual float32 loss, as code of
