@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from advlearn.attacks import ball_tolerance, input_gradient, linear_step
+from advlearn.data import load_mnist
 from advlearn.losses import adversarial_logistic_loss, cross_entropy
 from advlearn.metrics import Rate
 from advlearn.models import LogisticRegression, RBFNet, SoftmaxRegression
@@ -20,6 +21,7 @@ from advlearn.reproduce.geometry import first_layer
 from advlearn.reproduce.ingredients import (
     EPS,
     Scale,
+    as_read,
     fit_detector,
     fit_mirrored,
     fit_moved,
@@ -227,6 +229,15 @@ def test_quick_images_are_the_offline_digits_and_only_they():
     train, test = (images("cifar", split, scale) for split in ("train", "test"))
     assert train.x.shape[1:] == test.x.shape[1:] == (1, 28, 28)
     assert abs(float(train.x.mean())) < 1e-3
+
+
+def test_images_as_read_are_not_whitened():
+    """Their hash names the data of a run: whitened ones differ from processor to processor."""
+    scale = Scale(quick=True)
+    digits = load_mnist("test", source="offline").x
+    assert as_read("cifar", "test", scale).x.equal(digits)
+    assert as_read("digits", "test", scale).x.equal(images("digits", "test", scale).x)
+    assert not images("cifar", "test", scale).x.equal(digits)
 
 
 # --- Figures --------------------------------------------------------------------------------------

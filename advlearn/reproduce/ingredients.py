@@ -111,8 +111,22 @@ def images(kind: str, split: str, scale: Scale) -> Dataset:
     """
     if kind == "cifar":
         return _whitened(scale)[split]
+    return as_read(kind, split, scale)
+
+
+def as_read(kind: str, split: str, scale: Scale) -> Dataset:
+    """Return the images of `images` as their files hold them: before the whitening.
+
+    Their bytes are the same everywhere; those of whitened images depend on the processor.
+
+    Raises:
+        FileNotFoundError, DownloadError: as for `images`.
+    """
     if scale.quick:
+        # Also for photographs: a quick run shows that the code runs, and nothing about them.
         digits = load_mnist(split, source="offline")
+    elif kind == "cifar":
+        return load_cifar10(split, data_dir=scale.data_dir)
     else:
         # "auto" would fall back on the offline digits, silently another experiment.
         digits = load_mnist(
@@ -134,14 +148,8 @@ def _has_mnist(scale: Scale) -> bool:
 
 @lru_cache(maxsize=1)
 def _whitened(scale: Scale) -> dict[str, Dataset]:
-    """Return contrast-normalised, whitened images; the whitening is fitted on train alone.
-
-    A quick run whitens digits: it shows that the code runs, and nothing about photographs.
-    """
-    if scale.quick:
-        parts = {split: load_mnist(split, source="offline") for split in ("train", "test")}
-    else:
-        parts = {s: load_cifar10(s, data_dir=scale.data_dir) for s in ("train", "test")}
+    """Return contrast-normalised, whitened images; the whitening is fitted on train alone."""
+    parts = {split: as_read("cifar", split, scale) for split in ("train", "test")}
     flat = {split: contrast_normalise(part.x) for split, part in parts.items()}
     whiten = Whitening(flat["train"])
     return {split: part._replace(x=whiten(flat[split])) for split, part in parts.items()}

@@ -13,7 +13,7 @@ from advlearn._validation import check_choice, check_count
 from advlearn.data import data_folder
 from advlearn.reproduce import schedule
 from advlearn.reproduce.experiments import Experiment
-from advlearn.reproduce.ingredients import Scale, images
+from advlearn.reproduce.ingredients import Scale, as_read, images
 from advlearn.reproduce.kitchen import SHIPPED
 from advlearn.reproduce.rows import EXPERIMENTS, INGREDIENTS
 from advlearn.reproduce.store import Store, write_whole
@@ -96,8 +96,8 @@ def reproduce(
     about = {
         "data": {kind: part.note for kind, part in data.items()},
         "data sha256": {
-            kind: hashlib.sha256(part.x.numpy().tobytes()).hexdigest()
-            for kind, part in data.items()
+            kind: hashlib.sha256(as_read(kind, "test", scale).x.numpy().tobytes()).hexdigest()
+            for kind in data
         },
         "versions": versions(),
         "scale": "quick" if quick else "full",
