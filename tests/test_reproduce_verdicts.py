@@ -263,15 +263,21 @@ def test_rows_that_hold_by_the_usual_loss_only_are_named(planted):
     def row(right, verdict="reproduced"):
         ours = planted["ours"] | {name: 0.85, "FGSM error, signs": right}
         ranges = {"clean error": [0.0, 0.1], name: [0.8, 0.9]}
-        return planted | {"ours": ours, "verdict": verdict, "tolerance": {"ranges": ranges}}
+        return planted | {
+            "ours": ours,
+            "interval": {key: [0.0, 1.0] for key in ours},
+            "spread": dict.fromkeys(ours, 0.0),
+            "verdict": verdict,
+            "tolerance": {"ranges": ranges, "claims": []},
+        }
 
     rows = {"a": row(0.99), "b": row(0.85), "c": row(0.99, "same direction")}
-    assert owed_to_the_loss(rows).startswith(
-        "Of the reproduced rows, a is so by the usual loss only"
-    )
+    assert owed_to_the_loss(rows) == ["a"]
     rows["c"] = row(0.7)
-    assert owed_to_the_loss(rows).startswith("Of the reproduced rows, a and c are so")
-    assert owed_to_the_loss({"b": row(0.85)}) == "None of them is so by the usual loss only."
+    assert owed_to_the_loss(rows) == ["a", "c"]
+    assert "2 of the reproduced rows are so only if" in with_results(f"{BEGIN}\n{END}", rows)
+    assert "Reproduced by the usual loss only: a, c. With" in results_page(rows, {})
+    assert "usual loss only: none. With" in results_page({"b": row(0.85)}, {})
 
 
 def test_the_table_replaces_what_stands_between_the_marks(planted):

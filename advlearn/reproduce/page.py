@@ -161,7 +161,13 @@ def results_page(results: Mapping[str, Mapping[str, Any]], figures: Mapping[str,
         results: row -> its result.
         figures: file name -> alt text, of the figures beside the page.
     """
-    parts = [INTRODUCTION, f"**Outcome.** {verdict_counts(results)} {owed_to_the_loss(results)}\n"]
+    owed = ", ".join(owed_to_the_loss(results)) or "none"
+    parts = [
+        INTRODUCTION,
+        f"**Outcome.** {verdict_counts(results)} Reproduced by the usual loss only: {owed}. "
+        "With the right gradient, which stands in the same tables, a figure of each would lie "
+        "outside its range.\n",
+    ]
     parts += [f"![{words}]({name})\n" for name, words in figures.items()]
     parts += [section(found) for found in results.values()]
     first = next(iter(results.values()))
@@ -169,9 +175,9 @@ def results_page(results: Mapping[str, Mapping[str, Any]], figures: Mapping[str,
     return "\n".join([*parts, f"Versions: {about}.\n"])
 
 
-def owed_to_the_loss(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return which reproduced rows the right gradient would put outside a range."""
-    owed = [
+def owed_to_the_loss(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the reproduced rows that the right gradient would put outside a range."""
+    return [
         id
         for id, found in results.items()
         if found["verdict"] == "reproduced"
@@ -180,14 +186,6 @@ def owed_to_the_loss(results: Mapping[str, Mapping[str, Any]]) -> str:
             for name, (low, high) in found["tolerance"]["ranges"].items()
         )
     ]
-    if not owed:
-        return "None of them is so by the usual loss only."
-    rows = f"{', '.join(owed[:-1])} and {owed[-1]}" if len(owed) > 1 else owed[0]
-    return (
-        f"Of the reproduced rows, {rows} {'are' if len(owed) > 1 else 'is'} so by the usual loss "
-        "only: with the right gradient, which stands in the same table, a figure would lie outside "
-        "its range."
-    )
 
 
 def with_results(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -199,11 +197,13 @@ def with_results(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     if BEGIN not in text or END not in text:
         raise ValueError(f"the README lacks the lines {BEGIN!r} and {END!r}.")
     best_known = {id: results[id] for id in BEST_KNOWN if id in results}
+    owed = len(owed_to_the_loss(results))
     table = "\n".join(
         [
             BEGIN,
-            f"{verdict_counts(results)} {owed_to_the_loss(results)}\n",
-            "Here are the rows that are quoted most.\n",
+            f"{verdict_counts(results)} {owed} of the reproduced rows are so only if FGSM uses "
+            "the float32 loss that most code uses, and not the right gradient "
+            "([why, and which](data/results/README.md)). Here are the rows that are quoted most.\n",
             headline(best_known),
             "\n<details><summary>The table of all rows</summary>\n",
             headline(results),
