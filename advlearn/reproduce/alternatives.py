@@ -22,6 +22,7 @@ from advlearn.models import Ensemble
 from advlearn.reproduce.experiments import Bench, Claim, Experiment, near
 from advlearn.reproduce.ingredients import EPS
 from advlearn.reproduce.measures import (
+    USUAL_LOSS,
     Value,
     Values,
     compared_usual,
@@ -30,7 +31,7 @@ from advlearn.reproduce.measures import (
 )
 
 # Our words for a figure -> the loss that the examples are crafted with, see `measures.USUAL`.
-_LOSSES: Mapping[str, Loss] = {"": cross_entropy, ", usual loss": usual_cross_entropy}
+_LOSSES: Mapping[str, Loss] = {"": cross_entropy, USUAL_LOSS: usual_cross_entropy}
 
 
 def _crafted(bench: Bench, loss: Loss) -> tuple[Tensor, Tensor]:

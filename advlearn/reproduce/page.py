@@ -148,7 +148,7 @@ copy.
 - The generative model had four components of each class, then eight, then twelve, and its priors
   were balanced last.
 - The row logits-eps measures a hundred digits beside the one that it is judged by.
-- The row l1-deep got three seeds in place of one.
+- The row l1-deep had one seed, then five, and now three.
 - The masked and the robust model belong to no row; both were trained longer with their test figures
   in sight.
 """
