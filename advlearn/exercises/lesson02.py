@@ -906,7 +906,7 @@ quiz = Quiz(
                     "single small step.",
                 ),
                 Choice(
-                    "The slope at the start tells how the logit goes on.",
+                    "The slope at the start tells roughly how the logit goes on.",
                     True,
                     "So one step is a good attack: FGSM relies on that. Where a network bends, a "
                     "one-step attack misses much, and PGD finds it.",

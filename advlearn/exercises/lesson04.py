@@ -1378,7 +1378,7 @@ quiz = Quiz(
                 Choice(
                     "When the attack keeps beating many digits.",
                     True,
-                    "These training digits keep margins below eps·‖w‖₁ and pay nearly the full "
+                    "These training digits keep margins below eps·‖w‖₁ and pay more than half the "
                     "price. In a model that underfits, this makes the underfitting worse.",
                 ),
                 Choice(

@@ -117,6 +117,16 @@ def test_the_teachers_page_lists_every_exercise():
     assert all(f"`{one.name}`" in page for one in all_exercises())
 
 
+def test_the_teachers_snippet_grades_the_exercise_that_it_names(capsys):
+    page = source.teachers(repository.lessons())
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    one = {(each.lesson, each.name): each for each in all_exercises()}["03", "fgsm_step"]
+    exec(code, {"a_learners_function": one.reference})
+    assert "1.0" in capsys.readouterr().out
+    exec(code, {"a_learners_function": lambda *args: args[0]})
+    assert " 1.0 " not in capsys.readouterr().out
+
+
 def test_a_link_to_what_is_not_in_the_book_leads_to_the_repository(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "README.md").write_text("[a](../LICENSE) [b](results/README.md) [c](#d)")
