@@ -28,6 +28,10 @@ class SubspaceMixture(nn.Module):
         classes: number of classes K.
         components: Gaussians for each class, M.
         rank: wide directions of each, q < d.
+        span: None, or a number r with q <= r < d: the wide directions of all Gaussians then lie
+            in the r directions along which the images of all classes vary most. The densities are
+            then estimated in a space of r dimensions and not of d, and weigh less: images of
+            digits vary little in most directions.
 
     Source:
         Tipping and Bishop, "Mixtures of probabilistic principal component analyzers", 1999.
@@ -41,9 +45,16 @@ class SubspaceMixture(nn.Module):
     basis: Tensor
     constant: Tensor
     precision: Tensor
+    frame: Tensor | None
 
     def __init__(
-        self, features: int = 784, classes: int = 10, *, components: int = 4, rank: int = 30
+        self,
+        features: int = 784,
+        classes: int = 10,
+        *,
+        components: int = 4,
+        rank: int = 30,
+        span: int | None = None,
     ) -> None:
         super().__init__()
         self.classes = check_count(classes, "classes")
@@ -51,26 +62,33 @@ class SubspaceMixture(nn.Module):
         total = self.classes * self.components
         if check_count(rank, "rank") >= check_count(features, "features"):
             raise ValueError(f"rank = {rank} must be less than features = {features}.")
+        if span is not None and not rank <= check_count(span, "span") < features:
+            raise ValueError(
+                f"span = {span} must be at least rank = {rank} and less than features = "
+                f"{features}. Or leave it out."
+            )
         # Buffers, not parameters: they are estimated, not descended to.
         self.register_buffer("centre", torch.zeros(total, features))  # (K M, d)
-        self.register_buffer("basis", torch.zeros(total, rank, features))  # (K M, q, d)
+        # (K M, q, d), or in the coordinates of the frame (K M, q, r), whose rows are orthonormal.
+        self.register_buffer("basis", torch.zeros(total, rank, span or features))
+        self.register_buffer("frame", torch.zeros(span, features) if span else None)  # (r, d)
         self.register_buffer("constant", torch.zeros(total))  # log w - log sqrt det, (K M,)
         self.register_buffer("precision", torch.ones(()))  # 1 / s²
 
-    def _joint(self, x: Tensor) -> Tensor:
-        """Return log w_km N(x; ...) up to one constant, (N, K M)."""
-        flat = x.flatten(1)
+    def _framed(self, flat: Tensor) -> Tensor:
+        """Return the coordinates in which the bases are given, (N, r), of images (N, d)."""
+        return flat if self.frame is None else flat @ self.frame.T
+
+    def _joint(self, x: Tensor, part: slice = slice(None)) -> Tensor:
+        """Return log w_km N(x; ...) up to one constant, (N, K M), or of a part of the columns."""
+        flat, centre, basis = x.flatten(1), self.centre[part], self.basis[part]
         # (x - mu)' C^-1 (x - mu) = ‖x - mu‖² / s² - ‖B (x - mu)‖², by the inverse of a low-rank
         # update. Squares are expanded: the differences (N, K M, d) would not fit the memory.
-        square = (
-            flat.square().sum(1, keepdim=True)
-            - 2 * flat @ self.centre.T
-            + self.centre.square().sum(1)
-        )
-        rank, total = self.basis.shape[1], len(self.centre)
-        shift = torch.einsum("kqd,kd->kq", self.basis, self.centre)
-        along = (flat @ self.basis.flatten(0, 1).T).reshape(-1, total, rank) - shift
-        return self.constant - 0.5 * (square * self.precision - along.square().sum(2))
+        square = flat.square().sum(1, keepdim=True) - 2 * flat @ centre.T + centre.square().sum(1)
+        total, rank, _ = basis.shape
+        shift = torch.einsum("kqr,kr->kq", basis, self._framed(centre))
+        along = (self._framed(flat) @ basis.flatten(0, 1).T).reshape(-1, total, rank) - shift
+        return self.constant[part] - 0.5 * (square * self.precision - along.square().sum(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return log p(x | k) + log p(k) up to one constant for each model, (N, K)."""
@@ -105,6 +123,8 @@ class SubspaceMixture(nn.Module):
                 f"classes and needs {self.components} or more of each."
             )
         self.precision.fill_(1 / variance)
+        if self.frame is not None:
+            self.frame.copy_(_principal(x.flatten(1), len(self.frame)))
         generator = torch.Generator().manual_seed(seed)
         for label in range(self.classes):
             own = x[y == label].flatten(1)
@@ -118,7 +138,7 @@ class SubspaceMixture(nn.Module):
             prior = math.log(len(own) / len(x))
             for turn in range(rounds):
                 if turn:
-                    share = self._joint(own)[:, part].softmax(1)
+                    share = self._joint(own, part).softmax(1)
                 self._maximise(own, share, part.start, variance, prior)
 
     def balance(self, x: Tensor, y: Tensor) -> None:
@@ -176,12 +196,12 @@ class SubspaceMixture(nn.Module):
         self, own: Tensor, share: Tensor, first: int, variance: float, prior: float
     ) -> None:
         """Set one class's components from the shares (n, M) that they have in each example."""
-        rank = self.basis.shape[1]
+        rank, coordinates = self.basis.shape[1], self._framed(own)
         for m in range(self.components):
             weight = share[:, m]
             mass = weight.sum().clamp_min(1e-6)
             centre = (weight @ own) / mass
-            offset = (own - centre) * weight.sqrt().unsqueeze(1)
+            offset = (coordinates - self._framed(centre)) * weight.sqrt().unsqueeze(1)
             covariance = (offset.T @ offset).double() / mass.double()
             spread, axes = torch.linalg.eigh(covariance)
             top = spread[-rank:].clamp_min(variance).to(own.dtype)  # at least the noise: >= 0 left
@@ -191,3 +211,10 @@ class SubspaceMixture(nn.Module):
             self.basis[first + m] = scale.unsqueeze(1) * axes[:, -rank:].T.to(own.dtype)
             logdet = top.log().sum() + (own.shape[1] - rank) * math.log(variance)
             self.constant[first + m] = prior + (mass / len(own)).log() - 0.5 * logdet
+
+
+def _principal(flat: Tensor, count: int) -> Tensor:
+    """Return the directions (count, d) in which images (N, d) vary most, orthonormal."""
+    offset = flat - flat.mean(0)
+    _, axes = torch.linalg.eigh((offset.T @ offset).double())
+    return axes[:, -count:].T.to(flat.dtype)

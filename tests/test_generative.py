@@ -145,6 +145,57 @@ def test_a_rank_of_more_than_the_data_has_adds_nothing():
     assert int((model.basis[0].norm(dim=1) > 1e-6).sum()) == 1
 
 
+# --- The shared span ------------------------------------------------------------------------------
+
+
+def spanned(span):
+    x, y = two_lines()
+    model = SubspaceMixture(D, K, components=M, rank=Q, span=span).double()
+    model.estimate(x, y, variance=VARIANCE, rounds=20)
+    return model, x, y
+
+
+def test_wide_directions_lie_in_the_principal_components_of_all_images():
+    model, x, _ = spanned(3)
+    torch.testing.assert_close(model.frame @ model.frame.T, torch.eye(3, dtype=x.dtype))
+    # The three directions that leave least of the images, by another way than the code's.
+    _, _, axes = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    torch.testing.assert_close(model.frame.T @ model.frame, axes[:3].T @ axes[:3])
+    # So no density is wider than s² across what is left.
+    off = axes[3:]
+    for basis in model.basis @ model.frame:
+        inverse = torch.eye(D, dtype=x.dtype) * model.precision - basis.T @ basis
+        torch.testing.assert_close(
+            off @ torch.linalg.inv(inverse) @ off.T, VARIANCE * torch.eye(3).double()
+        )
+
+
+def test_the_spanned_density_is_that_of_full_covariances():
+    model, x, _ = spanned(3)
+    eye = torch.eye(D, dtype=x.dtype)
+    found = []
+    for centre, basis in zip(model.centre, model.basis @ model.frame, strict=True):
+        inverse = eye * model.precision - basis.T @ basis
+        found.append(MultivariateNormal(centre, precision_matrix=inverse).log_prob(x))
+    weight = model._joint(x) - torch.stack(found, 1)
+    torch.testing.assert_close(weight, weight[:1].expand_as(weight), rtol=0, atol=1e-9)
+
+
+def test_a_span_of_nearly_everything_changes_next_to_nothing(fitted):
+    """The direction that is left out is the one in which the images vary least."""
+    free, x, y = fitted
+    model, *_ = spanned(D - 1)
+    assert model.basis.shape == (K * M, Q, D - 1)
+    same = (model(x).argmax(1) == free(x).argmax(1)).double().mean()
+    assert float(same) > 0.97
+    assert error_rate(model, (x, y)).count < 0.1 * len(y)
+
+
+def test_a_part_of_the_components_is_what_all_of_them_say(fitted):
+    model, x, _ = fitted
+    torch.testing.assert_close(model._joint(x, slice(2, 4)), model._joint(x)[:, 2:4])
+
+
 # --- The balance ----------------------------------------------------------------------------------
 
 
@@ -217,3 +268,8 @@ def test_bad_sizes_are_named():
         SubspaceMixture(6, rank=6)
     with pytest.raises(ValueError, match="components must be at least 1"):
         SubspaceMixture(6, components=0, rank=2)
+    for span in (1, 6):
+        with pytest.raises(ValueError, match=f"span = {span} must be at least rank = 2 and less"):
+            SubspaceMixture(6, rank=2, span=span)
+    with pytest.raises(TypeError, match="span"):
+        SubspaceMixture(6, rank=2, span=2.5)

@@ -218,7 +218,7 @@ def test_a_damaged_index_is_named(folder, text):
 
 WEIGHTS = published("weights")
 INDEX = reference.index()
-LARGEST = 25 * 2**20  # bytes in all: a clone and a wheel stay small
+LARGEST = 25_000_000  # bytes in all: a clone and a wheel stay small
 
 
 def digits_for(entry, name):

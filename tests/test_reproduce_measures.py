@@ -24,6 +24,7 @@ from advlearn.reproduce.ingredients import (
     as_read,
     fit_detector,
     fit_mirrored,
+    fit_mixture,
     fit_moved,
     fit_rbf,
     images,
@@ -206,6 +207,40 @@ def test_the_networks_that_rows_compare_see_the_same_images():
         # The large penalty stays at its start however long it trains.
         changed = {"l1": one.recipe.l1} | ({"epochs": 4} if name == "maxout-l1" else {})
         assert one.recipe == replace(plain.recipe, **changed)
+
+
+def test_the_wide_pair_sees_the_narrow_networks_images_and_differs_in_training_only():
+    plain, trained = INGREDIENTS["maxout-wide"], INGREDIENTS["maxout-wide-adversarial"]
+    assert plain.options == trained.options
+    assert plain.recipe == trained.recipe
+    for wide, narrow in ((plain, "maxout"), (trained, "maxout-adversarial")):
+        assert wide.method.func is fit_moved
+        assert str(wide.method.args) == str(INGREDIENTS[narrow].method.args)
+        assert wide.recipe.epochs == INGREDIENTS[narrow].recipe.epochs
+
+
+def test_the_mixture_is_estimated_from_digits_as_they_are_and_moved_each_way():
+    seen = {}
+
+    class Spy:
+        def estimate(self, x, y, **options):
+            seen.update(x=x, y=y, **options)
+
+        def balance(self, x, y):
+            seen.update(balanced=x)
+
+    x = torch.zeros(2, 1, 3, 3)
+    x[:, 0, 1, 1] = torch.tensor([1.0, 2.0])
+    fit_mixture(Spy(), (x, torch.tensor([4, 7])), Recipe(epochs=3, seed=5), progress=False)
+    assert seen["y"].tolist() == [4, 7] * 5
+    # Each image once in the middle and once at each of its four neighbours, with its own label.
+    for part in (seen["x"][0::2], seen["x"][1::2] / 2):
+        places = sorted(tuple(place) for place in part[:, 0].nonzero()[:, 1:].tolist())
+        assert places == [(0, 1), (1, 0), (1, 1), (1, 2), (2, 1)]
+        assert part.sum() == 5
+    assert seen["rounds"] == 3
+    assert seen["seed"] == 5
+    assert seen["balanced"].equal(x)
 
 
 def test_the_detector_learns_clean_from_attacked(monkeypatch):

@@ -250,7 +250,7 @@ EXPERIMENTS = (
             ),
         ),
         recipe="Twelve maxout networks of different seeds, smaller than the paper's (60 units of 3 "
-        "pieces); the mean of their probabilities.",
+        "pieces); the mean of their probabilities. PGD without restarts.",
         remark=(
             "With the right gradient an attack on one member does nearly as much as one on all. "
             "The usual float32 loss weakens the attack on the member, and hardly the one on the "

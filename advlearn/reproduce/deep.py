@@ -177,11 +177,11 @@ EXPERIMENTS = (
                 lambda ours: ours["clean error with"] < ours["clean error without"],
             ),
         ),
-        recipe="1600 units. One seed and one pass over the digits, and the narrow network has 60: "
-        "a wide one costs ten times as much.",
+        recipe="1600 units for each hidden layer, with and without adversarial training; one seed, "
+        "where the narrow network has five: a wide one costs many times as much.",
         remark=(
-            "Not the paper's experiment: one pass is far too little for either network. The row "
-            "has a figure so that the recipe can be run in full elsewhere."
+            "One seed of each: the fall alone could be chance. That training lowers the clean "
+            "error is shown by adv-clean, with five seeds of the narrow network."
         ),
     ),
     Experiment(

@@ -212,9 +212,17 @@ def worst_case_score(eps: float, model: LogisticRegression, x: Tensor, y: Tensor
 def fit_mixture(
     model: SubspaceMixture, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
 ) -> None:
-    """Estimate and balance a mixture of subspaces; an epoch is a round of the estimate."""
-    model.estimate(*data, variance=0.1, rounds=recipe.epochs, seed=recipe.seed)
-    model.balance(*data)
+    """Estimate and balance a mixture of subspaces; an epoch is a round of the estimate.
+
+    It sees each image as it is and moved by one pixel each way. The priors are balanced on the
+    images as they are.
+    """
+    x, y = data
+    every = torch.cat([x, *(_shifted(x, *way) for way in _WAYS)])
+    model.estimate(
+        every, y.repeat(1 + len(_WAYS)), variance=0.08, rounds=recipe.epochs, seed=recipe.seed
+    )
+    model.balance(x, y)
 
 
 def fit_mirrored(
@@ -223,6 +231,16 @@ def fit_mirrored(
     """Train on the images and their mirror images."""
     x, y = data
     return fit(model, (torch.cat([x, x.flip(3)]), y.repeat(2)), recipe, progress=progress)
+
+
+# Where the frame's upper left corner comes to lie in an image with a margin of one pixel around it.
+_WAYS = ((0, 1), (2, 1), (1, 0), (1, 2))
+
+
+def _shifted(x: Tensor, down: int, right: int) -> Tensor:
+    height, width = x.shape[-2:]
+    wide = nn.functional.pad(x, (1, 1, 1, 1))
+    return wide[..., down : down + height, right : right + width]
 
 
 def moved(x: Tensor, seed: int) -> Tensor:
@@ -235,12 +253,11 @@ def moved(x: Tensor, seed: int) -> Tensor:
         tensor(2.)
     """
     generator = torch.Generator().manual_seed(seed)
-    way = torch.randint(4, (len(x),), generator=generator)
-    wide, (height, width) = nn.functional.pad(x, (1, 1, 1, 1)), x.shape[-2:]
+    chosen = torch.randint(len(_WAYS), (len(x),), generator=generator)
     out = torch.empty_like(x)
-    for number, (down, right) in enumerate(((0, 1), (2, 1), (1, 0), (1, 2))):
-        own = way == number
-        out[own] = wide[own][..., down : down + height, right : right + width]
+    for number, way in enumerate(_WAYS):
+        own = chosen == number
+        out[own] = _shifted(x[own], *way)
     return out
 
 

@@ -122,15 +122,17 @@ beside it.
 test images. A row is *reproduced* when every expected figure lies in its range and every claim
 holds; it has the *same direction* when only the claims hold; otherwise it is *not reproduced*. An
 interval is Student's over the seeds where there are three or more, else Wilson's over the test
-images. "Over seeds" is the standard deviation.
+images. A figure of one seed that counts no images, such as a mean confidence, has none: both ends
+are the figure itself. "Over seeds" is the standard deviation.
 
 **Conventions.** As the paper: pixels in [0, 1], true labels, no clipping unless it is said, and
 confidence averaged over the mistakes. PGD takes 40 steps with 5 restarts on the first 1,000 test
-images, and stands beside every FGSM figure of a deep network: a low FGSM error is not robustness.
+images, unless a row says otherwise. It stands beside the FGSM error of every deep network that is
+attacked by its own gradient: a low FGSM error is not robustness.
 "Usual loss" is FGSM with the cross-entropy as most code computes it in float32. On digits of which
 a network is very sure, that loss loses the true class and the step goes wrong, so it finds fewer
-errors than there are. The paper's figures of plain networks are compared with it, and claims about
-them judged by it.
+errors than there are. The paper's figures of plain networks (maxout networks that were trained
+without an attack) are compared with it, and claims about them judged by it.
 
 **Data.** No model has trained on the 5,000 offline digits. They are the validation set by which
 recipes were chosen. Where they were too few to tell two recipes apart, 10,000 of the training
@@ -145,8 +147,10 @@ copy.
   network's confidence on its mistakes, which a claim puts over 90 %, would be just under it.
 - The plain maxout network first had a clean error of 1.22 %, out of its range. It and the networks
   that are compared with it now see moved digits and drop more pixels, as their recipes say.
-- The generative model had four components of each class, then eight, then twelve, and its priors
-  were balanced last.
+- The generative model had four components of each class, then eight, then twelve; then its priors
+  were balanced. Last it got 24 smaller ones, and saw moved digits too.
+- The wide networks had one pass over the digits at first, for want of time, and have as many as the
+  narrow ones now.
 - The row logits-eps measures a hundred digits beside the one that it is judged by.
 - The row l1-deep had one seed, then five, and now three.
 - The masked and the robust model belong to no row; both were trained longer with their test figures
