@@ -217,4 +217,5 @@ def _principal(flat: Tensor, count: int) -> Tensor:
     """Return the directions (count, d) in which images (N, d) vary most, orthonormal."""
     offset = flat - flat.mean(0)
     _, axes = torch.linalg.eigh((offset.T @ offset).double())
-    return axes[:, -count:].T.to(flat.dtype)
+    top: Tensor = axes[:, -count:].T
+    return top.to(flat.dtype)
