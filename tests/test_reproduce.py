@@ -249,7 +249,7 @@ def test_words_and_estimates_decide_nothing(monkeypatch):
 IDENTITIES = """
 import json
 from advlearn.reproduce import schedule
-from advlearn.reproduce.ingredients import Scale, as_read
+from advlearn.reproduce.ingredients import Scale
 from advlearn.reproduce.kitchen import SHIPPED
 from advlearn.reproduce.rows import EXPERIMENTS
 also = [member for members in SHIPPED.values() for member in members]

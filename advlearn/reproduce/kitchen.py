@@ -54,6 +54,9 @@ _MOVED_SCHEDULE = (
 )
 
 
+_adversarial = partial(adversarial_fit, eps=EPS, bounds=None)
+
+
 def _maxout(name: str, words: str, **changes: object) -> Ingredient:
     defaults: dict[str, object] = {
         "architecture": "MaxoutNet",
@@ -131,19 +134,19 @@ RECIPES = (
         "maxout-adversarial",
         " Half of the loss on FGSM examples at eps .25, unclipped, crafted anew at each step in "
         "eval mode: on the whole network, without dropout.",
-        partial(adversarial_fit, eps=EPS, bounds=None, attack=fgsm),
+        partial(_adversarial, attack=fgsm),
         seconds=600.0,
     ),
     _moved(
         "maxout-noise-sign",
         " Half of the loss on images with -.25 or +.25 added to each pixel at random.",
-        partial(adversarial_fit, eps=EPS, bounds=None, attack=partial(noisy, "sign")),
+        partial(_adversarial, attack=partial(noisy, "sign")),
         seconds=400.0,
     ),
     _moved(
         "maxout-noise-uniform",
         " Half of the loss on images with U(-.25, .25) added to each pixel.",
-        partial(adversarial_fit, eps=EPS, bounds=None, attack=partial(noisy, "uniform")),
+        partial(_adversarial, attack=partial(noisy, "uniform")),
         seconds=400.0,
     ),
     _moved(
@@ -173,7 +176,7 @@ RECIPES = (
         f"gradient masking: FGSM fails on it and PGD does not. {_ON}",
         options={"input_dropout": 0.0, "hidden_dropout": 0.0},
         recipe=replace(_PLAIN, epochs=45),
-        method=partial(adversarial_fit, eps=EPS, bounds=None),
+        method=_adversarial,
         seconds=180.0,
     ),
     _maxout(
@@ -199,7 +202,7 @@ RECIPES = (
     _moved(
         "maxout-wide-adversarial",
         f"{_WIDE_WORDS} Half of the loss on FGSM examples, as for the narrow network.",
-        partial(adversarial_fit, eps=EPS, bounds=None, attack=fgsm),
+        partial(_adversarial, attack=fgsm),
         options=_WIDE_OPTIONS,
         recipe=_WIDE,
         quick={"hidden": (96, 96), "pieces": 3},

@@ -148,7 +148,7 @@ copy.
 - The plain maxout network first had a clean error of 1.22 %, out of its range. It and the networks
   that are compared with it now see moved digits and drop more pixels, as their recipes say.
 - The generative model had four components of each class, then eight, then twelve; then its priors
-  were balanced. Last it got 24 smaller ones, and saw moved digits too.
+  were balanced. Last it got 24, of more dimensions, and saw moved digits too.
 - The wide networks had one pass over the digits at first, for want of time, and have as many as the
   narrow ones now.
 - The row logits-eps measures a hundred digits beside the one that it is judged by.
