@@ -14,9 +14,9 @@ from advlearn.attacks import ball_tolerance, input_gradient, linear_step
 from advlearn.data import load_mnist
 from advlearn.losses import adversarial_logistic_loss, cross_entropy
 from advlearn.metrics import Rate
-from advlearn.models import LogisticRegression, RBFNet, SoftmaxRegression
+from advlearn.models import Ensemble, LogisticRegression, RBFNet, SoftmaxRegression
 from advlearn.recipe import Recipe
-from advlearn.reproduce.alternatives import Guarded, unnoticed
+from advlearn.reproduce.alternatives import Guarded, UsualEnsemble, negative_log, unnoticed
 from advlearn.reproduce.geometry import first_layer
 from advlearn.reproduce.ingredients import (
     EPS,
@@ -137,6 +137,47 @@ def test_the_usual_loss_has_our_value_and_loses_sure_examples():
     torch.testing.assert_close(usual[0], ours[0])
     assert usual[1, 0] == 0, "the true class has dropped out"
     assert ours[1, 0] < 0
+
+
+def test_the_usual_ensemble_has_our_probabilities_and_loses_digits_of_which_all_are_sure():
+    class Scaled(nn.Module):
+        """The pixels, enlarged, as logits."""
+
+        def __init__(self, scale):
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, x):
+            return self.scale * x.flatten(1)
+
+    members = [Scaled(1.0), Scaled(40.0)]
+    ours, usual = Ensemble(members), UsualEnsemble(members)
+    y = torch.tensor([0, 0, 0])
+    # Both members unsure; one sure; both sure.
+    x = torch.tensor([[0.01, 0.0], [1.0, 0.0], [40.0, 0.0]]).reshape(3, 1, 1, 2)
+    torch.testing.assert_close(usual(x).exp(), ours(x).exp())
+
+    def slopes(model, loss):
+        pixels = x.clone().requires_grad_()
+        return torch.autograd.grad(loss(model(pixels), y).sum(), pixels)[0].flatten(1)
+
+    expected, found = slopes(ours, cross_entropy), slopes(usual, negative_log)
+    torch.testing.assert_close(found[:2], expected[:2])
+    assert found[2, 0] == 0, "the true class has dropped out"
+    assert expected[2, 0] < 0
+
+
+def test_the_usual_ensemble_survives_probabilities_that_underflow():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return torch.tensor([[0.0, 500.0]]) * (1 + x.flatten(1)[:, :1])
+
+    x = torch.zeros(1, 1, 1, 1, requires_grad=True)
+    for y in (0, 1):
+        logs = UsualEnsemble([Fixed(), Fixed()])(x)
+        assert logs.isfinite().all()
+        (slope,) = torch.autograd.grad(negative_log(logs, torch.tensor([y])), x)
+        assert slope.isfinite().all(), f"class {y}"
 
 
 # --- Ways to train --------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ EXPERIMENTS = (
                 ),
             ),
         ),
-        recipe="The paper's network and constraint on the weights, with a schedule of our own.",
+        recipe="The paper's network, with a schedule and a limit on the weights of our own.",
         seeds=5,
         remark=(
             "FGSM on the usual float32 loss comes near the paper's figure. With the right "
@@ -221,7 +221,9 @@ EXPERIMENTS = (
         seeds=5,
         remark=(
             "The headline holds. It is no robustness: with the same eps, PGD makes both networks "
-            "err on nearly every digit."
+            "err on nearly every digit. On the trained network even the same step does more once "
+            "it is clipped to the pixels' range, although that is a smaller change: it has learned "
+            "the look of unclipped steps."
         ),
     ),
     Experiment(
