@@ -17,7 +17,7 @@ from advlearn.attacks import fgsm, pgd
 from advlearn.data import load_mnist, subset_classes
 from advlearn.metrics import adversarial_error_rate, craft, error_rate
 from advlearn.models import Ensemble, MaxoutNet, SoftmaxRegression
-from advlearn.reproduce.kitchen import SHIPPED
+from advlearn.reproduce.kitchen import RECIPES, SHIPPED
 
 OPTIONS = {
     "LogisticRegression": {"features": 16},
@@ -236,6 +236,16 @@ def test_no_model_is_published_under_an_unknown_name():
 def test_all_models_are_published_once_there_are_results():
     if published("results").exists():
         assert set(INDEX) == set(SHIPPED)
+
+
+def test_the_index_gives_the_recipe_that_the_kitchen_gives():
+    recipes = {recipe.name: recipe.words for recipe in RECIPES}
+    for name, entry in INDEX.items():
+        (trained,) = {member for member, _ in SHIPPED[name]}
+        prefix = f"{len(SHIPPED[name])} of: " if entry["architecture"] == "Ensemble" else ""
+        assert entry["recipe"] == prefix + recipes[trained], name
+        text = reference.describe((WEIGHTS / entry["file"]).read_bytes())
+        assert text["about"]["recipe"] == entry["recipe"], name
 
 
 def test_the_published_files_are_those_of_the_index_and_small():

@@ -130,6 +130,15 @@ def test_student_s_quantiles_cover_95_percent():
     assert inside / len(drawn) == pytest.approx(0.95, abs=0.006)
 
 
+def test_the_interval_of_counted_rates_ends_where_rates_end():
+    most = [Rate(999, 1000), Rate(1000, 1000), Rate(1000, 1000)]
+    assert interval([float(rate) for rate in most])[1] > 1, "a number may be larger than 1"
+    low, high = interval(most)
+    assert low < 0.9997 < high == 1
+    low, high = interval([Rate(r.total - r.count, r.total) for r in most])
+    assert low == 0 < 0.0003 < high
+
+
 def test_over_fewer_seeds_it_is_wilson_s():
     assert interval([Rate(16, 1000)]) == Rate(16, 1000).interval
     assert interval([Rate(16, 1000), Rate(20, 1000)]) == Rate(36, 2000).interval

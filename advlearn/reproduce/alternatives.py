@@ -279,7 +279,8 @@ EXPERIMENTS = (
         remark=(
             "With the right gradient an attack on one member does nearly as much as one on all. "
             "The usual loss weakens both, and the one on the ensemble less: it loses a digit only "
-            "where all twelve members are sure. That makes the paper's difference."
+            "where all twelve members are sure. In our networks that makes a difference like the "
+            "paper's."
         ),
         seconds=30.0,
     ),

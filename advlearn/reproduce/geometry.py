@@ -115,8 +115,8 @@ EXPERIMENTS = (
         "filter's energy from its own centre, as a share of the image's side.",
         seeds=5,
         remark="The radius was fixed before the run as the measure of localisation, and by it the "
-        "trained filters are wider. Seen one by one they are of two kinds: short strokes, as in "
-        "the paper, which the plain network hardly has, and noise over the whole image. "
+        "trained filters are wider. Seen one by one, two kinds stand out: short strokes, as "
+        "in the paper, which the plain network hardly has, and noise over the whole image. "
         "Effective pixels tell the first kind; lesson 06 shows what the second is for.",
     ),
     Experiment(

@@ -41,9 +41,10 @@ def from_json(values: Mapping[str, Any]) -> dict[str, Value]:
 def interval(values: Sequence[Value]) -> tuple[float, float]:
     """Return a 95 % interval for the mean of a quantity.
 
-    Over three seeds or more, Student's interval of their mean: how much training varies. Over
-    fewer, the Wilson interval of all counted examples: how much the test set varies. A number that
-    is neither counted nor repeated has none: both ends are the value itself.
+    Over three seeds or more, Student's interval of their mean, for counted rates cut to [0, 1]: how
+    much training varies. Over fewer, the Wilson interval of all counted examples: how much the test
+    set varies. A number that is neither counted nor repeated has none: both ends are the value
+    itself.
 
     Example:
         >>> low, high = interval([Rate(9, 1000), Rate(11, 1000), Rate(10, 1000)])
@@ -52,10 +53,11 @@ def interval(values: Sequence[Value]) -> tuple[float, float]:
     """
     shares = [float(value) for value in values]
     mean = sum(shares) / len(shares)
+    rates = [value for value in values if isinstance(value, Rate)]
     if len(shares) >= 3:
         half = _T95[min(len(shares) - 2, len(_T95) - 1)] * spread(values) / math.sqrt(len(shares))
-        return mean - half, mean + half
-    rates = [value for value in values if isinstance(value, Rate)]
+        low, high = mean - half, mean + half
+        return (max(low, 0.0), min(high, 1.0)) if len(rates) == len(values) else (low, high)
     if len(rates) == len(values):
         return Rate(sum(r.count for r in rates), sum(r.total for r in rates)).interval
     return min(shares), max(shares)
