@@ -43,22 +43,29 @@ _PLAIN = Recipe(
 _MOVED = replace(_PLAIN, epochs=15, lr=0.5, lr_final=0.01, momentum=0.5, max_norm=1.6)
 # The wide pair: a step costs by its weights more than by its images, so it takes 250 of them.
 _WIDE = replace(_PLAIN, epochs=15, batch_size=250, lr=0.2, lr_final=0.002)
-_SCHEDULE = (
-    "{network}SGD, batch {batch}, momentum {momentum}, learning rate from {lr} over {passes} "
-    "passes, where the paper takes about 243. Hidden units are kept with probability {hidden} and "
-    "pixels with {pixels}, where the paper has .5 and .8{because}. bfloat16 products. " + _ON
-)
-_LIMIT = "limit of 1.9365 on the norm of a unit's weights. "
-_SHORT = ": a short training does not pay for more dropout"
-_PLAIN_SCHEDULE = _SCHEDULE.format(
-    network=f"The paper's network and its {_LIMIT}",
-    batch=100,
-    momentum=".9",
-    lr=".1 to .001",
+_LIMIT = "limit of 1.9365 on the norm of a unit's weights."
+
+
+def _schedule(
+    network: str,
+    rate: str,
+    *,
+    passes: int = 60,
+    hidden: str = ".7",
+    pixels: str = ".8",
+    because: str = ": a short training does not pay for more dropout",
+) -> str:
+    return (
+        f"{network} SGD, {rate} over {passes} passes, where the paper takes about 243. Hidden "
+        f"units are kept with probability {hidden} and pixels with {pixels}, where the paper has "
+        f".5 and .8{because}. bfloat16 products. {_ON}"
+    )
+
+
+_PLAIN_SCHEDULE = _schedule(
+    f"The paper's network and its {_LIMIT}",
+    "batch 100, momentum .9, learning rate from .1 to .001",
     passes=40,
-    hidden=".7",
-    pixels=".8",
-    because=_SHORT,
 )
 _MOVES = (
     " In one pass of four each digit is moved by one pixel in a random direction, which the paper "
@@ -66,26 +73,17 @@ _MOVES = (
     "network at 1.2 %."
 )
 _MOVED_SCHEDULE = (
-    _SCHEDULE.format(
-        network="The paper's network, with a limit of 1.6 on the norm of a unit's weights: with "
-        "the paper's 1.9365 ours was surer than the paper's. ",
-        batch=100,
-        momentum=".5",
-        lr=".5 to .01",
-        passes=60,
-        hidden=".7",
-        pixels=".8",
-        because=_SHORT,
+    _schedule(
+        "The paper's network, with a limit of 1.6 on the norm of a unit's weights: with the "
+        "paper's 1.9365 ours was surer than the paper's.",
+        "batch 100, momentum .5, learning rate from .5 to .01",
     )
     + _MOVES
 )
 _WIDE_SCHEDULE = (
-    _SCHEDULE.format(
-        network=f"1600 units for each hidden layer, and the paper's {_LIMIT}",
-        batch=250,
-        momentum=".9",
-        lr=".2 to .002",
-        passes=60,
+    _schedule(
+        f"1600 units for each hidden layer, and the paper's {_LIMIT}",
+        "batch 250, momentum .9, learning rate from .2 to .002",
         hidden=".5",
         pixels=".65",
         because="",
