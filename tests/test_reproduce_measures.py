@@ -236,18 +236,28 @@ def test_a_quarter_of_the_images_trained_on_is_moved():
 
 def test_the_networks_that_rows_compare_see_the_same_images():
     """A difference between them must come from what they are named after."""
-    compared = [
-        *("maxout", "maxout-adversarial", "maxout-noise-sign", "maxout-noise-uniform"),
-        *("maxout-l1", "maxout-l1-small"),
-    ]
     plain = INGREDIENTS["maxout"]
-    for name in compared:
+    for name in ("maxout", "maxout-adversarial", "maxout-l1", "maxout-l1-small"):
         one = INGREDIENTS[name]
         assert one.method.func is fit_moved
         assert one.options == plain.options
         # The large penalty stays at its start however long it trains.
         changed = {"l1": one.recipe.l1} | ({"epochs": 4} if name == "maxout-l1" else {})
         assert one.recipe == replace(plain.recipe, **changed)
+
+
+@pytest.mark.parametrize("kind", ["sign", "uniform"])
+def test_the_noise_networks_differ_from_the_plain_one_where_the_kitchen_says_so(kind):
+    plain, one = INGREDIENTS["maxout"], INGREDIENTS[f"maxout-noise-{kind}"]
+    assert one.method.func is fit_moved
+    assert one.architecture == plain.architecture
+    assert set(one.options) == {"input_dropout", "hidden_dropout"}
+    own = {"epochs": one.recipe.epochs, "max_norm": one.recipe.max_norm}
+    assert one.recipe == replace(plain.recipe, **own)
+    assert f"limit of {one.recipe.max_norm} on" in one.words
+    assert f"over {4 * one.recipe.epochs} passes" in one.words
+    kept = [f"{1 - one.options[f'{part}_dropout']:g}".lstrip("0") for part in ("hidden", "input")]
+    assert f"kept with probability {kept[0]} and pixels with {kept[1]}," in one.words
 
 
 def test_the_wide_pair_sees_the_narrow_networks_images_and_differs_in_training_only():
