@@ -59,10 +59,10 @@ format: $(VENV)/.dev ## put the code into the project's format
 	$(RUN) -m ruff check --fix .
 
 notebooks: $(VENV)/.dev ## execute every lesson again and write it in normal form
-	$(RUN) notebooks/build.py
+	$(RUN) -m advlearn.course.notebooks
 
 measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
-	$(RUN) notebooks/build.py --measure
+	$(RUN) -m advlearn.course.notebooks --measure
 
 test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (installs them in .venv-colab)
 	$(RUN) tests/colab/twin.py

@@ -1,12 +1,14 @@
-"""`attack_mode`: borrow a model for an attack and give it back exactly as it was."""
+"""Contexts: borrow a model and give it back as it was; how exact matrix products are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+
+from advlearn._validation import check_choice
 
 Model = Callable[[Tensor], Tensor]
 """Anything that maps images (N, ...) to logits (N, K); usually a `torch.nn.Module`."""
@@ -54,3 +56,30 @@ def attack_mode(model: Model) -> Iterator[None]:
                 parameter.requires_grad_(True)
             for module in trained:
                 module.training = True
+
+
+def precision(
+    choice: str = "exact", device: torch.device | None = None
+) -> AbstractContextManager[object]:
+    """Return a context in which matrix products are "exact" (float32) or "fast" (bfloat16).
+
+    bfloat16 keeps float32's range with 8 bits of precision. Processors and GPUs with hardware for
+    it multiply matrices several times faster. Training tolerates it well. Attacks that look at
+    signs of tiny gradients should stay exact.
+
+    Args:
+        choice: "exact" or "fast".
+        device: where the work runs; the CPU when None.
+
+    Raises:
+        ValueError: `choice` is another word.
+
+    Example:
+        >>> layer = torch.nn.Linear(3, 2)
+        >>> with precision("fast"):
+        ...     layer(torch.ones(1, 3)).dtype
+        torch.bfloat16
+    """
+    if check_choice(choice, "choice", ("exact", "fast")) == "exact":
+        return nullcontext()
+    return torch.autocast((device or torch.device("cpu")).type, dtype=torch.bfloat16)

@@ -36,7 +36,7 @@ class Recipe:
             better; None trains all epochs. The best epoch's weights are kept.
         patience: epochs without a new best before the run stops, >= 1.
         precision: "exact" for float32, "fast" for matrix products in bfloat16, see
-            `advlearn.runtime.precision`; weights stay float32 in both.
+            `advlearn.context.precision`; weights stay float32 in both.
         seed: of the order, the dropout and the noise, >= 0.
 
     Raises:

@@ -30,10 +30,10 @@ from advlearn._validation import (
     check_number,
 )
 from advlearn.attacks import PIXELS, linear_step
+from advlearn.context import precision
 from advlearn.losses import cross_entropy, l1_penalty
 from advlearn.metrics import Data, predict
 from advlearn.recipe import History, Recipe, Run
-from advlearn.runtime import precision
 
 __all__ = ["DivergenceError", "History", "Measure", "Objective", "Recipe", "adversarial_fit", "fit"]
 

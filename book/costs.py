@@ -20,7 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from repository import LESSONS, lesson_builder
+from repository import LESSONS
+
+from advlearn.course import notebooks
 
 FILE = Path(__file__).with_name("costs.json")
 
@@ -100,14 +102,14 @@ def main(arguments: list[str]) -> int:
     """Measure the lessons whose names begin with one of `arguments`."""
     # Threads that wait by sleeping: spinning ones starve each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    builder, here, before = lesson_builder(), machine(), read()
+    here, before = machine(), read()
     kept = before["lessons"] if before["machine"] == here else {}
     paths = [p for p in LESSONS if any(p.name.startswith(a) for a in arguments or [""])]
     if not paths:
         print(f"no lesson begins with {' or '.join(arguments)}", file=sys.stderr)
         return 2
     for path in paths:
-        cost = builder.measure(path)
+        cost = notebooks.measure(path)
         kept[path.stem] = {
             "seconds": round(cost.seconds, 1),
             "processor_seconds": round(cost.processor_seconds, 1),

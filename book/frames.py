@@ -28,7 +28,9 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from PIL import Image
-from repository import FOLDER, LESSONS, ROOT, lesson_builder
+from repository import FOLDER, LESSONS, ROOT
+
+from advlearn.course import notebooks
 
 KEPT = Path(__file__).with_name("frames")
 INDEX = KEPT / "index.json"
@@ -137,8 +139,8 @@ def thinned(controls: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[
 
 def record(path: Path) -> None:
     """Draw the frames of one lesson and keep them."""
-    notebook, builder = nbformat.read(path, as_version=4), lesson_builder()
-    builder.fill(notebook, path.name)
+    notebook = nbformat.read(path, as_version=4)
+    notebooks.fill(notebook, path.name)
     *before, widget = until_widget(notebook)
     notebook.cells = [*before, new_code_cell(RECORD), widget]
     place = {"metadata": {"path": str(path.parent)}}

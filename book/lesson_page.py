@@ -17,7 +17,9 @@ from drawings import unpack
 from frames import slider
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
-from repository import binder, coded, colab, lesson_builder
+from repository import binder, coded, colab
+
+from advlearn.course import notebooks
 
 PLACEHOLDER = "[interactive picture: run this cell to move it]"
 _BADGE = re.compile(r"^\[!\[Open in Colab\].*$", re.M)
@@ -74,7 +76,7 @@ def page(path: Path, bank: ModuleType) -> NotebookNode:
         ValueError: the lesson does not fit its bank, or has a picture to move that is not marked.
     """
     notebook = nbformat.read(path, as_version=4)
-    lesson_builder().fill(notebook, path.name)
+    notebooks.fill(notebook, path.name)
     inside = f"notebooks/{path.name}"
     by_name = {exercise.name: exercise for exercise in bank.EXERCISES}
     cells, hinted = [], []

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import html
-import importlib
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import nbformat
+
+from advlearn.course import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 FOLDER = ROOT / "build" / "book"
 
 
-def lesson_builder() -> ModuleType:
-    """Import notebooks/build.py, which is not part of the package."""
-    sys.path.insert(0, str(ROOT / "notebooks"))
-    try:
-        return importlib.import_module("build")
-    finally:
-        sys.path.pop(0)
-
-
-_BUILDER = lesson_builder()
-ADDRESS: str = _BUILDER.ADDRESS
+ADDRESS: str = notebooks.ADDRESS
 # path of a notebook, from the root of the repository -> the address that opens it
-colab: Callable[[str], str] = _BUILDER.colab_address
-binder: Callable[[str], str] = _BUILDER.binder_address
+colab: Callable[[str], str] = notebooks.colab_address
+binder: Callable[[str], str] = notebooks.binder_address
 
 
 def section(text: str, heading: str) -> str:

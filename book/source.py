@@ -26,12 +26,11 @@ from repository import (
     Lesson,
     binder,
     colab,
-    lesson_builder,
     lessons,
     section,
 )
 
-from advlearn import glossary
+from advlearn.course import glossary, notebooks
 from advlearn.exercises import all_exercises
 
 SOURCE = FOLDER / "source"
@@ -159,7 +158,7 @@ def mirrored(path: str) -> str:
 def write() -> None:
     """Write everything that Sphinx reads, from nothing."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    course, builder = lessons(), lesson_builder()
+    course = lessons()
     measured = costs.read()
     pages = {
         "index.md": landing(course),
@@ -174,8 +173,8 @@ def write() -> None:
             "costs",
             table=costs.table(measured, {one.name: one.title for one in course}),
             machine=costs.described(measured["machine"]),
-            seconds=f"{builder.MOST_SECONDS:.0f}",
-            gigabytes=f"{builder.MOST_GIGABYTES:g}",
+            seconds=f"{notebooks.MOST_SECONDS:.0f}",
+            gigabytes=f"{notebooks.MOST_GIGABYTES:g}",
         ),
         "api/command_line.md": api.command_page(),
     }
@@ -191,7 +190,7 @@ def write() -> None:
     )
     pages |= {path: mirrored(path) for path in PAGES}
     for path in LESSONS:
-        bank = importlib.import_module(f"advlearn.exercises.lesson{path.name[:2]}")
+        bank = importlib.import_module(f"advlearn.course.banks.lesson{path.name[:2]}")
         pages[f"notebooks/{path.name}"] = nbformat.writes(lesson_page.page(path, bank)) + "\n"
     for name, text in pages.items():
         (SOURCE / name).parent.mkdir(parents=True, exist_ok=True)

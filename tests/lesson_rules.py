@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import nbformat
 from nbformat import NotebookNode
+
+from advlearn.course import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -28,15 +29,6 @@ SECTIONS = (
     "Glossary",
     "References",
 )
-
-
-def build() -> ModuleType:
-    """Import notebooks/build.py, which is not part of the package."""
-    sys.path.insert(0, str(ROOT / "notebooks"))
-    try:
-        return importlib.import_module("build")
-    finally:
-        sys.path.pop(0)
 
 
 def read(path: Path) -> NotebookNode:
@@ -61,7 +53,7 @@ def headings(notebook: NotebookNode) -> list[tuple[int, str]]:
 
 
 def bank(name: str) -> ModuleType:
-    return importlib.import_module(f"advlearn.exercises.lesson{name[:2]}")
+    return importlib.import_module(f"advlearn.course.banks.lesson{name[:2]}")
 
 
 # --- The rules ------------------------------------------------------------------------------------
@@ -101,13 +93,12 @@ def anatomy(notebook: NotebookNode, name: str) -> list[str]:
 def one_setup_cell(notebook: NotebookNode, name: str) -> list[str]:
     """One set-up cell, the first code cell, the same in every lesson; the badge of this lesson."""
     cells = [cell for cell in code(notebook) if "setup" in tags(cell)]
-    tool = build()
     problems = []
     if len(cells) != 1 or cells[0] is not code(notebook)[0]:
         problems.append("the first code cell, and no other, must be tagged 'setup'")
-    elif cells[0].source != tool.SETUP:
-        problems.append("the set-up cell differs from the one in notebooks/build.py")
-    if tool.badge(name) not in notebook.cells[0].source:
+    elif cells[0].source != notebooks.SETUP:
+        problems.append("the set-up cell differs from the one in advlearn/course/notebooks.py")
+    if notebooks.badge(name) not in notebook.cells[0].source:
         problems.append("the first cell has no Colab badge for this lesson")
     return problems
 
@@ -120,8 +111,8 @@ def normal_form(notebook: NotebookNode, name: str) -> list[str]:
         problems.append(f"cells were not run once from top to bottom: {counts}")
     copy = nbformat.from_dict(notebook)
     before = nbformat.writes(copy)
-    build().fill(copy, name)
-    build().normalise(copy)
+    notebooks.fill(copy, name)
+    notebooks.normalise(copy)
     if nbformat.writes(copy) != before:
         problems.append("not in normal form: run `make notebooks`")
     return problems

@@ -24,6 +24,8 @@ STAGES: dict[str, list[list[str]]] = {
          "CONTRIBUTING.md", "data/README.md"],
     ],
     "types": [[*PYTHON, "mypy"]],
+    # Who may import whom: pyproject.toml says it.
+    "layers": [[str(Path(sys.executable).with_name("lint-imports"))]],
     "tests": [[*PYTHON, "pytest", "-q", "--durations=5"]],
     # Each lesson runs from top to bottom in a fresh kernel; tagged outputs are compared.
     "notebooks": [

@@ -1,13 +1,12 @@
-"""The house: levels, sizes, what importing loads, and that the project's files agree."""
+"""The layout: layers, what importing loads, and that the project's files agree."""
 
 from __future__ import annotations
 
-import ast
-import io
+import os
 import re
+import shutil
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -21,96 +20,70 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "advlearn"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LEVELS = {
-    name: int(level)
-    for level, name in re.findall(
-        r"^\| (\d) \| `(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+# --- Layers: pyproject.toml says who may import whom ----------------------------------------------
+
+
+def linted(package: Path) -> subprocess.CompletedProcess[str]:
+    """Hold a copy of the package, and not the installed one, against the project's layers."""
+    return subprocess.run(
+        [
+            Path(sys.executable).with_name("lint-imports"),
+            "--no-cache",
+            "--config",
+            "pyproject.toml",
+        ],
+        cwd=package.parent,
+        env=os.environ | {"PYTHONPATH": str(package.parent), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-}
-MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
-# Not counted with the library: plumbing for files and downloads, and a table of words.
-PLUMBING = {"_download", "_files", "glossary"}
 
 
-def noun(path: Path) -> str:
-    """Name the row of the table that a file belongs to."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+@pytest.fixture
+def package(tmp_path):
+    """Return a copy of the package, to plant imports in."""
+    shutil.copytree(PACKAGE, tmp_path / "advlearn", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path / "advlearn"
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """Name the modules of the package that a syntax tree imports, wherever it does."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("advlearn.")}
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "advlearn":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
-    return found
+def test_every_module_imports_only_from_below():
+    done = linted(PACKAGE)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def code_lines(source: str) -> int:
-    """Count lines that hold code: no blank lines, comments or docstrings."""
-    documented = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
-            node
-        ):
-            documented.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    lines = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in silent | {tokenize.ENDMARKER}:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    return len(lines - documented)
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("losses.py", "from advlearn.metrics import predict"),
+        ("losses.py", "from advlearn import attacks"),
+        ("attacks.py", "def late():\n    import advlearn.data.loaders"),
+        ("data/files.py", "from advlearn.course import session"),
+        ("course/widgets.py", "from advlearn.reproduce import paper"),
+        ("course/grading/quiz.py", "from advlearn.course.banks import lesson03"),
+        ("arena/board.py", "from advlearn.course import glossary"),
+        ("reproduce/paper.py", "from advlearn.reproduce.engine import run"),
+        ("reproduce/paper.py", "from advlearn.cli import app"),
+    ],
+)
+def test_an_import_upwards_or_across_is_seen(package, module, line):
+    path = package / module
+    path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    done = linted(package)
+    assert done.returncode != 0
+    assert "BROKEN" in done.stdout
 
 
-def breaks_levels(path: Path, source: str) -> set[str]:
-    """Name the imports of a module that are not below it."""
-    own = LEVELS[noun(path)]
-    others = imported(ast.parse(source)) - {noun(path)}
-    return {name for name in others & LEVELS.keys() if LEVELS[name] >= own}
+def test_a_module_without_a_layer_is_seen(package):
+    (package / "stray.py").write_text('"""A module that no layer names."""\n')
+    assert linted(package).returncode != 0
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_below(path):
-    assert noun(path) in LEVELS, "add the module to the table in CONTRIBUTING.md"
-    assert breaks_levels(path, path.read_text(encoding="utf-8")) == set()
-
-
-def test_the_table_names_only_what_exists():
-    assert set(LEVELS) == {noun(path) for path in MODULES}
-
-
-def test_an_import_upwards_would_be_seen():
-    assert breaks_levels(PACKAGE / "losses.py", "from advlearn.metrics import predict") == {
-        "metrics"
-    }
-    assert breaks_levels(PACKAGE / "losses.py", "from advlearn import attacks") == {"attacks"}
-    assert breaks_levels(PACKAGE / "attacks.py", "import advlearn.losses") == set()
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_module_is_longer_than_300_lines_of_code(path):
-    bank = re.fullmatch(r"lesson\d\d\.py", path.name)
-    lines = code_lines(path.read_text(encoding="utf-8"))
-    assert bank or lines <= 300, f"{path.name} has {lines} lines of code: split it by noun"
-
-
-def test_the_library_stays_small():
-    total = sum(
-        code_lines(path.read_text(encoding="utf-8"))
-        for path in MODULES
-        if LEVELS[noun(path)] <= 5 and noun(path) not in PLUMBING
-    )
-    assert total < 2600, f"levels 0 to 5 have {total} lines of code"
-
-
-def test_the_counter_counts_code_only():
-    assert code_lines('"""Doc.\n\nMore."""\n# why\nx = [\n    1,\n]\n\n') == 3
-
-
-def test_no_room_is_called_by_an_empty_name():
+def test_no_module_has_an_empty_name():
     empty = {"utils", "util", "base", "helpers", "helper", "common", "misc"}
     assert not empty & {p.stem for p in ROOT.rglob("*.py") if ".venv" not in str(p)}
 

@@ -17,10 +17,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from advlearn import arena, cli, reference
+from advlearn import arena
 from advlearn.arena import board, contest, entry
 from advlearn.attacks import ball_tolerance
-from advlearn.data import load_mnist
+from advlearn.cli import app as cli
+from advlearn.data import load_mnist, reference
 from advlearn.metrics import Rate
 from advlearn.models import ConvNet, Ensemble, MaxoutNet, SoftmaxRegression
 from advlearn.plotting import alt_text

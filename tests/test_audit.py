@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from advlearn import fgsm, pgd, reference
+from advlearn import fgsm, pgd
 from advlearn.attacks import PIXELS
 from advlearn.audit import SIGNS, Audit, Sign, audit, more_often
-from advlearn.data import load_mnist
+from advlearn.data import load_mnist, reference
 from advlearn.metrics import Rate, adversarial_error_rate
 from tests.conftest import make_digits, make_mlp
 

@@ -14,7 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from tests.lesson_rules import ROOT, build
+from advlearn.course import notebooks
+from tests.lesson_rules import ROOT
 
 # What repo2docker would use instead of, or before, environment.yml.
 STRONGER = ("binder", ".binder", "Dockerfile", "Project.toml", "REQUIRE", "default.nix",
@@ -62,9 +63,9 @@ def test_another_environment_would_be_seen(tmp_path, environment, place, value):
 
 
 def test_the_badge_opens_jupyterlab_at_the_first_lesson():
-    badge = build().binder()
+    badge = notebooks.binder()
     link = urlsplit(re.search(r"\]\((https://mybinder\.org/v2/[^)]+)\)$", badge)[1])
-    owner_and_name = build().ADDRESS.removeprefix("https://github.com/")
+    owner_and_name = notebooks.ADDRESS.removeprefix("https://github.com/")
     assert link.path == f"/v2/gh/{owner_and_name}/main"
     (place,) = parse_qs(link.query)["urlpath"]
     assert place.startswith("lab/tree/")
@@ -72,4 +73,4 @@ def test_the_badge_opens_jupyterlab_at_the_first_lesson():
 
 
 def test_the_readme_shows_that_badge():
-    assert build().binder() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert notebooks.binder() in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,8 +12,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import advlearn
-from advlearn import _files, cli
-from advlearn.reproduce import work
+from advlearn.cli import app as cli
+from advlearn.cli import doctor
+from advlearn.data import files as _files
+from advlearn.data import folders
+from advlearn.reproduce.engine import work
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -111,7 +114,7 @@ def test_doctor_reports(tmp_path: Path) -> None:
     for subject in (
         "Python",
         "numpy",
-        *cli.NEEDED,
+        *doctor.NEEDED,
         "widgets",
         "processor",
         "GPU",
@@ -161,8 +164,8 @@ def test_doctor_finds_broken_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_doctor_notes_little_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ADVLEARN_DATA_DIR", str(tmp_path / "not" / "there"))
-    monkeypatch.setattr(cli.shutil, "disk_usage", lambda _: type("", (), {"free": 1e6}))
-    monkeypatch.setattr(cli, "_available_memory", lambda: 1e9)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("", (), {"free": 1e6}))
+    monkeypatch.setattr(doctor, "_available_memory", lambda: 1e9)
     result = call("doctor")
     assert result.exit_code == 0
     for subject in ("ADVLEARN_DATA_DIR", "disk", "memory"):
@@ -172,9 +175,9 @@ def test_doctor_notes_little_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_needed_packages_are_those_of_pyproject() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     bounds = dict(re.findall(r'^  "([a-z-]+)>=([0-9.]+)",$', text, re.M))
-    assert {name: bounds.get(name) for name in cli.NEEDED} == cli.NEEDED
+    assert {name: bounds.get(name) for name in doctor.NEEDED} == doctor.NEEDED
     assert "jupyterlab" not in bounds, "Colab has none: it belongs into the extra"
-    assert dict(re.findall(r'^lab = \["([a-z]+)>=([0-9.]+)"\]$', text, re.M)) == cli.OPTIONAL
+    assert dict(re.findall(r'^lab = \["([a-z]+)>=([0-9.]+)"\]$', text, re.M)) == doctor.OPTIONAL
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_needed_packages_are_those_of_pyproject() -> None:
     [("2.3.1+cpu", "2.4"), ("2.9", "2.10"), ("3", "4.0.0rc1")],
 )
 def test_versions_compare_as_numbers(older: str, newer: str) -> None:
-    assert cli._numbers(older) < cli._numbers(newer)
+    assert doctor._numbers(older) < doctor._numbers(newer)
 
 
 def test_reproduce_runs_rows_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +237,7 @@ def test_reproduce_names_what_is_wrong_and_does_nothing(
 def test_reproduce_publishes_into_a_checkout_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_CHECKOUT", tmp_path / "site-packages")
+    monkeypatch.setattr(cli, "CHECKOUT", tmp_path / "site-packages")
     result = call("reproduce", "--publish", "--out", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "--publish writes into the course's checkout" in result.output
@@ -267,7 +270,7 @@ def test_reproduce_ends_with_the_message_of_an_error(
     def fail(**_: object) -> None:
         raise error
 
-    monkeypatch.setattr("advlearn.reproduce.command.run", fail)
+    monkeypatch.setattr("advlearn.cli.reproduce.run", fail)
     result = call("reproduce", "--quick")
     assert result.exit_code == 1
     assert re.search(words, result.output.strip())
@@ -276,7 +279,7 @@ def test_reproduce_ends_with_the_message_of_an_error(
 def test_doctor_counts_the_models_of_an_installed_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(_files, "published", lambda kind: tmp_path / "_published" / kind)
+    monkeypatch.setattr(folders, "published", lambda kind: tmp_path / "_published" / kind)
     result = call("doctor")
     assert re.search(r"note +weights +no reference models in .*_published", result.output)
     (tmp_path / "_published" / "weights").mkdir(parents=True)
@@ -286,7 +289,7 @@ def test_doctor_counts_the_models_of_an_installed_package(
 
 def test_command_line_starts_without_the_heavy_packages() -> None:
     code = (
-        "import sys, advlearn.cli;"
+        "import sys, advlearn.cli.app;"
         "print([m for m in ('torchvision', 'matplotlib', 'jupyterlab') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

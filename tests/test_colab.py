@@ -169,7 +169,7 @@ def test_a_lesson_runs_alone_in_an_empty_folder(small, tmp_path, monkeypatch):
 def test_a_slider_that_changes_nothing_is_seen(small, tmp_path):
     drawn = (
         "from advlearn.plotting import functions\n"
-        "from advlearn.widgets import explore\n"
+        "from advlearn.course.widgets import explore\n"
         "explore(lambda end: functions({{'v': lambda v: v}}, 0, {end}), end=[1.0, 2.0])\n"
     )
     still, moving = drawn.format(end=1), drawn.format(end="end")
@@ -193,6 +193,6 @@ def test_git_takes_this_working_tree_for_the_public_address(tmp_path):
     listed = subprocess.check_output(
         ["git", "ls-tree", "-r", "--name-only", "HEAD"], cwd=tmp_path / "repository", text=True
     ).splitlines()
-    assert "advlearn/runtime.py" in listed
+    assert "advlearn/course/session.py" in listed
     assert "data/weights/index.json" in listed
     assert not [name for name in listed if name.startswith((".venv", "build/", "my-lessons"))]

@@ -23,16 +23,18 @@ import pytest
 import torch
 from PIL import Image
 
-from advlearn import _files, data
-from advlearn._download import DownloadError
 from advlearn.data import (
     Dataset,
+    folders,
     load_cifar10,
     load_image_folder,
     load_mnist,
     subset_classes,
 )
+from advlearn.data import files as _files
+from advlearn.data import loaders as data
 from advlearn.data import split as cut
+from advlearn.data.download import DownloadError
 
 
 @pytest.fixture(autouse=True)
@@ -304,7 +306,7 @@ def test_data_folder_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert data.data_folder("here") == Path("here")
     monkeypatch.setenv("ADVLEARN_DATA_DIR", "")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "__file__", str(tmp_path / "site" / "advlearn" / "data.py"))
+    monkeypatch.setattr(folders, "CHECKOUT", tmp_path / "site")
     assert data.data_folder() == tmp_path / "data"
     (tmp_path / "site" / "notebooks").mkdir(parents=True)
     assert data.data_folder() == tmp_path / "site" / "data"

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from advlearn import _download
-from advlearn._download import DownloadError, Resource, fetch
+from advlearn.data import download as _download
+from advlearn.data.download import DownloadError, Resource, fetch
 
 CONTENT = bytes(range(256)) * 1200
 PACKED = gzip.compress(os.urandom(200_000) + CONTENT)

@@ -15,14 +15,20 @@ import numpy as np
 import pytest
 import torch
 
+from advlearn.course.banks import (
+    lesson04,
+)
+from advlearn.course.grading import (
+    evidence,
+)
+from advlearn.course.grading import (
+    exercise as engine,
+)
 from advlearn.exercises import (
     Exercise,
     Misconception,
     Outcome,
     all_exercises,
-    engine,
-    evidence,
-    lesson04,
 )
 from advlearn.exercises import lesson03 as ex
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from advlearn.glossary import TERMS, table
+from advlearn.course.glossary import TERMS, table
 
 HANGUL = re.compile("[\uac00-\ud7a3]")
 

@@ -13,7 +13,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from typer.testing import CliRunner
 
-from advlearn import cli, lessons
+from advlearn.cli import app as cli
+from advlearn.course import copies as lessons
 
 NAME = "00_start_here.ipynb"
 
@@ -44,7 +45,7 @@ def course(tmp_path):
     write(tmp_path / "notebooks" / NAME, "print(1)", "def answer(): ...")
     write(tmp_path / "notebooks" / "01_sign.ipynb", "print(1)")
     (tmp_path / "notebooks" / "colab.svg").write_text("<svg/>")
-    (tmp_path / "notebooks" / "build.py").write_text("")
+    (tmp_path / "notebooks" / "other.py").write_text("")
     return tmp_path
 
 
@@ -248,7 +249,7 @@ def call(*arguments):
 
 
 def test_lab_opens_the_copy_of_the_first_lesson(course, started, monkeypatch):
-    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    monkeypatch.setattr(cli, "CHECKOUT", course)
     assert call("lab", "--no-browser", "--port", "9000").exit_code == 3
     ((command, environment),) = started
     first = str(course / "my-lessons" / NAME)
@@ -261,14 +262,14 @@ def test_lab_opens_the_copy_of_the_first_lesson(course, started, monkeypatch):
 
 
 def test_lab_says_what_is_new(course, mine, started, monkeypatch):
-    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    monkeypatch.setattr(cli, "CHECKOUT", course)
     write(mine / NAME, "mine")
     write(course / "notebooks" / NAME, "print(2)")
     assert "Yours is untouched" in call("lab").output
 
 
 def test_lab_can_open_the_lessons_themselves(course, started, monkeypatch):
-    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    monkeypatch.setattr(cli, "CHECKOUT", course)
     assert call("lab", "--original", "--no-browser").exit_code == 3
     assert started[0][0][3:] == [str(course / "notebooks" / NAME), "--no-browser"]
     assert not (course / "my-lessons").exists()
@@ -278,7 +279,7 @@ def test_without_a_checkout_the_lessons_come_from_the_package(course, monkeypatc
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    monkeypatch.setattr(lessons, "_PACKAGE", course / "package")
+    monkeypatch.setattr(lessons, "PACKAGE", course / "package")
     with pytest.raises(FileNotFoundError, match="No lessons here"):
         lessons.places(empty)
     inside = course / "package" / "_published" / "notebooks"
@@ -297,7 +298,7 @@ def test_a_checkout_that_may_not_be_written_keeps_the_copies_here(course, monkey
 
 
 def test_lab_says_what_is_missing(course, started, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "_CHECKOUT", course)
+    monkeypatch.setattr(cli, "CHECKOUT", course)
     monkeypatch.setattr(lessons.importlib.util, "find_spec", lambda name: None)
     result = call("lab")
     assert result.exit_code == 1

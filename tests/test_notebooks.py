@@ -13,7 +13,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tests.lesson_rules import CHECKED, LESSONS, ROOT, RULES, build, code, prose, read, tags
+from advlearn.course import notebooks
+from tests.lesson_rules import CHECKED, LESSONS, ROOT, RULES, code, prose, read, tags
 
 MODEL = ROOT / "notebooks" / "03_fgsm_linear_models.ipynb"
 
@@ -267,14 +268,14 @@ def test_building_twice_changes_nothing(tmp_path):
     lesson = read(MODEL)
     lesson.cells[3].id = "another-id"
     lesson.cells[3].metadata["execution"] = {"started": "now"}
-    widget = {build().WIDGET: {"model_id": "af31"}, "text/plain": "VBox()"}
+    widget = {notebooks.WIDGET: {"model_id": "af31"}, "text/plain": "VBox()"}
     code(lesson)[-1].outputs = [new_output("display_data", widget)]
     pieces = [new_output("stream", name="stdout", text=text) for text in ("one", "\n", "two\n")]
     code(lesson)[0].outputs = [*pieces, new_output("stream", name="stderr", text="three\n")]
-    build().normalise(lesson)
+    notebooks.normalise(lesson)
     assert [output.text for output in code(lesson)[0].outputs] == ["one\ntwo\n", "three\n"]
     once = nbformat.writes(lesson)
-    build().normalise(lesson)
+    notebooks.normalise(lesson)
     assert nbformat.writes(lesson) == once
     assert "af31" not in once
     assert "started" not in once
@@ -290,7 +291,7 @@ def test_executing_twice_gives_the_same_file(tmp_path):
     """Real runs in two kernels: a figure, a widget, an object's address, two streams."""
     path = small_lesson(
         tmp_path / "00_small.ipynb",
-        "from advlearn import plotting\nfrom advlearn.widgets import explore\nimport torch\n"
+        "from advlearn import plotting\nfrom advlearn.course.widgets import explore\nimport torch\n"
         "def picture(k):\n    return plotting.digits(torch.eye(4).reshape(1, 1, 4, 4) / k)",
         "plotting.show(picture(1), 'A line.')",
         "explore(picture, k=[1, 2])",
@@ -298,7 +299,7 @@ def test_executing_twice_gives_the_same_file(tmp_path):
     )
     files = []
     for _ in range(2):
-        notebook = build().execute(path)
+        notebook = notebooks.execute(path)
         files.append(nbformat.writes(notebook))
         path.write_text(files[-1], encoding="utf-8")
     assert files[0] == files[1]
@@ -309,8 +310,8 @@ def test_executing_twice_gives_the_same_file(tmp_path):
 
 
 def test_measuring_finds_the_memory_that_a_lesson_takes(tmp_path):
-    lean = build().measure(small_lesson(tmp_path / "00_lean.ipynb", "a = 1"))
-    fat = build().measure(
+    lean = notebooks.measure(small_lesson(tmp_path / "00_lean.ipynb", "a = 1"))
+    fat = notebooks.measure(
         small_lesson(tmp_path / "00_fat.ipynb", "a = bytearray(400_000_000)", "del a")
     )
     assert 0.35 < fat.gigabytes - lean.gigabytes < 0.45
@@ -324,9 +325,8 @@ def test_measuring_finds_the_memory_that_a_lesson_takes(tmp_path):
     ("cost", "status"), [((59, 59, 1.4), 0), ((61, 59, 1.4), 1), ((59, 59, 1.6), 1)]
 )
 def test_a_lesson_that_costs_too_much_is_refused(cost, status, monkeypatch, capsys):
-    tool = build()
-    monkeypatch.setattr(tool, "measure", lambda path: tool.Cost(*cost))
-    assert tool.main(["--measure", "03"]) == status
+    monkeypatch.setattr(notebooks, "measure", lambda path: notebooks.Cost(*cost))
+    assert notebooks.main(["--measure", "03"]) == status
     assert "| 03_fgsm_linear_models | " in capsys.readouterr().out
 
 

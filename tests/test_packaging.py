@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from advlearn import _files
+from advlearn.data import folders
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,14 +31,15 @@ def test_the_wheel_puts_it_where_an_installed_package_looks(kind, tmp_path, monk
     assert TARGETS["wheel"]["force-include"][f"data/{kind}"] == f"advlearn/_published/{kind}"
     assert f"/data/{kind}" in TARGETS["sdist"]["include"], "a wheel is built from the sdist"
     package = tmp_path / "site-packages" / "advlearn"
-    monkeypatch.setattr(_files, "__file__", str(package / "_files.py"))
-    assert _files.published(kind) == package / "_published" / kind
+    monkeypatch.setattr(folders, "PACKAGE", package)
+    monkeypatch.setattr(folders, "CHECKOUT", package.parent)
+    assert folders.published(kind) == package / "_published" / kind
     (tmp_path / "site-packages" / "notebooks").mkdir(parents=True)  # what makes it a checkout
-    assert _files.published(kind) == tmp_path / "site-packages" / "data" / kind
+    assert folders.published(kind) == tmp_path / "site-packages" / "data" / kind
 
 
 def test_here_the_checkout_is_found():
-    assert _files.published("weights") == ROOT / "data" / "weights"
+    assert folders.published("weights") == ROOT / "data" / "weights"
     assert (ROOT / "data" / "weights" / "index.json").is_file()
 
 
@@ -133,7 +134,8 @@ def test_an_installed_package_loads_its_models(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     code = (
-        "import advlearn, torch; from advlearn import paper, reference;"
+        "import advlearn, torch;"
+        "from advlearn.data import reference; from advlearn.reproduce import paper;"
         "print(advlearn.__file__, tuple(reference.load('softmax')(torch.zeros(1, 784)).shape));"
         "print(type(paper.result('softmax')).__name__)"
     )

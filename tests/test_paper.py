@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from advlearn import paper
+from advlearn.reproduce import paper
 
 
 def test_every_row_is_complete_and_reachable_by_its_id():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advlearn import fgsm
-from advlearn.photographs import PHOTOGRAPHS, imagenet_classes, imagenet_model, photograph
+from advlearn.data.photographs import PHOTOGRAPHS, imagenet_classes, imagenet_model, photograph
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-import advlearn.exercises
-from advlearn.exercises.quiz import Choice, Question, Quiz
+from advlearn.course import banks
+from advlearn.course.grading.quiz import Choice, Question, Quiz
 
 RIGHT, WRONG = Choice("Two", True, "Well done."), Choice("Three", False, "Count again.")
 
@@ -115,7 +115,7 @@ def test_without_html_it_says_what_it_is():
 
 LESSONS = sorted(
     module.name
-    for module in pkgutil.iter_modules(advlearn.exercises.__path__)
+    for module in pkgutil.iter_modules(banks.__path__)
     if module.name.startswith("lesson")
 )
 LONGEST_RATIO = 1.3
@@ -144,7 +144,7 @@ def test_all_lessons_are_found():
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_right_answer_shows_neither_by_its_length_nor_by_its_place(lesson):
-    module = importlib.import_module(f"advlearn.exercises.{lesson}")
+    module = importlib.import_module(f"advlearn.course.banks.{lesson}")
     assert giveaways(module.quiz) == []
 
 

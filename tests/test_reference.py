@@ -11,13 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from advlearn import reference
-from advlearn._files import published
 from advlearn.attacks import fgsm, pgd
-from advlearn.data import load_mnist, subset_classes
+from advlearn.data import load_mnist, reference, subset_classes
+from advlearn.data.folders import published
 from advlearn.metrics import adversarial_error_rate, craft, error_rate
 from advlearn.models import Ensemble, MaxoutNet, SoftmaxRegression
-from advlearn.reproduce.kitchen import RECIPES, SHIPPED
+from advlearn.reproduce.models.recipes import RECIPES, SHIPPED
 
 OPTIONS = {
     "LogisticRegression": {"features": 16},

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from advlearn import reference
-from advlearn.data import DownloadError
-from advlearn.reproduce import reproduce, schedule, work
-from advlearn.reproduce.ingredients import Scale, as_read
-from advlearn.reproduce.kitchen import SHIPPED
-from advlearn.reproduce.rows import EXPERIMENTS, INGREDIENTS
-from advlearn.reproduce.run import write_json
-from advlearn.reproduce.store import Store, StoreError
+from advlearn.data import DownloadError, reference
+from advlearn.reproduce.engine import plan as schedule
+from advlearn.reproduce.engine import work
+from advlearn.reproduce.engine.run import reproduce, write_json
+from advlearn.reproduce.engine.store import Store, StoreError
+from advlearn.reproduce.models.recipes import SHIPPED
+from advlearn.reproduce.models.trained import Scale, as_read
+from advlearn.reproduce.rows.table import EXPERIMENTS, INGREDIENTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parent.parent
@@ -248,10 +248,10 @@ def test_words_and_estimates_decide_nothing(monkeypatch):
 
 IDENTITIES = """
 import json
-from advlearn.reproduce import schedule
-from advlearn.reproduce.ingredients import Scale
-from advlearn.reproduce.kitchen import SHIPPED
-from advlearn.reproduce.rows import EXPERIMENTS
+from advlearn.reproduce.engine import plan as schedule
+from advlearn.reproduce.models.trained import Scale
+from advlearn.reproduce.models.recipes import SHIPPED
+from advlearn.reproduce.rows.table import EXPERIMENTS
 also = [member for members in SHIPPED.values() for member in members]
 found = []
 for scale in (Scale(quick=False), Scale(quick=True)):

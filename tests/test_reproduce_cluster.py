@@ -12,11 +12,12 @@ from contextlib import closing
 import pytest
 import torch
 
-from advlearn import reference
-from advlearn.reproduce import reproduce, schedule
-from advlearn.reproduce.ingredients import Scale
-from advlearn.reproduce.schedule import Item
-from advlearn.reproduce.store import Store
+from advlearn.data import reference
+from advlearn.reproduce.engine import plan as schedule
+from advlearn.reproduce.engine.plan import Item
+from advlearn.reproduce.engine.run import reproduce
+from advlearn.reproduce.engine.store import Store
+from advlearn.reproduce.models.trained import Scale
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = ("logistic-3v7", "softmax", "l1-linear")
@@ -147,8 +148,9 @@ def free_address():
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("address", [free_address(), "nonsense", "ftp://here:1"])
+@pytest.mark.parametrize("address", [None, "nonsense", "ftp://here:1"])
 def test_no_scheduler_at_the_address_is_said_before_any_work(monkeypatch, tmp_path, address):
+    address = address or free_address()
     monkeypatch.setattr(schedule, "ANSWER_WITHIN", 1)
     with pytest.raises(
         ValueError, match=rf"no scheduler answers at {address}.*Start one with `dask scheduler`"

@@ -16,9 +16,15 @@ from advlearn.losses import adversarial_logistic_loss, cross_entropy
 from advlearn.metrics import Rate
 from advlearn.models import Ensemble, LogisticRegression, RBFNet, SoftmaxRegression
 from advlearn.recipe import Recipe
-from advlearn.reproduce.alternatives import Guarded, UsualEnsemble, negative_log, unnoticed
-from advlearn.reproduce.geometry import first_layer
-from advlearn.reproduce.ingredients import (
+from advlearn.reproduce.measures import (
+    QUICK,
+    filter_radius,
+    rubbish,
+    straightness,
+    under_attack,
+    usual_cross_entropy,
+)
+from advlearn.reproduce.models.trained import (
     EPS,
     Scale,
     as_read,
@@ -34,15 +40,9 @@ from advlearn.reproduce.ingredients import (
     worst_case_score,
     yes_or_no,
 )
-from advlearn.reproduce.measures import (
-    QUICK,
-    filter_radius,
-    rubbish,
-    straightness,
-    under_attack,
-    usual_cross_entropy,
-)
-from advlearn.reproduce.rows import INGREDIENTS
+from advlearn.reproduce.rows.alternatives import Guarded, UsualEnsemble, negative_log, unnoticed
+from advlearn.reproduce.rows.geometry import first_layer
+from advlearn.reproduce.rows.table import INGREDIENTS
 from tests.conftest import make_digits, make_mlp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -194,7 +194,7 @@ def test_the_rbf_network_starts_from_the_class_means():
 def test_mirrored_images_are_trained_on_too(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "advlearn.reproduce.ingredients.fit",
+        "advlearn.reproduce.models.trained.fit",
         lambda model, data, recipe, progress: seen.update(x=data[0], y=data[1]),
     )
     fit_mirrored(make_mlp(), (X, Y), Recipe(epochs=1), progress=False)
@@ -297,7 +297,7 @@ def test_the_mixture_is_estimated_from_digits_as_they_are_and_moved_each_way():
 def test_the_detector_learns_clean_from_attacked(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "advlearn.reproduce.ingredients.fit",
+        "advlearn.reproduce.models.trained.fit",
         lambda model, data, recipe, progress: seen.update(x=data[0], y=data[1]),
     )
     fit_detector(make_mlp(), (X, Y), Recipe(epochs=1), make_mlp(1), progress=False)

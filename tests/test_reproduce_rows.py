@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from advlearn import paper, reference
-from advlearn.reproduce import reproduce
-from advlearn.reproduce.ingredients import Scale
-from advlearn.reproduce.kitchen import RECIPES, SHIPPED
-from advlearn.reproduce.page import BEGIN, END, pages, publish, shipped
-from advlearn.reproduce.rows import EXPERIMENTS, INGREDIENTS
+from advlearn.data import reference
+from advlearn.reproduce import paper
+from advlearn.reproduce.engine.run import reproduce
+from advlearn.reproduce.models.recipes import RECIPES, SHIPPED
+from advlearn.reproduce.models.trained import Scale
+from advlearn.reproduce.report.page import BEGIN, END, pages, publish, shipped
+from advlearn.reproduce.rows.table import EXPERIMENTS, INGREDIENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSOR_SECONDS = 180  # of a quick run; one quiet core is then enough for three minutes

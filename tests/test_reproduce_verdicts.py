@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from advlearn import paper
+from advlearn.cli.reproduce import in_words
 from advlearn.metrics import Rate
-from advlearn.reproduce.command import in_words
-from advlearn.reproduce.experiments import Claim, Experiment, near
-from advlearn.reproduce.page import (
+from advlearn.reproduce import paper
+from advlearn.reproduce.report.page import (
     BEGIN,
     END,
     headline,
@@ -23,6 +22,7 @@ from advlearn.reproduce.page import (
     verdict_counts,
     with_results,
 )
+from advlearn.reproduce.rows.experiment import Claim, Experiment, near
 from advlearn.reproduce.verdicts import from_json, interval, judge, result, spread, to_json
 
 PLANTED = Experiment(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from advlearn import paper
 from advlearn.metrics import Rate
-from advlearn.reproduce.experiments import Claim
-from advlearn.reproduce.page import BEGIN, END, pages
-from advlearn.reproduce.rows import EXPERIMENTS
-from advlearn.reproduce.run import write_json
+from advlearn.reproduce import paper
+from advlearn.reproduce.engine.run import write_json
+from advlearn.reproduce.report.page import BEGIN, END, pages
+from advlearn.reproduce.rows.experiment import Claim
+from advlearn.reproduce.rows.table import EXPERIMENTS
 from advlearn.reproduce.verdicts import judge, result
 
 ROOT = Path(__file__).resolve().parent.parent

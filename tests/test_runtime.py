@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from advlearn import runtime
-from advlearn.runtime import pick_device, precision, seed_everything
+from advlearn.context import precision
+from advlearn.course import session as runtime
+from advlearn.course.session import pick_device, seed_everything
 
 
 def draws():

@@ -19,11 +19,12 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 
 import advlearn
-from advlearn import runtime
-from tests.lesson_rules import CHECKED, LESSONS, ROOT, build, code, read, tags
+from advlearn.course import notebooks
+from advlearn.course import session as runtime
+from tests.lesson_rules import CHECKED, LESSONS, ROOT, code, read, tags
 
-SETUP = build().SETUP
-ADDRESS = build().ADDRESS
+SETUP = notebooks.SETUP
+ADDRESS = notebooks.ADDRESS
 UNWRITABLE = Path("/proc")  # where nobody may write, root included
 # Hide the course, wherever it is installed, and forbid pip the network.
 HIDE = """
@@ -114,9 +115,9 @@ def program(python, source, folder, settings):
 def public(tmp_path):
     """A small course of this name at the public address, as far as git can tell."""
     folder = tmp_path / "public"
-    (folder / "advlearn").mkdir(parents=True)
+    (folder / "advlearn" / "course").mkdir(parents=True)
     (folder / "advlearn" / "__init__.py").write_text('__version__ = "99.0"\n')
-    (folder / "advlearn" / "runtime.py").write_text(
+    (folder / "advlearn" / "course" / "session.py").write_text(
         "def pick_device(): pass\ndef require(version): pass\ndef seed_everything(seed): pass\n"
     )
     # Its own build backend, so that pip needs no index.
@@ -141,7 +142,7 @@ META = "Metadata-Version: 2.1\\nName: advlearn\\nVersion: 99.0\\n"
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     name = "advlearn-99.0-py3-none-any.whl"
     with zipfile.ZipFile(pathlib.Path(folder) / name, "w") as wheel:
-        for path in pathlib.Path("advlearn").glob("*.py"):
+        for path in pathlib.Path("advlearn").rglob("*.py"):
             wheel.write(path)
         tag = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
         wheel.writestr("advlearn-99.0.dist-info/METADATA", META)
@@ -163,7 +164,7 @@ def test_where_the_course_is_missing_it_is_installed_and_the_cell_goes_on(
     assert first.returncode == 0, first.stderr
     assert first.stdout == "Installing the course. This takes a minute.\nReady.\n"
     assert first.stderr == ""
-    assert (inside / "advlearn" / "runtime.py").is_file()
+    assert (inside / "advlearn" / "course" / "session.py").is_file()
     second = program(python, SETUP, tmp_path, public | {"GIT_CONFIG_VALUE_0": "nowhere"})
     assert second.stdout == "Ready.\n", "the second time needs no network"
 
@@ -173,7 +174,7 @@ def test_a_course_that_is_too_old_is_named_with_the_remedy(monkeypatch):
     with pytest.raises(ImportError) as caught:
         exec(compile(SETUP, "set-up", "exec"), {})
     words = str(caught.value)
-    assert f"this lesson needs advlearn {build().PROJECT['project']['version']} or newer" in words
+    assert f"this lesson needs advlearn {notebooks.PROJECT['project']['version']} or newer" in words
     assert "0.0.9 is installed" in words
     assert "`git pull`" in words
     assert "`%pip uninstall -y advlearn`" in words
@@ -237,10 +238,11 @@ def test_the_set_up_cell_takes_the_gpu_where_there_is_one(monkeypatch):
 
 
 def test_badge_and_cell_follow_the_address(monkeypatch):
-    tool = build()
-    monkeypatch.setattr(tool, "ADDRESS", "https://github.com/someone/else")
-    assert "/github/someone/else/blob/main/notebooks/03.ipynb)" in tool.badge("03.ipynb")
-    assert "gh/someone/else/main?urlpath=lab/tree/notebooks/00_start_here.ipynb)" in tool.binder()
+    monkeypatch.setattr(notebooks, "ADDRESS", "https://github.com/someone/else")
+    assert "/github/someone/else/blob/main/notebooks/03.ipynb)" in notebooks.badge("03.ipynb")
+    assert (
+        "gh/someone/else/main?urlpath=lab/tree/notebooks/00_start_here.ipynb)" in notebooks.binder()
+    )
     assert SETUP.count(ADDRESS) == 1
     assert json.dumps(ADDRESS)[1:-1] == ADDRESS
 
@@ -252,14 +254,13 @@ def test_the_cell_fits_a_screen_and_is_plain_python():
 
 
 def test_filling_writes_the_cell_and_keeps_the_outputs(tmp_path, monkeypatch):
-    tool = build()
     lesson = read(LESSONS[3])
     before = [cell.get("outputs") for cell in lesson.cells]
     code(lesson)[0].source = "old"
     nbformat.write(lesson, tmp_path / LESSONS[3].name)
-    monkeypatch.setattr(tool, "HERE", tmp_path)
-    monkeypatch.setattr(tool, "run", lambda notebook: pytest.fail("a cell was run"))
-    assert tool.main(["--fill"]) == 0
+    monkeypatch.setattr(notebooks, "HERE", tmp_path)
+    monkeypatch.setattr(notebooks, "run", lambda notebook: pytest.fail("a cell was run"))
+    assert notebooks.main(["--fill"]) == 0
     filled = read(tmp_path / LESSONS[3].name)
     assert code(filled)[0].source == SETUP
     assert [cell.get("outputs") for cell in filled.cells] == before

@@ -157,7 +157,7 @@ def test_a_file_of_ones_own_is_renamed_when_a_new_one_has_its_name(course, learn
 
 def test_plain_git_refuses_and_readme_tells_the_way_out(course, learner):
     """git loses nothing, but does not update; the documented commands do both."""
-    from advlearn import lessons
+    from advlearn.course import copies as lessons
 
     solve(learner / LESSON, random.Random(0))
     mine = nbformat.read(learner / LESSON, as_version=4)

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from advlearn.course.widgets import explore
 from advlearn.plotting import describe, functions, probability_bars
-from advlearn.widgets import explore
 
 
 class Picture:

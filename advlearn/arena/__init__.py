@@ -1,8 +1,8 @@
 """The arena: score a submitted model by its worst case over a fixed budget of attacks.
 
-A submission is a file of `advlearn.reference.pack`: tensors, and the name of an architecture. It is
-inspected before anything is built, and nothing in it is executed. Its score is the share of the
-offline test digits that stay right whatever the arena tries, so hiding the gradient from one
+A submission is a file of `advlearn.data.reference.pack`: tensors, and the name of an architecture.
+It is inspected before anything is built, and nothing in it is executed. Its score is the share of
+the offline test digits that stay right whatever the arena tries, so hiding the gradient from one
 attack gains nothing.
 """
 

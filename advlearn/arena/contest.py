@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from advlearn import reference
 from advlearn._validation import check_number
 from advlearn.arena.entry import RefusedError, admit
 from advlearn.attacks import PIXELS, fgsm, input_gradient, noise, pgd
 from advlearn.context import Model
-from advlearn.data import load_mnist
+from advlearn.data import load_mnist, reference
 from advlearn.losses import cross_entropy
 from advlearn.metrics import Rate
 

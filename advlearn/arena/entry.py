@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from advlearn import reference
+from advlearn.data import reference
 
 MOST_BYTES = 20_000_000
 MOST_HEADER = 100_000  # bytes of the text at the head of the file
@@ -98,7 +98,7 @@ def _header(content: bytes, name: str) -> dict[str, Any]:
             if pickled
             else "is no safetensors file"
         )
-        raise RefusedError(f"{name} {why}. Export the model with advlearn.reference.pack.")
+        raise RefusedError(f"{name} {why}. Export the model with advlearn.data.reference.pack.")
     try:
         header = json.loads(content[8 : 8 + size])
     except (ValueError, RecursionError) as error:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from advlearn import paper
 from advlearn.metrics import Rate
-from advlearn.reproduce.experiments import Experiment
+from advlearn.reproduce import paper
 from advlearn.reproduce.measures import Value, Values
+from advlearn.reproduce.rows.experiment import Experiment
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)

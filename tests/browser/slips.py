@@ -44,7 +44,7 @@ class Slip(NamedTuple):
 
 def bank(lesson: str):  # type: ignore[no-untyped-def]
     """Return the module with the exercises and the quiz of a lesson."""
-    return importlib.import_module(f"advlearn.exercises.lesson{lesson}")
+    return importlib.import_module(f"advlearn.course.banks.lesson{lesson}")
 
 
 SLIPS = (

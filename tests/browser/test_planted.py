@@ -13,7 +13,7 @@ from tests.browser.widget import Widget
 IMPORTS = """\
 import torch
 from advlearn.plotting import describe, digits
-from advlearn.widgets import explore
+from advlearn.course.widgets import explore
 
 def grey(k):
     return digits(torch.eye(4)[None, None] * k / 2)"""

@@ -56,7 +56,7 @@ SHOWN = ("ipython", "ipykernel", "ipywidgets", "matplotlib", "numpy", "torch", "
 PROBE = """\
 def _probe():
     import gc
-    from advlearn.widgets import Explorer
+    from advlearn.course.widgets import Explorer
     moved = sliders = 0
     for explorer in [thing for thing in gc.get_objects() if type(thing) is Explorer]:
         for number, control in enumerate(explorer.view.controls):

@@ -1,0 +1,1 @@
+"""The command `advlearn`: look after the data, examine the machine, open the lessons."""

@@ -1,0 +1,174 @@
+"""The command `advlearn`: look after the data, examine the machine, open the lessons."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from advlearn.cli.doctor import (
+    examine_data,
+    examine_device,
+    examine_packages,
+    examine_space,
+    report,
+)
+from advlearn.data.folders import CHECKOUT, data_folder
+
+app = typer.Typer(
+    help="A hands-on course on adversarial examples: its data, its doctor, its lessons.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Fetchable(str, Enum):
+    """What `advlearn data --fetch` can fetch."""
+
+    mnist = "mnist"
+    cifar10 = "cifar10"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import advlearn
+
+        typer.echo(f"advlearn {advlearn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def data(
+    fetch: Annotated[Fetchable | None, typer.Option(help="Download what is missing.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the content of files.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", help="The data folder; ADVLEARN_DATA_DIR or data/ by default."),
+    ] = None,
+) -> None:
+    """Show which images are here, fetch the full sets, verify them."""
+    from advlearn.data import download_cifar10, download_mnist
+
+    try:
+        if fetch is not None:
+            download = download_mnist if fetch is Fetchable.mnist else download_cifar10
+            download(folder)
+        findings = list(examine_data(data_folder(folder), verify or fetch is not None))
+    except (OSError, ValueError) as error:
+        _stop(str(error))
+    typer.echo(f"Data folder: {data_folder(folder)}")
+    report(findings)
+
+
+@app.command()
+def doctor() -> None:
+    """Examine this machine: versions, device, data, space, and what to do about each problem."""
+    folder = data_folder()
+    findings = [
+        *examine_packages(),
+        *examine_device(),
+        *examine_data(folder, verify=True),
+        *examine_space(folder),
+    ]
+    report(findings)
+    typer.echo("Everything that the lessons need is here.")
+
+
+@app.command()
+def reproduce(
+    rows: Annotated[
+        str, typer.Option(help="Rows of the paper, separated by commas; all by default.")
+    ] = "",
+    seeds: Annotated[int | None, typer.Option(help="Most repetitions of each row.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="Where MNIST and CIFAR-10 lie.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where finished items and results go.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small models on the offline digits, in minutes.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an earlier run has finished.")
+    ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="So many processes on this machine; 0 works in this one.")
+    ] = 0,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write results, models and tables into data/.")
+    ] = False,
+) -> None:
+    """Run the paper's experiments, row by row, and compare their figures with the paper's."""
+    from advlearn.cli import reproduce as command
+
+    try:
+        command.run(
+            rows=[row.strip() for row in rows.split(",") if row.strip()],
+            seeds=seeds,
+            data_dir=folder,
+            out=out,
+            quick=quick,
+            resume=resume,
+            scheduler=scheduler,
+            workers=workers,
+            checkout=CHECKOUT if publish else None,
+        )
+    except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
+        # The words of our own errors stand alone; those of the system need their file's name.
+        own = isinstance(error, OSError) and error.filename is None and error.args
+        _stop(str(error.args[-1] if own else error))
+    except KeyboardInterrupt:
+        _stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def arena(context: typer.Context) -> None:
+    """Score an exported model under attack, keep a leaderboard: see `advlearn arena --help`."""
+    from advlearn.cli.arena import app as commands
+
+    commands(context.args, prog_name="advlearn arena")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(
+    context: typer.Context,
+    original: Annotated[
+        bool, typer.Option("--original", help="Open the lessons themselves, to change the course.")
+    ] = False,
+) -> None:
+    """Open JupyterLab on your copies of the lessons, in my-lessons/; updates keep your edits.
+
+    Further options (--no-browser, --port) are passed on to JupyterLab.
+    """
+    from advlearn.course import copies as lessons
+
+    try:
+        source, mine = lessons.places(CHECKOUT)
+        for sentence in [] if original else lessons.refresh(source, mine):
+            typer.echo(sentence)
+        folder = source if original else mine
+        raise typer.Exit(lessons.open_lab(folder / lessons.FIRST, context.args))
+    except (OSError, ModuleNotFoundError) as error:
+        _stop(str(error))
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""The course: the session of a lesson, its widgets, glossary, exercises and quizzes."""

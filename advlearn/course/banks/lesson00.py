@@ -1,0 +1,495 @@
+"""Exercises of lesson 00: sizes of changes, and 8-bit pictures.
+
+Each reference depends on torch alone: `solution()` shows it as it stands here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from advlearn.course.grading import exercise as engine
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.exercise import Exercise
+from advlearn.course.grading.grader import Misconception
+from advlearn.course.grading.quiz import Choice, Question, Quiz
+
+
+def _rand(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator)
+
+
+# --- 1. The max norm ----------------------------------------------------------------------------
+
+
+def _max_norm(eta: Tensor) -> Tensor:
+    return eta.abs().flatten(1).max(dim=1).values  # (N, ...) -> (N, pixels) -> (N,)
+
+
+def _changes(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([[0.1, -0.3, 0.2], [0.0, 0.05, -0.01]]),),
+        (-_rand(generator, 4, 3, 5, 5),),
+        (_rand(generator, 3, 1, 6, 6) - 0.5,),
+        (torch.zeros(2, 1, 4, 4),),
+    ]
+
+
+def _loop_max_norm(eta: Tensor) -> Tensor:
+    return torch.stack([torch.maximum(change.max(), -change.min()) for change in eta])
+
+
+max_norm = Exercise(
+    name="max_norm",
+    lesson="00",
+    title="The max norm",
+    task=(
+        "Return the largest absolute entry of each change in the batch. eta has shape (N, ...); "
+        "the result has shape (N,)."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_max_norm,
+    inputs=_changes,
+    right_answers=(
+        _loop_max_norm,
+        lambda eta: torch.linalg.vector_norm(eta.flatten(1), ord=float("inf"), dim=1),
+    ),
+    wrong_answers=(
+        Misconception(
+            "no absolute value",
+            lambda eta: eta.flatten(1).max(dim=1).values,
+            "A change of -0.3 is larger than one of +0.2. Take the absolute value first.",
+        ),
+        Misconception(
+            "absolute value at the end",
+            lambda eta: eta.flatten(1).max(dim=1).values.abs(),
+            "Take the absolute value before the maximum: -0.3 loses against +0.2 otherwise.",
+        ),
+        Misconception(
+            "largest minus smallest",
+            lambda eta: eta.flatten(1).max(dim=1).values - eta.flatten(1).min(dim=1).values,
+            "This is the distance from the lowest to the highest entry. The max norm measures "
+            "each entry from zero.",
+        ),
+        Misconception(
+            "Euclidean norm",
+            lambda eta: eta.flatten(1).norm(dim=1),
+            "This is the Euclidean norm, which adds up all pixels. The max norm looks only at the "
+            "pixel that changed most.",
+        ),
+        Misconception(
+            "L1 norm",
+            lambda eta: eta.abs().flatten(1).sum(dim=1),
+            "This is the L1 norm, the sum of all changes. The max norm is one single entry.",
+        ),
+        Misconception(
+            "mean change",
+            lambda eta: eta.abs().flatten(1).mean(dim=1),
+            "This is the mean change of a pixel. A single pixel may still have changed by much "
+            "more: take the maximum.",
+        ),
+        Misconception(
+            "whole batch",
+            lambda eta: eta.abs().max().expand(len(eta)).clone(),
+            "This is one maximum over the whole batch. Each image has its own norm: flatten from "
+            "dimension 1, and take the maximum over dimension 1.",
+        ),
+    ),
+    hints=(
+        "Three steps: absolute values, one long row for each image, the maximum of each row.",
+        "`eta.flatten(1)` turns (N, 3, 224, 224) into (N, 150528).",
+        "`.max(dim=1)` gives values and places; you want `.values`.",
+    ),
+    takeaway="One changed pixel is enough to leave the box, however small the others are.",
+)
+
+
+# --- 2. In the ball -------------------------------------------------------------------------------
+
+
+def _in_ball(x: Tensor, moved: Tensor, eps: float) -> Tensor:
+    distance = (moved - x).abs().flatten(1).max(dim=1).values  # (N,) the max norm of the change
+    return distance <= eps + 1e-6
+
+
+def _pairs(generator: torch.Generator) -> list[Args]:
+    x = torch.tensor([[0.5, 0.5, 0.5]]).repeat(8, 1)
+    eta = torch.tensor(
+        [
+            [0.1, -0.1, 0.1],  # on the edge
+            [0.1, 0.0, -0.2],  # one pixel out, downwards
+            [0.01, 0.0, 0.2],  # one pixel out, upwards
+            [0.2, 0.2, 0.2],  # all pixels out
+            [0.0, 0.0, 0.0],  # not moved
+            [0.02, -0.03, 0.01],  # well inside
+            [0.0, 0.4, 0.3],  # two pixels out, one not moved
+            [-0.3, 0.0, 0.0],  # one pixel out, and the largest pixel stays
+        ]
+    )
+    images = _rand(generator, 5, 1, 6, 6)
+    change = 2 * _rand(generator, 5, 1, 6, 6) - 1
+    size = torch.tensor([0.04, 0.1, 0.3, 0.0999, 0.5]).reshape(5, 1, 1, 1)
+    exact = torch.tensor([[0.5, 0.25], [0.5, 0.25], [0.25, 0.5]])  # binary fractions: no rounding
+    by = torch.tensor([[0.25, -0.25], [0.0, 0.5], [0.0, 0.0]])
+    return [
+        (x, x + eta, 0.1),
+        (images, images + size * change.sign(), 0.1),
+        (exact, exact + by, 0.25),
+    ]
+
+
+in_ball = Exercise(
+    name="in_ball",
+    lesson="00",
+    title="In the ball",
+    task=(
+        "Say for each image whether moved lies in the eps-ball around x, with 0.000001 allowed for "
+        "rounding. x and moved have shape (N, ...); the result is boolean, shape (N,)."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_in_ball,
+    inputs=_pairs,
+    right_answers=(
+        lambda x, moved, eps: ((moved - x).abs() <= eps + 1e-6).flatten(1).all(dim=1),
+        lambda x, moved, eps: ~((moved - x).abs() > eps + 1e-6).flatten(1).any(dim=1),
+    ),
+    wrong_answers=(
+        Misconception(
+            "any pixel",
+            lambda x, moved, eps: ((moved - x).abs() <= eps + 1e-6).flatten(1).any(dim=1),
+            "You accept an image when any one pixel is near enough. Every pixel must be.",
+        ),
+        Misconception(
+            "no absolute value",
+            lambda x, moved, eps: ((moved - x) <= eps + 1e-6).flatten(1).all(dim=1),
+            "A pixel may leave the ball downwards too. Without the absolute value you miss that.",
+        ),
+        Misconception(
+            "no room for rounding",
+            lambda x, moved, eps: ((moved - x).abs() <= eps).flatten(1).all(dim=1),
+            "Floating point puts a change of exactly 0.1 at 0.10000002 or so. Allow 0.000001 more "
+            "than eps.",
+        ),
+        Misconception(
+            "difference of the maxima",
+            lambda x, moved, eps: (
+                (moved.flatten(1).amax(1) - x.flatten(1).amax(1)).abs() <= eps + 1e-6
+            ),
+            "You take the maximum of each picture first. Subtract pixel by pixel, then take the "
+            "maximum.",
+        ),
+        Misconception(
+            "strictly inside",
+            lambda x, moved, eps: ((moved - x).abs() < eps - 1e-6).flatten(1).all(dim=1),
+            "The edge belongs to the ball: a change of exactly eps is allowed. FGSM always goes "
+            "to the edge.",
+        ),
+        Misconception(
+            "mean change",
+            lambda x, moved, eps: (moved - x).abs().flatten(1).mean(dim=1) <= eps + 1e-6,
+            "You look at the mean change. One pixel far out is enough to leave the ball.",
+        ),
+        Misconception(
+            "Euclidean norm",
+            lambda x, moved, eps: (moved - x).flatten(1).norm(dim=1) <= eps + 1e-6,
+            "You measure with the Euclidean norm, a round ball. Here each pixel has its own limit: "
+            "use the max norm.",
+        ),
+        Misconception(
+            "whole batch",
+            lambda x, moved, eps: ((moved - x).abs() <= eps + 1e-6).all().expand(len(x)).clone(),
+            "You give one answer for the whole batch. Decide image by image: flatten from "
+            "dimension 1.",
+        ),
+    ),
+    hints=(
+        "Exercise 1 measures a change. Compare its result with eps.",
+        "The change is `moved - x`.",
+        "`((moved - x).abs() <= eps + 1e-6)` is a picture of true and false. All of them must be "
+        "true: `.flatten(1).all(dim=1)`.",
+    ),
+    takeaway="Every attack in this course is tested with exactly this question.",
+)
+
+
+# --- 3. Eight bits --------------------------------------------------------------------------------
+
+
+def _save_as_8_bits(x: Tensor) -> Tensor:
+    return torch.round(255 * x) / 255
+
+
+def _pictures(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([[0.0, 0.4005, 1.0, 0.003, 0.999]]),),
+        # Away from ties, where two right ways of rounding differ.
+        ((torch.randint(0, 255, (4, 1, 5, 5), generator=generator) + 0.3) / 255,),
+        (torch.arange(256.0).reshape(1, 256) / 255,),
+    ]
+
+
+save_as_8_bits = Exercise(
+    name="save_as_8_bits",
+    lesson="00",
+    title="Eight bits",
+    task=(
+        "Round every pixel to the nearest of the 256 levels 0, 1/255, ..., 1. x is in [0, 1], any "
+        "shape; the result has the same shape and is in [0, 1] again."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_save_as_8_bits,
+    inputs=_pictures,
+    right_answers=(
+        lambda x: x.mul(255).add(0.5).floor().div(255),
+        lambda x: (x * 255).round().to(torch.uint8).float() / 255,
+    ),
+    wrong_answers=(
+        Misconception(
+            "cut off",
+            lambda x: torch.floor(255 * x) / 255,
+            "You cut the fraction off, so every picture becomes a little darker. Round to the "
+            "nearest level.",
+        ),
+        Misconception(
+            "256 steps",
+            lambda x: torch.round(256 * x) / 256,
+            "256 levels have 255 steps between them: 0 is the first level and 255 the last.",
+        ),
+        Misconception(
+            "not scaled back",
+            lambda x: torch.round(255 * x),
+            "These are the levels 0 to 255. Divide by 255, so that the picture is in [0, 1] again.",
+        ),
+        Misconception(
+            "rounded at once",
+            torch.round,
+            "Rounding a number in [0, 1] leaves only black and white. Scale to 0 ... 255 first.",
+        ),
+        Misconception(
+            "two decimals",
+            lambda x: torch.round(100 * x) / 100,
+            "You round to hundredths. An 8-bit file has steps of 1/255.",
+        ),
+    ),
+    hints=(
+        "Go to the scale 0 ... 255, round there, and come back.",
+        "`torch.round` rounds to whole numbers.",
+        "`torch.round(255 * x) / 255`.",
+    ),
+    takeaway="On an 8-bit picture, a change of less than half a step does not survive this.",
+)
+
+
+# --- 4. What survives -----------------------------------------------------------------------------
+
+
+def _surviving_share(x: Tensor, moved: Tensor) -> Tensor:
+    before, after = torch.round(255 * x), torch.round(255 * moved)
+    return (before != after).float().flatten(1).mean(dim=1)  # (N,)
+
+
+def _before_and_after(generator: torch.Generator) -> list[Args]:
+    x = torch.tensor([[100.0, 101.0, 102.0, 103.0]]).repeat(3, 1) / 255
+    eta = torch.tensor([[0.001, 0.001, 0.001, 0.001], [0.01, 0.0, 0.0, 0.0], [0.01, -0.01, 0, 0]])
+    raw = torch.tensor([[100.4, 100.4, 100.1, 100.0]]) / 255  # not on 8-bit levels
+    raw_moved = torch.tensor([[100.6, 100.9, 100.4, 101.0]]) / 255
+    images = (0.1 + 0.8 * _rand(generator, 6, 1, 6, 6)).mul(255).round() / 255
+    signs = (2 * _rand(generator, 6, 1, 6, 6) - 1).sign()
+    signs[:, :, :2] = 0
+    size = torch.tensor([0.0, 0.001, 0.0015, 0.003, 0.01, 0.05]).reshape(6, 1, 1, 1)
+    return [(x, x + eta), (images, images + size * signs), (raw, raw_moved)]
+
+
+surviving_share = Exercise(
+    name="surviving_share",
+    lesson="00",
+    title="What survives",
+    task=(
+        "Return the share of pixels that still differ after x and moved were both saved as 8 bits. "
+        "Both have shape (N, ...); the result has shape (N,), each in [0, 1]."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_surviving_share,
+    inputs=_before_and_after,
+    right_answers=(
+        lambda x, moved: torch.stack(
+            [
+                ((255 * a).round() != (255 * b).round()).double().mean().float()
+                for a, b in zip(x, moved, strict=True)
+            ]
+        ),
+        lambda x, moved: (
+            1
+            - ((x * 255).round() == (moved * 255).round()).flatten(1).sum(1) / x.flatten(1).shape[1]
+        ),
+    ),
+    wrong_answers=(
+        Misconception(
+            "not saved",
+            lambda x, moved: (x != moved).float().flatten(1).mean(dim=1),
+            "You compare the images before saving. Save both as 8 bits first.",
+        ),
+        Misconception(
+            "rounded the difference",
+            lambda x, moved: ((255 * (moved - x)).round() != 0).float().flatten(1).mean(dim=1),
+            "You ask whether the difference is more than half a step. That decides only when x was "
+            "on 8-bit levels before: save each of the two pictures, then compare.",
+        ),
+        Misconception(
+            "only moved was saved",
+            lambda x, moved: ((255 * moved).round() / 255 != x).float().flatten(1).mean(dim=1),
+            "Save x too: the picture that you compare with is a file as well.",
+        ),
+        Misconception(
+            "counted, not shared",
+            lambda x, moved: (
+                ((255 * x).round() != (255 * moved).round()).float().flatten(1).sum(dim=1)
+            ),
+            "This is the number of changed pixels. Divide by how many pixels an image has: take "
+            "the mean.",
+        ),
+        Misconception(
+            "the pixels that did not survive",
+            lambda x, moved: (
+                ((255 * x).round() == (255 * moved).round()).float().flatten(1).mean(dim=1)
+            ),
+            "This is the share of pixels that are equal. Those that survive are different.",
+        ),
+        Misconception(
+            "mean over the batch",
+            lambda x, moved: (
+                ((255 * x).round() != (255 * moved).round()).float().mean().expand(len(x)).clone()
+            ),
+            "This is one share for the whole batch. Give one for each image.",
+        ),
+        Misconception(
+            "size of the change",
+            lambda x, moved: (
+                ((255 * x).round() - (255 * moved).round()).abs().flatten(1).mean(dim=1) / 255
+            ),
+            "This is how far the pixels moved on average. Count only whether they differ.",
+        ),
+    ),
+    hints=(
+        "Use exercise 3 on both images.",
+        "`before != after` is true where a pixel differs. As numbers, true is 1.",
+        "The mean of a row of 0 and 1 is the share of the ones: `.float().flatten(1).mean(dim=1)`.",
+    ),
+    takeaway="A model that gets the numbers, and not the file, sees what did not survive as well.",
+)
+
+
+EXERCISES = (max_norm, in_ball, save_as_8_bits, surviving_share)
+
+
+def progress() -> None:
+    """Print the exercises of this lesson with the outcome of each."""
+    engine.progress(EXERCISES)
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+quiz = Quiz(
+    (
+        Question(
+            "What makes a changed picture an adversarial example?",
+            (
+                Choice(
+                    "People see the change, and the model does not.",
+                    False,
+                    "It is the other way round: people hardly notice, and the model is wrong.",
+                ),
+                Choice(
+                    "A small change, made on purpose, and the model errs.",
+                    True,
+                    "On purpose, small, and wrong: all three are needed. A picture that a model "
+                    "gets wrong by chance is only a mistake.",
+                ),
+                Choice(
+                    "It contains random noise.",
+                    False,
+                    "Random noise of the same size changes far fewer answers. The signs are "
+                    "chosen for the model.",
+                ),
+            ),
+        ),
+        Question(
+            "One pixel changed by +0.02, one by -0.05, and all others stayed. What is ‖η‖∞?",
+            (
+                Choice("0.07", False, "That is the L1 norm, the sum of the absolute changes."),
+                Choice("0.02", False, "-0.05 is the larger change: the max norm ignores the sign."),
+                Choice("0.05", True, "The largest change of one pixel, without its sign."),
+                Choice("-0.05", False, "A norm is never negative: take the absolute value."),
+            ),
+        ),
+        Question(
+            "An attack changes each pixel of an 8-bit picture by 0.001, and the picture is then "
+            "saved with 8 bits again and sent to a model. What does the model get?",
+            (
+                Choice(
+                    "The picture without the change.",
+                    True,
+                    "0.001 is less than half a step of 1/255, so saving rounds it away.",
+                ),
+                Choice(
+                    "The attacked picture: the model adds the changes up.",
+                    False,
+                    "It would if it got the numbers. Here the file has already thrown the "
+                    "change away.",
+                ),
+                Choice(
+                    "A picture with larger changes.",
+                    False,
+                    "Rounding can enlarge a change that is more than half a step, and 0.001 is "
+                    "less.",
+                ),
+            ),
+        ),
+        Question(
+            "Why can many changes of 0.001 matter to a model when no single one does?",
+            (
+                Choice(
+                    "The model multiplies them together.",
+                    False,
+                    "It adds weighted pixels. A product of tiny numbers would be tinier still.",
+                ),
+                Choice(
+                    "The model stores pixels with 8 bits.",
+                    False,
+                    "Then the changes would vanish. Models compute with 32-bit numbers.",
+                ),
+                Choice(
+                    "All have harmful signs, and they add up.",
+                    True,
+                    "The model sums over its pixels. Thousands of terms that all point the same "
+                    "way make a large sum.",
+                ),
+            ),
+        ),
+        Question(
+            "A report says: “our model is safe against attacks”. What is missing?",
+            (
+                Choice(
+                    "What the attacker knows and may change.",
+                    True,
+                    "That is the threat model. With eps, the norm and the attacker's knowledge "
+                    "the claim can be tested.",
+                ),
+                Choice(
+                    "Nothing: safe means safe against all.",
+                    False,
+                    "Safe against whom, who may do what? Without that the sentence says nothing.",
+                ),
+                Choice(
+                    "The number of layers of the model.",
+                    False,
+                    "Depth does not decide it. A linear model is attacked as well.",
+                ),
+            ),
+        ),
+    )
+)

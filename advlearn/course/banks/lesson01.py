@@ -1,0 +1,761 @@
+"""Exercises of lesson 01: the sign function.
+
+Each reference depends on torch alone: `solution()` shows it as it stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advlearn.course.grading import exercise as engine
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.exercise import Exercise
+from advlearn.course.grading.grader import Misconception
+from advlearn.course.grading.quiz import Choice, Question, Quiz
+
+
+def _randn(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float32)
+
+
+def _rand(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator, dtype=torch.float32)
+
+
+def _vector(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+# --- 1. The sign function -------------------------------------------------------------------------
+
+
+def _my_sign(v: Tensor) -> Tensor:
+    up = (v > 0).to(v.dtype)  # 1 where v is positive, else 0
+    down = (v < 0).to(v.dtype)  # 1 where v is negative, else 0
+    return up - down
+
+
+def _sign_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (_vector(-2.5, 0.0, 0.5, 3.0),),
+        (_vector(1e-30, -1e-30, 1e30, -1e30, 0.0),),
+        (_randn(generator, 3, 5),),
+        (torch.zeros(2, 2, dtype=torch.float32),),
+        (0.01 * _randn(generator, 2, 1, 4, 4),),
+        (_randn(generator, 6).double(),),
+    ]
+
+
+def _takes_three_values(args: Args, output: Tensor) -> str | None:
+    if ((output == 0) | (output.abs() == 1)).all():
+        return None
+    return "A sign is -1, 0 or +1. Your result holds other values."
+
+
+def _rests_at_zero(args: Args, output: Tensor) -> str | None:
+    if (output[args[0] == 0] == 0).all():
+        return None
+    return "sign(0) should be 0."
+
+
+def _points_the_same_way(args: Args, output: Tensor) -> str | None:
+    if (output * args[0].clamp(-1, 1) >= 0).all():
+        return None
+    return "Some of your signs point to the wrong side of zero."
+
+
+my_sign = Exercise(
+    name="my_sign",
+    lesson="01",
+    title="Your own sign function",
+    task=(
+        "Return the sign of each entry of the tensor v: -1, 0 or +1. Do it without torch.sign. "
+        "The result has the shape and the dtype of v."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_my_sign,
+    inputs=_sign_inputs,
+    properties=(_takes_three_values, _rests_at_zero, _points_the_same_way),
+    right_answers=(
+        lambda v: torch.where(v > 0, 1.0, torch.where(v < 0, -1.0, 0.0)).to(v.dtype),
+        lambda v: torch.where(v == 0, torch.zeros_like(v), v / v.abs()),
+        torch.sgn,
+    ),
+    wrong_answers=(
+        Misconception(
+            "v over its absolute value",
+            lambda v: v / v.abs(),
+            "Your formula is v / |v|. At v = 0 that is 0 / 0, which gives nan. Zero needs a case "
+            "of its own: sign(0) = 0.",
+        ),
+        Misconception(
+            "plus one at zero",
+            lambda v: torch.where(v >= 0, 1.0, -1.0).to(v.dtype),
+            "Your function gives sign(0) = +1. It should be 0: a dead pixel, with weight 0, is "
+            "left alone.",
+        ),
+        Misconception(
+            "minus one at zero",
+            lambda v: torch.where(v > 0, 1.0, -1.0).to(v.dtype),
+            "Your function gives sign(0) = -1, because everything that is not positive is taken "
+            "as negative. Zero is neither: sign(0) = 0.",
+        ),
+        Misconception(
+            "zero and one",
+            lambda v: (v > 0).to(v.dtype),
+            "Your function gives 0 for negative numbers. Their sign is -1.",
+        ),
+        Misconception(
+            "one for all but zero",
+            lambda v: (v != 0).to(v.dtype),
+            "Your function gives +1 for negative numbers. Their sign is -1: it points down.",
+        ),
+        Misconception(
+            "the other way round",
+            lambda v: (v < 0).to(v.dtype) - (v > 0).to(v.dtype),
+            "Your signs are the wrong way round: +1 belongs to positive numbers.",
+        ),
+        Misconception(
+            "small number in the denominator",
+            lambda v: v / (v.abs() + 1e-8),
+            "You add a small number to the denominator to avoid 0 / 0. Then the sign of a tiny v "
+            "is not ±1 any more. The size of v should not matter at all.",
+        ),
+        Misconception(
+            "clamped",
+            lambda v: v.clamp(-1, 1),
+            "You cut v off at -1 and +1. A small v keeps its size that way. Its sign is a full "
+            "-1 or +1.",
+        ),
+    ),
+    hints=(
+        "There are three cases. Which comparisons tell them apart?",
+        "`v > 0` is a tensor of True and False. `.to(v.dtype)` turns it into ones and zeros.",
+        "Take the ones of `v > 0` and subtract the ones of `v < 0`. At zero both are 0.",
+    ),
+    takeaway="No division, so no nan: zero needs no special care.",
+)
+
+
+# --- 2. The change of the activation --------------------------------------------------------------
+
+
+def _activation_change(w: Tensor, x: Tensor, eta: Tensor) -> float:
+    return torch.dot(w, eta).item()  # w·(x + eta) - w·x: the x cancels
+
+
+def _change_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (_vector(2.0, -1.0, 3.0), _vector(1.0, 0.5, 0.0), _vector(0.1, 0.1, -0.1)),
+        (_vector(1.0, 4.0), _vector(0.25, 0.5), _vector(0.2, 0.1)),
+        (_randn(generator, 20), _rand(generator, 20), 0.1 * _randn(generator, 20)),
+        (_randn(generator, 200), _rand(generator, 200), _rand(generator, 200) - 0.3),
+    ]
+
+
+def _change_by_loop(w: Tensor, x: Tensor, eta: Tensor) -> float:
+    total = 0.0
+    for weight, step in zip(w.tolist(), eta.tolist(), strict=True):
+        total += weight * step
+    return total
+
+
+activation_change = Exercise(
+    name="activation_change",
+    lesson="01",
+    title="The change of the activation",
+    task=(
+        "The image x becomes x + eta. Return by how much the activation w·x changes, as one "
+        "number. w, x and eta are vectors of the same length."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_activation_change,
+    inputs=_change_inputs,
+    atol=1e-4,
+    right_answers=(
+        _change_by_loop,
+        lambda w, x, eta: w @ (x + eta) - w @ x,
+        lambda w, x, eta: (w * eta).sum(),
+    ),
+    wrong_answers=(
+        Misconception(
+            "the new activation",
+            lambda w, x, eta: w @ (x + eta),
+            "This is the activation after the change. Asked is by how much it changes: after "
+            "minus before.",
+        ),
+        Misconception(
+            "the old activation",
+            lambda w, x, eta: w @ x,
+            "This is the activation before the change, w·x. What does eta do to it?",
+        ),
+        Misconception(
+            "before minus after",
+            lambda w, x, eta: w @ x - w @ (x + eta),
+            "Your sign is the wrong way round: you took before minus after. If the activation "
+            "grows, the change is positive.",
+        ),
+        Misconception(
+            "not added up",
+            lambda w, x, eta: w * eta,
+            "You multiply weight by change for each pixel, but you do not add up. The activation "
+            "is one number: a sum over all pixels.",
+        ),
+        Misconception(
+            "weights left out",
+            lambda w, x, eta: eta.sum(),
+            "You add up the changes of the pixels. Each one counts with its weight.",
+        ),
+        Misconception(
+            "absolute values",
+            lambda w, x, eta: (w * eta).abs().sum(),
+            "You add up absolute values. Terms of different signs cancel: keep their signs.",
+        ),
+        Misconception(
+            "x in place of w",
+            lambda w, x, eta: x @ eta,
+            "You multiply the change by the image. It is the weights w that multiply it.",
+        ),
+        Misconception(
+            "product of the lengths",
+            lambda w, x, eta: w.norm() * eta.norm(),
+            "You multiply the lengths of w and eta. That is the change only if both point the "
+            "same way. Take the dot product.",
+        ),
+        Misconception(
+            "mean",
+            lambda w, x, eta: (w * eta).mean(),
+            "You divide by the number of pixels. The activation is a sum, not a mean.",
+        ),
+    ),
+    hints=(
+        "Write down w·(x + eta) and take away w·x. What is left?",
+        "The x cancels. What remains is the dot product of w and eta.",
+        "`w @ eta` is the dot product of two vectors; so is `(w * eta).sum()`.",
+    ),
+    takeaway="The image x was not needed: a linear model moves by w·eta, whatever it looks at.",
+)
+
+
+# --- 3. The best perturbation ---------------------------------------------------------------------
+
+
+def _best_perturbation(w: Tensor, eps: float) -> Tensor:
+    return eps * torch.sign(w)  # each pixel by eps, in the direction of its weight
+
+
+def _box_inputs(generator: torch.Generator) -> list[Args]:
+    sparse = _randn(generator, 30)
+    sparse[sparse.abs() < 0.5] = 0.0
+    return [
+        (_vector(2.0, -1.0, 0.0, 0.5), 0.25),
+        (_vector(-3.0, 0.001, 7.0), 0.1),
+        (_randn(generator, 12), 0.5),
+        (sparse, 0.3),
+        (_vector(1.0, -2.0, 0.0), 0.0),
+    ]
+
+
+def _stays_in_the_box(args: Args, output: Tensor) -> str | None:
+    _, eps = args
+    if (output.abs() <= eps + 1e-6).all():
+        return None
+    return f"You leave the box: some of your pixels change by more than eps = {eps:g}."
+
+
+def _reaches_the_most(args: Args, output: Tensor) -> str | None:
+    w, eps = args
+    if w @ output >= eps * w.abs().sum() - 1e-4:
+        return None
+    return "There is a better point in the box: one with a larger w·eta."
+
+
+def _leaves_dead_pixels_alone(args: Args, output: Tensor) -> str | None:
+    if (output[args[0] == 0] == 0).all():
+        return None
+    return "A pixel with weight 0 should stay."
+
+
+def _only_the_largest(w: Tensor, eps: float) -> Tensor:
+    eta = torch.zeros_like(w)
+    i = w.abs().argmax()
+    eta[i] = eps * w[i].sign()
+    return eta
+
+
+def _best_by_loop(w: Tensor, eps: float) -> Tensor:
+    steps = [max((-eps, 0.0, eps), key=lambda step: weight * step) for weight in w.tolist()]
+    dead = [0.0 if weight == 0 else step for weight, step in zip(w.tolist(), steps, strict=True)]
+    return torch.tensor(dead, dtype=w.dtype)
+
+
+best_perturbation = Exercise(
+    name="best_perturbation",
+    lesson="01",
+    title="The best point of the box",
+    task=(
+        "Return the perturbation eta with the largest w·eta, when no entry of eta may be larger "
+        "than eps or smaller than -eps. w is a vector, eps is a number. A pixel with weight 0 "
+        "stays. The result has the shape of w."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_best_perturbation,
+    inputs=_box_inputs,
+    properties=(_stays_in_the_box, _reaches_the_most, _leaves_dead_pixels_alone),
+    right_answers=(
+        _best_by_loop,
+        lambda w, eps: torch.where(w > 0, eps, torch.where(w < 0, -eps, 0.0)).to(w.dtype),
+        lambda w, eps: eps * ((w > 0).to(w.dtype) - (w < 0).to(w.dtype)),
+    ),
+    wrong_answers=(
+        Misconception(
+            "no sign",
+            lambda w, eps: eps * w,
+            "Your perturbation is eps·w, without the sign. A pixel with a small weight hardly "
+            "moves, and one with a large weight may leave the box. Every pixel may go the full "
+            "eps.",
+        ),
+        Misconception(
+            "scaled to length eps",
+            lambda w, eps: eps * w / w.norm(),
+            "You scale w to the length eps. That is the best point of a ball, where the length of "
+            "eta is limited. In a box each pixel is limited by itself.",
+        ),
+        Misconception(
+            "scaled by the largest weight",
+            lambda w, eps: eps * w / w.abs().max(),
+            "You scale w until its largest entry is eps. That stays in the box, but the other "
+            "pixels hold back. Each of them may go the full eps too.",
+        ),
+        Misconception(
+            "downwards",
+            lambda w, eps: -eps * w.sign(),
+            "Your perturbation gives the smallest w·eta in the box, not the largest. Leave out "
+            "the minus.",
+        ),
+        Misconception(
+            "eps forgotten",
+            lambda w, eps: w.sign(),
+            "Your pixels move by 1. They may move by eps only: multiply the sign by eps.",
+        ),
+        Misconception(
+            "all upwards",
+            lambda w, eps: eps * torch.ones_like(w),
+            "You move every pixel up. Where the weight is negative, that lowers the activation.",
+        ),
+        Misconception(
+            "dead pixels move",
+            lambda w, eps: torch.where(w >= 0, eps, -eps).to(w.dtype),
+            "You move pixels with weight 0. That changes the image and gains nothing: sign(0) is "
+            "0.",
+        ),
+        Misconception(
+            "w cut off at eps",
+            lambda w, eps: w.clamp(-eps, eps),
+            "You cut the weights off at eps. A weight that is smaller than eps then moves its "
+            "pixel by less than it could. Only the sign of a weight counts.",
+        ),
+        Misconception(
+            "absolute weights",
+            lambda w, eps: eps * w.abs(),
+            "You multiply eps by the absolute weights. The direction is lost that way, and the "
+            "size should not matter. The sign does the reverse.",
+        ),
+        Misconception(
+            "only the largest weight",
+            _only_the_largest,
+            "You move one pixel only, the one with the largest weight. The rule limits each pixel "
+            "by itself, so all the others may move as well.",
+        ),
+        Misconception(
+            "eps shared between the pixels",
+            lambda w, eps: eps * w.sign() / len(w),
+            "You divide eps between the pixels. The rule is not a budget to be shared: each pixel "
+            "may move by the full eps.",
+        ),
+    ),
+    hints=(
+        "Each pixel owns one term of the sum, w_i·eta_i. Make each term as large as possible.",
+        "If w_i is positive, the best eta_i is eps. If it is negative, the best is -eps.",
+        "`torch.sign(w)` gives +1, -1 or 0 for each weight. Multiply it by eps.",
+    ),
+    takeaway="All pixels go as far as they may, and each in its own direction.",
+)
+
+
+# --- 4. The largest activation --------------------------------------------------------------------
+
+
+def _largest_activation(w: Tensor, x: Tensor, eps: float) -> float:
+    before = torch.dot(w, x)
+    change = eps * w.abs().sum()  # eps times the L1 norm of w
+    return (before + change).item()
+
+
+def _largest_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (_vector(2.0, -1.0, 0.5), _vector(0.5, 1.0, 0.0), 0.1),
+        (_vector(-3.0, 0.0, 1.0, 2.0), _vector(0.2, 0.9, 0.4, 0.0), 0.25),
+        (_randn(generator, 10), _rand(generator, 10), 0.05),
+        (_randn(generator, 500), _rand(generator, 500), 0.3),
+        (_vector(1.0, -2.0), _vector(0.5, 0.5), 0.0),
+    ]
+
+
+def _largest_is_not_below_the_clean_one(args: Args, output: Any) -> str | None:
+    w, x, _ = args
+    if float(output) >= float(w @ x) - 1e-3:
+        return None
+    return "Your result is below the activation of x itself. The attacker can always do nothing."
+
+
+def _largest_by_loop(w: Tensor, x: Tensor, eps: float) -> float:
+    pairs = zip(w.tolist(), x.tolist(), strict=True)
+    return float(sum(max(a * (v - eps), a * (v + eps)) for a, v in pairs))
+
+
+largest_activation = Exercise(
+    name="largest_activation",
+    lesson="01",
+    title="The largest activation in the box",
+    task=(
+        "Return the largest activation that the image x can get, when no pixel changes by more "
+        "than eps. w and x are vectors of the same length, eps is a number. The pixels may leave "
+        "the range from 0 to 1. The result is one number."
+    ),
+    difficulty=2,
+    minutes=5,
+    reference=_largest_activation,
+    inputs=_largest_inputs,
+    atol=1e-3,
+    properties=(_largest_is_not_below_the_clean_one,),
+    right_answers=(
+        _largest_by_loop,
+        lambda w, x, eps: w @ (x + eps * w.sign()),
+        lambda w, x, eps: w @ x + eps * torch.linalg.vector_norm(w, 1),
+    ),
+    wrong_answers=(
+        Misconception(
+            "only the change",
+            lambda w, x, eps: eps * w.abs().sum(),
+            "This is only the change. The activation before it, w·x, is missing.",
+        ),
+        Misconception(
+            "no absolute value",
+            lambda w, x, eps: w @ x + eps * w.sum(),
+            "You add up the weights with their signs, so that they cancel. That is what happens "
+            "when all pixels go up. The best step gains |w_i| at each pixel.",
+        ),
+        Misconception(
+            "Euclidean length",
+            lambda w, x, eps: w @ x + eps * w.norm(),
+            "You use the Euclidean length of w (`w.norm()`). It belongs to a ball. The box needs "
+            "the L1 norm, the sum of the absolute values.",
+        ),
+        Misconception(
+            "largest weight only",
+            lambda w, x, eps: w @ x + eps * w.abs().max(),
+            "You use the largest absolute weight only. That is the gain of one pixel. All pixels "
+            "may move, so add up their gains.",
+        ),
+        Misconception(
+            "mean",
+            lambda w, x, eps: w @ x + eps * w.abs().mean(),
+            "You use the mean of the absolute weights. Multiply it by the number of pixels, or "
+            "take the sum.",
+        ),
+        Misconception(
+            "not added up",
+            lambda w, x, eps: w @ x + eps * w.abs(),
+            "You have the gain of each pixel, eps·|w_i|, but you do not add the gains up. The "
+            "activation is one number.",
+        ),
+        Misconception(
+            "eps for each pixel",
+            lambda w, x, eps: w @ x + eps * len(w),
+            "You add eps for each pixel. A pixel gains eps·|w_i|: it counts with its weight.",
+        ),
+        Misconception(
+            "eps once",
+            lambda w, x, eps: w @ x + eps,
+            "You add eps once. It is the pixels that change by eps, and each of them counts with "
+            "its weight.",
+        ),
+        Misconception(
+            "the smallest",
+            lambda w, x, eps: w @ x - eps * w.abs().sum(),
+            "This is the smallest activation in the box. For the largest, add the change.",
+        ),
+        Misconception(
+            "clipped",
+            lambda w, x, eps: w @ (x + eps * w.sign()).clamp(0, 1),
+            "You put the pixels back into the range from 0 to 1. Here they may leave it.",
+        ),
+    ),
+    hints=(
+        "The activation falls into two parts: before, and change. Which part can be chosen?",
+        "The best change is eps·sign(w). What is the dot product of w with it?",
+        "Each pixel gains eps·|w_i|. Add `eps * w.abs().sum()` to `w @ x`.",
+    ),
+    takeaway="No search among 2^n corners: the L1 norm knows the answer.",
+)
+
+
+# --- 5. The growth exponent -----------------------------------------------------------------------
+
+
+def _growth_exponent(n: Tensor, change: Tensor) -> float:
+    u, v = torch.log(n), torch.log(change)
+    u, v = u - u.mean(), v - v.mean()
+    return ((u * v).sum() / (u * u).sum()).item()
+
+
+def _growth_inputs(generator: torch.Generator) -> list[Args]:
+    n = torch.tensor([10.0, 100.0, 1000.0, 10000.0, 100000.0], dtype=torch.float64)
+    rough = torch.exp(0.3 * _randn(generator, 5).double())
+    uneven = torch.tensor([2.0, 3.0, 50.0, 700.0], dtype=torch.float64)
+    return [
+        (n[:3], torch.tensor([0.5, 5.5, 45.0], dtype=torch.float64)),
+        (n, 0.03 * n.sqrt() * rough),
+        (n, 7.0 * n * rough.flip(0)),
+        (uneven, 0.2 * uneven**1.5 * rough[:4]),
+        (n, 40.0 / n.sqrt() * rough),
+    ]
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean()
+
+
+def _slope(u: Tensor, v: Tensor) -> float:
+    u, v = _centred(u), _centred(v)
+    return float((u * v).sum() / (u * u).sum())
+
+
+def _exponent_by_least_squares(n: Tensor, change: Tensor) -> Tensor:
+    columns = torch.stack([torch.log10(n), torch.ones_like(n)], dim=1)  # a slope and a height
+    fitted: Tensor = torch.linalg.lstsq(columns, torch.log10(change)[:, None]).solution
+    return fitted[0, 0]
+
+
+def _exponent_by_sums(n: Tensor, change: Tensor) -> float:
+    u, v, k = n.log2(), change.log2(), len(n)
+    return float((k * u @ v - u.sum() * v.sum()) / (k * u @ u - u.sum() ** 2))
+
+
+growth_exponent = Exercise(
+    name="growth_exponent",
+    lesson="01",
+    title="The growth exponent",
+    task=(
+        "Return the slope of the straight line that fits the points (log n, log change) best, by "
+        "least squares. n and change are vectors of positive numbers. The result is one number: "
+        "the p in change = a·n^p."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_growth_exponent,
+    inputs=_growth_inputs,
+    right_answers=(
+        _exponent_by_least_squares,
+        _exponent_by_sums,
+        lambda n, change: (_centred(n.log()) / _centred(n.log()).norm() ** 2) @ change.log(),
+    ),
+    wrong_answers=(
+        Misconception(
+            "no logarithm",
+            _slope,
+            "This is the slope on linear axes. Take the logarithm of both n and change first.",
+        ),
+        Misconception(
+            "logarithm of change only",
+            lambda n, change: _slope(n, change.log()),
+            "You took the logarithm of change, but not of n. A power becomes a straight line only "
+            "if both axes are logarithmic.",
+        ),
+        Misconception(
+            "logarithm of n only",
+            lambda n, change: _slope(n.log(), change),
+            "You took the logarithm of n, but not of change. A power becomes a straight line only "
+            "if both axes are logarithmic.",
+        ),
+        Misconception(
+            "axes swapped",
+            lambda n, change: _slope(change.log(), n.log()),
+            "Your axes are swapped: this says how log n grows with log change. Divide by the "
+            "squares of log n.",
+        ),
+        Misconception(
+            "first and last point",
+            lambda n, change: (change[-1] / change[0]).log() / (n[-1] / n[0]).log(),
+            "You use the first and the last point only. Measurements scatter, so let all points "
+            "take part.",
+        ),
+        Misconception(
+            "through the origin",
+            lambda n, change: (n.log() @ change.log()) / (n.log() @ n.log()),
+            "Your line goes through the origin. It may have any height: subtract the mean of each "
+            "logarithm first.",
+        ),
+        Misconception(
+            "ratio of the logarithms",
+            lambda n, change: (change.log() / n.log()).mean(),
+            "You divide log change by log n, point by point. A factor a in front spoils this: "
+            "log change is log a + p·log n. Take the slope.",
+        ),
+        Misconception(
+            "not divided",
+            lambda n, change: _centred(n.log()) @ _centred(change.log()),
+            "This is only the upper part of the formula. Divide it by the sum of the squares of "
+            "log n, after its mean was subtracted.",
+        ),
+        Misconception(
+            "correlation",
+            lambda n, change: _slope(n.log(), change.log()) * n.log().std() / change.log().std(),
+            "This is the correlation. It says how well a line fits, not how steep it is. Divide "
+            "by the squares of log n alone.",
+        ),
+        Misconception(
+            "height in place of slope",
+            lambda n, change: change.log().mean() - _slope(n.log(), change.log()) * n.log().mean(),
+            "This is the height of the line, log a. `np.polyfit` returns the slope first, then "
+            "the height.",
+        ),
+    ),
+    hints=(
+        "Begin with `u = torch.log(n)` and `v = torch.log(change)`.",
+        "Subtract from each its own mean. Then the line goes through the origin.",
+        "The slope is `(u * v).sum() / (u * u).sum()`, after the means were subtracted.",
+    ),
+    takeaway="The unit of the logarithm does not matter: it cancels in the slope.",
+)
+
+
+EXERCISES = (my_sign, activation_change, best_perturbation, largest_activation, growth_exponent)
+
+
+def progress() -> None:
+    """Print the exercises of this lesson with the outcome of each."""
+    engine.progress(EXERCISES)
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+quiz = Quiz(
+    (
+        Question(
+            "What is eps·sign(w) for w = (-0.001, 0, 40) and eps = 0.1?",
+            (
+                Choice(
+                    "(-0.1, 0, 0.1)",
+                    True,
+                    "The signs are -1, 0 and +1. Each is multiplied by eps.",
+                ),
+                Choice(
+                    "(-0.0001, 0, 4)",
+                    False,
+                    "That is eps·w. The sign throws the size away, so -0.001 becomes -1.",
+                ),
+                Choice(
+                    "(-0.1, 0.1, 0.1)",
+                    False,
+                    "sign(0) is 0, not +1. The dead pixel in the middle stays.",
+                ),
+            ),
+        ),
+        Question(
+            "Two very different images get the same perturbation eta. A linear model's activation "
+            "changes …",
+            (
+                Choice(
+                    "… more for the image with more ink.",
+                    False,
+                    "The change is w·eta. The image does not occur in it.",
+                ),
+                Choice(
+                    "… in a way that cannot be known before it is tried.",
+                    False,
+                    "For a linear model it can: compute w·eta.",
+                ),
+                Choice(
+                    "… by the same amount for both.",
+                    True,
+                    "w·(x + eta) = w·x + w·eta, and the second part has no x in it.",
+                ),
+            ),
+        ),
+        Question(
+            "Why is a corner of the box always among its best points?",
+            (
+                Choice(
+                    "Because corners are farthest from the middle.",
+                    False,
+                    "All corners are equally far away, and most of them are bad. The direction "
+                    "matters.",
+                ),
+                Choice(
+                    "Because each w_i·eta_i peaks at an end of its range.",
+                    True,
+                    "Each pixel can be chosen alone, and a straight line is highest at an end. "
+                    "Where w_i = 0 any choice is as good.",
+                ),
+                Choice(
+                    "Because an image can only hold whole numbers.",
+                    False,
+                    "The pixels here are any numbers between -eps and eps. The corner wins "
+                    "all the same.",
+                ),
+            ),
+        ),
+        Question(
+            "You take 100 times as many pixels, with weights of the same size. By which factors do "
+            "the sign step and random signs grow?",
+            (
+                Choice(
+                    "Both by 100.",
+                    False,
+                    "Random terms mostly cancel. Their sum grows like the root: by 10.",
+                ),
+                Choice(
+                    "Not at all: eps is the same.",
+                    False,
+                    "One pixel still moves by eps. But there are 100 times as many terms to add.",
+                ),
+                Choice(
+                    "By 100 and by 10.",
+                    True,
+                    "n against the root of n: slopes 1 and 0.5 on log-log axes.",
+                ),
+            ),
+        ),
+        Question(
+            "A linear model passes a test with random noise of eps = 0.1: nearly no errors. What "
+            "does this say about the sign step with the same eps?",
+            (
+                Choice(
+                    "Very little. Compare eps·‖w‖₁ with the margins instead.",
+                    True,
+                    "With many pixels, noise is far weaker than the sign step. The closed form "
+                    "tells the worst case without any test.",
+                ),
+                Choice(
+                    "It will do nearly no harm either.",
+                    False,
+                    "Our 4s and 9s show the opposite. Noise cancels, the sign step does not.",
+                ),
+                Choice(
+                    "The sign step must be 28 times as strong, since a digit has 28² pixels.",
+                    False,
+                    "The factor is (m/r) times the root of n, and the weights decide m/r. And "
+                    "whether it does harm depends on the margins.",
+                ),
+            ),
+        ),
+    )
+)

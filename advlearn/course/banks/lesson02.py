@@ -1,0 +1,945 @@
+"""Exercises of lesson 02: softplus and maxout.
+
+Each reference depends on torch alone: `solution()` shows it as it stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advlearn.course.grading import exercise as engine
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.exercise import Exercise
+from advlearn.course.grading.grader import Misconception
+from advlearn.course.grading.quiz import Choice, Question, Quiz
+
+functional = torch.nn.functional
+
+
+def _randn(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator)
+
+
+# --- 1. Softplus without overflow ---------------------------------------------------------------
+
+
+def _stable_softplus(v: Tensor) -> Tensor:
+    kink = torch.clamp(v, min=0)  # max(v, 0)
+    # exp(-|v|) is at most 1, so it never overflows; log1p keeps it when it is tiny.
+    return kink + torch.log1p(torch.exp(-torch.abs(v)))
+
+
+def _wide_numbers(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([-1.0, 0.0, 2.0]),),
+        (torch.tensor([1000.0, -1000.0]),),
+        (torch.tensor([89.0, 120.0, 500.0]),),  # exp(89) is infinite in float32
+        (torch.tensor([-20.0, -40.0, -60.0]),),  # 1 + exp(-20) is 1 in float32
+        (5 * _randn(generator, 4, 6),),
+    ]
+
+
+def _softplus_is_above_relu(args: Args, output: Tensor) -> str | None:
+    if (output >= args[0].clamp(min=0) - 1e-6).all():
+        return None
+    return "Your softplus falls below max(v, 0). The true one lies above it everywhere."
+
+
+def _softplus_is_close_to_relu(args: Args, output: Tensor) -> str | None:
+    if (output <= args[0].clamp(min=0) + 0.6932).all():
+        return None
+    return "Your softplus is too large: it is never more than log(2) above max(v, 0)."
+
+
+def _switching_softplus(v: Tensor) -> Tensor:
+    return torch.where(v > 30, v, torch.log1p(torch.exp(v.clamp(max=30))))
+
+
+stable_softplus = Exercise(
+    name="stable_softplus",
+    lesson="02",
+    title="Softplus without overflow",
+    task=(
+        "Return softplus log(1 + exp(v)) of every entry of v, for entries of any size: finite for "
+        "v = 1000, and not rounded to 0 for v = -20. v has any shape; the result has the same. "
+        "Write it yourself with torch.exp, torch.log1p and torch.clamp."
+    ),
+    difficulty=2,
+    minutes=7,
+    reference=_stable_softplus,
+    inputs=_wide_numbers,
+    properties=(_softplus_is_above_relu, _softplus_is_close_to_relu),
+    atol=1e-30,
+    right_answers=(
+        _switching_softplus,
+        lambda v: torch.logaddexp(v, torch.zeros_like(v)),
+        lambda v: -functional.logsigmoid(-v),
+        functional.softplus,
+    ),
+    wrong_answers=(
+        Misconception(
+            "naive",
+            lambda v: torch.log(1 + torch.exp(v)),
+            "This is the formula as it stands. For large v, exp(v) is inf. For v = -20, 1 + exp(v) "
+            "is rounded to 1, and its logarithm to 0.",
+        ),
+        Misconception(
+            "log1p alone",
+            lambda v: torch.log1p(torch.exp(v)),
+            "log1p cures the small values, but exp(v) is still inf for large v. Take max(v, 0) out "
+            "first, so that exp only sees numbers that are not positive.",
+        ),
+        Misconception(
+            "log without log1p",
+            lambda v: v.clamp(min=0) + torch.log(1 + torch.exp(-v.abs())),
+            "Nothing overflows any more, but for v = -20 your result is 0: the sum 1 + exp(-20) is "
+            "rounded to 1. `torch.log1p(u)` computes log(1 + u) without that sum.",
+        ),
+        Misconception(
+            "clamped exponent",
+            lambda v: torch.log1p(torch.exp(v.clamp(max=80))),
+            "You cut v off before exp. That avoids inf, but softplus then stops growing at the "
+            "cut. For large v it should be v itself.",
+        ),
+        Misconception(
+            "relu",
+            lambda v: v.clamp(min=0),
+            "This is max(v, 0), the ReLU. Softplus is its smooth version: at v = 0 it is log(2). "
+            "The second part, log1p(exp(-|v|)), is missing.",
+        ),
+        Misconception(
+            "absolute value forgotten",
+            lambda v: v.clamp(min=0) + torch.log1p(torch.exp(-v)),
+            "Your second part uses exp(-v), which overflows for very negative v. Use exp(-|v|): "
+            "it is at most 1.",
+        ),
+        Misconception(
+            "formula for positive v",
+            lambda v: v + torch.log1p(torch.exp(-v)),
+            "This form is for positive v. For very negative v, exp(-v) overflows. With max(v, 0) "
+            "in front and exp(-|v|) behind, it serves both.",
+        ),
+        Misconception(
+            "absolute value in front",
+            lambda v: v.abs() + torch.log1p(torch.exp(-v.abs())),
+            "You have |v| where max(v, 0) belongs. For negative v, softplus is close to 0.",
+        ),
+        Misconception(
+            "minus",
+            lambda v: v.clamp(min=0) - torch.log1p(torch.exp(-v.abs())),
+            "You subtract the second part. Softplus lies above max(v, 0), so it is added.",
+        ),
+    ),
+    hints=(
+        "Only large positive numbers make exp overflow. Look at a positive v: "
+        "log(1 + exp(v)) = log(exp(v)·(exp(-v) + 1)). Take exp(v) out of the logarithm.",
+        "For v at or above 0 this gives v + log(1 + exp(-v)). For v below 0 the formula was fine: "
+        "0 + log(1 + exp(v)). Both are max(v, 0) + log(1 + exp(-|v|)).",
+        "`torch.clamp(v, min=0)` is max(v, 0), and `torch.log1p(torch.exp(-torch.abs(v)))` is the "
+        "second part. Add them.",
+    ),
+    takeaway="exp(-|v|) is never above 1. Its slope at 0 needs care: see the text below.",
+)
+
+
+# --- 2. The slope of softplus -------------------------------------------------------------------
+
+
+def _softplus_slope(v: Tensor) -> Tensor:
+    return torch.sigmoid(v)  # exp(v) / (1 + exp(v)), divided above and below by exp(v)
+
+
+def _slope_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([-1.0, 0.0, 2.0]),),
+        (torch.tensor([1000.0, -1000.0]),),
+        (3 * _randn(generator, 4, 6),),
+    ]
+
+
+def _slope_is_between_0_and_1(args: Args, output: Tensor) -> str | None:
+    if ((output >= 0) & (output <= 1)).all():
+        return None
+    return "Your slope leaves [0, 1]. Softplus never falls, and is never steeper than v itself."
+
+
+def _slope_grows(args: Args, output: Tensor) -> str | None:
+    order = args[0].flatten().argsort()
+    if (output.flatten()[order].diff() >= -1e-6).all():
+        return None
+    return "Softplus bends upwards everywhere, so its slope should never fall as v grows."
+
+
+def _autograd_slope(v: Tensor) -> Tensor:
+    v = v.clone().requires_grad_(True)
+    return torch.autograd.grad(functional.softplus(v).sum(), v)[0]
+
+
+softplus_slope = Exercise(
+    name="softplus_slope",
+    lesson="02",
+    title="The slope of softplus",
+    task=(
+        "Return the derivative of log(1 + exp(v)) at every entry of v, for entries of any size. "
+        "v has any shape; the result has the same."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_softplus_slope,
+    inputs=_slope_inputs,
+    properties=(_slope_is_between_0_and_1, _slope_grows),
+    right_answers=(
+        _autograd_slope,
+        lambda v: 1 / (1 + torch.exp(-v)),
+        lambda v: 0.5 * (1 + torch.tanh(v / 2)),
+    ),
+    wrong_answers=(
+        Misconception(
+            "overflow",
+            lambda v: torch.exp(v) / (1 + torch.exp(v)),
+            "Your formula is right, but for v = 1000 it is inf / inf = nan. Divide above and below "
+            "by exp(v), or use `torch.sigmoid`.",
+        ),
+        Misconception(
+            "inner derivative forgotten",
+            lambda v: 1 / (1 + torch.exp(v)),
+            "The derivative of log(u) is 1/u, but u = 1 + exp(v) changes with v too. The chain "
+            "rule brings down the factor exp(v).",
+        ),
+        Misconception(
+            "slope of the sigmoid",
+            lambda v: torch.sigmoid(v) * (1 - torch.sigmoid(v)),
+            "This is the derivative of the sigmoid: one derivative too many. The slope of softplus "
+            "grows from 0 to 1.",
+        ),
+        Misconception(
+            "step",
+            lambda v: (v > 0).to(v.dtype),
+            "This is the slope of the ReLU, which jumps at 0. Softplus is smooth, and its slope "
+            "changes gradually: it is one half at v = 0.",
+        ),
+        Misconception(
+            "only the inner derivative",
+            torch.exp,
+            "You have the derivative of the inside only. The logarithm brings the factor "
+            "1 / (1 + exp(v)).",
+        ),
+        Misconception(
+            "softplus itself",
+            functional.softplus,
+            "This is softplus itself, not its derivative.",
+        ),
+    ),
+    hints=(
+        "The chain rule: the derivative of log(u) is u' / u. Here u = 1 + exp(v).",
+        "u' is exp(v), so the slope is exp(v) / (1 + exp(v)). Multiply above and below by exp(-v). "
+        "Which function of section 1 is that?",
+        "It is the sigmoid. `torch.sigmoid(v)` computes it without overflow.",
+    ),
+    takeaway="The slope of softplus is the sigmoid. Lesson 3 uses that for its gradient.",
+)
+
+
+# --- 3. Maxout ----------------------------------------------------------------------------------
+
+
+def _maxout(z: Tensor, pieces: int) -> Tensor:
+    blocks = z.reshape(z.shape[0], pieces, -1)  # (N, pieces, units): whole blocks of units
+    return blocks.amax(dim=1)  # (N, units)
+
+
+def _maxout_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([[1.0, -2.0, 3.0, 0.0], [-5.0, 4.0, -1.0, -6.0]]), 2),
+        (torch.tensor([[1.0, 5.0, 2.0, -7.0, 0.0, 8.0]]), 3),
+        (_randn(generator, 3, 6), 2),
+        (_randn(generator, 4, 9), 3),
+        (_randn(generator, 5, 4), 1),
+        (-1 - _randn(generator, 2, 8).abs(), 4),  # all negative
+    ]
+
+
+def _is_one_of_the_inputs(args: Args, output: Tensor) -> str | None:
+    z, _ = args
+    if (output[:, :, None] == z[:, None, :]).any(dim=2).all():
+        return None
+    return "Each of your results should be one of the numbers of its own row of z."
+
+
+def _is_not_below_a_piece(args: Args, output: Tensor) -> str | None:
+    z, pieces = args
+    if all((output >= block - 1e-6).all() for block in z.chunk(pieces, dim=1)):
+        return None
+    return "Some of your units are below one of their own pieces. A maximum never is."
+
+
+def _maxout_by_loop(z: Tensor, pieces: int) -> Tensor:
+    units = z.shape[1] // pieces
+    best = z[:, :units]
+    for p in range(1, pieces):
+        best = torch.maximum(best, z[:, p * units : (p + 1) * units])
+    return best
+
+
+def _max_pair(z: Tensor, pieces: int) -> Any:
+    return z.reshape(z.shape[0], pieces, -1).max(dim=1)
+
+
+maxout = Exercise(
+    name="maxout",
+    lesson="02",
+    title="Maxout",
+    task=(
+        "Return the largest piece of each maxout unit. z is (N, pieces·units): first piece 0 of "
+        "all units, then piece 1 of all units, and so on. So piece p of unit j is "
+        "z[:, p·units + j]. The result is (N, units)."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_maxout,
+    inputs=_maxout_inputs,
+    properties=(_is_one_of_the_inputs, _is_not_below_a_piece),
+    right_answers=(
+        _maxout_by_loop,
+        lambda z, pieces: torch.stack(z.chunk(pieces, dim=1)).amax(dim=0),
+        lambda z, pieces: z.unflatten(1, (pieces, -1)).max(dim=1).values,
+    ),
+    wrong_answers=(
+        Misconception(
+            "neighbours",
+            lambda z, pieces: z.reshape(z.shape[0], -1, pieces).amax(dim=2),
+            "You take the maximum over neighbouring entries. In this layout the pieces of a unit "
+            "are far apart: piece p of unit j is entry p·units + j.",
+        ),
+        Misconception(
+            "maximum over units",
+            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).amax(dim=2),
+            "You take the maximum over the units and keep the pieces. Take it over the pieces: one "
+            "number for each unit.",
+        ),
+        Misconception(
+            "one maximum of all",
+            lambda z, pieces: z.amax(dim=1, keepdim=True).repeat(1, z.shape[1] // pieces),
+            "You take one maximum of the whole row. Each unit has its own pieces and its own "
+            "maximum.",
+        ),
+        Misconception(
+            "values and places",
+            _max_pair,
+            "`max(dim=1)` returns two things, the values and their places. Take `.values`, or use "
+            "`amax`.",
+        ),
+        Misconception(
+            "which piece wins",
+            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).argmax(dim=1),
+            "You return which piece is the largest. Return its value.",
+        ),
+        Misconception(
+            "sum",
+            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).sum(dim=1),
+            "You add the pieces up. A sum of lines is only a line again. Take the maximum.",
+        ),
+        Misconception(
+            "mean",
+            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).mean(dim=1),
+            "You average the pieces. An average of lines is only a line again. Take the maximum.",
+        ),
+        Misconception(
+            "with a zero",
+            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).amax(dim=1).clamp(min=0),
+            "You cut off at 0, as a ReLU does. Maxout has no zero of its own: if all pieces are "
+            "negative, so is the unit.",
+        ),
+    ),
+    hints=(
+        "Think of z as `pieces` blocks that stand side by side, each with one number for each "
+        "unit. Compare the blocks.",
+        "`z.reshape(len(z), pieces, -1)` gives (N, pieces, units). Over which dimension is the "
+        "maximum?",
+        "`z.reshape(len(z), pieces, -1).amax(dim=1)`.",
+    ),
+    takeaway="The library's `advlearn.functional.maxout` has the same layout.",
+)
+
+
+# --- 4. |x|, ReLU and a valley from pieces ------------------------------------------------------
+
+Unit = Callable[[Sequence[float], Sequence[float]], Tensor]
+
+
+def _units_from_pieces(unit: Unit) -> tuple[Tensor, Tensor, Tensor]:
+    absolute = unit([1.0, -1.0], [0.0, 0.0])  # x and -x
+    relu = unit([1.0, 0.0], [0.0, 0.0])  # x and the constant 0
+    valley = unit([1.0, -1.0, 0.0], [-1.0, -1.0, 0.0])  # x - 1, -x - 1 and 0
+    return absolute, relu, valley
+
+
+def maxout_unit(x: Tensor) -> Unit:
+    """Return the function (w, b) -> max over p of w_p x + b_p at every entry of x, shape (E,).
+
+    Raises:
+        ValueError: w and b do not have the same number of entries.
+
+    Example:
+        >>> unit = maxout_unit(torch.tensor([-1.0, 0.0, 2.0]))
+        >>> unit([1.0, 0.0], [0.0, 0.5])
+        tensor([0.5000, 0.5000, 2.0000])
+    """
+
+    def unit(w: Sequence[float], b: Sequence[float]) -> Tensor:
+        slopes = torch.as_tensor(w, dtype=x.dtype).flatten()
+        offsets = torch.as_tensor(b, dtype=x.dtype).flatten()
+        if len(slopes) != len(offsets) or len(slopes) == 0:
+            raise ValueError(
+                f"each piece has one weight and one bias, got {len(slopes)} weights and "
+                f"{len(offsets)} biases"
+            )
+        return (x[:, None] * slopes + offsets).amax(dim=1)  # (E, pieces) -> (E,)
+
+    return unit
+
+
+def _unit_inputs(generator: torch.Generator) -> list[Args]:
+    grids = [
+        torch.tensor([-3.0, -0.5, 0.0, 2.0]),
+        torch.linspace(-4, 4, 9),
+        3 * _randn(generator, 30),
+    ]
+    return [(maxout_unit(grid),) for grid in grids]
+
+
+def _values(args: Args) -> Tensor:
+    """The numbers that this unit is fed: a single piece w = 1, b = 0 gives them back."""
+    unit: Unit = args[0]
+    return unit([1.0], [0.0])
+
+
+def _part_is(place: int, name: str) -> Callable[[Args, Any], str | None]:
+    def rule(args: Args, output: Any) -> str | None:
+        x = _values(args)
+        wanted = (x.abs(), x.clamp(min=0), (x.abs() - 1).clamp(min=0))[place]
+        if torch.allclose(output[place], wanted, atol=1e-5):
+            return None
+        at = int((output[place] - wanted).abs().argmax())
+        got = f"at x = {float(x[at]):.3g} it gives {float(output[place][at]):.3g}"
+        return f"Your {('first', 'second', 'third')[place]} unit is not {name}: {got}."
+
+    return rule
+
+
+def _wrong_units(**changes: tuple[list[float], list[float]]) -> Callable[[Unit], Any]:
+    """Make an answer with other pieces for some of the units."""
+    pieces = {
+        "absolute": ([1.0, -1.0], [0.0, 0.0]),
+        "relu": ([1.0, 0.0], [0.0, 0.0]),
+        "valley": ([1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]),
+    } | changes
+
+    def answer(unit: Unit) -> Any:
+        return tuple(unit(w, b) for w, b in pieces.values())
+
+    return answer
+
+
+def _units_by_tensors(unit: Unit) -> list[Tensor]:
+    zero = torch.zeros(2)
+    left = unit(torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, 0.0]))  # type: ignore[arg-type]
+    right = unit(torch.tensor([0.0, 1.0]), torch.tensor([0.0, -1.0]))  # type: ignore[arg-type]
+    absolute = unit(torch.tensor([-1.0, 1.0]), zero)  # type: ignore[arg-type]
+    return [absolute, unit([0, 1], [0, 0]), torch.maximum(left, right)]
+
+
+units_from_pieces = Exercise(
+    name="units_from_pieces",
+    lesson="02",
+    title="Absolute value, ReLU and a valley from maxout",
+    task=(
+        "unit(w, b) feeds numbers x through one maxout unit: w lists the weights of its pieces, b "
+        "their biases. Choose w and b, and return three results: |x|, then max(x, 0), then the "
+        "valley max(|x| - 1, 0)."
+    ),
+    difficulty=2,
+    minutes=7,
+    reference=_units_from_pieces,
+    inputs=_unit_inputs,
+    properties=(
+        _part_is(0, "|x|"),
+        _part_is(1, "the ReLU max(x, 0)"),
+        _part_is(2, "the valley max(|x| - 1, 0)"),
+    ),
+    right_answers=(
+        _units_by_tensors,
+        _wrong_units(  # another order, and one piece more than needed: the same functions
+            absolute=([-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]),
+            valley=([0.0, -1.0, 1.0], [0.0, -1.0, -1.0]),
+        ),
+    ),
+    wrong_answers=(
+        Misconception(
+            "relu with one piece",
+            _wrong_units(relu=([1.0], [0.0])),
+            "Your ReLU has one piece only, so it is the line x. The flat part is a piece too: "
+            "weight 0, bias 0.",
+        ),
+        Misconception(
+            "same pieces twice",
+            _wrong_units(relu=([1.0, -1.0], [0.0, 0.0])),
+            "Your second unit is |x| again. The second piece of a ReLU is flat: its weight is 0.",
+        ),
+        Misconception(
+            "absolute value is relu",
+            _wrong_units(absolute=([1.0, 0.0], [0.0, 0.0])),
+            "Your first unit is flat for negative x, so it is a ReLU. |x| rises to the left: its "
+            "second piece is -x.",
+        ),
+        Misconception(
+            "equal pieces",
+            _wrong_units(absolute=([1.0, 1.0], [0.0, 0.0])),
+            "The two pieces of your first unit are the same line, so their maximum is that line. "
+            "Give the second the weight -1.",
+        ),
+        Misconception(
+            "valley without a floor",
+            _wrong_units(valley=([1.0, -1.0], [-1.0, -1.0])),
+            "Your valley has no floor: it is |x| - 1, which is negative near 0. Add a third piece "
+            "that is 0 everywhere.",
+        ),
+        Misconception(
+            "valley bias with the wrong sign",
+            _wrong_units(valley=([1.0, -1.0, 0.0], [1.0, 1.0, 0.0])),
+            "The biases of your valley have the wrong sign: it is |x| + 1. A piece that meets 0 at "
+            "x = 1 is x - 1.",
+        ),
+        Misconception(
+            "valley shifted to one side",
+            _wrong_units(valley=([1.0, -1.0, 0.0], [-1.0, 1.0, 0.0])),
+            "Your valley is |x - 1|. The left slope should meet 0 at x = -1, so it is -x - 1.",
+        ),
+        Misconception(
+            "other order",
+            lambda unit: tuple(_units_from_pieces(unit)[k] for k in (1, 0, 2)),
+            "Your first two results are swapped. First |x|, then max(x, 0).",
+        ),
+    ),
+    hints=(
+        "Sketch each function. It consists of straight lines; each is one piece, with its slope as "
+        "the weight and its height at x = 0 as the bias.",
+        "|x| is the larger of x and -x. max(x, 0) is the larger of x and 0. What is the height at "
+        "x = 0 of the line that has slope 1 and meets 0 at x = 1?",
+        "|x| is `unit([1.0, -1.0], [0.0, 0.0])`. The ReLU replaces -1.0 by 0.0. The valley has the "
+        "pieces x - 1, -x - 1 and 0.",
+    ),
+    takeaway="A ReLU is a maxout unit with one piece held at 0.",
+)
+
+
+# --- 5. The share of saturated units ------------------------------------------------------------
+
+
+def _saturated_share(v: Tensor) -> float:
+    s = torch.sigmoid(v)
+    slope = s * (1 - s)  # the derivative of the sigmoid; at v = 0 it is largest, 1/4
+    flat = slope < 0.05 * 0.25
+    return flat.double().mean().item()
+
+
+def _units_inputs(generator: torch.Generator) -> list[Args]:
+    spread = 4 * _randn(generator, 50, 8)
+    # Nothing within 0.05 of a border: rounding must not decide.
+    for border in (2.887, 2.944, 4.357):
+        near = (spread.abs() - border).abs() < 0.05
+        spread = torch.where(near, torch.zeros_like(spread), spread)
+    return [
+        (torch.tensor([[-6.0, -4.0, -1.0], [0.0, 3.5, 8.0]]),),
+        (torch.tensor([[4.2, -4.2, 3.2, 2.915]]),),  # slopes from 0.0145 to 0.049: none is flat
+        (torch.tensor([[5.0, 1.0], [7.0, -1.0], [6.0, 0.5]]),),  # only above
+        (spread,),
+        (torch.tensor([[5.0, 6.0], [-5.0, -7.0]]),),  # all flat: no large slope to compare with
+    ]
+
+
+def _share_is_in_range(args: Args, output: Any) -> str | None:
+    if 0 <= float(output) <= 1:
+        return None
+    return "Your share is outside [0, 1]."
+
+
+def _share_counts_both_sides(args: Args, output: Any) -> str | None:
+    v = args[0]
+    if float(output) >= float((v.abs() > 4.5).double().mean()) - 1e-6:
+        return None
+    return "You miss some of the units with |v| above 4.5: both ends of the sigmoid are flat."
+
+
+def _share_by_border(v: Tensor) -> Tensor:
+    # s (1 - s) = 0.0125 has the solution s = (1 + sqrt(0.95)) / 2, and v = log(s / (1 - s)).
+    s = (1 + torch.tensor(0.95, dtype=torch.float64).sqrt()) / 2
+    share: Tensor = (v.double().abs() > torch.log(s / (1 - s))).double().mean()
+    return share
+
+
+def _share_by_autograd(v: Tensor) -> float:
+    v = v.clone().requires_grad_(True)
+    slope = torch.autograd.grad(torch.sigmoid(v).sum(), v)[0]
+    return int((slope < 0.0125).sum()) / v.numel()
+
+
+def _sigmoid_slope(v: Tensor) -> Tensor:
+    return torch.sigmoid(v) * (1 - torch.sigmoid(v))
+
+
+saturated_share = Exercise(
+    name="saturated_share",
+    lesson="02",
+    title="The share of saturated sigmoids",
+    task=(
+        "v (N, units) holds what goes into sigmoid units, for N images. A unit is saturated on an "
+        "image when the slope of the sigmoid there is less than 5 % of the largest slope that a "
+        "sigmoid has. Return the share of saturated entries, one number between 0 and 1."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_saturated_share,
+    inputs=_units_inputs,
+    properties=(_share_is_in_range, _share_counts_both_sides),
+    right_answers=(_share_by_border, _share_by_autograd),
+    wrong_answers=(
+        Misconception(
+            "largest slope forgotten",
+            lambda v: (_sigmoid_slope(v) < 0.05).double().mean().item(),
+            "You compare the slope with 0.05 itself. The largest slope of a sigmoid is 1/4, at "
+            "v = 0, so the border is 5 % of 1/4: 0.0125.",
+        ),
+        Misconception(
+            "largest slope in the batch",
+            lambda v: (_sigmoid_slope(v) < 0.05 * _sigmoid_slope(v).max()).double().mean().item(),
+            "You compare with the largest slope in v. The largest slope that a sigmoid has is 1/4, "
+            "whatever is in the batch.",
+        ),
+        Misconception(
+            "output near 0 or 1",
+            lambda v: (
+                ((torch.sigmoid(v) < 0.05) | (torch.sigmoid(v) > 0.95)).double().mean().item()
+            ),
+            "You ask whether the output is within 0.05 of 0 or 1. The definition is about the "
+            "slope: s·(1 - s), compared with 5 % of its maximum.",
+        ),
+        Misconception(
+            "upper side only",
+            lambda v: ((_sigmoid_slope(v) < 0.0125) & (v > 0)).double().mean().item(),
+            "You count only the units at the upper end. A sigmoid is flat at the lower end too.",
+        ),
+        Misconception(
+            "the complement",
+            lambda v: (_sigmoid_slope(v) >= 0.0125).double().mean().item(),
+            "This is the share of units that are not saturated.",
+        ),
+        Misconception(
+            "count",
+            lambda v: float((_sigmoid_slope(v) < 0.0125).sum()),
+            "You count the saturated entries. For the share, divide by the number of all entries: "
+            "that is what `.mean()` does.",
+        ),
+        Misconception(
+            "percent",
+            lambda v: 100 * (_sigmoid_slope(v) < 0.0125).double().mean().item(),
+            "Your share is in percent. Return a number between 0 and 1.",
+        ),
+        Misconception(
+            "one share for each unit",
+            lambda v: (_sigmoid_slope(v) < 0.0125).double().mean(dim=0),
+            "You return one share for each unit. Take the mean over all images and units.",
+        ),
+        Misconception(
+            "v is taken for the output",
+            lambda v: (v * (1 - v) < 0.0125).double().mean().item(),
+            "Your slope is v·(1 - v). The rule s·(1 - s) is for the output s = sigmoid(v).",
+        ),
+    ),
+    hints=(
+        "The slope of the sigmoid is s·(1 - s), with s = sigmoid(v). Where is it largest, and how "
+        "large is it there?",
+        "At v = 0, s is 1/2 and the slope is 1/4. Compare each slope with 0.05 · 0.25.",
+        "The mean of a comparison is a share: `(slope < 0.0125).double().mean().item()`.",
+    ),
+    takeaway="The border is at |v| = 4.36. Gradients shrink twentyfold beyond it.",
+)
+
+
+# --- 6. How straight is a curve? ----------------------------------------------------------------
+
+
+def _r_squared(t: Tensor, z: Tensor) -> float:
+    t, z = t - t.mean(), z - z.mean()  # the best line goes through the two means
+    slope = (t @ z) / (t @ t)
+    left = z - slope * t  # what the line does not explain
+    return (1 - (left @ left) / (z @ z)).item()
+
+
+def _curves(generator: torch.Generator) -> list[Args]:
+    t = torch.linspace(-0.5, 0.5, 21)
+    return [
+        (torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 4.0, 5.0])),
+        (t, 3 - 2 * t),  # a line that falls
+        (t, 1 + torch.tanh(4 * t)),
+        (t, 2 + t.square()),  # symmetric: the best line is flat
+        (torch.linspace(2, 5, 16), 1 - 0.3 * _randn(generator, 16)),
+        (t, 4 * t + _randn(generator, 21)),
+    ]
+
+
+def _r2_is_at_most_1(args: Args, output: Any) -> str | None:
+    if float(output) <= 1 + 1e-5:
+        return None
+    return "R² is never above 1: a line cannot explain more than everything."
+
+
+def _r2_is_1_for_a_line(args: Args, output: Any) -> str | None:
+    t, z = args
+    bends = (z.diff() / t.diff()).diff().abs().max() > 1e-3
+    if bends or abs(float(output) - 1) < 1e-4:
+        return None
+    return "For points that lie on a straight line, R² should be 1."
+
+
+def _r2_is_not_negative(args: Args, output: Any) -> str | None:
+    if float(output) >= -1e-5:
+        return None
+    return "R² of the best line is not negative: a flat line through the mean reaches 0 already."
+
+
+def _r2_by_least_squares(t: Tensor, z: Tensor) -> Tensor:
+    table = torch.stack([t, torch.ones_like(t)], dim=1)  # (E, 2)
+    line = table @ torch.linalg.lstsq(table, z[:, None]).solution[:, 0]
+    share_left: Tensor = (z - line).square().sum() / (z - z.mean()).square().sum()
+    return 1 - share_left
+
+
+def _r2_by_endpoints(t: Tensor, z: Tensor) -> float:
+    line = z[0] + (z[-1] - z[0]) / (t[-1] - t[0]) * (t - t[0])
+    return (1 - (z - line).square().sum() / (z - z.mean()).square().sum()).item()
+
+
+def _wrong_r2(kind: str) -> Callable[[Tensor, Tensor], float]:
+    """Make an r_squared with one thing wrong."""
+
+    def answer(t: Tensor, z: Tensor) -> float:
+        a, b = t - t.mean(), z - z.mean()
+        left = b - (a @ b) / (a @ a) * a
+        total = b
+        if kind == "through the origin":
+            left = z - (t @ z) / (t @ t) * t
+        if kind == "total not centred":
+            total = z
+        if kind == "absolute":
+            return (1 - left.abs().sum() / total.abs().sum()).item()
+        ratio = (left @ left) / (total @ total)
+        if kind == "root":
+            ratio = ratio.sqrt()
+        return ratio.item() if kind == "unexplained" else (1 - ratio).item()
+
+    return answer
+
+
+r_squared = Exercise(
+    name="r_squared",
+    lesson="02",
+    title="R² of the best line",
+    task=(
+        "Fit the best straight line to the points (t, z) by least squares, and return R² = 1 - "
+        "(sum of squared distances of z from the line) / (sum of squared distances of z from its "
+        "mean). t and z are (E,); the result is one number."
+    ),
+    difficulty=3,
+    minutes=9,
+    reference=_r_squared,
+    inputs=_curves,
+    properties=(_r2_is_at_most_1, _r2_is_1_for_a_line, _r2_is_not_negative),
+    atol=1e-4,
+    right_answers=(
+        _r2_by_least_squares,
+        lambda t, z: torch.corrcoef(torch.stack([t, z]))[0, 1] ** 2,
+        lambda t, z: (
+            ((t - t.mean()) @ (z - z.mean())) ** 2
+            / ((t - t.mean()).square().sum() * (z - z.mean()).square().sum())
+        ).item(),
+    ),
+    wrong_answers=(
+        Misconception(
+            "correlation",
+            lambda t, z: torch.corrcoef(torch.stack([t, z]))[0, 1].item(),
+            "This is the correlation r. R² is its square.",
+        ),
+        Misconception(
+            "line through the origin",
+            _wrong_r2("through the origin"),
+            "Your line is forced through the point (0, 0). The best line may start at any height: "
+            "subtract the means of t and z first.",
+        ),
+        Misconception(
+            "line through the ends",
+            _r2_by_endpoints,
+            "Your line joins the first point to the last. The best line by least squares listens "
+            "to all points: slope = Σ t·z / Σ t², after the means are subtracted.",
+        ),
+        Misconception(
+            "total not centred",
+            _wrong_r2("total not centred"),
+            "You divide by the sum of z². R² compares with the distances from the mean of z, so "
+            "subtract the mean there too.",
+        ),
+        Misconception(
+            "the part that is left",
+            _wrong_r2("unexplained"),
+            "This is the part that the line does not explain. R² is 1 minus that.",
+        ),
+        Misconception(
+            "square root",
+            _wrong_r2("root"),
+            "You take a square root of the ratio. R² uses the squared distances as they are.",
+        ),
+        Misconception(
+            "absolute distances",
+            _wrong_r2("absolute"),
+            "You add up absolute distances. R² adds up their squares.",
+        ),
+    ),
+    hints=(
+        "The best line goes through the point of the two means. So subtract the means first; then "
+        "only the slope is missing.",
+        "With both means subtracted, slope = (t @ z) / (t @ t). What is left is z - slope * t.",
+        "`left = z - slope * t`, then `1 - (left @ left) / (z @ z)`, all with the means "
+        "subtracted.",
+    ),
+    takeaway="R² near 1: the curve is nearly a line. It does not say how steep the line is.",
+)
+
+
+EXERCISES = (
+    stable_softplus,
+    softplus_slope,
+    maxout,
+    units_from_pieces,
+    saturated_share,
+    r_squared,
+)
+
+
+def progress() -> None:
+    """Print the exercises of this lesson with the outcome of each."""
+    engine.progress(EXERCISES)
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+quiz = Quiz(
+    (
+        Question(
+            "In float32, `torch.log(1 + torch.exp(v))` at v = 1000 gives …",
+            (
+                Choice(
+                    "… 1000, because log undoes exp.",
+                    False,
+                    "On paper it does. The computer finds exp(1000) first, and that is inf.",
+                ),
+                Choice(
+                    "… 0, because the sum is rounded.",
+                    False,
+                    "That happens at the other end: at v = -20, 1 + exp(v) is rounded to 1.",
+                ),
+                Choice(
+                    "… inf, and its gradient is nan.",
+                    True,
+                    "exp(1000) is inf, and so is its logarithm. The gradient is 1/inf · inf = nan.",
+                ),
+            ),
+        ),
+        Question(
+            "The slope of softplus at a very negative v, at 0 and at a very large v is about …",
+            (
+                Choice(
+                    "… 0, 1/2 and 1.",
+                    True,
+                    "The slope is the sigmoid. That is why softplus looks like max(v, 0) from far "
+                    "away.",
+                ),
+                Choice(
+                    "… 0, 1/4 and 0.",
+                    False,
+                    "That is the slope of the sigmoid, which flattens at both ends.",
+                ),
+                Choice(
+                    "… 0, 0 and 1.",
+                    False,
+                    "At 0 softplus is already on its way up, with slope sigmoid(0) = 1/2.",
+                ),
+            ),
+        ),
+        Question(
+            "Which of these can one maxout unit with enough pieces NOT come close to?",
+            (
+                Choice("|x|", False, "Two pieces, x and -x, make it exactly."),
+                Choice(
+                    "x², between -3 and 3",
+                    False,
+                    "It is convex. Each piece touches it at a point, and many pieces come close.",
+                ),
+                Choice(
+                    "sin(x), between -3 and 3",
+                    True,
+                    "A maximum of lines only bends upwards: it is convex. The hill of the sine "
+                    "bends downwards. Two maxout units, one minus the other, can do it.",
+                ),
+            ),
+        ),
+        Question(
+            "A network has R² near 1 along a direction. What follows?",
+            (
+                Choice(
+                    "It is safe: nothing surprising happens along this direction.",
+                    False,
+                    "A straight line can be steep. Softmax regression has R² = 1 and falls to a "
+                    "single small step.",
+                ),
+                Choice(
+                    "The slope at the start tells roughly how the logit goes on.",
+                    True,
+                    "So one step is a good attack: FGSM relies on that. Where a network bends, a "
+                    "one-step attack misses much, and PGD finds it.",
+                ),
+                Choice(
+                    "It has no hidden layer.",
+                    False,
+                    "ReLU and maxout networks have hidden layers and are nearly straight all the "
+                    "same.",
+                ),
+            ),
+        ),
+        Question(
+            "The paper writes of a “shallow softmax” classifier. Which network is that?",
+            (
+                Choice(
+                    "Softmax regression: one linear map and the softmax.",
+                    True,
+                    "It maps the pixels straight to the logits. These are exactly linear, "
+                    "R² = 1. Adversarial examples need no depth.",
+                ),
+                Choice(
+                    "Input, one hidden layer, output.",
+                    False,
+                    "Many summaries say so. The paper means softmax regression, with no hidden "
+                    "layer.",
+                ),
+                Choice(
+                    "A network of which only the last layer was trained.",
+                    False,
+                    "All its weights are trained. It has only one layer of them.",
+                ),
+            ),
+        ),
+    )
+)

@@ -1,0 +1,996 @@
+"""Exercises of lesson 03: FGSM on linear models.
+
+Each reference depends on torch alone: `solution()` shows it as it stands here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advlearn.course.grading import evidence
+from advlearn.course.grading import exercise as engine
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.exercise import Exercise
+from advlearn.course.grading.grader import Misconception
+from advlearn.course.grading.quiz import Choice, Question, Quiz
+
+functional = torch.nn.functional
+
+
+def _randn(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator)
+
+
+def _images(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator)
+
+
+def _signs(generator: torch.Generator, count: int) -> Tensor:
+    return 2.0 * torch.randint(0, 2, (count,), generator=generator) - 1.0
+
+
+# --- 1. The gradient of the logistic loss with respect to the input -----------------------------
+
+
+def _loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    z = x @ w + b  # (N,) the logit of each example
+    slope = -y * torch.sigmoid(-y * z)  # (N,) derivative of softplus(-y z) by z
+    return slope[:, None] * w  # (N, d) and dz/dx = w
+
+
+def _linear_inputs(generator: torch.Generator) -> list[Args]:
+    w = torch.tensor([1.0, -2.0, 0.5])
+    x = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.5]])
+    far = torch.tensor([[150.0, 0.0], [0.0, -150.0], [60.0, -60.0]])
+    return [
+        (w, torch.tensor(0.25), x, torch.tensor([1.0, -1.0])),
+        (w, torch.tensor(-0.5), x[:1], torch.tensor([-1.0])),
+        # As many examples as features: a slip in broadcasting runs here, and gives other numbers.
+        (
+            _randn(generator, 4),
+            torch.tensor(0.1),
+            _images(generator, 4, 4),
+            _signs(generator, 4),
+        ),
+        # Far from the boundary: exp(150) is infinite in float32.
+        (torch.tensor([1.0, -1.0]), torch.tensor(0.0), far, torch.tensor([-1.0, -1.0, 1.0])),
+        (
+            torch.cat([torch.zeros(2), _randn(generator, 4)]),
+            torch.tensor(-0.3),
+            _images(generator, 8, 6),
+            _signs(generator, 8),
+        ),
+    ]
+
+
+def _gradient_is_parallel_to_w(args: Args, output: Tensor) -> str | None:
+    w = args[0]
+    along = (output @ w / (w @ w))[:, None] * w  # the part of each row that is parallel to w
+    if torch.allclose(along, output, atol=1e-5):
+        return None
+    return "Each row of your gradient should be a multiple of w, because the logit is w·x + b."
+
+
+def _gradient_pushes_against_y(args: Args, output: Tensor) -> str | None:
+    w, _, _, y = args
+    if ((output @ w) * y <= 1e-6).all():
+        return None
+    return (
+        "For y = +1 a larger logit lowers the loss, for y = -1 it raises the loss. "
+        "Your gradient has another sign."
+    )
+
+
+def _autograd_loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    x = x.clone().requires_grad_(True)
+    loss = functional.softplus(-y * (x @ w + b)).sum()
+    return torch.autograd.grad(loss, x)[0]
+
+
+def _loop_loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    rows = []
+    for example, label in zip(x, y, strict=True):
+        margin = label * (torch.dot(w, example) + b)
+        rows.append(-label * w / (1 + torch.exp(margin)))
+    return torch.stack(rows)
+
+
+def _overflowing_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    grown = torch.exp(-y * (x @ w + b))
+    return (-y * grown / (1 + grown))[:, None] * w
+
+
+loss_gradient = Exercise(
+    name="loss_gradient",
+    lesson="03",
+    title="The gradient of the loss with respect to the input",
+    task=(
+        "Return the gradient of the loss softplus(-y (w·x + b)) with respect to the input x: one "
+        "row for each example. w is (d,), b is a scalar tensor, x is (N, d), y is (N,) and holds "
+        "-1. or +1. The result is (N, d)."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_loss_gradient,
+    inputs=_linear_inputs,
+    properties=(_gradient_is_parallel_to_w, _gradient_pushes_against_y),
+    right_answers=(
+        _autograd_loss_gradient,
+        _loop_loss_gradient,
+        lambda w, b, x, y: torch.outer(-y * (1 - torch.sigmoid(y * (x @ w + b))), w),
+    ),
+    wrong_answers=(
+        Misconception(
+            "gradient with respect to w",
+            lambda w, b, x, y: (-y * torch.sigmoid(-y * (x @ w + b)))[:, None] * x,
+            "This is the gradient with respect to the weights w: its last factor is x. "
+            "Training needs that one. An attack changes x, so the last factor is dz/dx = w.",
+        ),
+        Misconception(
+            "sign of y forgotten",
+            lambda w, b, x, y: -torch.sigmoid(-y * (x @ w + b))[:, None] * w,
+            "The factor y in front is missing. The chain rule brings down -y, not -1, so your "
+            "sign is wrong for every example with y = -1.",
+        ),
+        Misconception(
+            "chain rule stopped early",
+            lambda w, b, x, y: torch.sigmoid(-y * (x @ w + b))[:, None] * w,
+            "The factor -y is missing. softplus(-y z) has -y z inside, so its derivative by z is "
+            "-y σ(-y z).",
+        ),
+        Misconception(
+            "plus instead of minus",
+            lambda w, b, x, y: (y * torch.sigmoid(-y * (x @ w + b)))[:, None] * w,
+            "Your gradient points the opposite way: it lowers the loss. The derivative of "
+            "softplus(-y z) by z is -y σ(-y z), with a minus.",
+        ),
+        Misconception(
+            "sigma of y z",
+            lambda w, b, x, y: (-y * torch.sigmoid(y * (x @ w + b)))[:, None] * w,
+            "You have σ(y z) in place of σ(-y z). The gradient should be large where the model is "
+            "wrong. Yours is large where it is right.",
+        ),
+        Misconception(
+            "sigma without y",
+            lambda w, b, x, y: (-y * torch.sigmoid(-(x @ w + b)))[:, None] * w,
+            "The y inside σ is missing. The argument of softplus is -y z, and it stays inside its "
+            "derivative: σ(-y z), not σ(-z).",
+        ),
+        Misconception(
+            "labels 0 and 1",
+            lambda w, b, x, y: (torch.sigmoid(x @ w + b) - y)[:, None] * w,
+            "Your formula (σ(z) - y) w is for labels 0 and 1. Here y is -1 or +1.",
+        ),
+        Misconception(
+            "mean over the batch",
+            lambda w, b, x, y: (-y * torch.sigmoid(-y * (x @ w + b)))[:, None] * w / len(x),
+            "Your gradient is divided by the number of examples N. Here each example has a loss of "
+            "its own, and no mean is taken. With autograd, use `.sum()` in place of `.mean()`.",
+        ),
+        Misconception(
+            "sum over the batch",
+            lambda w, b, x, y: (-y * torch.sigmoid(-y * (x @ w + b))) @ (w.expand(len(x), -1)),
+            "You added the gradients of all examples. Keep one row for each example: (N, d).",
+        ),
+        Misconception(
+            "overflow",
+            _overflowing_gradient,
+            "Your formula is right, but exp overflows: inf / inf gives nan for examples far on the "
+            "wrong side. `torch.sigmoid` does not overflow.",
+        ),
+    ),
+    hints=(
+        "Use the chain rule in two steps. How does the loss change with z = w·x + b, and how does "
+        "z change with x?",
+        "The derivative of softplus(t) is σ(t), which is torch.sigmoid(t). Here t = -y z. "
+        "And dz/dx = w.",
+        "For each example the row is -y σ(-y z) w. The first part has shape (N,): write "
+        "`slope[:, None] * w` to get (N, d).",
+    ),
+    takeaway="Every row is a multiple of w: a linear model has one direction of attack.",
+)
+
+
+# --- 2. One step of FGSM ------------------------------------------------------------------------
+
+
+def _fgsm_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
+    step = eps * torch.sign(gradient)  # every pixel by eps, up or down; sign(0) is 0
+    return torch.clamp(x + step, 0, 1)  # back into the range of a pixel, last of all
+
+
+def _step_inputs(generator: torch.Generator) -> list[Args]:
+    x = torch.tensor([[0.5, 0.9, 0.1, 0.5]])
+    shape = (3, 1, 4, 4)
+    sparse = _randn(generator, *shape)
+    sparse[sparse.abs() < 0.7] = 0.0
+    return [
+        (x, torch.tensor([[2.0, 0.5, -0.01, 0.0]]), 0.25),
+        (x, torch.tensor([[1e-12, -1e-12, 30.0, -30.0]]), 0.125),
+        (x, torch.tensor([[1.0, -1.0, 0.0, 2.0]]), 0.0),
+        (_images(generator, *shape), 1e-3 * _randn(generator, *shape), 0.1),
+        (_images(generator, *shape), sparse, 0.3),
+    ]
+
+
+def _stays_in_the_pixel_range(args: Args, output: Tensor) -> str | None:
+    if ((output >= 0) & (output <= 1)).all():
+        return None
+    return "Your result leaves the range [0, 1] of a pixel."
+
+
+def _moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:
+    x, _, eps = args
+    if ((output - x).abs() <= eps + 1e-5).all():
+        return None
+    return f"Some of your pixels move by more than eps = {eps:g}."
+
+
+def _follows_the_gradient(args: Args, output: Tensor) -> str | None:
+    x, gradient, _ = args
+    if ((output - x) * gradient.sign() >= -1e-5).all():
+        return None
+    return "Some of your pixels move against their gradient. That lowers the loss."
+
+
+def _rests_where_the_gradient_is_zero(args: Args, output: Tensor) -> str | None:
+    x, gradient, _ = args
+    if torch.allclose(output[gradient == 0], x[gradient == 0]):
+        return None
+    return "Where the gradient is 0, the pixel should stay: sign(0) is 0."
+
+
+def _uses_the_whole_eps(args: Args, output: Tensor) -> str | None:
+    x, gradient, eps = args
+    room = ((output > 1e-4) & (output < 1 - 1e-4)) & (gradient != 0)
+    if ((output - x).abs()[room] >= eps - 1e-5).all():
+        return None
+    return "Some of your pixels move by less than eps, though there is room up to 0 or 1."
+
+
+def _l2_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
+    lengths = gradient.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
+    return torch.clamp(x + eps * gradient / lengths, 0, 1)
+
+
+def _where_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
+    moved = torch.where(gradient > 0, x + eps, torch.where(gradient < 0, x - eps, x))
+    return torch.minimum(torch.maximum(moved, torch.zeros_like(x)), torch.ones_like(x))
+
+
+def _box_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
+    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)  # the corners that can be reached
+    up, down = (gradient > 0).to(x.dtype), (gradient < 0).to(x.dtype)
+    return up * high + down * low + (1 - up - down) * x
+
+
+fgsm_step = Exercise(
+    name="fgsm_step",
+    lesson="03",
+    title="One step of FGSM",
+    task=(
+        "Move every pixel of x by eps in the direction that raises the loss, then bring it back "
+        "into [0, 1]. x and gradient have one shape, such as (N, 1, 28, 28); the pixels are in "
+        "[0, 1]; eps is a number. The result has the shape of x."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_fgsm_step,
+    inputs=_step_inputs,
+    properties=(
+        _stays_in_the_pixel_range,
+        _moves_by_at_most_eps,
+        _follows_the_gradient,
+        _rests_where_the_gradient_is_zero,
+        _uses_the_whole_eps,
+    ),
+    right_answers=(
+        _where_step,
+        _box_step,
+        lambda x, gradient, eps: (x + eps * gradient.sgn()).clip(0, 1),
+    ),
+    wrong_answers=(
+        Misconception(
+            "no sign",
+            lambda x, gradient, eps: torch.clamp(x + eps * gradient, 0, 1),
+            "Your perturbation is eps·gradient, without the sign. FGSM uses only the direction of "
+            "each gradient entry, so that every pixel moves by the full eps.",
+        ),
+        Misconception(
+            "minus",
+            lambda x, gradient, eps: torch.clamp(x - eps * gradient.sign(), 0, 1),
+            "You subtract the step. That lowers the loss, as in training. An attack raises the "
+            "loss, so it adds the step.",
+        ),
+        Misconception(
+            "no clamp at the end",
+            lambda x, gradient, eps: x.clamp(0, 1) + eps * gradient.sign(),
+            "Your result leaves the range [0, 1], so it is no image any more. Clamp last of all, "
+            "after the step has been added.",
+        ),
+        Misconception(
+            "clamps the step",
+            lambda x, gradient, eps: x + (eps * gradient.sign()).clamp(0, 1),
+            "You clamp the step before you add it. That removes every step downwards, and the sum "
+            "can still leave [0, 1]. Clamp the sum: (x + step).clamp(0, 1).",
+        ),
+        Misconception(
+            "perturbation only",
+            lambda x, gradient, eps: (eps * gradient.sign()).clamp(0, 1),
+            "Your result is only the perturbation. Add it to the image x.",
+        ),
+        Misconception(
+            "returns x",
+            lambda x, gradient, eps: x.clone(),
+            "Your function returns x as it came. Add eps times the sign of the gradient.",
+        ),
+        Misconception(
+            "L2 normalisation",
+            _l2_step,
+            "You divide the gradient by its length. That is the best step for a ball in the L2 "
+            "norm. FGSM limits each pixel on its own (max norm), and there the sign is best.",
+        ),
+        Misconception(
+            "divides by the absolute value",
+            lambda x, gradient, eps: torch.clamp(x + eps * gradient / gradient.abs(), 0, 1),
+            "You divide the gradient by its absolute value. Where the gradient is 0, that is 0/0 = "
+            "nan. `torch.sign` gives 0 there.",
+        ),
+        Misconception(
+            "eps over 255",
+            lambda x, gradient, eps: torch.clamp(x + eps / 255 * gradient.sign(), 0, 1),
+            "You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.",
+        ),
+        Misconception(
+            "in place on x",
+            lambda x, gradient, eps: x.add_(eps * gradient.sign()).clamp_(0, 1),
+            evidence.INPUT_CHANGED,
+        ),
+    ),
+    hints=(
+        "Of each gradient entry, only one thing matters to FGSM: is it positive, negative or zero?",
+        "`torch.sign(gradient)` holds -1, 0 or 1. How far should each pixel move?",
+        "Compute x + eps * torch.sign(gradient). Then apply `torch.clamp(…, 0, 1)` to the sum.",
+    ),
+    takeaway="The step does not depend on how large the gradient is, only on its signs.",
+)
+
+
+# --- 3. The worst case in closed form -----------------------------------------------------------
+
+
+def _worst_case_loss(w: Tensor, b: Tensor, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    margin = y * (x @ w + b)  # (N,) positive where the model is right
+    damage = eps * w.abs().sum()  # the most that a step of eps can take from any margin
+    return torch.nn.functional.softplus(damage - margin)  # (N,)
+
+
+def _worst_case_inputs(generator: torch.Generator) -> list[Args]:
+    first, *rest = _linear_inputs(generator)
+    return [(*first, 0.25), (*first, 0.0)] + [(*args, 0.1) for args in rest]
+
+
+def _is_at_least_the_clean_loss(args: Args, output: Tensor) -> str | None:
+    w, b, x, y, _ = args
+    if (output >= functional.softplus(-y * (x @ w + b)) - 1e-5).all():
+        return None
+    return "Your worst case is smaller than the loss without any attack. It cannot be."
+
+
+def _is_clean_at_eps_zero(args: Args, output: Tensor) -> str | None:
+    w, b, x, y, eps = args
+    clean = functional.softplus(-y * (x @ w + b))
+    if eps > 0 or torch.allclose(output, clean, rtol=1e-4, atol=1e-5):
+        return None
+    return "At eps = 0 there is no attack, so the loss should be softplus(-y (w·x + b))."
+
+
+def _attacked_loss(w: Tensor, b: Tensor, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    worst = x - eps * y[:, None] * torch.sign(w)  # FGSM, unclamped
+    return functional.softplus(-y * (worst @ w + b))
+
+
+def _folded_loss(w: Tensor, b: Tensor, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    t: Tensor = eps * torch.linalg.vector_norm(w, ord=1) - y * (x @ w + b)
+    return t.clamp(min=0) + torch.log1p(torch.exp(-t.abs()))
+
+
+worst_case_loss = Exercise(
+    name="worst_case_loss",
+    lesson="03",
+    title="The worst case in closed form",
+    task=(
+        "Return the largest loss softplus(-y (w·x + b)) that any step of at most eps per pixel can "
+        "reach, without an attack and without clamping. Shapes: w (d,), b scalar, x (N, d), y (N,) "
+        "in {-1., +1.}, eps a number. The result is (N,)."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_worst_case_loss,
+    inputs=_worst_case_inputs,
+    properties=(_is_at_least_the_clean_loss, _is_clean_at_eps_zero),
+    right_answers=(
+        _attacked_loss,
+        _folded_loss,
+        lambda w, b, x, y, eps: torch.logaddexp(
+            torch.zeros(len(x)), eps * w.norm(p=1) - y * (x @ w + b)
+        ),
+    ),
+    wrong_answers=(
+        Misconception(
+            "the formula as printed",
+            lambda w, b, x, y, eps: functional.softplus(y * (eps * w.abs().sum() - x @ w - b)),
+            "This is the formula as the paper prints it. It is right for y = +1 only. For y = -1 "
+            "the y in front turns eps·‖w‖₁ around, and the attack would help. Keep eps·‖w‖₁ "
+            "outside the product with y.",
+        ),
+        Misconception(
+            "penalty outside",
+            lambda w, b, x, y, eps: functional.softplus(-y * (x @ w + b)) + eps * w.abs().sum(),
+            "You add eps·‖w‖₁ outside of softplus. That is the L1 penalty: it stays however "
+            "confident the model is. The attack acts on the margin, so eps·‖w‖₁ belongs inside.",
+        ),
+        Misconception(
+            "L2 norm",
+            lambda w, b, x, y, eps: functional.softplus(eps * w.norm() - y * (x @ w + b)),
+            "You use the L2 norm of w. Each pixel may move by eps on its own, and then the damage "
+            "is the sum of eps·|w_i|: the L1 norm.",
+        ),
+        Misconception(
+            "max norm",
+            lambda w, b, x, y, eps: functional.softplus(eps * w.abs().max() - y * (x @ w + b)),
+            "You use the largest entry of w. The *step* is limited in the max norm. The damage "
+            "adds up over all pixels: the sum of eps·|w_i|, the L1 norm.",
+        ),
+        Misconception(
+            "minus",
+            lambda w, b, x, y, eps: functional.softplus(-eps * w.abs().sum() - y * (x @ w + b)),
+            "You subtract eps·‖w‖₁ inside softplus. That is the best case: a step that helps the "
+            "model. The worst case takes eps·‖w‖₁ away from the margin, so it adds to -y z.",
+        ),
+        Misconception(
+            "sum without absolute values",
+            lambda w, b, x, y, eps: functional.softplus(eps * w.sum() - y * (x @ w + b)),
+            "You add up w with its signs, so that positive and negative weights cancel. The "
+            "attacker picks the sign of each step: use |w_i|.",
+        ),
+        Misconception(
+            "no eps",
+            lambda w, b, x, y, eps: functional.softplus(-y * (x @ w + b)),
+            "This is the loss without an attack: eps does not appear. How far can a step of eps "
+            "per pixel push the logit?",
+        ),
+        Misconception(
+            "mean over the batch",
+            lambda w, b, x, y, eps: functional.softplus(
+                eps * w.abs().sum() - y * (x @ w + b)
+            ).mean(),
+            "You average over the batch. Return one loss for each example: (N,).",
+        ),
+        Misconception(
+            "overflow",
+            lambda w, b, x, y, eps: torch.log1p(torch.exp(eps * w.abs().sum() - y * (x @ w + b))),
+            "Your formula is right, but exp overflows for examples far on the wrong side, and the "
+            "loss becomes inf. `torch.nn.functional.softplus` computes the same without overflow.",
+        ),
+    ),
+    hints=(
+        "The loss depends on x through the margin y (w·x + b) only. How much can one pixel that "
+        "moves by at most eps take away from it?",
+        "Pixel i takes away at most eps·|w_i|. All pixels together: eps·‖w‖₁, for y = +1 and for "
+        "y = -1 alike.",
+        "Apply `torch.nn.functional.softplus` to eps * w.abs().sum() - y * (x @ w + b).",
+    ),
+    takeaway="No attack was needed: on a linear model FGSM finds exactly this loss.",
+)
+
+
+# --- 4. FGSM on any model -----------------------------------------------------------------------
+
+
+def _my_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    x = x.detach().clone().requires_grad_(True)  # a copy: the caller's x stays as it is
+    loss = torch.nn.functional.cross_entropy(model(x), y)
+    (gradient,) = torch.autograd.grad(loss, x)  # nothing is written into the parameters
+    return torch.clamp(x + eps * gradient.sign(), 0, 1).detach()
+
+
+def _linear_model(weight: Tensor) -> nn.Module:
+    model = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        model.weight.copy_(weight)
+        model.bias.zero_()
+    return model.eval()
+
+
+def _network(generator: torch.Generator, pixels: int) -> nn.Module:
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, 12), nn.Tanh(), nn.Dropout(0.5), nn.Linear(12, 4)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(_randn(generator, *parameter.shape))
+    return model.eval()
+
+
+def _fgsm_inputs(generator: torch.Generator) -> list[Args]:
+    weight = torch.tensor([[2.0, -1.0, 0.5], [-1.0, 1.0, 1.5], [0.5, 2.0, -2.0]])
+    x = torch.tensor([[0.5, 0.9, 0.1], [0.2, 0.4, 0.6]])
+    trained = _linear_model(3 * weight)
+    for parameter in trained.parameters():  # as after a training step
+        parameter.grad = torch.ones_like(parameter)
+    return [
+        (_linear_model(weight), x, torch.tensor([0, 2]), 0.25),
+        (trained, x, torch.tensor([1, 1]), 0.1),
+        (_linear_model(weight), x, torch.tensor([0, 2]), 0.0),
+        (
+            _network(generator, 9),
+            _images(generator, 8, 1, 3, 3),
+            torch.randint(0, 4, (8,), generator=generator),
+            0.2,
+        ),
+    ]
+
+
+def _raises_the_loss(args: Args, output: Tensor) -> str | None:
+    model, x, y, eps = args
+    with torch.no_grad():
+        before = functional.cross_entropy(model(x), y)
+        after = functional.cross_entropy(model(output), y)
+    if eps == 0 or after > before:
+        return None
+    return "The model's loss on your images is not larger than on x. The attack should raise it."
+
+
+def _image_stays_in_the_pixel_range(args: Args, output: Tensor) -> str | None:
+    return _stays_in_the_pixel_range(args, output)
+
+
+def _image_moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:
+    _, x, _, eps = args
+    return _moves_by_at_most_eps((x, x, eps), output)
+
+
+def _fgsm_by_log_softmax(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    inputs = x.clone().requires_grad_(True)
+    chosen = torch.log_softmax(model(inputs), dim=1).gather(1, y[:, None])
+    gradient = torch.autograd.grad(chosen.sum(), inputs)[0]
+    return (x - eps * gradient.sign()).clamp(0, 1)
+
+
+def _fgsm_by_one_example(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    images = []
+    for i in range(len(x)):
+        delta = torch.zeros_like(x[i : i + 1], requires_grad=True)
+        logits = model(x[i : i + 1] + delta)
+        loss = (logits.logsumexp(dim=1) - logits[:, y[i]]).sum()
+        images.append(x[i : i + 1] + eps * torch.autograd.grad(loss, delta)[0].sign())
+    return torch.cat(images).clip(0, 1)
+
+
+def _wrong_fgsm(
+    *, loss: str = "logits", step: str = "sign", direction: float = 1.0, clamp: bool = True
+) -> Any:
+    """Make an FGSM with one thing wrong."""
+
+    def answer(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        x = x.clone().requires_grad_(True)
+        logits = model(x)
+        if loss == "predicted":
+            y = logits.argmax(dim=1)
+        if loss == "softmax":
+            logits = logits.softmax(dim=1)
+        score = functional.cross_entropy(logits, y)
+        if loss == "true logit":
+            score = -logits.gather(1, y[:, None]).sum()
+        gradient = torch.autograd.grad(score, x)[0]
+        change = direction * eps * (gradient.sign() if step == "sign" else gradient)
+        return ((x + change).clamp(0, 1) if clamp else x + change).detach()
+
+    return answer
+
+
+def _fgsm_with_backward(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    x = x.clone().requires_grad_(True)
+    functional.cross_entropy(model(x), y).backward()
+    assert x.grad is not None, "backward fills it"
+    return (x + eps * x.grad.sign()).clamp(0, 1).detach()
+
+
+def _fgsm_attached(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    x = x.clone().requires_grad_(True)
+    gradient = torch.autograd.grad(functional.cross_entropy(model(x), y), x)[0]
+    return (x + eps * gradient.sign()).clamp(0, 1)
+
+
+def _fgsm_in_train_mode(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    adversarial = _my_fgsm(model, x, y, eps)
+    model.train()
+    return adversarial
+
+
+def _fgsm_on_callers_x(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    x.requires_grad_(True)
+    gradient = torch.autograd.grad(functional.cross_entropy(model(x), y), x)[0]
+    return (x + eps * gradient.sign()).clamp(0, 1).detach()
+
+
+my_fgsm = Exercise(
+    name="my_fgsm",
+    lesson="03",
+    title="FGSM on any model",
+    task=(
+        "Write the whole attack with autograd: the gradient of the cross-entropy, one step of eps, "
+        "the clamp to [0, 1]. model(x) gives logits (N, K) and is in evaluation mode; x is (N, …) "
+        "in [0, 1]; y is (N,) int64, the true labels. The result has the shape of x, is detached, "
+        "and the model stays as it was."
+    ),
+    difficulty=3,
+    minutes=12,
+    reference=_my_fgsm,
+    inputs=_fgsm_inputs,
+    properties=(_image_stays_in_the_pixel_range, _image_moves_by_at_most_eps, _raises_the_loss),
+    right_answers=(_fgsm_by_log_softmax, _fgsm_by_one_example),
+    wrong_answers=(
+        Misconception(
+            "predicted labels",
+            _wrong_fgsm(loss="predicted"),
+            "Your loss uses the labels that the model predicts. The attack uses the true labels y: "
+            "they differ where the model is wrong already.",
+        ),
+        Misconception(
+            "minus",
+            _wrong_fgsm(direction=-1.0),
+            "You step against the gradient. That lowers the loss, as in training. An attack adds "
+            "eps·sign(gradient).",
+        ),
+        Misconception(
+            "no sign",
+            _wrong_fgsm(step="gradient"),
+            "Your step is eps·gradient, without the sign. FGSM uses only the sign of each entry, "
+            "so that every pixel moves by the full eps.",
+        ),
+        Misconception(
+            "softmax before cross-entropy",
+            _wrong_fgsm(loss="softmax"),
+            "You apply softmax before `cross_entropy`. That function wants logits and applies "
+            "softmax itself. Twice gives another gradient, and it vanishes for confident examples.",
+        ),
+        Misconception(
+            "true logit only",
+            _wrong_fgsm(loss="true logit"),
+            "Your loss is only the logit of the true class. The cross-entropy also looks at the "
+            "other classes: they should rise.",
+        ),
+        Misconception(
+            "no clamp",
+            _wrong_fgsm(clamp=False),
+            "Your result leaves the range [0, 1]. Clamp it after the step.",
+        ),
+        Misconception(
+            "eps over 255",
+            _wrong_fgsm(direction=1 / 255),
+            "You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.",
+        ),
+        Misconception(
+            "returns x",
+            _wrong_fgsm(direction=0.0),
+            "Your function returns x as it came. Add eps times the sign of the gradient.",
+        ),
+        Misconception("gradients left in the model", _fgsm_with_backward, evidence.GRADIENTS_LEFT),
+        Misconception("attached to the graph", _fgsm_attached, evidence.ATTACHED),
+        Misconception("train mode", _fgsm_in_train_mode, evidence.MODE_CHANGED),
+        Misconception(
+            "the caller's x requires a gradient", _fgsm_on_callers_x, evidence.GRADIENT_SWITCHED_ON
+        ),
+    ),
+    hints=(
+        "Autograd computes a gradient with respect to x only if x requires one. Make a copy of x "
+        "that does.",
+        "`loss = torch.nn.functional.cross_entropy(model(x), y)`, then "
+        "`torch.autograd.grad(loss, x)[0]` is the gradient. It leaves the parameters alone.",
+        "Start with `x = x.detach().clone().requires_grad_(True)`. After the gradient, it is your "
+        "fgsm_step. End with `.detach()`.",
+    ),
+    takeaway="Gradient, step, clamp: these lines attack every differentiable model.",
+)
+
+
+# --- 5. Error and confidence --------------------------------------------------------------------
+
+
+def _error_and_confidence(logits: Tensor, y: Tensor) -> tuple[float, float]:
+    confidence, predicted = torch.softmax(logits, dim=1).max(dim=1)  # both (N,)
+    wrong = predicted != y
+    error = wrong.float().mean().item()
+    # The mean over no examples at all is nan: without mistakes there is nothing to measure.
+    return error, confidence[wrong].mean().item()
+
+
+def _metric_inputs(generator: torch.Generator) -> list[Args]:
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0], [1.0, 0.0, 0.5]])
+    many = 3 * _randn(generator, 40, 10)
+    return [
+        (logits, torch.tensor([0, 2, 2, 1])),
+        (logits, torch.tensor([0, 1, 2, 0])),  # no mistake
+        (logits, torch.tensor([1, 2, 0, 2])),  # nothing but mistakes
+        (100 * logits[:2], torch.tensor([1, 1])),  # exp(200) is infinite in float32
+        (many, torch.randint(0, 10, (40,), generator=generator)),
+    ]
+
+
+def _error_is_a_fraction(args: Args, output: Any) -> str | None:
+    logits, y = args
+    if abs(float(output[0]) - float((logits.argmax(dim=1) != y).double().mean())) < 1e-5:
+        return None
+    return "Your first value is not the part of the examples on which the model is wrong."
+
+
+def _confidence_is_a_probability(args: Args, output: Any) -> str | None:
+    confidence = float(output[1])
+    if math.isnan(confidence) or 1 / args[0].shape[1] - 1e-6 <= confidence <= 1 + 1e-6:
+        return None
+    return (
+        "Your confidence is outside the range that is possible. The probability of the predicted "
+        "class is the largest of K, so it is between 1/K and 1."
+    )
+
+
+def _metric_by_loop(logits: Tensor, y: Tensor) -> tuple[Tensor, float]:
+    mistakes = []
+    for row, label in zip(logits.double(), y, strict=True):
+        if row.argmax() != label:
+            mistakes.append(float((row - row.logsumexp(dim=0)).max().exp()))
+    mean = sum(mistakes) / len(mistakes) if mistakes else float("nan")
+    return torch.tensor(len(mistakes) / len(y)), mean
+
+
+def _metric_by_log_softmax(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    predicted = logits.argmax(1)
+    log_p = functional.log_softmax(logits, 1).gather(1, predicted[:, None]).squeeze(1)
+    wrong = (predicted != y).to(logits.dtype)
+    return 1 - (predicted == y).double().mean(), (log_p.exp() * wrong).sum() / wrong.sum()
+
+
+def _wrong_metric(kind: str) -> Any:
+    """Make an error_and_confidence with one thing wrong."""
+
+    def answer(logits: Tensor, y: Tensor) -> tuple[float, float]:
+        probabilities = logits.softmax(dim=1)
+        if kind == "overflow":
+            probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
+        if kind == "wrong axis":
+            probabilities = logits.softmax(dim=0)
+        predicted = logits.argmax(dim=1)
+        confidence = probabilities.gather(1, predicted[:, None]).squeeze(1)
+        if kind == "true class":
+            confidence = probabilities.gather(1, y[:, None]).squeeze(1)
+        if kind == "logit":
+            confidence = logits.amax(dim=1)
+        wrong = predicted != y
+        over = {"all": torch.ones_like(wrong), "the right ones": ~wrong}.get(kind, wrong)
+        error, mean = wrong.float().mean().item(), confidence[over].mean().item()
+        if kind == "accuracy":
+            error = 1 - error
+        if kind == "percent":
+            error, mean = 100 * error, 100 * mean
+        if kind == "zero" and math.isnan(mean):
+            mean = 0.0
+        return (mean, error) if kind == "swapped" else (error, mean)
+
+    return answer
+
+
+error_and_confidence = Exercise(
+    name="error_and_confidence",
+    lesson="03",
+    title="Error and confidence on the mistakes",
+    task=(
+        "Return two numbers: the error rate (the part of the examples that the model gets wrong), "
+        "and the mean confidence over these MISTAKES. Confidence is the softmax probability of the "
+        "predicted class. logits is (N, K), y is (N,) int64. Without a mistake, the confidence is "
+        "float('nan')."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_error_and_confidence,
+    inputs=_metric_inputs,
+    properties=(_error_is_a_fraction, _confidence_is_a_probability),
+    right_answers=(_metric_by_loop, _metric_by_log_softmax),
+    wrong_answers=(
+        Misconception(
+            "over all examples",
+            _wrong_metric("all"),
+            "You average the confidence over all examples. Here it is averaged over the mistakes "
+            "only: how sure is the model when it is wrong?",
+        ),
+        Misconception(
+            "over the right ones",
+            _wrong_metric("the right ones"),
+            "You average the confidence over the examples that are right. Take the mistakes: "
+            "predicted != y.",
+        ),
+        Misconception(
+            "true class",
+            _wrong_metric("true class"),
+            "Your confidence is the probability of the true class y. Confidence is the probability "
+            "of the class that the model predicts.",
+        ),
+        Misconception(
+            "accuracy",
+            _wrong_metric("accuracy"),
+            "Your first value is the accuracy. The error rate is the part that is wrong: "
+            "1 - accuracy.",
+        ),
+        Misconception(
+            "percent",
+            _wrong_metric("percent"),
+            "Your values are percentages. Return fractions between 0 and 1.",
+        ),
+        Misconception(
+            "logit",
+            _wrong_metric("logit"),
+            "Your confidence is the largest logit. Logits are not probabilities: apply softmax "
+            "over the classes first.",
+        ),
+        Misconception(
+            "wrong axis",
+            _wrong_metric("wrong axis"),
+            "Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), "
+            "so that each row adds up to 1.",
+        ),
+        Misconception(
+            "zero without mistakes",
+            _wrong_metric("zero"),
+            'Without a mistake you return the confidence 0. That reads as "not sure at all". The '
+            "mean over nothing does not exist: return float('nan').",
+        ),
+        Misconception(
+            "swapped",
+            _wrong_metric("swapped"),
+            "Your two values are swapped. First the error rate, then the confidence.",
+        ),
+        Misconception(
+            "overflow",
+            _wrong_metric("overflow"),
+            "Your softmax overflows: exp(200) is inf, and inf / inf is nan. `torch.softmax` "
+            "subtracts the largest logit first.",
+        ),
+    ),
+    hints=(
+        "Work in three steps: the predicted class of each row, which rows are wrong, and how sure "
+        "the model is of its prediction.",
+        "`torch.softmax(logits, dim=1).max(dim=1)` gives the confidence and the predicted class at "
+        "once.",
+        "With `wrong = predicted != y`, return `wrong.float().mean().item()` and "
+        "`confidence[wrong].mean().item()`. The mean of an empty tensor is nan already.",
+    ),
+    takeaway="A low confidence on the mistakes is what we hope for. FGSM shows the reverse.",
+)
+
+
+EXERCISES = (loss_gradient, fgsm_step, worst_case_loss, my_fgsm, error_and_confidence)
+
+
+def progress() -> None:
+    """Print the exercises of this lesson with the outcome of each."""
+    engine.progress(EXERCISES)
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+quiz = Quiz(
+    (
+        Question(
+            "The gradient of the loss at one pixel is 0.0001, at another 5. FGSM moves the first "
+            "pixel by …",
+            (
+                Choice(
+                    "… 50,000 times less than the second.",
+                    False,
+                    "That would be eps·gradient. FGSM keeps only the sign of each entry.",
+                ),
+                Choice(
+                    "… exactly as far as the second.",
+                    True,
+                    "Both signs are +1, so both pixels move by eps. In the box of the max norm, "
+                    "holding back gains nothing.",
+                ),
+                Choice(
+                    "… not at all.",
+                    False,
+                    "Only a gradient of exactly 0 leaves a pixel alone: sign(0) = 0.",
+                ),
+            ),
+        ),
+        Question(
+            "Why is FGSM exact for a linear model with two classes, and not for a deep one?",
+            (
+                Choice(
+                    "A linear model's gradient never turns.",
+                    True,
+                    "Its direction is the same in the whole box, so one step is enough: the "
+                    "score is w'x + b everywhere. A deep network bends, and the gradient at x "
+                    "may mislead a step later.",
+                ),
+                Choice(
+                    "A linear model has fewer weights.",
+                    False,
+                    "The number of weights does not matter. A linear model of a million pixels "
+                    "is attacked exactly too.",
+                ),
+                Choice(
+                    "Deep networks clip their inputs.",
+                    False,
+                    "Clipping belongs to the attack, and has nothing to do with depth.",
+                ),
+            ),
+        ),
+        Question(
+            "A model has ‖w‖₁ = 40, and an image has the margin y·s = 6. What is its margin after "
+            "an unclipped FGSM step of eps = 0.25?",
+            (
+                Choice(
+                    "5.75",
+                    False,
+                    "That takes away eps once. Every pixel takes away eps·|w_i|, and these add up.",
+                ),
+                Choice(
+                    "16",
+                    False,
+                    "The sign is wrong: the attack lowers the margin by eps·‖w‖₁ = 10.",
+                ),
+                Choice("-4", True, "6 - 0.25·40 = -4: the model is now wrong, and sure of it."),
+                Choice(
+                    "It depends on the image.",
+                    False,
+                    "It would if the step were clipped. Unclipped, every image loses eps·‖w‖₁.",
+                ),
+            ),
+        ),
+        Question(
+            "Your model normalises its input by a standard deviation of 0.31, and you attack the "
+            "normalised numbers with eps = 0.25. In pixels, your eps is about …",
+            (
+                Choice(
+                    "0.08",
+                    True,
+                    "0.25·0.31. Your attack is three times weaker than the one you report.",
+                ),
+                Choice(
+                    "0.25",
+                    False,
+                    "A step of 0.25 in normalised numbers is 0.25 standard deviations, and one of "
+                    "these is 0.31 in pixels: 0.08.",
+                ),
+                Choice("0.81", False, "That divides by 0.31. Going back to pixels multiplies."),
+            ),
+        ),
+        Question(
+            "Random noise with |η_i| = 0.25 in each pixel leaves most digits right, and FGSM with "
+            "the same eps leaves few. Why?",
+            (
+                Choice(
+                    "The noise is smaller.",
+                    False,
+                    "Both change each pixel by 0.25. Their max norms are equal.",
+                ),
+                Choice(
+                    "The terms of the noise mostly cancel.",
+                    True,
+                    "Its terms w_i·η_i have mixed signs, and their sum grows like the root of n. "
+                    "Those of FGSM all add up: their sum grows like n, and n is 784.",
+                ),
+                Choice(
+                    "The model was trained on noise.",
+                    False,
+                    "It never saw any noise. It is the sum that cancels.",
+                ),
+            ),
+        ),
+    )
+)

@@ -1,0 +1,1282 @@
+"""Exercises of lesson 07: why adversarial examples transfer.
+
+Each reference depends on torch alone: `solution()` shows it as it stands here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advlearn.course.grading import exercise as engine
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.exercise import Exercise
+from advlearn.course.grading.grader import Misconception
+from advlearn.course.grading.quiz import Choice, Question, Quiz
+
+functional = torch.nn.functional
+_NAN = float("nan")
+
+
+def _randn(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator)
+
+
+def _labels(generator: torch.Generator, classes: int, count: int) -> Tensor:
+    return torch.randint(0, classes, (count,), generator=generator)
+
+
+def _network(generator: torch.Generator, features: int, hidden: int, classes: int) -> nn.Module:
+    """Make a small network that bends, in eval mode, with dropout for those who switch it on."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(features, classes)]
+    if hidden:
+        dropout = nn.Dropout(0.5)
+        layers = [layers[0], nn.Linear(features, hidden), nn.ReLU(), dropout]
+        layers.append(nn.Linear(hidden, classes))
+    model = nn.Sequential(*layers)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(_randn(generator, *parameter.shape))
+    return model.eval().requires_grad_(False)
+
+
+# --- 1. A walk through input space --------------------------------------------------------------
+
+
+def _walk_logits(model: nn.Module, x: Tensor, direction: Tensor, eps: Tensor) -> Tensor:
+    steps = eps.reshape(-1, *[1] * (x.ndim - 1))  # (E, 1, ...): one row for each eps
+    points = x + steps * direction  # (E, ...): x and direction are repeated E times
+    logits: Tensor = model(points)
+    return logits  # (E, K)
+
+
+def _walk_inputs(generator: torch.Generator) -> list[Args]:
+    x = torch.tensor([[0.5, 0.0, 1.0]])
+    direction = torch.tensor([[1.0, -1.0, 1.0]])
+    return [
+        (_network(generator, 3, 4, 3), x, direction, torch.tensor([-2.0, 0.0, 1.0])),
+        (_network(generator, 3, 0, 2), x, direction, torch.tensor([0.25])),
+        (
+            _network(generator, 4, 6, 3),
+            torch.rand(1, 1, 2, 2, generator=generator),
+            _randn(generator, 1, 1, 2, 2),
+            torch.linspace(-15, 15, 7),
+        ),
+        (
+            _network(generator, 9, 8, 10),
+            torch.rand(1, 1, 3, 3, generator=generator),
+            2 * _randn(generator, 1, 1, 3, 3),
+            torch.tensor([0.0, 0.1, 0.3]),
+        ),
+    ]
+
+
+def _at_zero_stands_the_digit(args: Args, output: Tensor) -> str | None:
+    model, x, _, eps = args
+    here = output[eps == 0]
+    if torch.allclose(here, model(x).expand_as(here), atol=1e-4):
+        return None
+    return "At eps = 0 your row should hold the logits of x itself."
+
+
+def _walk_by_loop(model: nn.Module, x: Tensor, direction: Tensor, eps: Tensor) -> Tensor:
+    return torch.cat([model(x + float(e) * direction) for e in eps])
+
+
+def _walk_by_stack(model: nn.Module, x: Tensor, direction: Tensor, eps: Tensor) -> Tensor:
+    points = [x[0].add(direction[0], alpha=e) for e in eps.tolist()]
+    logits: Tensor = model(torch.stack(points))
+    return logits
+
+
+def _wrong_walk(kind: str) -> Callable[..., Tensor]:
+    """Make a walk_logits with one thing wrong."""
+
+    def answer(model: nn.Module, x: Tensor, direction: Tensor, eps: Tensor) -> Tensor:
+        steps = eps.reshape(-1, *[1] * (x.ndim - 1))
+        if kind == "minus":
+            steps = -steps
+        if kind == "accumulates":
+            steps = steps.cumsum(0)
+        if kind == "sign of the direction":
+            direction = direction.sign()
+        if kind == "unit length":
+            direction = direction / direction.norm()
+        points = x + steps * direction
+        if kind == "clipped":
+            points = points.clamp(0, 1)
+        if kind == "without x":
+            points = steps * direction
+        if kind == "between two points":
+            points = (1 - steps) * x + steps * direction
+        logits: Tensor = model(points)
+        if kind == "probabilities":
+            logits = logits.softmax(dim=1)
+        if kind == "answers":
+            logits = logits.argmax(dim=1)
+        if kind == "assumed straight":
+            here = model(x)
+            logits = here + eps[:, None] * (model(x + direction) - here)
+        return logits.T if kind == "transposed" else logits
+
+    return answer
+
+
+walk_logits = Exercise(
+    name="walk_logits",
+    lesson="07",
+    title="A walk through input space",
+    task=(
+        "Return the logits of the model at x + eps·direction for each of the E numbers in eps, "
+        "without clipping. x and direction are one image each, such as (1, 1, 28, 28); eps is "
+        "(E,). The model takes a batch of images and is in evaluation mode. The result is (E, K)."
+    ),
+    difficulty=1,
+    minutes=5,
+    reference=_walk_logits,
+    inputs=_walk_inputs,
+    properties=(_at_zero_stands_the_digit,),
+    right_answers=(_walk_by_loop, _walk_by_stack),
+    wrong_answers=(
+        Misconception(
+            "clipped",
+            _wrong_walk("clipped"),
+            "You put the points back into [0, 1]. Clipping bends the line: from some eps on, "
+            "pixels stand still. This walk is to leave the images behind, so do not clip.",
+        ),
+        Misconception(
+            "probabilities",
+            _wrong_walk("probabilities"),
+            "You return probabilities. The softmax bends every curve. Asked are the logits, the "
+            "model's output as it is.",
+        ),
+        Misconception(
+            "answers",
+            _wrong_walk("answers"),
+            "You return the class that wins at each eps. Asked are all K logits: the losers show "
+            "what happens, too.",
+        ),
+        Misconception(
+            "without x",
+            _wrong_walk("without x"),
+            "Your walk starts at the black image 0. It should pass through the digit: add x.",
+        ),
+        Misconception(
+            "minus",
+            _wrong_walk("minus"),
+            "You walk the other way: x - eps·direction. A positive eps should follow the "
+            "direction.",
+        ),
+        Misconception(
+            "accumulates",
+            _wrong_walk("accumulates"),
+            "Each of your steps starts where the last one ended, so the steps add up. Every point "
+            "is counted from x: x + eps·direction.",
+        ),
+        Misconception(
+            "between two points",
+            _wrong_walk("between two points"),
+            "You mix x and the direction, as if you walked from one image to another. The "
+            "direction is not an image: all of x stays, and eps·direction is added.",
+        ),
+        Misconception(
+            "sign of the direction",
+            _wrong_walk("sign of the direction"),
+            "You take the sign of the direction. Whoever calls the function has chosen the "
+            "direction. Use it as it is.",
+        ),
+        Misconception(
+            "unit length",
+            _wrong_walk("unit length"),
+            "You scale the direction to length 1. Then eps is a Euclidean distance, and no longer "
+            "the change of a pixel. Use the direction as it is.",
+        ),
+        Misconception(
+            "assumed straight",
+            _wrong_walk("assumed straight"),
+            "You compute two points and draw a straight line through them. The logits of a network "
+            "are straight only piece by piece: ask the model at every eps.",
+        ),
+        Misconception(
+            "transposed",
+            _wrong_walk("transposed"),
+            "Your table lies on its side. One row for each eps, one column for each class: (E, K).",
+        ),
+    ),
+    hints=(
+        "Make a batch with one image for each eps, then call the model once. A loop over eps is "
+        "right too.",
+        "Broadcasting repeats x and the direction for you, if the numbers in eps have the shape "
+        "(E, 1, 1, 1).",
+        "`eps.reshape(-1, *[1] * (x.ndim - 1))` gives them that shape for any image. The rest is "
+        "`model(x + steps * direction)`.",
+    ),
+    takeaway="One image, one direction, one model: that is all such a walk can tell you about.",
+)
+
+
+# --- 2. The band where the model is right -------------------------------------------------------
+
+
+def _band(eps: Tensor, logits: Tensor, y: int) -> tuple[float, float]:
+    right = logits.argmax(dim=1) == y  # (E,)
+    low = high = int((eps == 0).nonzero())  # the place of the digit itself
+    if not right[low]:
+        return float("nan"), float("nan")
+    while low > 0 and right[low - 1]:
+        low -= 1
+    while high < len(eps) - 1 and right[high + 1]:
+        high += 1
+    return eps[low].item(), eps[high].item()
+
+
+def _band_inputs(generator: torch.Generator) -> list[Args]:
+    def walk(winners: list[int], classes: int = 4) -> Tensor:
+        """Make logits whose largest, of each row, is that of the class asked for."""
+        won = functional.one_hot(torch.tensor(winners), classes).float()
+        return 2 * won + torch.rand(len(winners), classes, generator=generator) - 5.0
+
+    first = torch.tensor([[0.0, 2.0], [3.0, 2.0], [4.0, 2.0], [3.0, 2.5], [1.0, 3.0]])
+    even, uneven = torch.linspace(-4, 4, 9), torch.tensor([-9.0, -2.0, -0.5, 0.0, 0.1, 0.3, 7.0])
+    return [
+        (torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]), first, 0),
+        (even, walk([2, 2, 0, 2, 2, 1, 2, 2, 2]), 2),  # right again far out
+        (uneven, walk([1, 3, 3, 3, 3, 0, 3]), 3),
+        (uneven, walk([1, 1, 1, 1, 1, 1, 1]), 1),  # right all the way
+        (even, walk([3, 1, 1, 1, 0, 0, 1, 1, 2]), 1),  # wrong on the digit itself
+        (even, walk([3, 3, 0, 0, 0, 0, 0, 1, 2]), 0),
+        (torch.tensor([-0.5, 0.0, 1.0, 2.0, 4.0]), walk([0, 2, 1, 2, 2]), 2),  # 0 is not the middle
+    ]
+
+
+def _band_holds_zero(args: Args, output: Any) -> str | None:
+    eps, logits, y = args
+    low, high = float(output[0]), float(output[1])
+    if int(logits[eps == 0].argmax()) != y:
+        if math.isnan(low) and math.isnan(high):
+            return None
+        return "Here the model is wrong on the digit itself, at eps = 0. Then there is no band."
+    if low <= 0 <= high:
+        return None
+    return "Your band does not hold eps = 0, where the digit itself stands."
+
+
+def _band_by_sets(eps: Tensor, logits: Tensor, y: int) -> tuple[Tensor, Tensor]:
+    wrong = eps[logits.argmax(1) != y]
+    if (wrong == 0).any():
+        return torch.tensor(_NAN), torch.tensor(_NAN)
+    below, above = wrong[wrong < 0], wrong[wrong > 0]
+    low = eps if len(below) == 0 else eps[eps > below.max()]
+    high = eps if len(above) == 0 else eps[eps < above.min()]
+    return low.min(), high.max()
+
+
+def _band_by_products(eps: Tensor, logits: Tensor, y: int) -> tuple[float, float]:
+    right = (logits.max(1).values == logits[:, y]).int()
+    middle = int(eps.abs().argmin())
+    up, down = right[middle:].cumprod(0).sum(), right[: middle + 1].flip(0).cumprod(0).sum()
+    if not up:
+        return _NAN, _NAN
+    return float(eps[middle + 1 - int(down)]), float(eps[middle + int(up) - 1])
+
+
+def _wrong_band(kind: str) -> Callable[..., Any]:
+    """Make a band with one thing wrong."""
+
+    def answer(eps: Tensor, logits: Tensor, y: int) -> Any:
+        middle = len(eps) // 2 if kind == "middle of the list" else int((eps == 0).nonzero())
+        if kind == "the answer at 0":
+            y = int(logits[middle].argmax())
+        right = logits.argmax(dim=1) == y
+        if kind == "positive logit":
+            right = logits[:, y] > 0
+        if kind == "smallest logit":
+            right = logits.argmin(dim=1) == y
+        if kind == "all that is right":
+            return eps[right].min().item(), eps[right].max().item()
+        if not right[middle] and kind != "no look at 0":
+            return (0.0, 0.0) if kind == "zero" else (_NAN, _NAN)
+        low = high = middle
+        while low > 0 and right[low - 1]:
+            low -= 1
+        while high < len(eps) - 1 and right[high + 1]:
+            high += 1
+        if kind == "first wrong":
+            low, high = max(low - 1, 0), min(high + 1, len(eps) - 1)
+        if kind == "places":
+            return low, high
+        ends = (eps[low].item(), eps[high].item())
+        if kind == "width":
+            return ends[1] - ends[0]
+        if kind == "nearer edge":
+            near = min(-ends[0], ends[1])
+            return -near, near
+        return ends[::-1] if kind == "swapped" else ends
+
+    return answer
+
+
+band = Exercise(
+    name="band",
+    lesson="07",
+    title="The band where the model is right",
+    task=(
+        "Return the two ends, low and high, of the unbroken stretch of eps around 0 in which the "
+        "true class y has the largest logit. eps is (E,), rising, and holds 0; logits is (E, K); y "
+        "is a number. If the model is wrong at eps = 0, return float('nan') twice."
+    ),
+    difficulty=2,
+    minutes=10,
+    reference=_band,
+    inputs=_band_inputs,
+    properties=(_band_holds_zero,),
+    right_answers=(_band_by_sets, _band_by_products),
+    wrong_answers=(
+        Misconception(
+            "all that is right",
+            _wrong_band("all that is right"),
+            "You take the smallest and the largest eps at which the model is right. Between them "
+            "it may be wrong. The band is the unbroken stretch around 0.",
+        ),
+        Misconception(
+            "first wrong",
+            _wrong_band("first wrong"),
+            "Your ends are the first eps on each side at which the model is wrong. Return the last "
+            "ones at which it is right.",
+        ),
+        Misconception(
+            "width",
+            _wrong_band("width"),
+            "You return the width, one number. Return both ends: the band need not lie evenly "
+            "around 0.",
+        ),
+        Misconception(
+            "nearer edge",
+            _wrong_band("nearer edge"),
+            "You use the nearer edge on both sides. The two ends are found one by one, and may "
+            "differ much.",
+        ),
+        Misconception(
+            "places",
+            _wrong_band("places"),
+            "You return places in the list (0, 1, 2, …). Return the values of eps at these places.",
+        ),
+        Misconception(
+            "positive logit",
+            _wrong_band("positive logit"),
+            "You ask whether the logit of y is positive. The model answers with the largest logit, "
+            "whatever its sign.",
+        ),
+        Misconception(
+            "smallest logit",
+            _wrong_band("smallest logit"),
+            "You look for the smallest logit (`argmin`). The model answers with the largest.",
+        ),
+        Misconception(
+            "the answer at 0",
+            _wrong_band("the answer at 0"),
+            "You measure where the answer stays what it is at eps = 0. Asked is where it is right. "
+            "The two differ when the model is wrong on the digit itself.",
+        ),
+        Misconception(
+            "zero",
+            _wrong_band("zero"),
+            "Where the model is wrong on the digit itself you return 0 and 0. That reads as a very "
+            "thin band. There is none: return float('nan') twice.",
+        ),
+        Misconception(
+            "no look at 0",
+            _wrong_band("no look at 0"),
+            "You walk outwards from 0 without asking whether the model is right at 0 itself.",
+        ),
+        Misconception(
+            "swapped",
+            _wrong_band("swapped"),
+            "Your two ends are swapped. First the low one, then the high one.",
+        ),
+        Misconception(
+            "middle of the list",
+            _wrong_band("middle of the list"),
+            "You start in the middle of the list. The digit itself stands where eps is 0, and "
+            "that may be elsewhere: `int((eps == 0).nonzero())`.",
+        ),
+    ),
+    hints=(
+        "First make a list of true and false: at which eps is `logits.argmax(dim=1)` equal to y?",
+        "Start at the place where eps is 0, `int((eps == 0).nonzero())`. If the model is wrong "
+        "there, you are done: nan.",
+        "From there walk to the left as long as the next place is right: "
+        "`while low > 0 and right[low - 1]: low -= 1`. Then the same to the right.",
+    ),
+    takeaway="Now it can be measured over many digits, in place of one picture.",
+)
+
+
+# --- 3. The transfer matrix ---------------------------------------------------------------------
+
+
+def _transfer_errors(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
+    rows = []
+    for images in crafted:  # (N, ...), all crafted on one source
+        errors = [(model(images).argmax(dim=1) != y).float().mean() for model in models]
+        rows.append(torch.stack(errors))  # the same images, fed to every model
+    return torch.stack(rows)  # (S, M): row = crafted on, column = fed to
+
+
+def _transfer_inputs(generator: torch.Generator) -> list[Args]:
+    def case(count: int, features: int, classes: int, hidden: tuple[int, ...]) -> Args:
+        models = nn.ModuleList([_network(generator, features, h, classes) for h in hidden])
+        crafted = _randn(generator, len(hidden), count, features)
+        return models, crafted, _labels(generator, classes, count)
+
+    models, crafted, y = case(5, 3, 3, (0, 4, 0))
+    return [
+        case(6, 4, 3, (0, 5)),
+        (models, crafted[:2], y),  # fewer sources than models
+        case(12, 5, 4, (3, 0, 6)),
+        case(9, 4, 2, (4,)),
+    ]
+
+
+def _entries_are_shares(args: Args, output: Tensor) -> str | None:
+    counts = output * len(args[2])
+    whole = bool(((counts - counts.round()).abs() < 1e-3).all())
+    if whole and bool(((output >= 0) & (output <= 1)).all()):
+        return None
+    return "Each entry should be a number of mistakes, divided by the number N of images."
+
+
+def _transfer_by_einsum(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
+    count, images = crafted.shape[0], crafted.flatten(0, 1)  # (S·N, ...)
+    columns = []
+    for model in models:
+        answers = model(images).argmax(1).reshape(count, -1)
+        columns.append((answers != y).float().mean(dim=1))
+    return torch.stack(columns, dim=1)
+
+
+def _transfer_by_filling(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
+    errors = torch.empty(len(crafted), len(models))
+    for i in range(len(crafted)):
+        for j, model in enumerate(models):
+            errors[i, j] = 1 - model(crafted[i]).argmax(1).eq(y).sum() / len(y)
+    return errors
+
+
+def _wrong_transfer(kind: str) -> Callable[..., Tensor]:
+    """Make a transfer_errors with one thing wrong."""
+
+    def entry(models: nn.ModuleList, crafted: Tensor, y: Tensor, i: int, j: int) -> Tensor:
+        source = models[i](crafted[i]).argmax(1)
+        target = models[j](crafted[i]).argmax(1)
+        if kind == "never fed to another":
+            target = source
+        if kind == "each its own":
+            target = models[j](crafted[j % len(crafted)]).argmax(1)
+        counted = target != y
+        if kind == "accuracy":
+            counted = ~counted
+        if kind == "the same answer":
+            counted = counted & (target == source)
+        if kind == "the source's answers as labels":
+            counted = target != source
+        if kind == "only where the source errs":
+            counted = counted[source != y]
+        if kind == "both err":
+            counted = counted & (source != y)
+        shown: Tensor = counted.float().mean()
+        return {"counts": len(y) * shown, "percent": 100 * shown}.get(kind, shown)
+
+    def answer(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
+        rows = [
+            torch.stack([entry(models, crafted, y, i, j) for j in range(len(models))])
+            for i in range(len(crafted))
+        ]
+        errors = torch.stack(rows)
+        return errors.T if kind == "transposed" else errors
+
+    return answer
+
+
+transfer_errors = Exercise(
+    name="transfer_errors",
+    lesson="07",
+    title="The transfer matrix",
+    task=(
+        "crafted[i], shape (N, d), holds the N images that were crafted on source i (model i). "
+        "Feed each set to every one of the M models. Return the error rates, shape (S, M): in row "
+        "i and column j the error of model j on crafted[i], over all N images. y is (N,), the true "
+        "labels; models is a list of models."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_transfer_errors,
+    inputs=_transfer_inputs,
+    properties=(_entries_are_shares,),
+    right_answers=(_transfer_by_einsum, _transfer_by_filling),
+    wrong_answers=(
+        Misconception(
+            "transposed",
+            _wrong_transfer("transposed"),
+            "Your matrix lies on its side. Rows are the models that the images were crafted on, "
+            "columns the models that they are fed to.",
+        ),
+        Misconception(
+            "accuracy",
+            _wrong_transfer("accuracy"),
+            "You return accuracies. An error counts the answers that are not y.",
+        ),
+        Misconception(
+            "counts",
+            _wrong_transfer("counts"),
+            "You return numbers of mistakes. Divide by the number N of images.",
+        ),
+        Misconception(
+            "percent",
+            _wrong_transfer("percent"),
+            "Your entries are percentages. Return fractions between 0 and 1.",
+        ),
+        Misconception(
+            "only where the source errs",
+            _wrong_transfer("only where the source errs"),
+            "You measure only on the images that fool their source. That is another quantity (it "
+            "is larger). Count over all N images, so that every entry has the same base.",
+        ),
+        Misconception(
+            "both err",
+            _wrong_transfer("both err"),
+            "You count an image only if it also fools its source. Whether the source errs does not "
+            "matter here: count every mistake of model j.",
+        ),
+        Misconception(
+            "the same answer",
+            _wrong_transfer("the same answer"),
+            "You count an image only if both models give the same wrong class. That is agreement, "
+            "and comes later. Here every wrong class counts.",
+        ),
+        Misconception(
+            "the source's answers as labels",
+            _wrong_transfer("the source's answers as labels"),
+            "You compare with the answers of the source. An error is measured against the true "
+            "labels y.",
+        ),
+        Misconception(
+            "never fed to another",
+            _wrong_transfer("never fed to another"),
+            "All your columns are equal: crafted[i] only meets model i. Feed it to model j.",
+        ),
+        Misconception(
+            "each its own",
+            _wrong_transfer("each its own"),
+            "All your rows are equal: model j only meets its own examples crafted[j]. Feed it "
+            "crafted[i].",
+        ),
+    ),
+    hints=(
+        "Two loops, one in the other: over the sets of images outside, over the models inside.",
+        "One entry is `(model(images).argmax(dim=1) != y).float().mean()`.",
+        "`torch.stack(list)` makes one tensor of a list of tensors: once for each row, and once "
+        "for all rows.",
+    ),
+    takeaway="The diagonal is the usual white-box attack. The rest of it is transfer.",
+)
+
+
+# --- 4. The same mistake ------------------------------------------------------------------------
+
+
+def _same_mistake(one: Tensor, two: Tensor, y: Tensor) -> tuple[float, float]:
+    first_errs, both_err = one != y, (one != y) & (two != y)  # (N,)
+    same = (one == two).float()
+    # The mean over no examples at all is nan: without mistakes there is nothing to agree on.
+    return same[first_errs].mean().item(), same[both_err].mean().item()
+
+
+def _mistake_inputs(generator: torch.Generator) -> list[Args]:
+    y = torch.tensor([0, 0, 1, 1, 2])
+    many = [_labels(generator, 4, 40) for _ in range(3)]
+    biased = torch.where(torch.rand(40, generator=generator) < 0.6, many[0], many[1])
+    return [
+        (torch.tensor([1, 1, 0, 1, 0]), torch.tensor([1, 2, 1, 0, 2]), y),
+        (torch.tensor([1, 1, 1, 1, 2]), torch.tensor([1, 0, 1, 1, 2]), y),
+        (y, torch.tensor([1, 0, 0, 1, 2]), y),  # the first makes no mistake
+        (torch.tensor([1, 0, 1, 1, 2]), y, y),  # the second makes none
+        (many[0], biased, many[2]),
+    ]
+
+
+def _agreements_are_shares(args: Args, output: Any) -> str | None:
+    one, _, y = args
+    first, both = float(output[0]), float(output[1])
+    if bool((one == y).all()) and not math.isnan(first):
+        return "Here the first model makes no mistake. The share of nothing is float('nan')."
+    if math.isnan(first) or math.isnan(both) or -1e-6 <= first <= both + 1e-6 <= 1 + 2e-6:
+        return None
+    return (
+        "The same matches are divided by fewer examples in your second value, so it cannot be "
+        "smaller than the first."
+    )
+
+
+def _same_by_loop(one: Tensor, two: Tensor, y: Tensor) -> tuple[float, float]:
+    matches = mistakes = shared = 0
+    for a, b, truth in zip(one.tolist(), two.tolist(), y.tolist(), strict=True):
+        if a != truth:
+            mistakes += 1
+            shared += b != truth
+            matches += a == b
+    return (
+        matches / mistakes if mistakes else _NAN,
+        matches / shared if shared else _NAN,
+    )
+
+
+def _same_by_sums(one: Tensor, two: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    wrong, also = one.ne(y), two.ne(y)
+    matches = (wrong & one.eq(two)).sum()
+    return matches / wrong.sum(), matches / (wrong & also).sum()
+
+
+def _wrong_same(kind: str) -> Callable[..., tuple[float, float]]:
+    """Make a same_mistake with one thing wrong."""
+
+    def share(counted: Tensor, base: Tensor) -> float:
+        if not bool(base.any()):
+            return 0.0 if kind == "zero" else _NAN
+        value = float((counted & base).sum() / base.sum())
+        return 100 * value if kind == "percent" else value
+
+    def answer(one: Tensor, two: Tensor, y: Tensor) -> tuple[float, float]:
+        first, second = one != y, two != y
+        both, same = first & second, one == two
+        if kind == "any mistake":
+            same = both
+        if kind == "different":
+            same = ~same
+        base, joint = first, both
+        if kind == "over all examples":
+            same, base, joint = same & first, torch.ones_like(first), torch.ones_like(first)
+        if kind == "right answers too":
+            base = joint = torch.ones_like(first)
+        if kind == "mistakes of the second":
+            base = second
+        if kind == "either errs":
+            joint = first | second
+        values = share(same, base), share(same, joint)
+        return values[::-1] if kind == "swapped" else values
+
+    return answer
+
+
+same_mistake = Exercise(
+    name="same_mistake",
+    lesson="07",
+    title="The same mistake",
+    task=(
+        "one and two are the answers of two models to the same N images, class numbers of shape "
+        "(N,); y holds the true ones. Return two shares: how often the second gives the same class "
+        "as the first, over the mistakes of the FIRST; and the same over the images on which BOTH "
+        "err. Over no images at all, the share is float('nan')."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_same_mistake,
+    inputs=_mistake_inputs,
+    properties=(_agreements_are_shares,),
+    right_answers=(_same_by_loop, _same_by_sums),
+    wrong_answers=(
+        Misconception(
+            "over all examples",
+            _wrong_same("over all examples"),
+            "You divide by all N images. The question is about mistakes: divide by the number of "
+            "mistakes of the first model, and then by the number on which both err.",
+        ),
+        Misconception(
+            "right answers too",
+            _wrong_same("right answers too"),
+            "You count all equal answers, right ones too. Two good models agree on almost every "
+            "clean image, because both are right. That says nothing about their mistakes.",
+        ),
+        Misconception(
+            "any mistake",
+            _wrong_same("any mistake"),
+            "You count the images on which both err, whatever they answer. The two classes must be "
+            "the same: one == two.",
+        ),
+        Misconception(
+            "mistakes of the second",
+            _wrong_same("mistakes of the second"),
+            "Your first value is over the mistakes of the second model. Take those of the first: "
+            "the examples were made to fool it.",
+        ),
+        Misconception(
+            "either errs",
+            _wrong_same("either errs"),
+            "Your second value is over the images on which at least one errs (`|`). Take those on "
+            "which both err (`&`).",
+        ),
+        Misconception(
+            "different",
+            _wrong_same("different"),
+            "You count the images on which the answers differ. Count the equal ones.",
+        ),
+        Misconception(
+            "zero",
+            _wrong_same("zero"),
+            'Without mistakes you return 0. That reads as "they never agree". There is nothing '
+            "to agree on: return float('nan').",
+        ),
+        Misconception(
+            "percent",
+            _wrong_same("percent"),
+            "Your values are percentages. Return fractions between 0 and 1.",
+        ),
+        Misconception(
+            "swapped",
+            _wrong_same("swapped"),
+            "Your two values are swapped. First over the mistakes of the first model, then over "
+            "those of both.",
+        ),
+    ),
+    hints=(
+        "Make three lists of true and false: where the first errs, where both err, and where the "
+        "answers are equal.",
+        "`same[first_errs]` keeps only the entries at which the first model errs. The mean of "
+        "zeros and ones is a share.",
+        "With `same = (one == two).float()`, return `same[one != y].mean().item()` and "
+        "`same[(one != y) & (two != y)].mean().item()`. The mean of an empty tensor is nan.",
+    ),
+    takeaway="One count of matches, two bases: never compare such a share without its base.",
+)
+
+
+# --- 5. What borrowed signs are worth -----------------------------------------------------------
+
+
+def _step_share(g_source: Tensor, g_target: Tensor) -> Tensor:
+    reached = (g_target * g_source.sign()).sum(dim=1)  # (N,) what the borrowed signs gain
+    best = g_target.abs().sum(dim=1)  # (N,) what the target's own signs would gain
+    return reached / best
+
+
+def _gradient_inputs(generator: torch.Generator) -> list[Args]:
+    source = torch.tensor([[1.0, -2.0, 3.0], [-1.0, 0.5, 0.0]])
+    target = torch.tensor([[2.0, 1.0, 1.0], [-4.0, 1.0, 3.0]])
+    big = _randn(generator, 5, 30)
+    return [
+        (source, target),
+        (target[:1], source[:1]),
+        (big, big + 0.5 * _randn(generator, 5, 30)),
+        # The gradient of a sure model is tiny, and its signs are worth as much.
+        (_randn(generator, 3, 8), 1e-12 * _randn(generator, 3, 8)),
+        (-big, big),
+    ]
+
+
+def _share_is_between_minus_one_and_one(args: Args, output: Tensor) -> str | None:
+    if bool((output.abs() <= 1 + 1e-5).all()):
+        return None
+    return "No step is worth more than the target's own: your shares should lie in [-1, 1]."
+
+
+def _own_signs_are_worth_one(args: Args, output: Tensor) -> str | None:
+    source, target = args
+    same = (source.sign() == target.sign()).all(dim=1)
+    if torch.allclose(output[same], torch.ones_like(output[same]), atol=1e-4):
+        return None
+    return "Where the source has all the target's signs, the share should be 1."
+
+
+def _opposite_signs_are_worth_minus_one(args: Args, output: Tensor) -> str | None:
+    source, target = args
+    opposite = (source.sign() == -target.sign()).all(dim=1)
+    if torch.allclose(output[opposite], -torch.ones_like(output[opposite]), atol=1e-4):
+        return None
+    return "Where all signs are opposite, the step helps the target as much as it can: share -1."
+
+
+def _share_by_loop(g_source: Tensor, g_target: Tensor) -> Tensor:
+    shares = []
+    for s, t in zip(g_source, g_target, strict=True):
+        shares.append(torch.dot(torch.sign(s), t) / torch.linalg.vector_norm(t, ord=1))
+    return torch.stack(shares)
+
+
+def _share_by_agreement(g_source: Tensor, g_target: Tensor) -> Tensor:
+    size, agree = g_target.abs(), g_source.sign() * g_target.sign()  # +1 or -1 for each pixel
+    weights = size / size.sum(1, keepdim=True)
+    return (weights * agree).sum(1)
+
+
+def _wrong_share(kind: str) -> Callable[..., Tensor]:
+    """Make a step_share with one thing wrong."""
+
+    def answer(g_source: Tensor, g_target: Tensor) -> Tensor:
+        s, t = g_source, g_target
+        if kind == "roles swapped":
+            s, t = t, s
+        reached, best = (t * s.sign()).sum(1), t.abs().sum(1)
+        slips: dict[str, Tensor] = {
+            "cosine": functional.cosine_similarity(s, t, eps=1e-30),
+            "no sign": (s * t).sum(1) / best,
+            "equal signs": (s.sign() == t.sign()).to(t.dtype).mean(1),
+            "signs of both": (s.sign() * t.sign()).mean(1),
+            "L2 norm": reached / t.norm(dim=1),
+            "gain": reached,
+            "absolute value": (reached / best).abs(),
+            "no harm": (reached / best).clamp(min=0),
+            "added in the denominator": reached / (best + 1e-8),
+            "whole batch": reached.sum() / best.sum(),
+        }
+        return slips.get(kind, reached / best)
+
+    return answer
+
+
+step_share = Exercise(
+    name="step_share",
+    lesson="07",
+    title="What borrowed signs are worth",
+    task=(
+        "An attacker takes the signs of the source's gradient and steps on the target. Return, for "
+        "each image, which share of the best possible first-order gain this step reaches: the gain "
+        "is the dot product of the target's gradient with the signs, and the best gain is ‖g‖₁ of "
+        "the target's gradient. Both gradients are (N, d). The result is (N,), from -1 to 1."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_step_share,
+    inputs=_gradient_inputs,
+    properties=(
+        _share_is_between_minus_one_and_one,
+        _own_signs_are_worth_one,
+        _opposite_signs_are_worth_minus_one,
+    ),
+    right_answers=(_share_by_loop, _share_by_agreement),
+    wrong_answers=(
+        Misconception(
+            "cosine",
+            _wrong_share("cosine"),
+            "You compute the cosine of the two gradients. That compares the gradients themselves. "
+            "The attacker steps along the signs of one: take the sign of the source's gradient, "
+            "and divide by the L1 norm of the target's.",
+        ),
+        Misconception(
+            "no sign",
+            _wrong_share("no sign"),
+            "The sign is missing: FGSM steps along g_source.sign(), not along the gradient.",
+        ),
+        Misconception(
+            "roles swapped",
+            _wrong_share("roles swapped"),
+            "The roles are swapped. The signs come from the source, the gain is measured with the "
+            "target's gradient.",
+        ),
+        Misconception(
+            "equal signs",
+            _wrong_share("equal signs"),
+            "You count the pixels with equal signs. Pixels do not count alike: each one weighs as "
+            "much as the target's gradient there. And unequal signs cost, they are not just 0.",
+        ),
+        Misconception(
+            "signs of both",
+            _wrong_share("signs of both"),
+            "You take the sign of both gradients, so every pixel counts alike. The target's "
+            "gradient keeps its size: a strong pixel gains more.",
+        ),
+        Misconception(
+            "L2 norm",
+            _wrong_share("L2 norm"),
+            "You divide by the L2 norm. The best step in the max norm gains ‖g‖₁, the sum of the "
+            "absolute values (lesson 3).",
+        ),
+        Misconception(
+            "gain",
+            _wrong_share("gain"),
+            "You return the gain itself. Divide it by the best possible one, the L1 norm of the "
+            "target's gradient.",
+        ),
+        Misconception(
+            "absolute value",
+            _wrong_share("absolute value"),
+            "You drop the minus. A negative share means that the borrowed step helps the target.",
+        ),
+        Misconception(
+            "no harm",
+            _wrong_share("no harm"),
+            "You cut negative shares off at 0. A borrowed step can do worse than nothing: keep the "
+            "negative values.",
+        ),
+        Misconception(
+            "added in the denominator",
+            _wrong_share("added in the denominator"),
+            "You add a small number to the denominator. A sure model has gradients smaller than "
+            "that, and their share would vanish. Divide by the L1 norm alone.",
+        ),
+        Misconception(
+            "whole batch",
+            _wrong_share("whole batch"),
+            "You return one number for the whole batch. Return one share for each image: sum over "
+            "dim=1.",
+        ),
+    ),
+    hints=(
+        "For one image the gain is a dot product: the target's gradient times the signs of the "
+        "source's, added up over the pixels.",
+        "`(g_target * g_source.sign()).sum(dim=1)` is the gain. What would the target's own signs "
+        "gain?",
+        "Its own signs gain `g_target.abs().sum(dim=1)`. Divide the first by the second.",
+    ),
+    takeaway="A cosine for FGSM: the share of the white-box damage that a borrowed step does.",
+)
+
+
+# --- 6. A model that may refuse -----------------------------------------------------------------
+
+
+def _answer_or_refuse(p: Tensor, y: Tensor, threshold: float) -> tuple[float, float]:
+    highest, predicted = p.max(dim=1)  # both (N,)
+    answered = highest >= threshold
+    fooled = answered & (predicted != y)  # it answers, and it is wrong
+    return answered.float().mean().item(), fooled.float().mean().item()
+
+
+def _refusal_inputs(generator: torch.Generator) -> list[Args]:
+    p = torch.tensor([[0.75, 0.2], [0.5, 0.1], [0.1, 0.3], [0.02, 0.01], [0.9, 0.6]])
+    many = torch.rand(50, 6, generator=generator) ** 2
+    labels = torch.where(
+        torch.rand(50, generator=generator) < 0.5, many.argmax(1), _labels(generator, 6, 50)
+    )
+    return [
+        (p, torch.tensor([0, 1, 1, 1, 1]), 0.5),
+        (p, torch.tensor([0, 1, 1, 1, 1]), 0.0),  # it always answers
+        (p, torch.tensor([1, 0, 1, 0, 0]), 0.95),  # it never does
+        (many, labels, 0.6),
+        (many, labels, 0.85),
+    ]
+
+
+def _fooled_is_part_of_answered(args: Args, output: Any) -> str | None:
+    if -1e-6 <= float(output[1]) <= float(output[0]) + 1e-6:
+        return None
+    return "Who is fooled has answered, so your second share cannot be above the first."
+
+
+def _at_zero_it_always_answers(args: Args, output: Any) -> str | None:
+    if args[2] > 0 or abs(float(output[0]) - 1) < 1e-6:
+        return None
+    return "With threshold 0 the model always answers."
+
+
+def _refuse_by_loop(p: Tensor, y: Tensor, threshold: float) -> tuple[float, float]:
+    answered = fooled = 0
+    for row, truth in zip(p.tolist(), y.tolist(), strict=True):
+        if max(row) >= threshold:
+            answered += 1
+            fooled += row.index(max(row)) != truth
+    return answered / len(y), fooled / len(y)
+
+
+def _refuse_by_where(p: Tensor, y: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    refused = p.amax(1) < threshold
+    answer = torch.where(refused, torch.full_like(y, -1), p.argmax(1))
+    return 1 - refused.double().mean(), ((answer >= 0) & (answer != y)).double().mean()
+
+
+def _wrong_refusal(kind: str) -> Callable[..., tuple[float, float]]:
+    """Make an answer_or_refuse with one thing wrong."""
+
+    def answer(p: Tensor, y: Tensor, threshold: float) -> tuple[float, float]:
+        if kind == "softmax":
+            p = p.softmax(dim=1)
+        if kind == "made to sum to 1":
+            p = p / p.sum(dim=1, keepdim=True)
+        highest, predicted = p.max(dim=1)
+        if kind == "true class":
+            highest = p.gather(1, y[:, None]).squeeze(1)
+        if kind == "sum":
+            highest = p.sum(dim=1)
+        answered = highest > threshold if kind == "above" else highest >= threshold
+        wrong = predicted != y
+        fooled = answered & wrong
+        if kind == "refusals as errors":
+            fooled = ~answered | wrong
+        if kind == "errors of all":
+            fooled = wrong
+        if kind == "right answers":
+            fooled = answered & ~wrong
+        shares = [float(part.double().mean()) for part in (answered, fooled)]
+        if kind == "over the answered":
+            shares[1] = shares[1] / shares[0] if shares[0] else _NAN
+        if kind == "refused":
+            shares[0] = 1 - shares[0]
+        if kind in ("percent", "counts"):
+            shares = [(100 if kind == "percent" else len(y)) * share for share in shares]
+        return (shares[1], shares[0]) if kind == "swapped" else (shares[0], shares[1])
+
+    return answer
+
+
+answer_or_refuse = Exercise(
+    name="answer_or_refuse",
+    lesson="07",
+    title="A model that may refuse",
+    task=(
+        "The model answers with its most probable class if that probability is at least the "
+        "threshold, and refuses otherwise. Return two shares of ALL images: on how many it answers "
+        "at all, and on how many it answers wrongly. p is (N, K), one probability for each class; "
+        "the rows need not sum to 1. y is (N,)."
+    ),
+    difficulty=2,
+    minutes=7,
+    reference=_answer_or_refuse,
+    inputs=_refusal_inputs,
+    properties=(_fooled_is_part_of_answered, _at_zero_it_always_answers),
+    right_answers=(_refuse_by_loop, _refuse_by_where),
+    wrong_answers=(
+        Misconception(
+            "softmax",
+            _wrong_refusal("softmax"),
+            "You apply a softmax to the probabilities. They are probabilities already, one for "
+            "each class alone. A softmax makes them sum to 1, and the model can no longer say "
+            '"none of these".',
+        ),
+        Misconception(
+            "made to sum to 1",
+            _wrong_refusal("made to sum to 1"),
+            "You divide each row by its sum. Then the model always believes in some digit. Rows of "
+            "an RBF network need not sum to 1, and that is what makes a refusal possible.",
+        ),
+        Misconception(
+            "over the answered",
+            _wrong_refusal("over the answered"),
+            "Your second share is over the images that are answered. Asked is the share of all "
+            "images: a model that answers once, wrongly, should not look worse than one that is "
+            "wrong everywhere.",
+        ),
+        Misconception(
+            "refusals as errors",
+            _wrong_refusal("refusals as errors"),
+            "You count a refusal as a wrong answer. It is a price too, but the first share shows "
+            "it. The second counts only answers that are given and wrong.",
+        ),
+        Misconception(
+            "errors of all",
+            _wrong_refusal("errors of all"),
+            "Your second share also counts wrong classes that the model never says, because it "
+            "refuses. Count only the images that it answers.",
+        ),
+        Misconception(
+            "true class",
+            _wrong_refusal("true class"),
+            "You compare the probability of the true class with the threshold. The model does not "
+            "know the true class: it looks at its highest probability.",
+        ),
+        Misconception(
+            "sum",
+            _wrong_refusal("sum"),
+            "You compare the sum of the probabilities with the threshold. Take the highest one.",
+        ),
+        Misconception(
+            "above",
+            _wrong_refusal("above"),
+            "You answer only above the threshold (`>`). Exactly at it, the model answers too "
+            "(`>=`).",
+        ),
+        Misconception(
+            "refused",
+            _wrong_refusal("refused"),
+            "Your first share is how often the model refuses. Asked is how often it answers.",
+        ),
+        Misconception(
+            "percent",
+            _wrong_refusal("percent"),
+            "Your values are percentages. Return fractions between 0 and 1.",
+        ),
+        Misconception(
+            "swapped",
+            _wrong_refusal("swapped"),
+            "Your two shares are swapped. First how often it answers, then how often wrongly.",
+        ),
+        Misconception(
+            "right answers",
+            _wrong_refusal("right answers"),
+            "Your second share counts the answers that are given and right. Asked are those that "
+            "are given and wrong.",
+        ),
+        Misconception(
+            "counts",
+            _wrong_refusal("counts"),
+            "You return numbers of images. Divide by the number N of all images.",
+        ),
+    ),
+    hints=(
+        "`p.max(dim=1)` gives the highest probability and its class at once.",
+        "`answered = highest >= threshold`. An image fools the model if it is answered and the "
+        "class is wrong: join the two with `&`.",
+        "Both shares are means over all N images: `answered.float().mean().item()`, and the same "
+        "for `answered & (predicted != y)`.",
+    ),
+    takeaway="A refusal is safe and costs something. Report both shares, always together.",
+)
+
+
+EXERCISES = (walk_logits, band, transfer_errors, same_mistake, step_share, answer_or_refuse)
+
+
+def progress() -> None:
+    """Print the exercises of this lesson with the outcome of each."""
+    engine.progress(EXERCISES)
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+quiz = Quiz(
+    (
+        Question(
+            'A summary calls the plot of ten logits over eps = -15 … 15 "a generalisation '
+            'experiment". What does the plot show?',
+            (
+                Choice(
+                    "How well the model does on digits that it has not seen.",
+                    False,
+                    "There is only one digit in it, moved along a line. New digits are what "
+                    "the clean test error is about.",
+                ),
+                Choice(
+                    "How well the attack works on models that it was not made for.",
+                    False,
+                    "There is only one model in it. Feeding the images to another model is the "
+                    "transfer experiment.",
+                ),
+                Choice(
+                    "How one model's logits change along one line through one image.",
+                    True,
+                    "One image, one direction, one model. Generalisation across models is "
+                    "measured by transfer and by agreement, over many images.",
+                ),
+            ),
+        ),
+        Question(
+            "Examples crafted on model A fool model B. What did the attacker need to know of B?",
+            (
+                Choice(
+                    "Its task.",
+                    True,
+                    "A model of one's own for the same task is enough. Keeping weights secret "
+                    "is therefore no defence.",
+                ),
+                Choice(
+                    "B's weights.",
+                    False,
+                    "That is the white-box attack: the diagonal of the matrix. B was never "
+                    "asked for a gradient here.",
+                ),
+                Choice(
+                    "B's training digits.",
+                    False,
+                    "Our own small models were trained on digits that the reference models had "
+                    "never seen, and their examples transfer.",
+                ),
+            ),
+        ),
+        Question(
+            "Two models agree on 50 % of the first one's mistakes, and on 80 % of the mistakes "
+            "that both make. How can both be true?",
+            (
+                Choice(
+                    "They were measured on different sets of images.",
+                    False,
+                    "Same images. Only the number that one divides by differs.",
+                ),
+                Choice(
+                    "The matches are the same, the second base is smaller.",
+                    True,
+                    "Where the second model is right the two cannot agree on a wrong class. "
+                    "The second share leaves these images out.",
+                ),
+                Choice(
+                    "The second one counts right answers too, the first does not.",
+                    False,
+                    "A right answer is never counted in either.",
+                ),
+            ),
+        ),
+        Question(
+            "A defended model has an FGSM error of 10 % on its own examples, and of 25 % on those "
+            "of an undefended model. What do you conclude?",
+            (
+                Choice(
+                    "Its own FGSM misses attacks that exist. Measure PGD.",
+                    True,
+                    "Transfer above white-box is a sign of gradient masking. PGD on our model "
+                    "of this kind finds an attack for nearly every digit.",
+                ),
+                Choice(
+                    "It is robust: 10 % is the white-box figure, and white-box is the worst case.",
+                    False,
+                    "White-box should be the worst case. A weaker attacker who does better "
+                    "proves that the 10 % were no worst case.",
+                ),
+                Choice(
+                    "The undefended model is the better attacker, nothing more.",
+                    False,
+                    "Who knows the weights can do everything that the other can, and more. If "
+                    "the result is less, the search was bad.",
+                ),
+            ),
+        ),
+        Question(
+            "In 784 dimensions two gradients have the cosine 0.4. How should you read it?",
+            (
+                Choice(
+                    "Nearly unrelated: 0.4 is closer to 0 than to 1.",
+                    False,
+                    "Two random directions in 784 dimensions have cosines of about ±0.04. 0.4 "
+                    "is ten times that.",
+                ),
+                Choice(
+                    "40 % of the pixels have equal signs.",
+                    False,
+                    "A cosine is no count of pixels. Even at cosine 0 about half of the signs "
+                    "are equal.",
+                ),
+                Choice(
+                    "Far more alike than chance would make them.",
+                    True,
+                    "Chance gives about 1/√784, which is 0.036. Borrowed signs then gain a "
+                    "good part of what the target's own signs would.",
+                ),
+            ),
+        ),
+        Question(
+            "The RBF network has low confidence on FGSM's mistakes. Is it safe to let it refuse "
+            "whenever its confidence is under one half?",
+            (
+                Choice(
+                    "Yes: it does not answer attacked digits any more.",
+                    False,
+                    "Not those of FGSM. An attacker who knows the rule does not aim at an "
+                    "error, but at a sure error, and finds some.",
+                ),
+                Choice(
+                    "No: an attack can aim at sure errors.",
+                    True,
+                    "And it refuses many clean digits as well. Both were measured in section "
+                    "6. A defence is judged by the attack that knows it, with its price beside "
+                    "it.",
+                ),
+                Choice(
+                    "No: an RBF network is linear.",
+                    False,
+                    "It is not: its logits fall off like parabolas. That is why it is unsure "
+                    "far away.",
+                ),
+            ),
+        ),
+    )
+)

@@ -1,0 +1,1109 @@
+"""Exercises of lesson 08: alternative hypotheses.
+
+Each reference depends on torch alone: `solution()` shows it as it stands here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advlearn.course.grading import evidence
+from advlearn.course.grading import exercise as engine
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.exercise import Exercise
+from advlearn.course.grading.grader import Misconception
+from advlearn.course.grading.quiz import Choice, Question, Quiz
+
+
+def _randn(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator)
+
+
+def _rand(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator)
+
+
+def _labels(generator: torch.Generator, count: int, classes: int) -> Tensor:
+    return torch.randint(0, classes, (count,), generator=generator)
+
+
+# --- 1. Two Gaussian classes are a linear model --------------------------------------------------
+
+
+def _gaussian_weights(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    w = (mean1 - mean0) / variance  # (d,) what x is multiplied by; the squares x² cancel
+    b = 0.5 * ((mean0**2 - mean1**2) / variance).sum()  # what is left without x
+    return w, b
+
+
+def _gaussian_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.5]), torch.tensor([0.5, 0.25])),
+        (torch.tensor([0.2, 0.4]), torch.tensor([0.2, 0.9]), torch.tensor([2.0, 4.0])),
+        (_rand(generator, 5), _rand(generator, 5), 0.05 + _rand(generator, 5)),
+        (_rand(generator, 9), _rand(generator, 9), 0.05 + 3 * _rand(generator, 9)),
+    ]
+
+
+def _zero_half_way(args: Args, output: Any) -> str | None:
+    mean0, mean1, _ = args
+    w, b = output
+    scale = float((w.abs() * (mean0.abs() + mean1.abs())).sum()) + float(b.abs())
+    if abs(float(w @ (mean0 + mean1) / 2 + b)) <= 1e-4 * scale + 1e-6:
+        return None
+    return (
+        "Half-way between the two means both densities are equal, so w·x + b should be 0 there. "
+        "Yours is not."
+    )
+
+
+def _gaussian_by_autograd(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    zero = torch.zeros_like(mean0).requires_grad_(True)
+    score = (
+        torch.distributions.Normal(mean1, variance.sqrt()).log_prob(zero).sum()
+        - torch.distributions.Normal(mean0, variance.sqrt()).log_prob(zero).sum()
+    )
+    return torch.autograd.grad(score, zero)[0], score.detach()
+
+
+def _gaussian_by_midpoint(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    w = torch.linalg.solve(torch.diag(variance), mean1 - mean0)
+    return w, -torch.dot(w, mean0 + mean1) / 2
+
+
+def _wrong_gaussian(kind: str) -> Any:
+    """Make a gaussian_weights with one thing wrong."""
+
+    def answer(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        if kind == "no variance":
+            variance = torch.ones_like(variance)
+        if kind == "standard deviation":
+            variance = variance.sqrt()
+        if kind == "times":
+            variance = 1 / variance
+        if kind == "swapped":
+            mean0, mean1 = mean1, mean0
+        w, b = _gaussian_weights(mean0, mean1, variance)
+        if kind == "half w":
+            w = w / 2
+        factor = {"no half": 2.0, "sign of b": -1.0, "no b": 0.0}.get(kind, 1.0)
+        return w, factor * b
+
+    return answer
+
+
+gaussian_weights = Exercise(
+    name="gaussian_weights",
+    lesson="08",
+    title="Two Gaussian classes are a linear model",
+    task=(
+        "Two classes are equally frequent, and each is a Gaussian: p(x | k) = N(x; mean_k, "
+        "diag(variance)), with the SAME variances for both. Return w and b such that "
+        "log p(x | 1) - log p(x | 0) = w·x + b. mean0, mean1 and variance are (d,), and so is w; b "
+        "is a scalar tensor."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_gaussian_weights,
+    inputs=_gaussian_inputs,
+    properties=(_zero_half_way,),
+    right_answers=(_gaussian_by_autograd, _gaussian_by_midpoint),
+    wrong_answers=(
+        Misconception(
+            "no variance",
+            _wrong_gaussian("no variance"),
+            "The variance is missing. A pixel that varies much within a class says little about "
+            "the class, so its weight is divided by its variance.",
+        ),
+        Misconception(
+            "standard deviation",
+            _wrong_gaussian("standard deviation"),
+            "You divide by the standard deviation, the root of the variance. The exponent of a "
+            "Gaussian is -(x - mean)² / (2 variance).",
+        ),
+        Misconception(
+            "times",
+            _wrong_gaussian("times"),
+            "You multiply by the variance. It stands in the denominator of the exponent: divide.",
+        ),
+        Misconception(
+            "swapped classes",
+            _wrong_gaussian("swapped"),
+            "Your classes are swapped: this is log p(x | 0) - log p(x | 1). The score should be "
+            "positive near mean1.",
+        ),
+        Misconception(
+            "half w",
+            _wrong_gaussian("half w"),
+            "Your w is half of what it should be. The 1/2 of the exponent is used up by the 2 of "
+            "the mixed term: (x - m)² = x² - 2xm + m².",
+        ),
+        Misconception(
+            "no half",
+            _wrong_gaussian("no half"),
+            "The factor 1/2 is missing in b. In the exponent -(x - m)² / (2 variance), the part "
+            "without x is -m² / (2 variance).",
+        ),
+        Misconception(
+            "sign of b",
+            _wrong_gaussian("sign of b"),
+            "Your b has the wrong sign. The part without x is -mean1² for class 1, minus -mean0² "
+            "for class 0: mean0² - mean1².",
+        ),
+        Misconception(
+            "no b",
+            _wrong_gaussian("no b"),
+            "Your b is 0. That is right only when both means are equally far from zero. The part "
+            "of the exponents without x is left over.",
+        ),
+    ),
+    hints=(
+        "Write down both exponents, -(x - mean)² / (2 variance), and subtract. Which terms are the "
+        "same in both?",
+        "x² cancels, because the variances are shared. What is left is linear in x.",
+        "w = (mean1 - mean0) / variance, and b = 0.5 * ((mean0**2 - mean1**2) / variance).sum().",
+    ),
+    takeaway="This generative model is a linear classifier, so all of lesson 3 holds for it.",
+)
+
+
+# --- 2. The posterior and the evidence -----------------------------------------------------------
+
+
+def _posterior_and_evidence(log_joint: Tensor) -> tuple[Tensor, Tensor]:
+    log_evidence = torch.logsumexp(log_joint, dim=1)  # (N,) log p(x) = log of a sum over k
+    posterior = torch.exp(log_joint - log_evidence[:, None])  # (N, K) p(k | x), by Bayes' rule
+    return posterior, log_evidence
+
+
+def _joint_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([[-1.0, -2.0, -3.0], [-4.0, -4.0, -9.0]]),),
+        (torch.tensor([[-6.0, -2.0, -3.5]]),),
+        # Far from every digit and close to one: in float32 exp(-400) is 0 and exp(300) is inf.
+        (torch.tensor([[-400.0, -402.0, -401.0], [300.0, 302.0, 280.0]]),),
+        (5 * _randn(generator, 6, 4),),
+        (_randn(generator, 3, 3) - 40.0,),
+    ]
+
+
+def _posterior_adds_up(args: Args, output: Any) -> str | None:
+    if torch.allclose(output[0].sum(1), torch.ones(len(args[0])), atol=1e-4):
+        return None
+    return "Each row of your first result should add up to 1: these are the chances of the classes."
+
+
+def _evidence_is_above_the_best(args: Args, output: Any) -> str | None:
+    best = args[0].amax(1)
+    if (output[1] >= best - 1e-4 - 1e-6 * best.abs()).all():
+        return None
+    return (
+        "Your log p(x) is below the largest log p(x, k). A sum of positive numbers is at least as "
+        "large as the largest of them."
+    )
+
+
+def _wrong_joint(kind: str) -> Any:
+    """Make a posterior_and_evidence with one thing wrong."""
+
+    def answer(log_joint: Tensor) -> tuple[Tensor, Tensor]:
+        posterior, evidence_ = log_joint.softmax(1), log_joint.logsumexp(1)
+        if kind == "underflow":
+            joint = log_joint.exp()
+            return joint / joint.sum(1, keepdim=True), joint.sum(1).log()
+        if kind == "log posterior":
+            posterior = log_joint.log_softmax(1)
+        if kind == "wrong axis":
+            posterior = log_joint.softmax(0)
+        if kind == "sigmoid":
+            posterior = log_joint.sigmoid()
+        changed = {
+            "best class": log_joint.amax(1),
+            "sum of logs": log_joint.sum(1),
+            "mean": evidence_ - math.log(log_joint.shape[1]),
+            "of the posterior": posterior.sum(1).log(),
+            "no log": evidence_.exp(),
+        }
+        return posterior, changed.get(kind, evidence_)
+
+    return answer
+
+
+posterior_and_evidence = Exercise(
+    name="posterior_and_evidence",
+    lesson="08",
+    title="The posterior and the evidence",
+    task=(
+        "log_joint is (N, K) and holds log p(x | k) + log p(k), which is log p(x, k). Return two "
+        "results: the posterior p(k | x), (N, K), and the log-evidence log p(x), (N,). The entries "
+        "can be far from 0, such as -400 or 300."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_posterior_and_evidence,
+    inputs=_joint_inputs,
+    properties=(_posterior_adds_up, _evidence_is_above_the_best),
+    right_answers=(
+        lambda log_joint: (log_joint.softmax(dim=1), log_joint.logsumexp(dim=1)),
+        lambda log_joint: (
+            (log_joint - log_joint.amax(1, keepdim=True)).exp()
+            / (log_joint - log_joint.amax(1, keepdim=True)).exp().sum(1, keepdim=True),
+            log_joint.amax(1) + (log_joint - log_joint.amax(1, keepdim=True)).exp().sum(1).log(),
+        ),
+    ),
+    wrong_answers=(
+        Misconception(
+            "underflow",
+            _wrong_joint("underflow"),
+            "Your formula is right, but exp leaves the range of float32: exp(-400) is 0, and "
+            "0 / 0 is nan. `torch.logsumexp` subtracts the largest entry first.",
+        ),
+        Misconception(
+            "log posterior",
+            _wrong_joint("log posterior"),
+            "Your first result is log p(k | x). Asked for is p(k | x) itself: apply exp.",
+        ),
+        Misconception(
+            "wrong axis",
+            _wrong_joint("wrong axis"),
+            "Your posterior is normalised over the examples (dim=0). Bayes' rule compares the "
+            "classes of one image: dim=1.",
+        ),
+        Misconception(
+            "sigmoid",
+            _wrong_joint("sigmoid"),
+            "You apply the sigmoid to each entry on its own. Bayes' rule divides p(x, k) by the "
+            "sum over all classes.",
+        ),
+        Misconception(
+            "best class",
+            _wrong_joint("best class"),
+            "Your log-evidence is that of the best class alone. An image can come from any class: "
+            "p(x) is the sum of p(x, k) over k.",
+        ),
+        Misconception(
+            "sum of logs",
+            _wrong_joint("sum of logs"),
+            "You add up the logarithms. That multiplies the densities. p(x) is their sum: take the "
+            "logarithm of the sum of the exponentials.",
+        ),
+        Misconception(
+            "mean",
+            _wrong_joint("mean"),
+            "You average over the classes. The frequencies p(k) are in log_joint already, so p(x) "
+            "is the plain sum over k.",
+        ),
+        Misconception(
+            "of the posterior",
+            _wrong_joint("of the posterior"),
+            "Your log-evidence is computed from the posterior, and is always 0. The posterior has "
+            "been divided by p(x): what it was is lost. Use log_joint.",
+        ),
+        Misconception(
+            "no log",
+            _wrong_joint("no log"),
+            "Your second result is p(x) itself, which is 0 or infinite in float32 for real images. "
+            "Keep the logarithm.",
+        ),
+    ),
+    hints=(
+        "p(x) = sum over k of p(x, k), and p(k | x) = p(x, k) / p(x). Both stay finite if you work "
+        "with logarithms.",
+        "`torch.logsumexp(log_joint, dim=1)` is log p(x).",
+        "Division is subtraction of logarithms: exp(log_joint - log_evidence[:, None]).",
+    ),
+    takeaway="A class is decided by differences within one row. How low the row lies is forgotten.",
+    rtol=1e-3,  # a difference of large logarithms has few digits
+)
+
+
+# --- 3. Wrong and unnoticed ----------------------------------------------------------------------
+
+
+def _unnoticed_rate(logits: Tensor, alarm: Tensor, y: Tensor) -> float:
+    wrong = logits.argmax(dim=1) != y  # the classifier errs
+    quiet = alarm <= 0  # log-odds: above 0 the detector says "attack"
+    return (wrong & quiet).float().mean().item()  # over ALL examples
+
+
+def _guard_inputs(generator: torch.Generator) -> list[Args]:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0], [0.0, 4.0], [5.0, 0.0]])
+    alarm = torch.tensor([-1.0, -0.7, 2.0, 0.3, -3.0])
+    many = 2 * _randn(generator, 40, 5)
+    return [
+        (logits, alarm, torch.tensor([0, 0, 1, 0, 1])),
+        (logits, alarm, torch.tensor([0, 1, 0, 1, 0])),  # no mistake
+        (logits, alarm.abs(), torch.tensor([1, 0, 1, 0, 1])),  # all wrong, all noticed
+        (many, _randn(generator, 40), _labels(generator, 40, 5)),
+        (many, 3 * _randn(generator, 40), many.argmax(1)),
+    ]
+
+
+def _wrong_rate(kind: str) -> Any:
+    """Make an unnoticed_rate with one thing wrong."""
+
+    def answer(logits: Tensor, alarm: Tensor, y: Tensor) -> float:
+        wrong, quiet = logits.argmax(1) != y, alarm <= 0
+        if kind == "odds as a probability":
+            quiet = alarm <= 0.5
+        both = (wrong & quiet).double()
+        value = {
+            "misses": quiet.double().mean(),
+            "mistakes": wrong.double().mean(),
+            "over the mistakes": both.sum() / wrong.sum(),
+            "over the unnoticed": both.sum() / quiet.sum(),
+            "or": (wrong | quiet).double().mean(),
+            "noticed": (wrong & ~quiet).double().mean(),
+            "survivors": (~wrong & quiet).double().mean(),
+            "count": both.sum(),
+            "product": wrong.double().mean() * quiet.double().mean(),
+        }
+        return value.get(kind, both.mean()).item()
+
+    return answer
+
+
+unnoticed_rate = Exercise(
+    name="unnoticed_rate",
+    lesson="08",
+    title="Wrong and unnoticed",
+    task=(
+        "Return the share of ALL examples that are classified wrongly and raise no alarm. logits "
+        "is (N, K), y is (N,) int64, and alarm is (N,): the log-odds of an attack, where above 0 "
+        'the detector says "attack".'
+    ),
+    difficulty=1,
+    minutes=5,
+    reference=_unnoticed_rate,
+    inputs=_guard_inputs,
+    right_answers=(
+        lambda logits, alarm, y: float(((logits.argmax(1) != y) & ~(alarm > 0)).double().mean()),
+        lambda logits, alarm, y: (
+            sum(int(z.argmax() != k and a <= 0) for z, a, k in zip(logits, alarm, y, strict=True))
+            / len(y)
+        ),
+    ),
+    wrong_answers=(
+        Misconception(
+            "misses",
+            _wrong_rate("misses"),
+            "You count every example without an alarm. One that is also classified correctly does "
+            "no harm: count those that are wrong AND unnoticed.",
+        ),
+        Misconception(
+            "mistakes",
+            _wrong_rate("mistakes"),
+            "You count every mistake of the classifier. A mistake that raises the alarm is caught: "
+            "it does not count.",
+        ),
+        Misconception(
+            "over the mistakes",
+            _wrong_rate("over the mistakes"),
+            "You divide by the number of mistakes. Every rate in this course is over all examples, "
+            "so that two attacks can be compared.",
+        ),
+        Misconception(
+            "over the unnoticed",
+            _wrong_rate("over the unnoticed"),
+            "You divide by the number of examples without an alarm. Divide by the number of all "
+            "examples.",
+        ),
+        Misconception(
+            "or",
+            _wrong_rate("or"),
+            "You count examples that are wrong OR unnoticed. An attacker needs both at once: &.",
+        ),
+        Misconception(
+            "noticed",
+            _wrong_rate("noticed"),
+            "You count the mistakes that are caught. Above 0 the detector says attack, so quiet "
+            "means an alarm of 0 or less.",
+        ),
+        Misconception(
+            "survivors",
+            _wrong_rate("survivors"),
+            "You count what is classified correctly without an alarm. That is the defender's "
+            "success, and asked for is the attacker's.",
+        ),
+        Misconception(
+            "odds as a probability",
+            _wrong_rate("odds as a probability"),
+            "Your threshold is 0.5. That belongs to a probability. alarm is a log-odds: a "
+            "probability of one half has log-odds 0.",
+        ),
+        Misconception(
+            "count",
+            _wrong_rate("count"),
+            "You return a number of examples. Asked for is a share, between 0 and 1.",
+        ),
+        Misconception(
+            "product",
+            _wrong_rate("product"),
+            "You multiply two shares. That would be right if mistakes and alarms had nothing to "
+            "do with each other. Ask both questions of each example, join them with `&`, then "
+            "take the mean.",
+        ),
+    ),
+    hints=(
+        "Two conditions for each example: the predicted class is wrong, and the alarm is silent.",
+        "`wrong = logits.argmax(dim=1) != y` and `quiet = alarm <= 0` are both (N,). `&` combines "
+        "them.",
+        "The mean of true and false is the share: `(wrong & quiet).float().mean().item()`.",
+    ),
+    takeaway="A detector's own error rate does not say this. Only both conditions together do.",
+)
+
+
+# --- 4. The loss of an attacker who knows of the detector ----------------------------------------
+
+
+def _knowing_loss(logits: Tensor, y: Tensor) -> Tensor:
+    digits, alarm = logits[:, :-1], logits[:, -1]  # (N, K) and (N,)
+    true = digits.gather(1, y[:, None]).squeeze(1)
+    others = digits.scatter(1, y[:, None], -torch.inf).amax(dim=1)  # the best wrong digit
+    return torch.minimum(others - true, -alarm)  # positive only if both goals are reached
+
+
+def _knowing_inputs(generator: torch.Generator) -> list[Args]:
+    logits = torch.tensor([[1.0, 3.0, 0.0, -2.0], [4.0, 1.0, 2.0, 5.0], [0.0, 0.5, 3.0, -0.25]])
+    return [
+        (logits, torch.tensor([0, 0, 1])),
+        (logits, torch.tensor([1, 2, 2])),
+        (3 * _randn(generator, 8, 11), _labels(generator, 8, 10)),
+        (torch.tensor([[-1.0, -5.0, -6.0, -0.5], [-9.0, -8.0, -3.0, -2.0]]), torch.tensor([0, 2])),
+        (20 * _randn(generator, 5, 5), _labels(generator, 5, 4)),
+    ]
+
+
+def _positive_means_success(args: Args, output: Tensor) -> str | None:
+    logits, y = args
+    digits, alarm = logits[:, :-1], logits[:, -1]
+    success = (digits.argmax(1) != y) & (alarm < 0)
+    if torch.equal(output > 0, success):
+        return None
+    return (
+        "Your loss should be positive exactly where the attacker has reached both goals: a wrong "
+        "digit is ahead, and the alarm is below 0."
+    )
+
+
+def _knowing_by_loop(logits: Tensor, y: Tensor) -> Tensor:
+    rows = []
+    for row, label in zip(logits, y.tolist(), strict=True):
+        wrong = [v for k, v in enumerate(row[:-1]) if k != label]
+        rows.append(torch.stack([max(wrong) - row[label], -row[-1]]).min())
+    return torch.stack(rows)
+
+
+def _knowing_by_mask(logits: Tensor, y: Tensor) -> Tensor:
+    own = torch.nn.functional.one_hot(y, logits.shape[1] - 1).bool()
+    digits = logits[:, :-1]
+    ahead = digits.masked_fill(own, -1e9).max(1).values - digits[own]
+    return torch.where(ahead < -logits[:, -1], ahead, -logits[:, -1])
+
+
+def _wrong_knowing(kind: str) -> Any:
+    """Make a knowing_loss with one thing wrong."""
+
+    def answer(logits: Tensor, y: Tensor) -> Tensor:
+        digits, alarm = logits[:, :-1], logits[:, -1]
+        true = digits.gather(1, y[:, None]).squeeze(1)
+        others = digits.scatter(1, y[:, None], -torch.inf).amax(1)
+        if kind == "true digit among the others":
+            others = digits.amax(1)
+        if kind == "alarm among the digits":
+            others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+        ahead = others - true
+        if kind == "against the attacker":
+            ahead = -ahead
+        return {
+            "sum": ahead - alarm,
+            "maximum": torch.maximum(ahead, -alarm),
+            "loud": torch.minimum(ahead, alarm),
+            "forgets the alarm": ahead,
+            "forgets the digit": -alarm,
+        }.get(kind, torch.minimum(ahead, -alarm))
+
+    return answer
+
+
+def _knowing_in_place(logits: Tensor, y: Tensor) -> Tensor:
+    true = logits.gather(1, y[:, None]).squeeze(1).clone()
+    others = logits[:, :-1].scatter_(1, y[:, None], -torch.inf).amax(1)
+    return torch.minimum(others - true, -logits[:, -1])
+
+
+knowing_loss = Exercise(
+    name="knowing_loss",
+    lesson="08",
+    title="The loss of an attacker who knows",
+    task=(
+        "logits is (N, K + 1): first the K digits, then the alarm, the log-odds of an attack. "
+        "Return (N,): the SMALLER of two numbers, by how much the best wrong digit is ahead of the "
+        "true digit y, and by how much the alarm is below 0. y is (N,) int64, in [0, K)."
+    ),
+    difficulty=3,
+    minutes=10,
+    reference=_knowing_loss,
+    inputs=_knowing_inputs,
+    properties=(_positive_means_success,),
+    right_answers=(_knowing_by_loop, _knowing_by_mask),
+    wrong_answers=(
+        Misconception(
+            "sum",
+            _wrong_knowing("sum"),
+            "You add the two goals. Then a very wrong digit can pay for a loud alarm. The smaller "
+            "of the two makes the attack work on whichever goal is behind.",
+        ),
+        Misconception(
+            "maximum",
+            _wrong_knowing("maximum"),
+            "You take the larger of the two. It is positive as soon as one goal is reached, and "
+            "the attacker needs both: take the smaller.",
+        ),
+        Misconception(
+            "loud",
+            _wrong_knowing("loud"),
+            "Your loss grows with the alarm. The attacker wants a silent detector: -alarm.",
+        ),
+        Misconception(
+            "forgets the alarm",
+            _wrong_knowing("forgets the alarm"),
+            "Your loss looks only at the digits. That is the attack that the detector catches. The "
+            "last column, the alarm, must come in.",
+        ),
+        Misconception(
+            "forgets the digit",
+            _wrong_knowing("forgets the digit"),
+            "Your loss looks only at the alarm. A clean image is silent too. The digit must also "
+            "be wrong.",
+        ),
+        Misconception(
+            "true digit among the others",
+            _wrong_knowing("true digit among the others"),
+            "Your best digit may be the true one. Then the difference is 0 where the model is "
+            "right, and has no gradient. Leave y out: scatter -inf into its place.",
+        ),
+        Misconception(
+            "alarm among the digits",
+            _wrong_knowing("alarm among the digits"),
+            "You count the alarm as a digit. The last column is no class: take the best wrong "
+            "digit from logits[:, :-1].",
+        ),
+        Misconception(
+            "against the attacker",
+            _wrong_knowing("against the attacker"),
+            "Your difference is the wrong way round: it grows when the model is right. The "
+            "attacker wants others - true to be large.",
+        ),
+        Misconception("in place", _knowing_in_place, evidence.INPUT_CHANGED),
+    ),
+    hints=(
+        "Split the columns: `digits, alarm = logits[:, :-1], logits[:, -1]`.",
+        "`digits.scatter(1, y[:, None], -torch.inf).amax(dim=1)` is the best wrong digit, and "
+        "`digits.gather(1, y[:, None]).squeeze(1)` the true one.",
+        "Combine them: `torch.minimum(others - true, -alarm)`.",
+    ),
+    takeaway="An attacker turns every defence that he knows of into one more term of his loss.",
+)
+
+
+# --- 5. The logits of an ensemble ----------------------------------------------------------------
+
+
+def _ensemble_logits(logits: Tensor) -> Tensor:
+    logs = torch.log_softmax(logits, dim=2)  # (M, N, K) each member's log-probabilities
+    total = torch.logsumexp(logs, dim=0)  # (N, K) log of the sum over the members
+    return total - torch.log(torch.tensor(float(len(logits))))  # the mean: minus log M
+
+
+def _member_inputs(generator: torch.Generator) -> list[Args]:
+    return [
+        (torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]]),),
+        (torch.tensor([[[2.0, 0.0, 1.0]], [[50.0, 51.0, 50.0]], [[-3.0, 1.0, 0.0]]]),),
+        # A member that is very sure: its small probabilities are below the smallest float32.
+        (torch.tensor([[[300.0, 0.0, 40.0]], [[280.0, 60.0, 0.0]]]),),
+        (3 * _randn(generator, 5, 5, 5),),
+        (_randn(generator, 12, 4, 10),),
+    ]
+
+
+def _chances_add_up(args: Args, output: Tensor) -> str | None:
+    if torch.allclose(output.exp().sum(1), torch.ones(len(output)), atol=1e-4):
+        return None
+    return "exp of each of your rows should add up to 1: it is a mean of probabilities."
+
+
+def _wrong_ensemble(kind: str) -> Any:
+    """Make an ensemble_logits with one thing wrong."""
+
+    def answer(logits: Tensor) -> Tensor:
+        count = math.log(len(logits))
+        votes = torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).to(logits.dtype)
+        return {
+            "mean of logits": logits.mean(0),
+            "mean of logs": logits.log_softmax(2).mean(0),
+            "underflow": logits.softmax(2).mean(0).log(),
+            "cut off": logits.softmax(2).mean(0).clamp(min=1e-12).log(),
+            "sum": logits.log_softmax(2).logsumexp(0),
+            "not normalised": logits.logsumexp(0) - count,
+            "probabilities": logits.softmax(2).mean(0),
+            "votes": votes.mean(0),
+            "over the members": logits.log_softmax(0).logsumexp(0) - count,
+            "over the examples": logits.log_softmax(1).logsumexp(0) - count,
+        }[kind]
+
+    return answer
+
+
+def _ensemble_by_shift(logits: Tensor) -> Tensor:
+    logs = logits - logits.logsumexp(2, keepdim=True)
+    top = logs.amax(0)
+    return top + (logs - top).exp().mean(0).log()
+
+
+def _ensemble_in_turn(logits: Tensor) -> Tensor:
+    total = logits[0].log_softmax(1)
+    for member in logits[1:]:
+        total = torch.logaddexp(total, member.log_softmax(1))
+    return total - math.log(len(logits))
+
+
+ensemble_logits = Exercise(
+    name="ensemble_logits",
+    lesson="08",
+    title="The logits of an ensemble",
+    task=(
+        "An ensemble answers with the mean of its members' probabilities. logits is (M, N, K), one "
+        "sheet for each of M members. Return the logarithm of the mean probabilities, (N, K). It "
+        "must be finite also where a member is very sure."
+    ),
+    difficulty=2,
+    minutes=7,
+    reference=_ensemble_logits,
+    inputs=_member_inputs,
+    properties=(_chances_add_up,),
+    right_answers=(_ensemble_by_shift, _ensemble_in_turn),
+    wrong_answers=(
+        Misconception(
+            "mean of logits",
+            _wrong_ensemble("mean of logits"),
+            "You average the logits. A member with large logits then outvotes all others. Turn "
+            "each member's logits into log-probabilities first: log_softmax over the classes.",
+        ),
+        Misconception(
+            "mean of logs",
+            _wrong_ensemble("mean of logs"),
+            "You average the log-probabilities. That is the logarithm of the geometric mean. Asked "
+            "for is the logarithm of the mean: logsumexp over the members, minus log M.",
+        ),
+        Misconception(
+            "underflow",
+            _wrong_ensemble("underflow"),
+            "Your formula is right, but a very small probability rounds to 0, and log(0) is -inf. "
+            "An attack gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.",
+        ),
+        Misconception(
+            "sum",
+            _wrong_ensemble("sum"),
+            "This is the logarithm of the SUM of the probabilities. For the mean, subtract log M.",
+        ),
+        Misconception(
+            "not normalised",
+            _wrong_ensemble("not normalised"),
+            "You skip the softmax of each member. Logits of different members have no common "
+            "scale. Apply log_softmax over the classes (dim=2) first.",
+        ),
+        Misconception(
+            "probabilities",
+            _wrong_ensemble("probabilities"),
+            "You return the mean probabilities themselves. The course's models give logits: return "
+            "the logarithm.",
+        ),
+        Misconception(
+            "votes",
+            _wrong_ensemble("votes"),
+            "You count votes. A vote has no gradient, and it forgets how sure a member is. Average "
+            "the probabilities.",
+        ),
+        Misconception(
+            "over the members",
+            _wrong_ensemble("over the members"),
+            "Your softmax runs over the members (dim=0). The probabilities of one member add up to "
+            "1 over the classes: dim=2.",
+        ),
+        Misconception(
+            "over the examples",
+            _wrong_ensemble("over the examples"),
+            "Your softmax runs over the examples (dim=1). The probabilities of one member add up "
+            "to 1 over the classes, dim=2, for each example alone.",
+        ),
+        Misconception(
+            "cut off",
+            _wrong_ensemble("cut off"),
+            "You cut small probabilities off. The result is finite, but flat below the cut: an "
+            "attack gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.",
+        ),
+    ),
+    hints=(
+        "Three steps: log-probabilities of each member, the logarithm of their sum, then the mean "
+        "instead of the sum.",
+        "`torch.log_softmax(logits, dim=2)` is the first step. `torch.logsumexp(..., dim=0)` is "
+        "the second.",
+        "A mean is a sum divided by M, and dividing is subtracting log M: "
+        "`- torch.log(torch.tensor(float(len(logits))))`.",
+    ),
+    takeaway="The ensemble is one differentiable function. FGSM does not care what it is made of.",
+)
+
+
+# --- 6. Rubbish that is called a digit -----------------------------------------------------------
+
+
+def _rubbish_rate(probabilities: Tensor) -> tuple[float, float]:
+    highest = probabilities.amax(dim=1)  # (N,) how sure the model is of its best class
+    called = highest > 0.5  # a rubbish image that is called a digit
+    # Without such an image there is no confidence to measure: the mean over nothing is nan.
+    return called.float().mean().item(), highest[called].mean().item()
+
+
+def _chance_inputs(generator: torch.Generator) -> list[Args]:
+    softmax = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]])
+    sigmoid = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.25, 0.2], [0.6, 0.7, 0.95]])
+    return [
+        (softmax,),
+        (sigmoid,),  # independent: the rows need not add up to 1
+        (0.3 * _rand(generator, 6, 10),),  # nothing is called a digit
+        (_rand(generator, 12, 4),),
+        ((4 * _randn(generator, 30, 10)).softmax(1),),
+        (torch.tensor([[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]]),),  # exactly one half is no call
+    ]
+
+
+def _share_of_images(args: Args, output: Any) -> str | None:
+    if 0 <= float(output[0]) <= 1:
+        return None
+    return "Your first value should be a share of the images, between 0 and 1."
+
+
+def _above_one_half(args: Args, output: Any) -> str | None:
+    confidence = float(output[1])
+    if math.isnan(confidence) or 0.5 <= confidence <= 1:
+        return None
+    return (
+        "Your confidence is not between 0.5 and 1. It is a mean over images whose best class has "
+        "more than one half."
+    )
+
+
+def _rubbish_by_loop(probabilities: Tensor) -> tuple[float, float]:
+    best = [max(row) for row in probabilities.double().tolist()]
+    called = [p for p in best if p > 0.5]
+    return len(called) / len(best), sum(called) / len(called) if called else float("nan")
+
+
+def _rubbish_by_weights(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    highest = probabilities.max(1).values
+    called = torch.where(highest > 0.5, 1.0, 0.0)
+    return called.mean(), (highest * called).sum() / called.sum()
+
+
+def _wrong_rubbish(kind: str) -> Any:
+    """Make a rubbish_rate with one thing wrong."""
+
+    def answer(probabilities: Tensor) -> tuple[float, float]:
+        highest = probabilities.amax(1)
+        called = highest > 0.5
+        if kind == "one half counts":
+            called = highest >= 0.5
+        if kind == "made to sum to 1":
+            highest = (probabilities / probabilities.sum(1, keepdim=True)).amax(1)
+            called = highest > 0.5
+        if kind == "above chance":
+            called = highest > 1 / probabilities.shape[1]
+        if kind == "sum of the row":
+            called = probabilities.sum(1) > 0.5
+        if kind == "the rest":
+            called = ~called
+        rate, mean = called.float().mean().item(), highest[called].mean().item()
+        if kind == "entries":
+            rate = ((probabilities > 0.5).float().sum() / len(probabilities)).item()
+            mean = probabilities[probabilities > 0.5].mean().item()
+        if kind == "all entries":
+            rate = (probabilities > 0.5).float().mean().item()
+        if kind == "over all":
+            mean = highest.mean().item()
+        if kind == "zero" and math.isnan(mean):
+            mean = 0.0
+        return (mean, rate) if kind == "swapped" else (rate, mean)
+
+    return answer
+
+
+rubbish_rate = Exercise(
+    name="rubbish_rate",
+    lesson="08",
+    title="Rubbish that is called a digit",
+    task=(
+        "probabilities is (N, K): what a model says about N rubbish images. Its rows need not add "
+        "up to 1. Return two numbers: the share of images whose largest probability is above 0.5, "
+        "and the mean of that largest probability over THESE images. If there are none, the second "
+        "is float('nan')."
+    ),
+    difficulty=1,
+    minutes=5,
+    reference=_rubbish_rate,
+    inputs=_chance_inputs,
+    properties=(_share_of_images, _above_one_half),
+    right_answers=(_rubbish_by_loop, _rubbish_by_weights),
+    wrong_answers=(
+        Misconception(
+            "above chance",
+            _wrong_rubbish("above chance"),
+            "Your threshold is 1/K, the chance level. Called a digit means a probability above "
+            "one half.",
+        ),
+        Misconception(
+            "sum of the row",
+            _wrong_rubbish("sum of the row"),
+            "You add up the row. A softmax row always adds up to 1, so every image would count. "
+            "Look at its largest entry.",
+        ),
+        Misconception(
+            "the rest",
+            _wrong_rubbish("the rest"),
+            "You count the images that are NOT called a digit. For rubbish, a call is the mistake.",
+        ),
+        Misconception(
+            "entries",
+            _wrong_rubbish("entries"),
+            "You count entries above 0.5. With independent sigmoids one image can have several. "
+            "Count images: take the largest entry of each row first.",
+        ),
+        Misconception(
+            "all entries",
+            _wrong_rubbish("all entries"),
+            "Your rate divides by all N·K entries. Divide by the number of images N.",
+        ),
+        Misconception(
+            "over all",
+            _wrong_rubbish("over all"),
+            "You average the confidence over all images. It is asked for those that are called a "
+            "digit.",
+        ),
+        Misconception(
+            "zero",
+            _wrong_rubbish("zero"),
+            "When nothing is called a digit, you return the confidence 0. There is nothing to "
+            "average: return float('nan').",
+        ),
+        Misconception(
+            "swapped",
+            _wrong_rubbish("swapped"),
+            "Your two values are swapped. First the share, then the confidence.",
+        ),
+        Misconception(
+            "one half counts",
+            _wrong_rubbish("one half counts"),
+            "You also count a probability of exactly 0.5 (`>=`). Called a digit means above one "
+            "half (`>`).",
+        ),
+        Misconception(
+            "made to sum to 1",
+            _wrong_rubbish("made to sum to 1"),
+            "You make each row sum to 1. Independent sigmoids need not, and dividing takes their "
+            "own opinion away. Use the probabilities as they are.",
+        ),
+    ),
+    hints=(
+        "For each image only the largest probability matters: `probabilities.amax(dim=1)`.",
+        "`called = highest > 0.5` marks the images. Its mean is the first result.",
+        "`highest[called].mean().item()` is the second. The mean of an empty tensor is nan.",
+    ),
+    takeaway="On rubbish every answer is a mistake, so the only right answer is a low one.",
+)
+
+
+EXERCISES = (
+    gaussian_weights,
+    posterior_and_evidence,
+    unnoticed_rate,
+    knowing_loss,
+    ensemble_logits,
+    rubbish_rate,
+)
+
+
+def progress() -> None:
+    """Print the exercises of this lesson with the outcome of each."""
+    engine.progress(EXERCISES)
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+quiz = Quiz(
+    (
+        Question(
+            'A summary says: "97.5 % is the error of a model that was trained to tell adversarial '
+            'from normal images." What is it in the paper?',
+            (
+                Choice(
+                    "The error of such a detector.",
+                    False,
+                    "The paper trains no detector. We trained one, and it catches nearly every "
+                    "plain FGSM example.",
+                ),
+                Choice(
+                    "The FGSM error of a generative classifier of digits.",
+                    True,
+                    "A deep Boltzmann machine, clean error 0.88 %. It shows that being "
+                    "generative does not suffice.",
+                ),
+                Choice(
+                    "The accuracy of a generative classifier under attack.",
+                    False,
+                    "It is an error: 97.5 % of the attacked digits are misread.",
+                ),
+            ),
+        ),
+        Question(
+            "A generative model gives an image log p(x) = -17000, far below any digit. Its "
+            "posterior says: an 8, with probability 1. How can both be?",
+            (
+                Choice(
+                    "Bayes' rule divides by p(x).",
+                    True,
+                    "Then only differences between the classes are left. Far away these are "
+                    "large: the nearest class takes everything.",
+                ),
+                Choice(
+                    "The posterior was computed with an overflow.",
+                    False,
+                    "It is exact. The classes are compared with each other, and one is less bad.",
+                ),
+                Choice(
+                    "The model was trained on too few digits.",
+                    False,
+                    "More digits change the numbers, and not that the posterior forgets p(x).",
+                ),
+            ),
+        ),
+        Question(
+            "A detector catches 100 % of the FGSM examples and gives no false alarm. What has been "
+            "shown?",
+            (
+                Choice(
+                    "That adversarial examples can be recognised.",
+                    False,
+                    "Those that were made without knowing of the detector. The next attacker "
+                    "reads your code.",
+                ),
+                Choice(
+                    "That the classifier behind it is robust.",
+                    False,
+                    "The classifier is as easy to fool as before. Only a guard stands before it.",
+                ),
+                Choice(
+                    "That this detector recognises this attack.",
+                    True,
+                    "It also cries wolf at random noise: it knows the texture of the step.",
+                ),
+            ),
+        ),
+        Question(
+            'For the loss of the attack that knows, why "the smaller of the two" and not their '
+            "sum?",
+            (
+                Choice(
+                    "The smaller one is positive only if both goals are reached.",
+                    True,
+                    "Each step works on the goal that is behind.",
+                ),
+                Choice(
+                    "The sum has no gradient.",
+                    False,
+                    "It has one. But it can be raised by making the wrong digit even more "
+                    "wrong, while the alarm rings.",
+                ),
+                Choice(
+                    "The smaller one makes the perturbation smaller.",
+                    False,
+                    "The size is fixed by eps, whatever the loss.",
+                ),
+            ),
+        ),
+        Question(
+            "Twelve networks answer together. The paper's error is 91.1 % or 87.9 %. Which figure "
+            "describes the ensemble as a defence?",
+            (
+                Choice(
+                    "87.9 %: an attacker has only one network at hand.",
+                    False,
+                    "Then eleven of the twelve are assumed to be secret. That attack is weaker "
+                    "because its attacker knows less.",
+                ),
+                Choice(
+                    "91.1 %: the attack on the whole ensemble.",
+                    True,
+                    "A defence is judged by an attacker who knows it. The ensemble is one "
+                    "differentiable model.",
+                ),
+                Choice(
+                    "The mean of both.",
+                    False,
+                    "They answer two questions: what if he knows all, and what if he knows one "
+                    "member?",
+                ),
+            ),
+        ),
+        Question(
+            "Why does the RBF network call no N(0, I) image a digit, when softmax regression does "
+            "it for most?",
+            (
+                Choice(
+                    "It has more parameters than the other.",
+                    False,
+                    "About twice as many. But what counts is the shape of its units.",
+                ),
+                Choice(
+                    "It was trained on such images.",
+                    False,
+                    "No model here has seen noise of this kind.",
+                ),
+                Choice(
+                    "Far from its centre, each class says no.",
+                    True,
+                    "Each class answers for itself. A softmax must share out 100 %, and linear "
+                    "logits grow with the distance.",
+                ),
+            ),
+        ),
+        Question(
+            "A model keeps its answer for 99 % of random changes with |η_i| = eps in every pixel. "
+            "Is it locally stable there?",
+            (
+                Choice(
+                    "The 99 % do not tell.",
+                    True,
+                    "The worst change decides, and not the usual one. Random terms w_i·η_i "
+                    "cancel, those of an attack add up. Measure PGD.",
+                ),
+                Choice(
+                    "Yes: 99 % of the neighbourhood is safe.",
+                    False,
+                    "An attacker does not draw at random. He looks for the other 1 %, and the "
+                    "gradient shows him where it is.",
+                ),
+                Choice(
+                    "No: it errs on clean images too.",
+                    False,
+                    "Clean error is another matter. A model can be right, and unstable.",
+                ),
+            ),
+        ),
+    )
+)

@@ -1,0 +1,1183 @@
+"""Exercises of lesson 09: honest evaluation.
+
+Each reference depends on torch alone: `solution()` shows it as it stands here.
+"""
+
+# ruff: noqa: PLR0917 - PGD has six arguments, and learners pass them in order
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advlearn.course.grading import evidence
+from advlearn.course.grading import exercise as engine
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.exercise import Exercise
+from advlearn.course.grading.grader import Misconception
+from advlearn.course.grading.quiz import Choice, Question, Quiz
+
+functional = torch.nn.functional
+
+
+def _images(generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw images with black, grey and white pixels, in float64: no sign hangs on rounding."""
+    drawn = torch.rand(*shape, generator=generator, dtype=torch.float64)
+    return (1.6 * drawn - 0.3).clamp(0, 1)
+
+
+def _signed(generator: torch.Generator, *shape: int) -> Tensor:
+    return 2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1
+
+
+def _network(generator: torch.Generator, pixels: int) -> nn.Module:
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, 12), nn.Tanh(), nn.Dropout(0.5), nn.Linear(12, 4)
+    ).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(2 * _signed(generator, *parameter.shape))
+    return model.eval()
+
+
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    pixels = x.detach().clone().requires_grad_(True)
+    return torch.autograd.grad(functional.cross_entropy(model(pixels), y), pixels)[0]
+
+
+# --- 1. One step of PGD -------------------------------------------------------------------------
+
+
+def _pgd_step(x: Tensor, moved: Tensor, gradient: Tensor, eps: float, step_size: float) -> Tensor:
+    stepped = moved + step_size * torch.sign(gradient)  # a small FGSM step from where we are
+    inside = torch.clamp(stepped, x - eps, x + eps)  # back into the ball around the first image
+    return torch.clamp(inside, 0, 1)  # and into the range of a pixel
+
+
+def _step_inputs(generator: torch.Generator) -> list[Args]:
+    x = torch.tensor([[0.5, 0.9, 0.1, 0.0]], dtype=torch.float64)
+    moved = torch.tensor([[0.95, 0.95, 0.0, 0.1]], dtype=torch.float64)
+    slope = torch.tensor([[2.0, 0.5, -0.01, 0.0]], dtype=torch.float64)
+    inputs: list[Args] = [(x, moved, slope, 0.25, 0.1), (x, moved, -slope, 0.25, 0.4)]
+    for eps, step_size in ((0.2, 0.05), (0.1, 0.3), (0.3, 0.3)):
+        x = _images(generator, 3, 1, 4, 4)
+        moved = (x + eps * _signed(generator, *x.shape)).clamp(0, 1)
+        inputs.append((x, moved, _signed(generator, *x.shape), eps, step_size))
+    return inputs
+
+
+def _stays_in_the_ball(args: Args, output: Tensor) -> str | None:
+    x, eps = args[0], args[3]
+    if ((output - x).abs() <= eps + 1e-5).all():
+        return None
+    return f"Some of your pixels are further than eps = {eps:g} from the first image x."
+
+
+def _stays_in_the_pixel_range(args: Args, output: Tensor) -> str | None:
+    if ((output >= -1e-6) & (output <= 1 + 1e-6)).all():
+        return None
+    return "Your result leaves the range [0, 1] of a pixel."
+
+
+def _step_by_bounds(
+    x: Tensor, moved: Tensor, gradient: Tensor, eps: float, step_size: float
+) -> Tensor:
+    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    return torch.minimum(torch.maximum(moved + step_size * gradient.sgn(), low), high)
+
+
+def _step_by_change(
+    x: Tensor, moved: Tensor, gradient: Tensor, eps: float, step_size: float
+) -> Tensor:
+    change = (moved - x + step_size * gradient.sign()).clamp(-eps, eps)
+    return (x + change).clamp(0, 1)
+
+
+def _wrong_step(slip: str) -> Any:
+    """Make a step of PGD with one thing wrong."""
+
+    def answer(x: Tensor, moved: Tensor, gradient: Tensor, eps: float, step_size: float) -> Tensor:
+        direction = gradient if slip == "no sign" else gradient.sign()
+        direction = -direction if slip == "minus" else direction
+        start = x if slip == "from x" else moved
+        if slip == "ball first":
+            start = moved.clamp(x - eps, x + eps)
+        size = eps if slip == "eps as step" else step_size
+        stepped = start + size * direction
+        if slip == "nothing but x":
+            return x.clone()
+        centre = moved if slip == "moving ball" else x
+        if slip not in ("no ball", "ball first"):
+            stepped = stepped.clamp(centre - eps, centre + eps)
+        return stepped if slip == "no range" else stepped.clamp(0, 1)
+
+    return answer
+
+
+pgd_step = Exercise(
+    name="pgd_step",
+    lesson="09",
+    title="One step of PGD",
+    task=(
+        "Move every pixel of `moved` by step_size in the direction that raises the loss. Then put "
+        "it back into the eps-ball around the first image x, and into [0, 1]. x, moved and "
+        "gradient have one shape, such as (N, 1, 28, 28); eps and step_size are numbers."
+    ),
+    difficulty=1,
+    minutes=5,
+    reference=_pgd_step,
+    inputs=_step_inputs,
+    properties=(_stays_in_the_ball, _stays_in_the_pixel_range),
+    right_answers=(_step_by_bounds, _step_by_change),
+    wrong_answers=(
+        Misconception(
+            "moving ball",
+            _wrong_step("moving ball"),
+            "You project into a ball around `moved`. Then the ball travels along, and after k "
+            "steps a pixel may be k·eps away. The ball stays where it began: around x.",
+        ),
+        Misconception(
+            "no ball",
+            _wrong_step("no ball"),
+            "You never put the image back into the eps-ball. Clamp it to [x - eps, x + eps].",
+        ),
+        Misconception(
+            "ball first",
+            _wrong_step("ball first"),
+            "You project before the step, so the step may leave the ball again. Project last.",
+        ),
+        Misconception(
+            "no range",
+            _wrong_step("no range"),
+            "Your result leaves the range [0, 1] of a pixel. The ball around x alone does not "
+            "prevent that: clamp to [0, 1] as well.",
+        ),
+        Misconception(
+            "eps as step",
+            _wrong_step("eps as step"),
+            "Your step is eps long. That is FGSM's step. PGD takes small ones, of step_size.",
+        ),
+        Misconception(
+            "from x",
+            _wrong_step("from x"),
+            "You step from x, so all earlier steps are forgotten. Step from `moved`.",
+        ),
+        Misconception(
+            "no sign",
+            _wrong_step("no sign"),
+            "Your step is step_size·gradient, without the sign. Only the sign of an entry counts.",
+        ),
+        Misconception(
+            "minus",
+            _wrong_step("minus"),
+            "You subtract the step. That lowers the loss. An attack raises it.",
+        ),
+        Misconception(
+            "nothing but x",
+            _wrong_step("nothing but x"),
+            "Your function returns x as it came.",
+        ),
+    ),
+    hints=(
+        "There are two images: x, where the attack began, and `moved`, where it is now. Which one "
+        "makes the step, and which one is the centre of the ball?",
+        "The step is moved + step_size * torch.sign(gradient). `torch.clamp` takes tensors as "
+        "bounds: torch.clamp(v, x - eps, x + eps).",
+        "After that, clamp once more, to 0 and 1.",
+    ),
+    takeaway="Step from where you are, project around where you began.",
+)
+
+
+# --- 2. PGD on any model ------------------------------------------------------------------------
+
+
+def _my_pgd(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    moved = x.detach().clone()
+    for _ in range(steps):
+        moved.requires_grad_(True)
+        loss = torch.nn.functional.cross_entropy(model(moved), y)
+        (gradient,) = torch.autograd.grad(loss, moved)  # at the point where we are now
+        moved = moved.detach() + step_size * gradient.sign()
+        moved = torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)
+    return moved
+
+
+def _attack_inputs(generator: torch.Generator) -> list[Args]:
+    inputs: list[Args] = []
+    for count, pixels, eps, steps, step_size in (
+        (2, 4, 0.3, 3, 0.15),
+        (8, 9, 0.2, 5, 0.1),
+        (8, 9, 0.25, 1, 0.25),
+        (6, 16, 0.1, 4, 0.07),
+        (6, 9, 0.5, 2, 0.1),
+    ):
+        model = _network(generator, pixels)
+        if count == 2:
+            for parameter in model.parameters():  # as after a training step
+                parameter.grad = torch.ones_like(parameter)
+        labels = torch.randint(0, 4, (count,), generator=generator)
+        inputs.append((model, _images(generator, count, pixels), labels, eps, steps, step_size))
+    return inputs
+
+
+def _attack_stays_in_the_ball(args: Args, output: Tensor) -> str | None:
+    return _stays_in_the_ball((args[1], None, None, args[3]), output)
+
+
+def _raises_the_loss(args: Args, output: Tensor) -> str | None:
+    model, x, y = args[:3]
+    with torch.no_grad():
+        before = functional.cross_entropy(model(x), y)
+        after = functional.cross_entropy(model(output), y)
+    if after > before:
+        return None
+    return "The model's loss on your images is not larger than on x. The attack should raise it."
+
+
+def _pgd_by_change(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    change = torch.zeros_like(x)
+    while steps > 0:
+        slope = _gradient(model, x + change, y)
+        change = (change + step_size * slope.sign()).clamp(-eps, eps)
+        change = (x + change).clamp(0, 1) - x
+        steps -= 1
+    return x + change
+
+
+def _pgd_by_log_softmax(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    point = x.clone()
+    for _ in range(steps):
+        leaf = point.clone().requires_grad_(True)
+        chosen = torch.log_softmax(model(leaf), dim=1).gather(1, y[:, None]).sum()
+        point = point - step_size * torch.autograd.grad(chosen, leaf)[0].sign()
+        point = torch.minimum(torch.maximum(point, low), high)
+    return point
+
+
+def _wrong_pgd(slip: str) -> Any:
+    """Make a PGD with one thing wrong."""
+
+    def answer(
+        model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+    ) -> Tensor:
+        if slip == "predicted labels":
+            y = model(x).argmax(1)
+        moved = x.detach().clone()
+        for _ in range(steps - 1 if slip == "a step too few" else steps):
+            slope = _gradient(model, x if slip == "gradient at x" else moved, y)
+            if slip == "softmax twice":
+                pixels = moved.clone().requires_grad_(True)
+                loss = functional.cross_entropy(model(pixels).softmax(1), y)
+                slope = torch.autograd.grad(loss, pixels)[0]
+            if slip != "no sign":
+                slope = slope.sign()
+            centre = moved if slip == "moving ball" else x
+            if slip == "eps over steps":
+                step_size = eps / steps
+            moved = moved + (-1 if slip == "minus" else 1) * step_size * slope
+            if slip != "ball at the end":
+                moved = moved.clamp(centre - eps, centre + eps)
+            moved = moved if slip == "no range" else moved.clamp(0, 1)
+        return moved.clamp(x - eps, x + eps) if slip == "ball at the end" else moved
+
+    return answer
+
+
+def _one_big_step(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    return (x + eps * _gradient(model, x, y).sign()).clamp(0, 1)
+
+
+def _pgd_with_backward(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    moved = x.clone()
+    for _ in range(steps):
+        moved = moved.detach().requires_grad_(True)
+        functional.cross_entropy(model(moved), y).backward()
+        assert moved.grad is not None, "backward fills it"
+        moved = moved.detach() + step_size * moved.grad.sign()
+        moved = moved.clamp(x - eps, x + eps).clamp(0, 1)
+    return moved
+
+
+def _pgd_attached(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    return _my_pgd(model, x, y, eps, steps, step_size).requires_grad_(True)
+
+
+def _pgd_in_train_mode(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    moved = _my_pgd(model, x, y, eps, steps, step_size)
+    model.train()
+    return moved
+
+
+my_pgd = Exercise(
+    name="my_pgd",
+    lesson="09",
+    title="PGD on any model",
+    task=(
+        "Write the whole attack, from x and without a random start: `steps` times the gradient of "
+        "the cross-entropy where you are now, a step of step_size, the projection into the "
+        "eps-ball around x and into [0, 1]. model(x) gives logits (N, K); y is (N,) int64, the "
+        "true labels. The result is detached, and the model stays as it was."
+    ),
+    difficulty=3,
+    minutes=12,
+    reference=_my_pgd,
+    inputs=_attack_inputs,
+    properties=(_attack_stays_in_the_ball, _stays_in_the_pixel_range, _raises_the_loss),
+    right_answers=(_pgd_by_change, _pgd_by_log_softmax),
+    wrong_answers=(
+        Misconception(
+            "gradient at x",
+            _wrong_pgd("gradient at x"),
+            "You take the gradient at x in every round, so every step goes the same way. That is "
+            "FGSM in small pieces. Take the gradient where you are now.",
+        ),
+        Misconception(
+            "moving ball",
+            _wrong_pgd("moving ball"),
+            "Your ball is around the current image and travels along with it. In the end pixels "
+            "are further than eps from x. Project around x in every round.",
+        ),
+        Misconception(
+            "ball at the end",
+            _wrong_pgd("ball at the end"),
+            "You project once, at the end. Until then the attack walks outside the ball, and what "
+            "it learned there is of little use inside. Project after every step.",
+        ),
+        Misconception(
+            "one big step",
+            _one_big_step,
+            "Your result is that of FGSM: one step of eps. Take `steps` small steps of step_size.",
+        ),
+        Misconception(
+            "a step too few",
+            _wrong_pgd("a step too few"),
+            "You take one step too few: steps - 1 in place of steps.",
+        ),
+        Misconception(
+            "no sign",
+            _wrong_pgd("no sign"),
+            "Your step is step_size·gradient, without the sign. The gradient of a sure model is "
+            "tiny, and so would be your steps.",
+        ),
+        Misconception(
+            "minus",
+            _wrong_pgd("minus"),
+            "You step against the gradient. That lowers the loss. An attack raises it.",
+        ),
+        Misconception(
+            "predicted labels",
+            _wrong_pgd("predicted labels"),
+            "Your loss uses the labels that the model predicts. Where the model errs already, "
+            "that drives the image back to the right answer. Use the true labels y.",
+        ),
+        Misconception(
+            "no range",
+            _wrong_pgd("no range"),
+            "Your result leaves the range [0, 1] of a pixel. Clamp to it after every step.",
+        ),
+        Misconception("gradients left in the model", _pgd_with_backward, evidence.GRADIENTS_LEFT),
+        Misconception("attached to the graph", _pgd_attached, evidence.ATTACHED),
+        Misconception("train mode", _pgd_in_train_mode, evidence.MODE_CHANGED),
+        Misconception(
+            "eps over steps",
+            _wrong_pgd("eps over steps"),
+            "Your steps have the length eps / steps. The argument step_size says how long a step "
+            "is. (Steps of eps / steps would reach the border only if no sign ever changed.)",
+        ),
+        Misconception(
+            "softmax twice",
+            _wrong_pgd("softmax twice"),
+            "You apply softmax before `cross_entropy`. That function wants logits and applies "
+            "softmax itself. Applied twice, it flattens the loss and turns some signs.",
+        ),
+    ),
+    hints=(
+        "Begin with `moved = x.detach().clone()`. The body of the loop is a gradient and your "
+        "pgd_step.",
+        "In every round: `moved.requires_grad_(True)`, the loss of model(moved), and "
+        "`torch.autograd.grad(loss, moved)[0]`.",
+        "Continue from `moved.detach()`. Otherwise each round stays tied to all rounds before it.",
+    ),
+    takeaway="PGD is FGSM that looks again after every small step.",
+)
+
+
+# --- 3. The checklist ---------------------------------------------------------------------------
+
+
+def _read_signs(
+    ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
+) -> tuple[float, ...]:
+    fgsm, later = ladder[0], ladder[1:]
+    weaker = later[0] < fgsm - slack  # PGD finds less than FGSM
+    changes = (later - fgsm).abs().max() > slack  # more work gives another answer
+    stronger = transfer > fgsm + slack  # FGSM with FGSM: compare like with like
+    signs = (weaker, changes, stronger, whole < 1 - slack, zero > slack)
+    return tuple(float(sign) for sign in signs)
+
+
+def _sign_inputs(generator: torch.Generator) -> list[Args]:
+    figures = [
+        ([0.95, 0.99, 1.0], 0.6, 1.0, 0.0),  # an undefended model
+        ([0.02, 0.98, 1.0], 0.3, 1.0, 0.0),  # a masked one
+        ([0.06, 0.09, 0.1], 0.03, 1.0, 0.0),  # a robust one
+        ([0.6, 0.2, 0.15], 0.5, 0.7, 0.0),  # PGD is misled
+        ([0.1, 0.12, 0.14], 0.9, 0.15, 1.0),  # nothing but zero gradients
+        ([0.5, 0.52, 0.3], 0.48, 0.8, 0.3),  # the strongest attack finds less
+        ([0.3, 0.4, 0.5, 0.6], 0.55, 0.99, 0.5),  # every rung rises a little
+        ([0.2, 0.17, 0.19], 0.23, 0.97, 0.02),  # all within the slack
+        ([0.4, 0.42, 0.43], 0.5, 0.9, 0.1),
+        ([0.3, 0.6, 0.32], 0.31, 1.0, 0.0),  # the middle rung alone is far off
+    ]
+    return [(torch.tensor(ladder), *rest, 0.05) for ladder, *rest in figures] + [
+        (torch.tensor([0.4, 0.42, 0.43]), 0.5, 0.9, 0.1, 0.2)
+    ]
+
+
+def _are_yes_or_no(args: Args, output: Any) -> str | None:
+    if all(float(value) in (0.0, 1.0) for value in output):
+        return None
+    return "Each of your values should be 1.0 (the sign is there) or 0.0 (it is not)."
+
+
+def _signs_by_if(
+    ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
+) -> list[int]:
+    rungs = ladder.tolist()
+    found = [0] * 5
+    if rungs[0] - rungs[1] > slack:
+        found[0] = 1
+    if max(abs(rung - rungs[0]) for rung in rungs) > slack:
+        found[1] = 1
+    if transfer - rungs[0] > slack:
+        found[2] = 1
+    if 1 - whole > slack:
+        found[3] = 1
+    if zero > slack:
+        found[4] = 1
+    return found
+
+
+def _signs_by_heaviside(
+    ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
+) -> Any:
+    first = float(ladder[0])
+    spread = max(float(ladder.max()) - first, first - float(ladder.min()))
+    amounts = torch.tensor([first - float(ladder[1]), spread, transfer - first, 1 - whole, zero])
+    return tuple((amounts > slack).double())
+
+
+def _wrong_signs(slip: str) -> Any:
+    """Read the checklist with one thing wrong."""
+
+    def answer(
+        ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
+    ) -> tuple[float, ...]:
+        if slip == "accuracy":
+            ladder, transfer, whole = 1 - ladder, 1 - transfer, 1 - whole
+        slack = 0.0 if slip == "no slack" else slack
+        fgsm, later = ladder[0], ladder[1:]
+        changes = {
+            "only upwards": (later - fgsm).max(),
+            "only downwards": (fgsm - later).max(),
+            "neighbours": (ladder[1:] - ladder[:-1]).abs().max(),
+            "first and last": (ladder[-1] - fgsm).abs(),
+        }.get(slip, (later - fgsm).abs().max())
+        weaker = later[0] > fgsm + slack if slip == "weaker reversed" else later[0] < fgsm - slack
+        if slip == "last weaker":
+            weaker = later[-1] < fgsm - slack
+        against = ladder[-1] if slip == "against PGD" else fgsm
+        short = whole > 1 - slack if slip == "whole reversed" else whole < 1 - slack
+        if slip == "at eps":
+            short = float(ladder[-1]) < 1 - slack
+        blind = zero > (1 - slack if slip == "all zero" else slack)
+        if slip == "slack for differences only":
+            short, blind = whole < 1, zero > 0
+        signs = (weaker, changes > slack, transfer > against + slack, short, blind)
+        return tuple(float(sign) for sign in signs)
+
+    return answer
+
+
+read_signs = Exercise(
+    name="read_signs",
+    lesson="09",
+    title="Read the checklist",
+    task=(
+        "Return five numbers, 1.0 for a sign that is there and 0.0 otherwise: the first PGD finds "
+        "less than FGSM; one of the PGD errors differs from FGSM's; transfer finds more than FGSM; "
+        "the error over the whole range is below 1; there are zero gradients. `ladder` holds the "
+        "error of FGSM, then of PGD with more and more work. `transfer` is the error on FGSM "
+        "examples of another model, `whole` that of PGD without a limit, `zero` the share of zero "
+        "gradients. All are tensors or numbers from 0 to 1. Differences up to `slack` "
+        "do not count."
+    ),
+    difficulty=2,
+    minutes=10,
+    reference=_read_signs,
+    inputs=_sign_inputs,
+    properties=(_are_yes_or_no,),
+    right_answers=(_signs_by_if, _signs_by_heaviside),
+    wrong_answers=(
+        Misconception(
+            "weaker reversed",
+            _wrong_signs("weaker reversed"),
+            "You take it for a sign that PGD finds more than FGSM. More is what many careful steps "
+            "should find. The first sign is that they find less: ladder[1] under ladder[0].",
+        ),
+        Misconception(
+            "only upwards",
+            _wrong_signs("only upwards"),
+            "More work that finds less is a sign too: then the attack is misled. Look at the size "
+            "of the difference, in both directions.",
+        ),
+        Misconception(
+            "only downwards",
+            _wrong_signs("only downwards"),
+            "More work that finds much more is a sign too: then the cheap figure of FGSM hides the "
+            "truth. Look at the size of the difference, in both directions.",
+        ),
+        Misconception(
+            "neighbours",
+            _wrong_signs("neighbours"),
+            "You compare each attack with the one before. Many small rises then go unseen. "
+            "Compare each one with the first, FGSM.",
+        ),
+        Misconception(
+            "against PGD",
+            _wrong_signs("against PGD"),
+            "You compare FGSM examples of another model with PGD on the model itself. Compare like "
+            "with like: FGSM crafted elsewhere against FGSM crafted here.",
+        ),
+        Misconception(
+            "whole reversed",
+            _wrong_signs("whole reversed"),
+            "You call it a sign that the error reaches 100 %. Without a limit on the change, 100 % "
+            "is what must come. Less is the sign.",
+        ),
+        Misconception(
+            "at eps",
+            _wrong_signs("at eps"),
+            "You ask for an error of 100 % at eps. A robust model stays under it there. Only over "
+            "the whole range of a pixel, `whole`, must the attack win.",
+        ),
+        Misconception(
+            "all zero",
+            _wrong_signs("all zero"),
+            "You wait until all gradients are zero. Some are enough: each such digit looks robust "
+            "to an attack that cannot move.",
+        ),
+        Misconception(
+            "accuracy",
+            _wrong_signs("accuracy"),
+            "You read the figures as accuracy. They are errors: the share that the model gets "
+            "wrong.",
+        ),
+        Misconception(
+            "no slack",
+            _wrong_signs("no slack"),
+            "You count every difference, however small. Differences up to `slack` may be chance.",
+        ),
+        Misconception(
+            "first and last",
+            _wrong_signs("first and last"),
+            "You compare only the last attack with FGSM. A step of the ladder in between may be "
+            "far off as well. Compare every later entry with the first.",
+        ),
+        Misconception(
+            "last weaker",
+            _wrong_signs("last weaker"),
+            "Your first sign looks at the last attack. It is about the first PGD, ladder[1]: it "
+            "does least beyond FGSM, and should find at least as much.",
+        ),
+        Misconception(
+            "slack for differences only",
+            _wrong_signs("slack for differences only"),
+            "You grant the slack to the first three signs only. It holds for `whole` and `zero` "
+            "too: under 1 by more than slack, above 0 by more than slack.",
+        ),
+    ),
+    hints=(
+        "Write down for each sign which of two numbers must be larger. All figures are errors: "
+        "more means a stronger attack.",
+        "`(ladder[1:] - ladder[0]).abs().max()` is how far the later attacks are from FGSM, in "
+        "either direction.",
+        "A comparison gives True or False; `float(...)` turns it into 1.0 or 0.0. The five "
+        "comparisons look at ladder[1], all of ladder, transfer, whole and zero.",
+    ),
+    takeaway="A sign says where to look. Its absence proves nothing.",
+)
+
+
+# --- 4. One step from a random start ------------------------------------------------------------
+
+
+def _fast_step(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
+    start = (x + noise).detach().requires_grad_(True)  # not clamped to [0, 1]
+    loss = torch.nn.functional.cross_entropy(model(start), y)
+    (gradient,) = torch.autograd.grad(loss, start)
+    moved = start.detach() + 1.25 * eps * gradient.sign()
+    return torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)
+
+
+def _fast_inputs(generator: torch.Generator) -> list[Args]:
+    inputs: list[Args] = []
+    for count, pixels, eps in ((1, 4, 0.3), (8, 9, 0.2), (6, 16, 0.3)):
+        x = _images(generator, count, pixels)
+        labels = torch.randint(0, 4, (count,), generator=generator)
+        noise = eps * _signed(generator, count, pixels)
+        inputs.append((_network(generator, pixels), x, labels, eps, noise))
+    return inputs
+
+
+def _fast_stays_in_the_ball(args: Args, output: Tensor) -> str | None:
+    return _stays_in_the_ball((args[1], None, None, args[3]), output)
+
+
+def _fast_by_change(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
+    change = noise + 1.25 * eps * _gradient(model, x + noise, y).sign()
+    return (x + change.clamp(-eps, eps)).clamp(0, 1)
+
+
+def _fast_by_delta(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
+    delta = noise.clone().requires_grad_(True)
+    loss = -torch.log_softmax(model(x + delta), 1).gather(1, y[:, None]).mean()
+    slope = torch.autograd.grad(loss, delta)[0]
+    delta = torch.minimum(
+        torch.maximum(delta.detach() + eps * 5 / 4 * slope.sign(), torch.full_like(x, -eps)),
+        torch.full_like(x, eps),
+    )
+    return (x + delta).clip(0, 1)
+
+
+def _wrong_fast(slip: str) -> Any:
+    """Make a step from a random start with one thing wrong."""
+
+    def answer(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
+        start = x + noise
+        if slip == "clamped start":
+            start = start.clamp(0, 1)
+        slope = _gradient(model, x if slip == "gradient at x" else start, y)
+        slope = slope if slip == "no sign" else slope.sign()
+        size = {"eps": eps, "minus": -1.25 * eps, "sum": 0.25 * eps}.get(slip, 1.25 * eps)
+        moved = (x if slip == "from x" else start) + size * slope
+        if slip != "no ball":
+            centre = start if slip == "ball around the start" else x
+            moved = moved.clamp(centre - eps, centre + eps)
+        return moved if slip == "no range" else moved.clamp(0, 1)
+
+    return answer
+
+
+def _fast_attached(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
+    return _fast_step(model, x, y, eps, noise).requires_grad_(True)
+
+
+fast_step = Exercise(
+    name="fast_step",
+    lesson="09",
+    title="One step from a random start",
+    task=(
+        "Make the training images of fast adversarial training: start at x + noise, unclamped; one "
+        "step of 1.25·eps by the sign of the gradient there; then back into the eps-ball around x "
+        "and into [0, 1]. noise has x's shape, each entry in [-eps, eps]. The result is detached."
+    ),
+    difficulty=2,
+    minutes=8,
+    reference=_fast_step,
+    inputs=_fast_inputs,
+    properties=(_fast_stays_in_the_ball, _stays_in_the_pixel_range),
+    right_answers=(_fast_by_change, _fast_by_delta),
+    wrong_answers=(
+        Misconception(
+            "clamped start",
+            _wrong_fast("clamped start"),
+            "You clamp the start to [0, 1]. On a black pixel that removes every start below 0, "
+            "half of them. Clamp only at the end.",
+        ),
+        Misconception(
+            "gradient at x",
+            _wrong_fast("gradient at x"),
+            "You take the gradient at x. The point of a random start is to look from elsewhere: "
+            "take it at x + noise.",
+        ),
+        Misconception(
+            "from x",
+            _wrong_fast("from x"),
+            "You step from x, so the noise is lost. Step from the start, x + noise.",
+        ),
+        Misconception(
+            "eps",
+            _wrong_fast("eps"),
+            "Your step is eps long. From a random start that does not reach the border of the ball "
+            "in most pixels. The recipe takes 1.25·eps.",
+        ),
+        Misconception(
+            "ball around the start",
+            _wrong_fast("ball around the start"),
+            "You project around the start. The ball is around x: otherwise a pixel may end up to "
+            "2·eps away.",
+        ),
+        Misconception(
+            "no ball",
+            _wrong_fast("no ball"),
+            "Your pixels leave the eps-ball: the noise and the step add up to 2.25·eps. Clamp to "
+            "[x - eps, x + eps].",
+        ),
+        Misconception(
+            "no range",
+            _wrong_fast("no range"),
+            "Your result leaves the range [0, 1] of a pixel. The start may, the result may not.",
+        ),
+        Misconception(
+            "minus",
+            _wrong_fast("minus"),
+            "You step against the gradient. That lowers the loss. An attack raises it.",
+        ),
+        Misconception("attached to the graph", _fast_attached, evidence.ATTACHED),
+        Misconception(
+            "no sign",
+            _wrong_fast("no sign"),
+            "Your step is 1.25·eps·gradient, without the sign. Only the sign of an entry counts, "
+            "so that every pixel moves by 1.25·eps.",
+        ),
+    ),
+    hints=(
+        "Where do you take the gradient, and from where do you step? Both times it is the start.",
+        "`start = (x + noise).detach().requires_grad_(True)`, with no clamp. Then the gradient as "
+        "in my_pgd.",
+        "End with two clamps: first to [x - eps, x + eps], then to [0, 1].",
+    ),
+    takeaway="One step per image, as cheap as FGSM training, and far harder to cheat.",
+)
+
+
+# --- 5. The worst of several attacks ------------------------------------------------------------
+
+
+def _worst_case(predictions: Tensor, y: Tensor) -> float:
+    fooled = predictions != y  # (A, N): attack by attack, digit by digit
+    return fooled.any(dim=0).float().mean().item()  # one success is enough
+
+
+def _case_inputs(generator: torch.Generator) -> list[Args]:
+    y = torch.tensor([3, 1, 4, 1])
+    few = torch.tensor([[3, 1, 9, 1], [3, 7, 4, 1], [3, 1, 9, 1]])
+    inputs: list[Args] = [(few, y)]
+    for attacks, count, chance in ((3, 40, 0.2), (5, 64, 0.1), (1, 10, 0.5), (4, 30, 0.6)):
+        labels = torch.randint(0, 10, (count,), generator=generator)
+        flip = torch.rand(attacks, count, generator=generator) < chance
+        inputs.append((torch.where(flip, (labels + 1) % 10, labels), labels))
+    return inputs
+
+
+def _at_least_every_attack(args: Args, output: Any) -> str | None:
+    predictions, y = args
+    if float(output) >= float((predictions != y).double().mean(1).max()) - 1e-6:
+        return None
+    return "Your error is smaller than that of one of the attacks alone."
+
+
+def _case_by_loop(predictions: Tensor, y: Tensor) -> float:
+    survives = 0
+    for column, label in zip(predictions.T.tolist(), y.tolist(), strict=True):
+        survives += all(answer == label for answer in column)
+    return 1 - survives / len(y)
+
+
+worst_case = Exercise(
+    name="worst_case",
+    lesson="09",
+    title="The worst of several attacks",
+    task=(
+        "Return the worst-case error, a number in [0, 1]: the share of digits that at least one of "
+        "the attacks gets wrong. predictions is (A, N) int64, the class that the model gives to "
+        "digit n after attack a; y is (N,) int64, the true classes."
+    ),
+    difficulty=1,
+    minutes=5,
+    reference=_worst_case,
+    inputs=_case_inputs,
+    properties=(_at_least_every_attack,),
+    right_answers=(
+        _case_by_loop,
+        lambda predictions, y: 1 - (predictions == y).double().prod(0).mean(),
+        lambda predictions, y: (predictions != y).sum(0).clamp(max=1).double().mean().item(),
+    ),
+    wrong_answers=(
+        Misconception(
+            "mean of the attacks",
+            lambda predictions, y: (predictions != y).float().mean().item(),
+            "You average over the attacks. An attacker tries them all and keeps what works: a "
+            "digit is lost when one of them succeeds.",
+        ),
+        Misconception(
+            "best attack",
+            lambda predictions, y: (predictions != y).float().mean(1).max().item(),
+            "You take the error of the single best attack. Different attacks break different "
+            "digits. Decide digit by digit first, then take the mean.",
+        ),
+        Misconception(
+            "all attacks",
+            lambda predictions, y: (predictions != y).all(0).float().mean().item(),
+            "You count a digit only if every attack breaks it. One success is enough: `any`, not "
+            "`all`.",
+        ),
+        Misconception(
+            "wrong axis",
+            lambda predictions, y: (predictions != y).any(1).float().mean().item(),
+            "Your `any` runs over the digits. It should run over the attacks, dim=0.",
+        ),
+        Misconception(
+            "accuracy",
+            lambda predictions, y: (predictions == y).all(0).float().mean().item(),
+            "Your value is the accuracy that is left. The error is one minus that.",
+        ),
+        Misconception(
+            "last attack",
+            lambda predictions, y: (predictions[-1] != y).float().mean().item(),
+            "You look at the last attack only.",
+        ),
+        Misconception(
+            "first attack",
+            lambda predictions, y: (predictions[0] != y).float().mean().item(),
+            "You look at the first attack only.",
+        ),
+        Misconception(
+            "sum of the attacks",
+            lambda predictions, y: (predictions != y).float().mean(1).sum().item(),
+            "You add the errors up. A digit that two attacks break is then counted twice.",
+        ),
+        Misconception(
+            "percent",
+            lambda predictions, y: 100 * (predictions != y).any(0).float().mean().item(),
+            "Your value is a percentage. Return a fraction between 0 and 1.",
+        ),
+    ),
+    hints=(
+        "When is one digit safe? When no attack at all changes the answer.",
+        "`predictions != y` compares each row with y and gives (A, N) true or false.",
+        "`.any(dim=0)` asks of each digit whether one attack succeeded. `.float().mean()` then "
+        "gives the share.",
+    ),
+    takeaway="Every attack more can only raise this error. AutoAttack reports it so.",
+)
+
+
+# --- 6. How sure is a rate? ---------------------------------------------------------------------
+
+
+def _wilson(count: int, total: int) -> tuple[float, float]:
+    z, share = 1.96, count / total
+    centre = share + z**2 / (2 * total)
+    half = z * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
+    scale = 1 + z**2 / total
+    return (centre - half) / scale, (centre + half) / scale
+
+
+def _interval_inputs(generator: torch.Generator) -> list[Args]:
+    return [(3, 10), (0, 100), (16, 1000), (200, 200), (90, 300), (1, 3)]
+
+
+def _interval_is_inside(args: Args, output: Any) -> str | None:
+    low, high = (float(value) for value in output)
+    if -1e-6 <= low <= high <= 1 + 1e-6:
+        return None
+    return "An interval for a share lies inside [0, 1], its lower end first."
+
+
+def _wilson_by_roots(count: int, total: int) -> tuple[float, float]:
+    # The shares p with (share - p)² = z² p (1 - p) / N: the roots of a quadratic.
+    share, reach = count / total, 1.96**2 / total
+    a, b, c = 1 + reach, -(2 * share + reach), share**2
+    root = max(b * b - 4 * a * c, 0.0) ** 0.5
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+def _wilson_by_counts(count: int, total: int) -> tuple[float, float]:
+    z2 = 1.96**2
+    middle = (count + z2 / 2) / (total + z2)
+    inner = torch.tensor(count * (total - count) / total + z2 / 4, dtype=torch.float64)
+    half = 1.96 * inner.sqrt().item() / (total + z2)
+    return middle - half, middle + half
+
+
+def _wrong_interval(slip: str) -> Any:
+    """Make an interval with one thing wrong."""
+
+    def answer(count: int, total: int) -> tuple[float, float]:
+        share = count / total
+        z = {"one sigma": 1.0, "90 percent": 1.645}.get(slip, 1.96)
+        spread = share * (1 - share) / total
+        if slip == "usual":
+            return share - z * spread**0.5, share + z * spread**0.5
+        correction = 0.0 if slip == "no correction in the root" else z**2 / (4 * total**2)
+        half = z * (spread + correction) ** 0.5
+        half = z * (spread + correction) if slip == "no root" else half
+        half = half / z if slip == "no z" else half
+        shift = z**2 / (2 * total)
+        centre = share if slip == "share as centre" else share + shift
+        scale = 1.0 if slip == "no scale" else 1 + z**2 / total
+        low, high = (centre - half) / scale, (centre + half) / scale
+        if slip == "scale under the root only":
+            low, high = centre - half / scale, centre + half / scale
+        if slip == "percent":
+            return 100 * low, 100 * high
+        return (high, low) if slip == "swapped" else (low, high)
+
+    return answer
+
+
+wilson = Exercise(
+    name="wilson",
+    lesson="09",
+    title="How sure is a rate?",
+    task=(
+        "Return the two ends of the 95 % Wilson interval, lower end first: (p + z²/2N ± z·sqrt("
+        "p(1-p)/N + z²/4N²)) / (1 + z²/N), with p = count/total, N = total and z = 1.96. count and "
+        "total are whole numbers."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_wilson,
+    inputs=_interval_inputs,
+    properties=(_interval_is_inside,),
+    right_answers=(_wilson_by_roots, _wilson_by_counts),
+    wrong_answers=(
+        Misconception(
+            "usual",
+            _wrong_interval("usual"),
+            "You have the usual p ± z·sqrt(p(1-p)/N). At 0 of 100 it has length zero, as if you "
+            "were certain. Wilson's formula moves the centre and stays honest there.",
+        ),
+        Misconception(
+            "no scale",
+            _wrong_interval("no scale"),
+            "The division by 1 + z²/N is missing. Without it the interval can leave [0, 1].",
+        ),
+        Misconception(
+            "share as centre",
+            _wrong_interval("share as centre"),
+            "Your interval is centred at p. Wilson's is centred at p + z²/2N, over the scale: "
+            "pulled a little towards one half.",
+        ),
+        Misconception(
+            "no correction in the root",
+            _wrong_interval("no correction in the root"),
+            "The term z²/4N² inside the root is missing. It is all that is left when p is 0 or 1.",
+        ),
+        Misconception(
+            "no root",
+            _wrong_interval("no root"),
+            "The root is missing: it covers p(1-p)/N + z²/4N².",
+        ),
+        Misconception(
+            "one sigma",
+            _wrong_interval("one sigma"),
+            "You use z = 1, one standard error. That covers about two thirds; for 95 of 100, z is "
+            "1.96.",
+        ),
+        Misconception(
+            "90 percent",
+            _wrong_interval("90 percent"),
+            "You use z = 1.645. That is the interval for 90 of 100; for 95, z is 1.96.",
+        ),
+        Misconception(
+            "percent",
+            _wrong_interval("percent"),
+            "Your ends are percentages. Return fractions between 0 and 1.",
+        ),
+        Misconception(
+            "swapped",
+            _wrong_interval("swapped"),
+            "Your ends are swapped. The lower one comes first.",
+        ),
+        Misconception(
+            "no z",
+            _wrong_interval("no z"),
+            "The factor z in front of the root is missing. It says how many standard errors the "
+            "interval reaches to each side.",
+        ),
+        Misconception(
+            "scale under the root only",
+            _wrong_interval("scale under the root only"),
+            "You divide only the part with the root by 1 + z²/N. The whole numerator is divided: "
+            "put (centre ± half) in brackets first.",
+        ),
+    ),
+    hints=(
+        "Compute p, then the three parts: the centre p + z²/2N, the half width with the root, and "
+        "the scale 1 + z²/N.",
+        "`** 0.5` is the square root. Mind the brackets: the root covers a sum of two terms.",
+        "Return (centre - half) / scale and (centre + half) / scale.",
+    ),
+    takeaway="No errors among 100 still leaves room for nearly four in a hundred.",
+    rtol=1e-3,
+)
+
+
+EXERCISES = (pgd_step, my_pgd, read_signs, fast_step, worst_case, wilson)
+
+
+def progress() -> None:
+    """Print the exercises of this lesson with the outcome of each."""
+    engine.progress(EXERCISES)
+
+
+# --- The quiz ------------------------------------------------------------------------------------
+
+quiz = Quiz(
+    (
+        Question(
+            "FGSM breaks almost no digit of a model, and PGD with the same eps breaks all of "
+            "them. What does that say?",
+            (
+                Choice(
+                    "PGD cheats: it changes the pixels more often.",
+                    False,
+                    "It may take many steps, but the result lies in the same ball. No pixel is "
+                    "further than eps from where it began.",
+                ),
+                Choice(
+                    "The model is robust to FGSM, and that is worth something.",
+                    False,
+                    "No attacker is obliged to use FGSM. Robust means that no image in the "
+                    "ball fools the model.",
+                ),
+                Choice(
+                    "The model is not robust. The gradient at x merely misleads a large step.",
+                    True,
+                    "This is gradient masking, and training on FGSM examples can cause it.",
+                ),
+            ),
+        ),
+        Question(
+            "A defence rounds every pixel to five grey values. PGD finds hardly anything. What do "
+            "you check first?",
+            (
+                Choice(
+                    "Whether the gradients are zero.",
+                    True,
+                    "Rounding is flat almost everywhere, so its derivative is zero and PGD "
+                    "stays where it began. An attack without gradients, or transfer, will "
+                    "tell.",
+                ),
+                Choice(
+                    "Whether eps is large enough.",
+                    False,
+                    "With a gradient of zero PGD does not move at any eps.",
+                ),
+                Choice(
+                    "Nothing: rounding removes the small changes.",
+                    False,
+                    "It removes those that do not cross a step of the staircase. An attacker "
+                    "can aim at the ones that do.",
+                ),
+            ),
+        ),
+        Question(
+            "You run PGD with five random starts. How do you report the error?",
+            (
+                Choice(
+                    "The mean over the error rates of the five runs.",
+                    False,
+                    "That is the error of one run, on average. The attacker keeps the best of "
+                    "five for each digit.",
+                ),
+                Choice(
+                    "A digit counts as wrong if at least one start broke it.",
+                    True,
+                    "The worst case, digit by digit. It can only grow with more starts.",
+                ),
+                Choice(
+                    "The largest of the five error rates.",
+                    False,
+                    "Closer, but different starts break different digits.",
+                ),
+            ),
+        ),
+        Question(
+            "Model A has 7 wrong of 100 under attack, model B has 11 of 100. Is A more robust?",
+            (
+                Choice(
+                    "Yes, 7 is less than 11.",
+                    False,
+                    "Both intervals are about ten points wide, and they overlap widely.",
+                ),
+                Choice(
+                    "These figures do not tell.",
+                    True,
+                    "Take more digits. And if both met the same digits, look at those on which "
+                    "they differ.",
+                ),
+                Choice(
+                    "No, because A may have masked gradients.",
+                    False,
+                    "It may, and the checklist would say more. But the first answer is that "
+                    "the difference can be chance.",
+                ),
+            ),
+        ),
+        Question(
+            "None of the five signs is seen. What follows?",
+            (
+                Choice(
+                    "The model is robust.",
+                    False,
+                    "An undefended model shows none either: attacks simply work on it.",
+                ),
+                Choice(
+                    "The attack's error is the true worst case.",
+                    False,
+                    "It is a lower bound. A better attack may find more.",
+                ),
+                Choice(
+                    "The figure may stand, for now.",
+                    True,
+                    "The checklist can only raise doubt. It never removes it all.",
+                ),
+            ),
+        ),
+        Question(
+            "In the paper, FGSM examples of a plain network fool the adversarially trained one "
+            "in 19.6 % of cases; its own FGSM examples do so in 17.9 %. Why is that odd?",
+            (
+                Choice(
+                    "Who knows the model should do better than who does not.",
+                    True,
+                    "The white-box attacker could have used the other network's examples too. "
+                    "So one step on the model itself did not find what is there.",
+                ),
+                Choice(
+                    "Transfer should never work at all.",
+                    False,
+                    "It works well between models of one task: lesson 7 measures it.",
+                ),
+                Choice(
+                    "It is not odd: the plain network is the weaker one.",
+                    False,
+                    "That makes its own error larger. Its examples should still be a worse fit "
+                    "for another model than that model's own.",
+                ),
+            ),
+        ),
+    )
+)

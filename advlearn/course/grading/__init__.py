@@ -1,0 +1,1 @@
+"""Exercises and quizzes: run an answer safely, compare it, name the misconception."""

@@ -1,0 +1,247 @@
+"""An exercise as the learner meets it: check, hint, solution, progress."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from advlearn.course.grading import evidence, sandbox
+from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.grader import (
+    FunctionGrader,
+    Grade,
+    Misconception,
+    Outcome,
+    parameters,
+)
+
+TIME_LIMIT = 5.0  # seconds for one check, all inputs together
+WIDTH = 88
+
+Property: TypeAlias = Callable[[Args, Any], "str | None"]
+
+
+@dataclass
+class _Record:
+    hints_shown: int = 0
+    attempts: int = 0
+    outcome: Outcome = Outcome.NOT_ATTEMPTED
+
+
+_SESSION: dict[tuple[str, str], _Record] = {}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Exercise:
+    """One exercise and the bank that checks it.
+
+    Attributes:
+        name: Name of the function that the learner writes.
+        lesson: Number of the lesson, "03".
+        title: A few words.
+        task: What to do, with shapes, in one or two sentences.
+        difficulty: 1 (warm-up) to 3 (hard).
+        minutes: Time that it should take.
+        reference: A right function, shown by `solution()`; or, where the answer is a plain
+            value, that value: a number or a text.
+        right_answers: Other right answers.
+        wrong_answers: Misconceptions, each with its own feedback.
+        hints: From a nudge to nearly the answer.
+        inputs: Makes the argument tuples from a seeded generator; the first one small.
+        properties: Functions (args, output) -> feedback or None, asked when no misconception fits.
+        takeaway: Told after a right answer.
+        rtol: Relative tolerance of the comparison.
+        atol: Absolute tolerance of the comparison.
+
+    Example:
+        >>> half = Exercise(
+        ...     name="half", lesson="00", title="One half", task="Give one half as a number.",
+        ...     difficulty=1, minutes=1, reference=0.5,
+        ...     wrong_answers=(Misconception("percent", 50, "Give a fraction, not a percentage."),),
+        ... )
+        >>> half.grade(1 / 2).outcome
+        <Outcome.RIGHT: 'right'>
+        >>> half.check(50)
+        ✗ Wrong: half (0 % of the checks passed)
+          Give a fraction, not a percentage.
+          Stuck? ex.half.hint() gives a hint.
+    """
+
+    name: str
+    lesson: str
+    title: str
+    task: str
+    difficulty: int
+    minutes: int
+    reference: Any
+    right_answers: tuple[Any, ...] = ()
+    wrong_answers: tuple[Misconception, ...] = ()
+    hints: tuple[str, ...] = ()
+    inputs: Callable[[torch.Generator], Sequence[Args]] | None = None
+    properties: tuple[Property, ...] = ()
+    takeaway: str = ""
+    rtol: float = 1e-4
+    atol: float = 1e-6
+
+    def __str__(self) -> str:
+        head = f"{self.title}: {self._call()}"
+        return "\n".join(
+            [
+                head,
+                *_wrap(self.task),
+                f"  Difficulty {self.difficulty} of 3, about {self.minutes} minutes.",
+            ]
+        )
+
+    __repr__ = __str__
+
+    def check(self, answer: object = None, *, timeout: float = TIME_LIMIT) -> None:
+        """Grade `answer` and print the result.
+
+        Nothing that the answer does is raised here. Only the learner's own Ctrl-C is.
+        """
+        grade = self.grade(answer, timeout=timeout)
+        record = self._record()
+        record.outcome = grade.outcome
+        record.attempts += grade.outcome is not Outcome.NOT_ATTEMPTED
+        _say("\n".join(self._report(grade)))
+
+    def grade(self, answer: object, *, timeout: float = TIME_LIMIT) -> Grade:
+        """Grade `answer`: printing nothing, the same result each time.
+
+        Args:
+            answer: The learner's function or value.
+            timeout: Seconds granted to all calls of the function together.
+
+        Returns:
+            Outcome, score and feedback.
+        """
+        if answer is None or answer is ...:
+            return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.task)
+        try:
+            if self.inputs is None:
+                return self._grade_value(answer)
+            with sandbox.preserved_state():
+                return FunctionGrader(self, answer, timeout).grade()
+        except Exception as error:  # an object that fights back when it is looked at
+            name = type(error).__name__
+            return Grade(Outcome.WRONG, 0.0, f"The check could not read your answer ({name}).")
+
+    def hint(self) -> None:
+        """Print the next hint."""
+        record = self._record()
+        if record.hints_shown >= len(self.hints):
+            _say(f"There are no more hints. {self._label()}.solution() shows one way to do it.")
+            return
+        record.hints_shown += 1
+        number = f"Hint {record.hints_shown} of {len(self.hints)}: "
+        _say(textwrap.fill(number + self.hints[record.hints_shown - 1], WIDTH))
+
+    def solution(self) -> None:
+        """Print the reference."""
+        _say(f"One solution of {self.name}; yours may differ:\n\n{self.source()}")
+
+    def source(self) -> str:
+        """Return the reference as the learner would write it."""
+        if self.inputs is None:
+            return f"{self.name} = {self.reference!r}"
+        text = textwrap.dedent(inspect.getsource(self.reference)).rstrip()
+        # The learner's own name, and no annotations: the shapes stand in the comments.
+        return re.sub(r"\Adef .*?:\n", f"def {self._call()}:\n", text, count=1, flags=re.DOTALL)
+
+    def _grade_value(self, answer: object) -> Grade:
+        if self._same_value(answer, self.reference):
+            return Grade(Outcome.RIGHT, 1.0, self.takeaway)
+        for wrong in self.wrong_answers:
+            if self._same_value(answer, wrong.answer):
+                return Grade(Outcome.WRONG, 0.0, wrong.feedback)
+        if isinstance(self.reference, str):
+            kind = "a text in quotes" if not isinstance(answer, str) else ""
+        else:
+            number = evidence.read(answer, 0.0)
+            kind = "a number" if isinstance(number, str) else ""
+        text = f"Your answer should be {kind}." if kind else f"{evidence.show(answer)} is not it."
+        return Grade(Outcome.WRONG, 0.0, text)
+
+    def _same_value(self, answer: object, wanted: object) -> bool:
+        if isinstance(wanted, str):
+            return isinstance(answer, str) and answer.strip().casefold() == wanted.casefold()
+        number, target = evidence.read(answer, 0.0), evidence.read(wanted, 0.0)
+        return evidence.agree(number, target, self.rtol, self.atol)
+
+    def _call(self) -> str:
+        return f"{self.name}({', '.join(parameters(self.reference))})" if self.inputs else self.name
+
+    def _label(self) -> str:
+        return f"ex.{self.name}"
+
+    def _record(self) -> _Record:
+        return _SESSION.setdefault((self.lesson, self.name), _Record())
+
+    def _report(self, grade: Grade) -> list[str]:
+        symbol, word = grade.outcome.symbol, grade.outcome.value.capitalize()
+        lines = [f"{symbol} {word}: {self.name}"]
+        if grade.outcome is Outcome.NOT_ATTEMPTED:
+            lines[0] = f"{symbol} {word} yet: {self._call()}"
+        if grade.stopped:
+            lines[0] = f"{symbol} Your code was stopped: {self.name}"
+        if grade.outcome is Outcome.WRONG:
+            lines[0] += f" ({int(100 * grade.score)} % of the checks passed)"
+        lines += _wrap(grade.feedback)
+        if grade.printed:
+            lines += ["  Your code printed:", *_clip(grade.printed)]
+        if grade.outcome is not Outcome.RIGHT:
+            lines.append(f"  Stuck? {self._label()}.hint() gives a hint.")
+        return lines
+
+
+def progress(exercises: Sequence[Exercise]) -> None:
+    """Print a table of the exercises with the outcome of each one's last check."""
+    width = max(len(e.name) for e in exercises)
+    rows = [f"  {'Exercise':<{width}}  Difficulty  Minutes  Tries  Outcome"]
+    right = 0
+    for e in exercises:
+        record = e._record()
+        right += record.outcome is Outcome.RIGHT
+        rows.append(
+            f"  {e.name:<{width}}  {f'{e.difficulty} of 3':<10}  {e.minutes:>7}  "
+            f"{record.attempts:>5}  {record.outcome.symbol} {record.outcome.value}"
+        )
+    _say("\n".join([f"{right} of {len(exercises)} exercises right", *rows]))
+
+
+def forget() -> None:
+    """Forget the outcomes and hints of this session."""
+    _SESSION.clear()
+
+
+def _wrap(text: str) -> list[str]:
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("    "):  # an example, laid out already
+            lines += textwrap.wrap(line, WIDTH, subsequent_indent=" " * 15) or [""]
+        else:
+            lines += textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return lines
+
+
+def _clip(printed: str, most: int = 8) -> list[str]:
+    lines = printed.rstrip("\n").splitlines()
+    shown = ["    | " + textwrap.shorten(line, WIDTH - 8) for line in lines[:most]]
+    return shown + (["    | ... and more"] if len(lines) > most else [])
+
+
+def _say(text: str) -> None:
+    """Print, also where the console knows no symbols."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, "replace").decode(encoding))

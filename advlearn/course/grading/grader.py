@@ -1,0 +1,337 @@
+"""Grade one function: run it, compare it with the reference, name the misconception."""
+
+from __future__ import annotations
+
+import dis
+import enum
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from advlearn.course.grading import evidence, sandbox
+from advlearn.course.grading.evidence import Args
+
+if TYPE_CHECKING:
+    from advlearn.course.grading.exercise import Exercise, Property
+
+# What the bytecode of a stub holds: nothing but None and `...`, perhaps kept in a variable.
+_STUB_OPERATIONS = {"RESUME", "NOP", "CACHE", "POP_TOP", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
+_STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", "LOAD_FAST_BORROW"}
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth")
+
+
+class Outcome(enum.Enum):
+    """The four ways a check can end."""
+
+    NOT_ATTEMPTED = "not attempted"
+    RIGHT = "right"
+    WRONG = "wrong"
+    RAISED = "your code raised"
+
+    @property
+    def symbol(self) -> str:
+        """A sign that goes before the word, never in its place."""
+        return {"right": "✓", "wrong": "✗", "your code raised": "!"}.get(self.value, "○")
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The result of grading one answer.
+
+    Attributes:
+        outcome: One of the four outcomes.
+        score: Part of the checks that passed, in [0, 1]; 1 if and only if the answer is right.
+        feedback: What to tell the learner: sentences, then perhaps an example in numbers.
+        printed: The beginning of what the answer printed.
+        stopped: Whether the answer was stopped: it did not finish, or printed without end.
+    """
+
+    outcome: Outcome
+    score: float
+    feedback: str
+    printed: str = ""
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """A wrong answer that learners give, and what to tell them."""
+
+    name: str
+    answer: Any
+    feedback: str
+
+
+@dataclass
+class _Case:
+    """One input with everything that came of it."""
+
+    args: Args
+    expected: Any
+    given: Args = ()
+    output: Any = None
+    form: str | None = None  # what is wrong apart from the values
+    right: bool = False
+
+
+@dataclass
+class FunctionGrader:
+    """Grades one function against one exercise; used once."""
+
+    exercise: Exercise
+    answer: Any
+    timeout: float
+    run: sandbox.Run = field(default_factory=sandbox.Run)
+
+    def grade(self) -> Grade:
+        """Return the grade of the answer."""
+        exercise = self.exercise
+        self.names = parameters(exercise.reference)
+        if problem := evidence.call_problem(self.answer, exercise.name, self.names):
+            return Grade(Outcome.WRONG, 0.0, problem)
+        assert exercise.inputs is not None, "only functions are graded here"
+        self.cases = []
+        for args in exercise.inputs(torch.Generator().manual_seed(0)):
+            expected = exercise.reference(*evidence.copy_arguments(args))
+            self.cases.append(_Case(args, expected))
+        done = self._call_answer()
+        if early := self._ended_early(done) or self._blank():
+            return early
+        return self._judge()
+
+    def _call_answer(self) -> int:
+        """Call the answer on every input, the first one twice; return the number of calls."""
+        repeated = _Case(self.cases[0].args, self.cases[0].expected)
+        done: list[_Case] = []
+
+        def task() -> None:
+            for case in (*self.cases, repeated):
+                case.given = evidence.copy_arguments(case.args)
+                case.output = self.answer(*case.given)
+                done.append(case)
+
+        self.files = _files(self.answer)
+        self.run = sandbox.run(task, self.timeout, self.files)
+        self.repeated = repeated
+        return len(done)
+
+    def _ended_early(self, done: int) -> Grade | None:
+        error, run = self.run.error, self.run
+        if done > len(self.cases) and not run.flooded and error is None:
+            return None
+        place = run.place
+        if run.flooded:
+            text = "Your code prints without end, so it was stopped."
+        elif run.timed_out:
+            text = (
+                f"Your code did not finish within {self.timeout:g} seconds, so it was stopped. "
+                "Look for a loop that never ends."
+            )
+        elif isinstance(error, NotImplementedError) and sandbox.raised_by_statement(error):
+            # A stub's own `raise NotImplementedError`. PyTorch raises it too, for a dtype that an
+            # operation does not take: that is an error of an attempt.
+            return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.exercise.task, run.printed)
+        else:
+            assert error is not None, "a run that ended early has a reason"
+            place = sandbox.error_line(error, self.files)
+            text = evidence.describe_error(error)
+        if place is not None:
+            text += f"\nLine {place[0]}" + (f": {place[1]}" if place[1] else "")
+        if run.abandoned:
+            text += "\nIt cannot be stopped and may still be running: restart the kernel."
+        if isinstance(error, RuntimeError | ValueError | IndexError | TypeError):
+            case = self.cases[min(done, len(self.cases) - 1)]
+            text += "\n" + self._example(case, result=False)
+        return Grade(Outcome.RAISED, 0.0, text, run.printed, run.flooded or run.timed_out)
+
+    def _blank(self) -> Grade | None:
+        """Recognise a stub, and a function that forgot its return."""
+        outputs = [case.output for case in self.cases]
+        if not all(output is None or output is ... for output in outputs):
+            return None
+        if all(output is ... for output in outputs) or _is_stub(self.answer):
+            return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.exercise.task, self.run.printed)
+        return Grade(Outcome.WRONG, 0.0, evidence.NO_RETURN, self.run.printed)
+
+    def _judge(self) -> Grade:
+        for case in self.cases:
+            self._inspect(case)
+        points = sum((1.0 if case.form is None else 0.5) * case.right for case in self.cases)
+        forms = [case.form for case in self.cases if case.form is not None]
+        if not self._repeats():
+            forms.append(evidence.RANDOM)
+        values = None if all(case.right for case in self.cases) else self._explain()
+        told = [text for text in (forms[0] if forms else None, values) if text]
+        for rule in self.exercise.properties:
+            points += self._violation(rule) is None
+        printed = self.run.printed
+        if not told:
+            count = len(self.cases) + len(self.exercise.properties)
+            praise = f"It passes all {count} checks. {self.exercise.takeaway}".rstrip()
+            return Grade(Outcome.RIGHT, 1.0, praise, printed)
+        points -= 0.5 * (evidence.RANDOM in forms)
+        score = max(0.0, points) / (len(self.cases) + len(self.exercise.properties))
+        return Grade(Outcome.WRONG, min(score, 0.99), "\n".join(told), printed)
+
+    def _inspect(self, case: _Case) -> None:
+        """Fill in `form` and `right` of one case."""
+        case.right = self._agree(case.output, case.expected)
+        outputs = case.output if isinstance(case.output, tuple | list) else (case.output,)
+        case.form = evidence.side_effect(case.args, case.given, self.names)
+        if case.form is None and any(isinstance(o, Tensor) and o.requires_grad for o in outputs):
+            case.form = evidence.ATTACHED
+
+    def _agree(self, output: object, wanted: object) -> bool:
+        a, b = evidence.read(output, wanted), evidence.read(wanted, wanted)
+        return evidence.agree(a, b, self.exercise.rtol, self.exercise.atol)
+
+    def _repeats(self) -> bool:
+        first, again = (
+            evidence.read(case.output, case.expected) for case in (self.cases[0], self.repeated)
+        )
+        if isinstance(first, str):
+            return True  # its shape or type is wrong: that is told, and enough
+        return evidence.agree(first, again, self.exercise.rtol, self.exercise.atol)
+
+    def _explain(self) -> str:
+        """Say why the values are wrong: a misconception, a broken rule, or just the difference."""
+        failing = [case for case in self.cases if not case.right]
+        case = min(failing, key=lambda case: _size(case.expected))
+        example = self._example(case)
+        if misconception := self._misconception(failing):
+            return f"{misconception.feedback}\n{example}"
+        for case in failing:
+            problem = evidence.read(case.output, case.expected)
+            if isinstance(problem, str):
+                return f"{problem}\n{self._example(case)}"
+        if slip := self._slip_in_one_result():
+            return f"{slip}\n{example}"
+        for case in failing:
+            if self._has_new_nan(case):
+                return f"{evidence.NOT_FINITE}\n{self._example(case)}"
+        for rule in self.exercise.properties:
+            if found := self._violation(rule):
+                return f"{found[0]}\n{self._example(found[1])}"
+        count = f"{len(failing)} of {len(self.cases)} inputs"
+        return f"Your result differs from the expected one on {count}.\n{example}"
+
+    def _misconception(self, failing: list[_Case]) -> Misconception | None:
+        """Find the wrong answer that gives what the learner's gives.
+
+        First one that agrees on every input; else the only one that agrees wherever the learner
+        is wrong, for somebody who makes a slip in one branch only.
+        """
+        partly: list[Misconception] = []
+        for wrong in self.exercise.wrong_answers:
+            if not all(self._same_as(wrong, case) for case in failing):
+                continue
+            if all(case.right is False or self._same_as(wrong, case) for case in self.cases):
+                return wrong
+            partly.append(wrong)
+        return partly[0] if len(partly) == 1 else None
+
+    def _slip_in_one_result(self) -> str | None:
+        """Name the misconception behind the one wrong result of several, the others being right."""
+        outputs = [evidence.read(case.output, case.expected) for case in self.cases]
+        wanted = [evidence.read(case.expected, case.expected) for case in self.cases]
+        count = len(wanted[0])
+        wrong = [k for k in range(count) if not self._equal_at(outputs, wanted, k, k)]
+        if count == 1 or len(wrong) != 1:
+            return None
+        k = wrong[0]
+        for misconception in self.exercise.wrong_answers:
+            theirs = [self._imitate(misconception, case) for case in self.cases]
+            # What belongs in another place is a mix-up of all results: its feedback would mislead.
+            mixed_up = any(self._equal_at(theirs, wanted, k, j) for j in range(count) if j != k)
+            if self._equal_at(theirs, outputs, k, k) and not mixed_up:
+                return f"Only your {_ORDINALS[k]} result is wrong. {misconception.feedback}"
+        return None
+
+    def _imitate(self, wrong: Misconception, case: _Case) -> list[Tensor] | str:
+        """Return what a misconception gives on an input, as `read`, or words if it does not run."""
+        try:
+            output = wrong.answer(*evidence.copy_arguments(case.args))
+        except Exception as error:
+            return type(error).__name__
+        return evidence.read(output, case.expected)
+
+    def _equal_at(
+        self, a: Sequence[list[Tensor] | str], b: Sequence[list[Tensor] | str], j: int, k: int
+    ) -> bool:
+        """Say whether result j of `a` is result k of `b` on every input."""
+        rtol, atol = self.exercise.rtol, self.exercise.atol
+        return all(
+            not isinstance(x, str)
+            and not isinstance(y, str)
+            and evidence.agree([x[j]], [y[k]], rtol, atol)
+            for x, y in zip(a, b, strict=True)
+        )
+
+    def _same_as(self, wrong: Misconception, case: _Case) -> bool:
+        try:
+            output = wrong.answer(*evidence.copy_arguments(case.args))
+        except Exception:  # this misconception does not even run on this input
+            return False
+        return self._agree(case.output, output)
+
+    def _has_new_nan(self, case: _Case) -> bool:
+        output = evidence.read(case.output, case.expected)
+        wanted = evidence.read(case.expected, case.expected)
+        return any(
+            bool((~torch.isfinite(a) & torch.isfinite(b)).any())
+            for a, b in zip(output, wanted, strict=True)
+            if isinstance(a, Tensor) and isinstance(b, Tensor)
+        )
+
+    def _violation(self, rule: Property) -> tuple[str, _Case] | None:
+        """Return the first complaint of a property and where; unreadable output breaks it too."""
+        for case in self.cases:
+            problem = evidence.read(case.output, case.expected)
+            if isinstance(problem, str):
+                return problem, case
+            found = rule(case.args, case.output)
+            if found is not None:
+                return found, case
+        return None
+
+    def _example(self, case: _Case, result: bool = True) -> str:
+        """Write what was fed in, and what came out against what was expected."""
+        rows = [f"{n} = {evidence.show(a)}" for n, a in zip(self.names, case.args, strict=True)]
+        rows = [("    given     " if i == 0 else " " * 14) + row for i, row in enumerate(rows)]
+        if not result:
+            return "\n".join(rows)
+        rtol, atol = self.exercise.rtol, self.exercise.atol
+        got, wanted = evidence.contrast(case.output, case.expected, rtol, atol)
+        rows += [f"    yours     {got}", f"    expected  {wanted}"]
+        return "\n".join(row[:240] for row in rows)
+
+
+def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's parameters."""
+    return tuple(inspect.signature(function).parameters)
+
+
+def _files(answer: object) -> set[str]:
+    """Return the names of the files that hold the answer's code."""
+    function = getattr(answer, "func", answer)  # a functools.partial
+    function = getattr(function, "__func__", function)  # a bound method
+    if not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - its code is wanted
+    code = getattr(function, "__code__", None)
+    return {code.co_filename} if code is not None else set()
+
+
+def _is_stub(answer: object) -> bool:
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return False
+    return all(step.opname in _STUB_OPERATIONS for step in dis.get_instructions(code))
+
+
+def _size(expected: object) -> int:
+    return expected.numel() if isinstance(expected, Tensor) else 1

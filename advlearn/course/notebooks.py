@@ -1,0 +1,250 @@
+"""Execute the lessons and write them back in one normal form: `make notebooks`.
+
+The .ipynb files are the source. This script fills in what every lesson shares (the badge and the
+set-up cell, from the address in pyproject.toml), runs the lesson in a fresh kernel, and removes
+what changes from run to run: times, random ids, widget states, the places where a printed text is
+cut. Running it twice changes nothing.
+
+    python -m advlearn.course.notebooks    all lessons; with 03, those whose name begins with 03
+
+    --check    change nothing; fail if a lesson is not in normal form
+    --fill     run nothing; only write the badge and the set-up cell
+    --measure  change nothing; print the time and the memory of each lesson, and fail if one needs
+               more than a lesson may
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
+
+from advlearn.data.folders import CHECKOUT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+HERE = CHECKOUT / "notebooks"
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+ADDRESS: str = PROJECT["project"]["urls"]["Repository"]
+WIDGET = "application/vnd.jupyter.widget-view+json"
+MOST_SECONDS, MOST_GIGABYTES = 60.0, 1.5  # what a lesson may need, on two cores
+
+SETUP = f"""\
+# Set-up: run this cell first. Where the course is missing, as on Colab, it is installed.
+DATA = "offline"  # the switch: "offline" is 5,000 digits from the package, "auto" all of MNIST
+
+try:
+    import advlearn.course.session
+except ModuleNotFoundError:
+    import importlib, re, site, subprocess, sys
+
+    print("Installing the course. This takes a minute.", flush=True)
+    course = "advlearn @ git+{ADDRESS}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-color", course]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        why = [line.strip() for line in done.stderr.splitlines() if re.search("fatal|ERROR", line)]
+        raise ModuleNotFoundError(
+            "The course is not installed, and pip could not fetch it. Is there a network? (Kaggle "
+            "has a switch for it.) Then run this cell again. On your own computer, open the "
+            f"lessons with `make lab` or `advlearn lab`. pip said: {{' '.join(why) or done.stderr}}"
+        ) from None
+    importlib.invalidate_caches()
+    sys.modules.pop("advlearn", None)  # a mere folder of this name may have passed for the course
+    site.addsitedir(site.getusersitepackages())  # where pip installs when it may not elsewhere
+from advlearn.course.session import pick_device, require, seed_everything
+
+require("{PROJECT["project"]["version"]}")
+seed_everything(0)
+device = pick_device()
+print("Ready.")"""
+
+
+# Run last, in the lesson's own kernel. Linux has a peak of this very process (the other one may be
+# inherited from the process that started it); macOS counts in bytes; Windows has neither.
+REPORT = """\
+import resource, sys
+from pathlib import Path
+used = resource.getrusage(resource.RUSAGE_SELF)
+peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+if Path("/proc/self/status").exists():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+print(used.ru_utime + used.ru_stime, peak)"""
+
+
+class Cost(NamedTuple):
+    """What running a lesson from top to bottom costs, the start of its kernel included.
+
+    Processor time adds up all threads. Unlike the seconds on the clock, it hardly depends on what
+    else the machine does.
+    """
+
+    seconds: float
+    processor_seconds: float
+    gigabytes: float  # the most memory that the kernel held at one time; 10^9 bytes
+
+    @property
+    def allowed(self) -> bool:
+        """Whether a lesson may cost this much."""
+        return self.seconds <= MOST_SECONDS and self.gigabytes <= MOST_GIGABYTES
+
+
+def colab_address(path: str) -> str:
+    """Return the address that opens a notebook of the repository in Colab."""
+    where = ADDRESS.removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{where}/blob/main/{path}"
+
+
+def binder_address(path: str) -> str:
+    """Return the address that opens a notebook of the repository in JupyterLab on Binder."""
+    where = ADDRESS.removeprefix("https://github.com/")
+    return f"https://mybinder.org/v2/gh/{where}/main?urlpath=lab/tree/{path}"
+
+
+def badge(name: str) -> str:
+    """Return the Colab badge of a lesson, in Markdown."""
+    return f"[![Open in Colab](colab.svg)]({colab_address(f'notebooks/{name}')})"
+
+
+def binder(name: str = "00_start_here.ipynb") -> str:
+    """Return the Binder badge, in Markdown: JupyterLab, opened at a lesson."""
+    link = binder_address(f"notebooks/{name}")
+    return f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({link})"
+
+
+def fill(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Write the badge and the set-up cell, in place."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "setup" in cell.metadata.get("tags", []):
+            cell.source = SETUP
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"^\[!\[Open in Colab\].*$", badge(name), cell.source, flags=re.M)
+
+
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return the outputs with neighbouring pieces of one stream as one.
+
+    A kernel sends what is printed in pieces, and where it cuts depends on the clock.
+    """
+    whole: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        same = whole and output.output_type == "stream" == whole[-1].output_type
+        if same and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
+def normalise(notebook: nbformat.NotebookNode) -> None:
+    """Remove what changes from run to run, in place."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    for number, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.id = f"cell-{number:02d}"
+        if "machine" in tags:  # what it prints is about one machine, so it is not published
+            cell.outputs = []
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
+        for output in cell.get("outputs", []):
+            output.pop("metadata", None)
+            if output.output_type in ("display_data", "execute_result"):
+                output.metadata = nbformat.from_dict({})
+                if WIDGET in output.data:
+                    output.data = nbformat.from_dict(
+                        {"text/plain": "[interactive picture: run this cell to move it]"}
+                    )
+
+
+def run(notebook: nbformat.NotebookNode) -> None:
+    """Run all cells in a fresh kernel, in place."""
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}}).execute()
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Return the lesson at `path`, filled in, executed and normalised."""
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    fill(notebook, path.name)
+    run(notebook)
+    normalise(notebook)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def measure(path: Path) -> Cost:
+    """Run the lesson at `path` in a fresh kernel, without changing it, and return what it costs."""
+    notebook = nbformat.read(path, as_version=4)
+    fill(notebook, path.name)
+    notebook.cells.append(new_code_cell(REPORT))
+    started = time.perf_counter()
+    run(notebook)
+    seconds = time.perf_counter() - started
+    processor, peak = notebook.cells[-1].outputs[0].text.split()
+    return Cost(seconds, float(processor), int(peak) / 1e9)
+
+
+def print_costs(paths: list[Path]) -> int:
+    """Print a Markdown table of what the lessons cost; return 1 if one costs too much, else 0."""
+    print("| lesson | seconds | processor seconds | peak memory (GB) | |\n|---|---|---|---|---|")
+    dear = False
+    for path in paths:
+        cost = measure(path)
+        dear |= not cost.allowed
+        figures = f"{cost.seconds:.0f} | {cost.processor_seconds:.0f} | {cost.gigabytes:.2f}"
+        print(f"| {path.stem} | {figures} | {'' if cost.allowed else 'too much'} |", flush=True)
+    return int(dear)
+
+
+def main(arguments: list[str]) -> int:
+    """Build or check the lessons named in `arguments`."""
+    # Threads that wait by sleeping: spinning ones starve each other on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    only_check, only_fill = "--check" in arguments, "--fill" in arguments
+    wanted = [argument for argument in arguments if not argument.startswith("-")] or [""]
+    paths = [p for p in sorted(HERE.glob("*.ipynb")) if any(p.name.startswith(w) for w in wanted)]
+    if not paths:
+        print(f"no lesson begins with {' or '.join(wanted)}", file=sys.stderr)
+        return 2
+    if "--measure" in arguments:
+        return print_costs(paths)
+    # One thread adds up in one order: the same pictures, however many cores there are.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    different = []
+    for path in paths:
+        before = path.read_text(encoding="utf-8")
+        if only_check or only_fill:
+            notebook = nbformat.read(path, as_version=4)
+            fill(notebook, path.name)
+            normalise(notebook)
+        else:
+            notebook = execute(path)
+        after = nbformat.writes(notebook) + "\n"
+        if after != before:
+            different.append(path.name)
+            if not only_check:
+                part = path.with_suffix(".part")
+                part.write_text(after, encoding="utf-8")
+                part.replace(path)
+        print(f"{path.name}: {'differs' if path.name in different else 'unchanged'}")
+    return 1 if only_check and different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

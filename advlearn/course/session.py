@@ -1,0 +1,92 @@
+"""A lesson's session: the version that it needs, the seed, the device."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import numpy as np
+import torch
+
+import advlearn
+from advlearn._validation import check_choice, check_count
+
+
+def require(version: str) -> None:
+    """Stop a lesson that this package is too old for, and say how to update.
+
+    Args:
+        version: the oldest that will do, such as "0.1.0".
+
+    Raises:
+        ImportError: the package is older.
+
+    Example:
+        >>> require("0.1")
+    """
+    if _numbers(advlearn.__version__) < _numbers(version):
+        raise ImportError(
+            f"this lesson needs advlearn {version} or newer, and {advlearn.__version__} is "
+            f"installed: {advlearn.__file__}. If you cloned the course, run `git pull` there; else "
+            "run `%pip uninstall -y advlearn`. Then restart the kernel and run this cell again."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
+    return (*numbers, *[0] * (3 - len(numbers)))
+
+
+def seed_everything(seed: int = 0) -> None:
+    """Seed Python, NumPy and PyTorch (every device), so that a lesson prints what it printed.
+
+    Args:
+        seed: a whole number >= 0.
+
+    Raises:
+        TypeError, ValueError: `seed` is not a whole number, or is negative.
+
+    Example:
+        >>> seed_everything(0); first = torch.rand(1)
+        >>> seed_everything(0); bool(torch.rand(1) == first)
+        True
+    """
+    seed = check_count(seed, "seed", least=0)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def pick_device(prefer: str | None = None) -> torch.device:
+    """Return the device to compute on: the GPU when there is a working one, else the CPU.
+
+    Args:
+        prefer: "cpu", "cuda" or "mps" to insist on one; None to choose.
+
+    Raises:
+        ValueError: the name is unknown, or that device is not there.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
+    """
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if prefer is not None:
+        check_choice(prefer, "prefer", tuple(present))
+        if not present[prefer]:
+            raise ValueError(f"prefer = {prefer!r}, but there is no such device here. Use 'cpu'.")
+        return torch.device(prefer)
+    # MPS lacks some float64 operations that the lessons use for exact checks, so it is opt-in.
+    return torch.device("cuda" if present["cuda"] and _computes("cuda") else "cpu")
+
+
+def _computes(name: str) -> bool:
+    """Whether a device does a sum: one that is too old for this PyTorch, or full, does not."""
+    try:
+        return float(torch.ones(2, device=name).sum()) == 2.0
+    except RuntimeError:
+        return False

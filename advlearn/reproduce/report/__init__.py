@@ -1,0 +1,1 @@
+"""What a run says: verdicts, figures and the results page."""

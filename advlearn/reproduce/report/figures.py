@@ -1,0 +1,169 @@
+"""The figures of the results page, drawn from the published models and the offline digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from advlearn import plotting
+from advlearn.attacks import fgsm, input_gradient, pgd
+from advlearn.data import Dataset, load_mnist
+from advlearn.data.photographs import imagenet_classes, imagenet_model, photograph
+from advlearn.data.reference import load
+from advlearn.metrics import adversarial_error_rate, error_curve, logits_along, transfer_matrix
+from advlearn.models import LogisticRegression
+from advlearn.reproduce.models.trained import EPS
+from advlearn.reproduce.rows.geometry import first_layer
+from advlearn.reproduce.rows.pictures import EPS_PANDA
+
+Models = Callable[[str], nn.Module]
+STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+
+
+def opening(model: Models, digits: Dataset) -> Figure:
+    """Draw a photograph, the change magnified, and the attacked photograph, with the answers.
+
+    Of nine squares of the temple, twice enlarged, the one whose new answer is surest.
+    """
+    network, classes = imagenet_model(), imagenet_classes()
+    places = product((0.0, 0.5, 1.0), repeat=2)
+    squares = torch.cat([photograph("china", zoom=2.0, right=r, down=d) for d, r in places])
+    with torch.no_grad():
+        before = network(squares).softmax(1)
+        # No label comes with a photograph: the network's own answer stands in for it.
+        moved = fgsm(network, squares, before.argmax(1), EPS_PANDA)
+        after = network(moved).softmax(1)
+    k = int(after.amax(1).argmax())
+    change = ((moved - squares) / EPS_PANDA + 1) / 2
+    titles = [
+        f"{classes[int(before[k].argmax())]}, {100 * float(before[k].max()):.0f} %",
+        f"the change, magnified {0.5 / EPS_PANDA:.0f} times",
+        f"{classes[int(after[k].argmax())]}, {100 * float(after[k].max()):.0f} %",
+    ]
+    figure, ax = plt.subplots(figsize=(9.0, 3.4), layout="constrained")
+    images = torch.stack([squares[k], change[k], moved[k]])
+    plotting.digits(images, titles=titles, columns=3, ax=ax)
+    return figure
+
+
+def weights(model: Models, digits: Dataset) -> Figure:
+    """Draw what the two logistic regressions of 3 against 7 have learned."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
+    for ax, (title, name) in zip(
+        axes,
+        (("plain", "logistic-3v7"), ("adversarial, eps .25", "logistic-adversarial")),
+        strict=True,
+    ):
+        one = model(name)
+        assert isinstance(one, LogisticRegression)
+        plotting.signed(one.weight.reshape(1, 1, 28, 28), label="weight", titles=[title], ax=ax)
+    return figure
+
+
+def filters(model: Models, digits: Dataset) -> Figure:
+    """Draw the strongest first-layer filters of the plain and of the trained maxout network."""
+    figure, axes = plt.subplots(1, 2, figsize=(10.0, 5.0), layout="constrained")
+    for ax, name in zip(axes, ("maxout", "maxout-adversarial"), strict=True):
+        weight = first_layer(model(name))
+        chosen = weight[weight.norm(dim=1).argsort(descending=True)[:48]]
+        # Each filter by its own largest weight: it is the shape that is compared.
+        chosen = chosen / chosen.abs().amax(1, keepdim=True)
+        plotting.signed(
+            chosen.reshape(-1, 1, 28, 28), columns=8, label=f"weight / largest, {name}", ax=ax
+        )
+        ax.set_title(name)
+    return figure
+
+
+def logits(model: Models, digits: Dataset) -> Figure:
+    """Draw the ten logits of one four as eps runs from -15 to 15."""
+    four = digits.take(digits.y == 4).take(slice(1))
+    one = model("maxout")
+    eps = torch.linspace(-15, 15, 301)
+    direction = input_gradient(one, *four).sign()
+    walk = logits_along(one, four.x, direction, eps)
+    figure, ax = plt.subplots(figsize=(7.0, 3.8), layout="constrained")
+    plotting.logits_walk(eps, walk, 4, ax=ax)
+    return figure
+
+
+def transfer(model: Models, digits: Dataset) -> Figure:
+    """Draw each model's error on each model's FGSM examples, eps .25, unclipped."""
+    names = {
+        "softmax": "softmax",
+        "RBF": "rbf",
+        "maxout": "maxout",
+        "maxout, trained": "maxout-adversarial",
+        "ensemble": "ensemble",
+    }
+    matrix = transfer_matrix(
+        {words: model(name) for words, name in names.items()}, digits, EPS, bounds=None
+    )
+    figure, ax = plt.subplots(figsize=(7.0, 5.4), layout="constrained")
+    plotting.transfer_map(matrix, ax=ax)
+    return figure
+
+
+def errors(model: Models, digits: Dataset) -> Figure:
+    """Draw error against eps under FGSM, and under PGD for the deep networks, clipped."""
+    curves: dict[str, list[float]] = {}
+    few = digits.take(slice(300))
+    for words, name in (
+        ("softmax", "softmax"),
+        ("maxout", "maxout"),
+        ("maxout, trained on FGSM", "maxout-adversarial"),
+        ("ConvNet, trained to resist", "robust"),
+    ):
+        one = model(name)
+        curve = error_curve(one, digits, STEPS)
+        curves[f"{words}: FGSM"] = [100 * float(rate) for rate in curve.errors]
+        if name != "softmax":  # for a linear model of two classes FGSM is exact, of ten nearly so
+            curves[f"{words}: PGD"] = [
+                100
+                * float(
+                    adversarial_error_rate(
+                        one, few, eps, attack=pgd, generator=torch.Generator().manual_seed(0)
+                    )
+                )
+                for eps in STEPS
+            ]
+    figure, ax = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
+    plotting.lines(
+        STEPS, curves, xlabel="eps (pixel units)", ylabel="error (%)", markers=True, ax=ax
+    )
+    ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+FIGURES: Mapping[str, Callable[[Models, Dataset], Figure]] = {
+    "opening.jpg": opening,
+    "errors.png": errors,
+    "filters.png": filters,
+    "transfer.png": transfer,
+    "logits.png": logits,
+    "weights.png": weights,
+}
+"""File name -> what draws it."""
+
+
+def draw(folder: Path, weights_folder: Path) -> dict[str, str]:
+    """Draw all figures into `folder` and return file name -> alt text.
+
+    Args:
+        folder: of the results page.
+        weights_folder: of the published models.
+    """
+    digits = load_mnist("test", source="offline")
+    words = {}
+    for name, figure in FIGURES.items():
+        drawn = figure(lambda wanted: load(wanted, weights_folder), digits)
+        words[name] = plotting.alt_text(drawn)
+        kind = "jpeg" if name.endswith(".jpg") else "png"
+        (folder / name).write_bytes(plotting.render(drawn, dpi=90, kind=kind))
+    return words

@@ -1,0 +1,1 @@
+"""The rows of the paper as experiments, one file for each section."""
