@@ -13,7 +13,8 @@ from types import ModuleType
 
 from advlearn.course import banks
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Grade, Misconception, Outcome
+from advlearn.course.grading.grader import Grade, Outcome
+from advlearn.course.grading.misconceptions import Misconception
 
 __all__ = ["Exercise", "Grade", "Misconception", "Outcome", "all_exercises"]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception, edits
+from advlearn.course.grading.quiz import parse
 
 
 def _rand(generator: torch.Generator, *shape: int) -> Tensor:
@@ -55,46 +55,29 @@ max_norm = Exercise(
         _loop_max_norm,
         lambda eta: torch.linalg.vector_norm(eta.flatten(1), ord=float("inf"), dim=1),
     ),
-    wrong_answers=(
-        Misconception(
-            "no absolute value",
-            lambda eta: eta.flatten(1).max(dim=1).values,
-            "A change of -0.3 is larger than one of +0.2. Take the absolute value first.",
-        ),
-        Misconception(
-            "absolute value at the end",
-            lambda eta: eta.flatten(1).max(dim=1).values.abs(),
-            "Take the absolute value before the maximum: -0.3 loses against +0.2 otherwise.",
-        ),
-        Misconception(
-            "largest minus smallest",
-            lambda eta: eta.flatten(1).max(dim=1).values - eta.flatten(1).min(dim=1).values,
-            "This is the distance from the lowest to the highest entry. The max norm measures "
-            "each entry from zero.",
-        ),
-        Misconception(
-            "Euclidean norm",
-            lambda eta: eta.flatten(1).norm(dim=1),
-            "This is the Euclidean norm, which adds up all pixels. The max norm looks only at the "
-            "pixel that changed most.",
-        ),
-        Misconception(
-            "L1 norm",
-            lambda eta: eta.abs().flatten(1).sum(dim=1),
-            "This is the L1 norm, the sum of all changes. The max norm is one single entry.",
-        ),
-        Misconception(
-            "mean change",
-            lambda eta: eta.abs().flatten(1).mean(dim=1),
-            "This is the mean change of a pixel. A single pixel may still have changed by much "
-            "more: take the maximum.",
-        ),
-        Misconception(
-            "whole batch",
-            lambda eta: eta.abs().max().expand(len(eta)).clone(),
-            "This is one maximum over the whole batch. Each image has its own norm: flatten from "
-            "dimension 1, and take the maximum over dimension 1.",
-        ),
+    wrong_answers=edits(
+        _max_norm,
+        """
+        no absolute value: `.abs()` -> ``
+            A change of -0.3 is larger than one of +0.2. Take the absolute value first.
+        absolute value at the end: `.abs()` -> ``, `.values` -> `.values.abs()`
+            Take the absolute value before the maximum: -0.3 loses against +0.2 otherwise.
+        largest minus smallest: `eta.abs().flatten(1).max(dim=1).values`
+        -> `eta.flatten(1).amax(1) - eta.flatten(1).amin(1)`
+            This is the distance from the lowest to the highest entry. The max norm measures each
+            entry from zero.
+        Euclidean norm: `.max(dim=1).values` -> `.norm(dim=1)`
+            This is the Euclidean norm, which adds up all pixels. The max norm looks only at the
+            pixel that changed most.
+        L1 norm: `.max(dim=1).values` -> `.sum(dim=1)`
+            This is the L1 norm, the sum of all changes. The max norm is one single entry.
+        mean change: `.max(dim=1).values` -> `.mean(dim=1)`
+            This is the mean change of a pixel. A single pixel may still have changed by much more:
+            take the maximum.
+        whole batch: `.flatten(1).max(dim=1).values` -> `.max().expand(len(eta)).clone()`
+            This is one maximum over the whole batch. Each image has its own norm: flatten from
+            dimension 1, and take the maximum over dimension 1.
+        """,
     ),
     hints=(
         "Three steps: absolute values, one long row for each image, the maximum of each row.",
@@ -393,103 +376,53 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "What makes a changed picture an adversarial example?",
-            (
-                Choice(
-                    "People see the change, and the model does not.",
-                    False,
-                    "It is the other way round: people hardly notice, and the model is wrong.",
-                ),
-                Choice(
-                    "A small change, made on purpose, and the model errs.",
-                    True,
-                    "On purpose, small, and wrong: all three are needed. A picture that a model "
-                    "gets wrong by chance is only a mistake.",
-                ),
-                Choice(
-                    "It contains random noise.",
-                    False,
-                    "Random noise of the same size changes far fewer answers. The signs are "
-                    "chosen for the model.",
-                ),
-            ),
-        ),
-        Question(
-            "One pixel changed by +0.02, one by -0.05, and all others stayed. What is ‖η‖∞?",
-            (
-                Choice("0.07", False, "That is the L1 norm, the sum of the absolute changes."),
-                Choice("0.02", False, "-0.05 is the larger change: the max norm ignores the sign."),
-                Choice("0.05", True, "The largest change of one pixel, without its sign."),
-                Choice("-0.05", False, "A norm is never negative: take the absolute value."),
-            ),
-        ),
-        Question(
-            "An attack changes each pixel of an 8-bit picture by 0.001, and the picture is then "
-            "saved with 8 bits again and sent to a model. What does the model get?",
-            (
-                Choice(
-                    "The picture without the change.",
-                    True,
-                    "0.001 is less than half a step of 1/255, so saving rounds it away.",
-                ),
-                Choice(
-                    "The attacked picture: the model adds the changes up.",
-                    False,
-                    "It would if it got the numbers. Here the file has already thrown the "
-                    "change away.",
-                ),
-                Choice(
-                    "A picture with larger changes.",
-                    False,
-                    "Rounding can enlarge a change that is more than half a step, and 0.001 is "
-                    "less.",
-                ),
-            ),
-        ),
-        Question(
-            "Why can many changes of 0.001 matter to a model when no single one does?",
-            (
-                Choice(
-                    "The model multiplies them together.",
-                    False,
-                    "It adds weighted pixels. A product of tiny numbers would be tinier still.",
-                ),
-                Choice(
-                    "The model stores pixels with 8 bits.",
-                    False,
-                    "Then the changes would vanish. Models compute with 32-bit numbers.",
-                ),
-                Choice(
-                    "All have harmful signs, and they add up.",
-                    True,
-                    "The model sums over its pixels. Thousands of terms that all point the same "
-                    "way make a large sum.",
-                ),
-            ),
-        ),
-        Question(
-            "A report says: “our model is safe against attacks”. What is missing?",
-            (
-                Choice(
-                    "What the attacker knows and may change.",
-                    True,
-                    "That is the threat model. With eps, the norm and the attacker's knowledge "
-                    "the claim can be tested.",
-                ),
-                Choice(
-                    "Nothing: safe means safe against all.",
-                    False,
-                    "Safe against whom, who may do what? Without that the sentence says nothing.",
-                ),
-                Choice(
-                    "The number of layers of the model.",
-                    False,
-                    "Depth does not decide it. A linear model is attacked as well.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    What makes a changed picture an adversarial example?
+    - People see the change, and the model does not.
+        It is the other way round: people hardly notice, and the model is wrong.
+    + A small change, made on purpose, and the model errs.
+        On purpose, small, and wrong: all three are needed. A picture that a model gets wrong by
+        chance is only a mistake.
+    - It contains random noise.
+        Random noise of the same size changes far fewer answers. The signs are chosen for the
+        model.
+
+    One pixel changed by +0.02, one by -0.05, and all others stayed. What is ‖η‖∞?
+    - 0.07
+        That is the L1 norm, the sum of the absolute changes.
+    - 0.02
+        -0.05 is the larger change: the max norm ignores the sign.
+    + 0.05
+        The largest change of one pixel, without its sign.
+    - -0.05
+        A norm is never negative: take the absolute value.
+
+    An attack changes each pixel of an 8-bit picture by 0.001, and the picture is then saved with
+    8 bits again and sent to a model. What does the model get?
+    + The picture without the change.
+        0.001 is less than half a step of 1/255, so saving rounds it away.
+    - The attacked picture: the model adds the changes up.
+        It would if it got the numbers. Here the file has already thrown the change away.
+    - A picture with larger changes.
+        Rounding can enlarge a change that is more than half a step, and 0.001 is less.
+
+    Why can many changes of 0.001 matter to a model when no single one does?
+    - The model multiplies them together.
+        It adds weighted pixels. A product of tiny numbers would be tinier still.
+    - The model stores pixels with 8 bits.
+        Then the changes would vanish. Models compute with 32-bit numbers.
+    + All have harmful signs, and they add up.
+        The model sums over its pixels. Thousands of terms that all point the same way make a
+        large sum.
+
+    A report says: “our model is safe against attacks”. What is missing?
+    + What the attacker knows and may change.
+        That is the threat model. With eps, the norm and the attacker's knowledge the claim can be
+        tested.
+    - Nothing: safe means safe against all.
+        Safe against whom, who may do what? Without that the sentence says nothing.
+    - The number of layers of the model.
+        Depth does not decide it. A linear model is attacked as well.
+    """
 )

@@ -13,8 +13,8 @@ from torch import Tensor
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 
 def _randn(generator: torch.Generator, *shape: int) -> Tensor:
@@ -647,115 +647,51 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "What is eps·sign(w) for w = (-0.001, 0, 40) and eps = 0.1?",
-            (
-                Choice(
-                    "(-0.1, 0, 0.1)",
-                    True,
-                    "The signs are -1, 0 and +1. Each is multiplied by eps.",
-                ),
-                Choice(
-                    "(-0.0001, 0, 4)",
-                    False,
-                    "That is eps·w. The sign throws the size away, so -0.001 becomes -1.",
-                ),
-                Choice(
-                    "(-0.1, 0.1, 0.1)",
-                    False,
-                    "sign(0) is 0, not +1. The dead pixel in the middle stays.",
-                ),
-            ),
-        ),
-        Question(
-            "Two very different images get the same perturbation eta. A linear model's activation "
-            "changes …",
-            (
-                Choice(
-                    "… more for the image with more ink.",
-                    False,
-                    "The change is w·eta. The image does not occur in it.",
-                ),
-                Choice(
-                    "… in a way that cannot be known before it is tried.",
-                    False,
-                    "For a linear model it can: compute w·eta.",
-                ),
-                Choice(
-                    "… by the same amount for both.",
-                    True,
-                    "w·(x + eta) = w·x + w·eta, and the second part has no x in it.",
-                ),
-            ),
-        ),
-        Question(
-            "Why is a corner of the box always among its best points?",
-            (
-                Choice(
-                    "Because corners are farthest from the middle.",
-                    False,
-                    "All corners are equally far away, and most of them are bad. The direction "
-                    "matters.",
-                ),
-                Choice(
-                    "Because each w_i·eta_i peaks at an end of its range.",
-                    True,
-                    "Each pixel can be chosen alone, and a straight line is highest at an end. "
-                    "Where w_i = 0 any choice is as good.",
-                ),
-                Choice(
-                    "Because an image can only hold whole numbers.",
-                    False,
-                    "The pixels here are any numbers between -eps and eps. The corner wins "
-                    "all the same.",
-                ),
-            ),
-        ),
-        Question(
-            "You take 100 times as many pixels, with weights of the same size. By which factors do "
-            "the sign step and random signs grow?",
-            (
-                Choice(
-                    "Both by 100.",
-                    False,
-                    "Random terms mostly cancel. Their sum grows like the root: by 10.",
-                ),
-                Choice(
-                    "Not at all: eps is the same.",
-                    False,
-                    "One pixel still moves by eps. But there are 100 times as many terms to add.",
-                ),
-                Choice(
-                    "By 100 and by 10.",
-                    True,
-                    "n against the root of n: slopes 1 and 0.5 on log-log axes.",
-                ),
-            ),
-        ),
-        Question(
-            "A linear model passes a test with random noise of eps = 0.1: nearly no errors. What "
-            "does this say about the sign step with the same eps?",
-            (
-                Choice(
-                    "Very little. Compare eps·‖w‖₁ with the margins instead.",
-                    True,
-                    "With many pixels, noise is far weaker than the sign step. The closed form "
-                    "tells the worst case without any test.",
-                ),
-                Choice(
-                    "It will do nearly no harm either.",
-                    False,
-                    "Our 4s and 9s show the opposite. Noise cancels, the sign step does not.",
-                ),
-                Choice(
-                    "The sign step must be 28 times as strong, since a digit has 28² pixels.",
-                    False,
-                    "The factor is (m/r) times the root of n, and the weights decide m/r. And "
-                    "whether it does harm depends on the margins.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    What is eps·sign(w) for w = (-0.001, 0, 40) and eps = 0.1?
+    + (-0.1, 0, 0.1)
+        The signs are -1, 0 and +1. Each is multiplied by eps.
+    - (-0.0001, 0, 4)
+        That is eps·w. The sign throws the size away, so -0.001 becomes -1.
+    - (-0.1, 0.1, 0.1)
+        sign(0) is 0, not +1. The dead pixel in the middle stays.
+
+    Two very different images get the same perturbation eta. A linear model's activation changes …
+    - … more for the image with more ink.
+        The change is w·eta. The image does not occur in it.
+    - … in a way that cannot be known before it is tried.
+        For a linear model it can: compute w·eta.
+    + … by the same amount for both.
+        w·(x + eta) = w·x + w·eta, and the second part has no x in it.
+
+    Why is a corner of the box always among its best points?
+    - Because corners are farthest from the middle.
+        All corners are equally far away, and most of them are bad. The direction matters.
+    + Because each w_i·eta_i peaks at an end of its range.
+        Each pixel can be chosen alone, and a straight line is highest at an end. Where w_i = 0
+        any choice is as good.
+    - Because an image can only hold whole numbers.
+        The pixels here are any numbers between -eps and eps. The corner wins all the same.
+
+    You take 100 times as many pixels, with weights of the same size. By which factors do the sign
+    step and random signs grow?
+    - Both by 100.
+        Random terms mostly cancel. Their sum grows like the root: by 10.
+    - Not at all: eps is the same.
+        One pixel still moves by eps. But there are 100 times as many terms to add.
+    + By 100 and by 10.
+        n against the root of n: slopes 1 and 0.5 on log-log axes.
+
+    A linear model passes a test with random noise of eps = 0.1: nearly no errors. What does this
+    say about the sign step with the same eps?
+    + Very little. Compare eps·‖w‖₁ with the margins instead.
+        With many pixels, noise is far weaker than the sign step. The closed form tells the worst
+        case without any test.
+    - It will do nearly no harm either.
+        Our 4s and 9s show the opposite. Noise cancels, the sign step does not.
+    - The sign step must be 28 times as strong, since a digit has 28² pixels.
+        The factor is (m/r) times the root of n, and the weights decide m/r. And whether it does
+        harm depends on the margins.
+    """
 )

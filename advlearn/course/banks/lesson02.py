@@ -14,8 +14,8 @@ from torch import Tensor
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 
@@ -836,110 +836,50 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "In float32, `torch.log(1 + torch.exp(v))` at v = 1000 gives …",
-            (
-                Choice(
-                    "… 1000, because log undoes exp.",
-                    False,
-                    "On paper it does. The computer finds exp(1000) first, and that is inf.",
-                ),
-                Choice(
-                    "… 0, because the sum is rounded.",
-                    False,
-                    "That happens at the other end: at v = -20, 1 + exp(v) is rounded to 1.",
-                ),
-                Choice(
-                    "… inf, and its gradient is nan.",
-                    True,
-                    "exp(1000) is inf, and so is its logarithm. The gradient is 1/inf · inf = nan.",
-                ),
-            ),
-        ),
-        Question(
-            "The slope of softplus at a very negative v, at 0 and at a very large v is about …",
-            (
-                Choice(
-                    "… 0, 1/2 and 1.",
-                    True,
-                    "The slope is the sigmoid. That is why softplus looks like max(v, 0) from far "
-                    "away.",
-                ),
-                Choice(
-                    "… 0, 1/4 and 0.",
-                    False,
-                    "That is the slope of the sigmoid, which flattens at both ends.",
-                ),
-                Choice(
-                    "… 0, 0 and 1.",
-                    False,
-                    "At 0 softplus is already on its way up, with slope sigmoid(0) = 1/2.",
-                ),
-            ),
-        ),
-        Question(
-            "Which of these can one maxout unit with enough pieces NOT come close to?",
-            (
-                Choice("|x|", False, "Two pieces, x and -x, make it exactly."),
-                Choice(
-                    "x², between -3 and 3",
-                    False,
-                    "It is convex. Each piece touches it at a point, and many pieces come close.",
-                ),
-                Choice(
-                    "sin(x), between -3 and 3",
-                    True,
-                    "A maximum of lines only bends upwards: it is convex. The hill of the sine "
-                    "bends downwards. Two maxout units, one minus the other, can do it.",
-                ),
-            ),
-        ),
-        Question(
-            "A network has R² near 1 along a direction. What follows?",
-            (
-                Choice(
-                    "It is safe: nothing surprising happens along this direction.",
-                    False,
-                    "A straight line can be steep. Softmax regression has R² = 1 and falls to a "
-                    "single small step.",
-                ),
-                Choice(
-                    "The slope at the start tells roughly how the logit goes on.",
-                    True,
-                    "So one step is a good attack: FGSM relies on that. Where a network bends, a "
-                    "one-step attack misses much, and PGD finds it.",
-                ),
-                Choice(
-                    "It has no hidden layer.",
-                    False,
-                    "ReLU and maxout networks have hidden layers and are nearly straight all the "
-                    "same.",
-                ),
-            ),
-        ),
-        Question(
-            "The paper writes of a “shallow softmax” classifier. Which network is that?",
-            (
-                Choice(
-                    "Softmax regression: one linear map and the softmax.",
-                    True,
-                    "It maps the pixels straight to the logits. These are exactly linear, "
-                    "R² = 1. Adversarial examples need no depth.",
-                ),
-                Choice(
-                    "Input, one hidden layer, output.",
-                    False,
-                    "Many summaries say so. The paper means softmax regression, with no hidden "
-                    "layer.",
-                ),
-                Choice(
-                    "A network of which only the last layer was trained.",
-                    False,
-                    "All its weights are trained. It has only one layer of them.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    In float32, `torch.log(1 + torch.exp(v))` at v = 1000 gives …
+    - … 1000, because log undoes exp.
+        On paper it does. The computer finds exp(1000) first, and that is inf.
+    - … 0, because the sum is rounded.
+        That happens at the other end: at v = -20, 1 + exp(v) is rounded to 1.
+    + … inf, and its gradient is nan.
+        exp(1000) is inf, and so is its logarithm. The gradient is 1/inf · inf = nan.
+
+    The slope of softplus at a very negative v, at 0 and at a very large v is about …
+    + … 0, 1/2 and 1.
+        The slope is the sigmoid. That is why softplus looks like max(v, 0) from far away.
+    - … 0, 1/4 and 0.
+        That is the slope of the sigmoid, which flattens at both ends.
+    - … 0, 0 and 1.
+        At 0 softplus is already on its way up, with slope sigmoid(0) = 1/2.
+
+    Which of these can one maxout unit with enough pieces NOT come close to?
+    - |x|
+        Two pieces, x and -x, make it exactly.
+    - x², between -3 and 3
+        It is convex. Each piece touches it at a point, and many pieces come close.
+    + sin(x), between -3 and 3
+        A maximum of lines only bends upwards: it is convex. The hill of the sine bends downwards.
+        Two maxout units, one minus the other, can do it.
+
+    A network has R² near 1 along a direction. What follows?
+    - It is safe: nothing surprising happens along this direction.
+        A straight line can be steep. Softmax regression has R² = 1 and falls to a single small
+        step.
+    + The slope at the start tells roughly how the logit goes on.
+        So one step is a good attack: FGSM relies on that. Where a network bends, a one-step
+        attack misses much, and PGD finds it.
+    - It has no hidden layer.
+        ReLU and maxout networks have hidden layers and are nearly straight all the same.
+
+    The paper writes of a “shallow softmax” classifier. Which network is that?
+    + Softmax regression: one linear map and the softmax.
+        It maps the pixels straight to the logits. These are exactly linear, R² = 1. Adversarial
+        examples need no depth.
+    - Input, one hidden layer, output.
+        Many summaries say so. The paper means softmax regression, with no hidden layer.
+    - A network of which only the last layer was trained.
+        All its weights are trained. It has only one layer of them.
+    """
 )

@@ -15,8 +15,8 @@ from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 
@@ -883,114 +883,56 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "The gradient of the loss at one pixel is 0.0001, at another 5. FGSM moves the first "
-            "pixel by …",
-            (
-                Choice(
-                    "… 50,000 times less than the second.",
-                    False,
-                    "That would be eps·gradient. FGSM keeps only the sign of each entry.",
-                ),
-                Choice(
-                    "… exactly as far as the second.",
-                    True,
-                    "Both signs are +1, so both pixels move by eps. In the box of the max norm, "
-                    "holding back gains nothing.",
-                ),
-                Choice(
-                    "… not at all.",
-                    False,
-                    "Only a gradient of exactly 0 leaves a pixel alone: sign(0) = 0.",
-                ),
-            ),
-        ),
-        Question(
-            "Why is FGSM exact for a linear model with two classes, and not for a deep one?",
-            (
-                Choice(
-                    "A linear model's gradient never turns.",
-                    True,
-                    "Its direction is the same in the whole box, so one step is enough: the "
-                    "score is w'x + b everywhere. A deep network bends, and the gradient at x "
-                    "may mislead a step later.",
-                ),
-                Choice(
-                    "A linear model has fewer weights.",
-                    False,
-                    "The number of weights does not matter. A linear model of a million pixels "
-                    "is attacked exactly too.",
-                ),
-                Choice(
-                    "Deep networks clip their inputs.",
-                    False,
-                    "Clipping belongs to the attack, and has nothing to do with depth.",
-                ),
-            ),
-        ),
-        Question(
-            "A model has ‖w‖₁ = 40, and an image has the margin y·s = 6. What is its margin after "
-            "an unclipped FGSM step of eps = 0.25?",
-            (
-                Choice(
-                    "5.75",
-                    False,
-                    "That takes away eps once. Every pixel takes away eps·|w_i|, and these add up.",
-                ),
-                Choice(
-                    "16",
-                    False,
-                    "The sign is wrong: the attack lowers the margin by eps·‖w‖₁ = 10.",
-                ),
-                Choice("-4", True, "6 - 0.25·40 = -4: the model is now wrong, and sure of it."),
-                Choice(
-                    "It depends on the image.",
-                    False,
-                    "It would if the step were clipped. Unclipped, every image loses eps·‖w‖₁.",
-                ),
-            ),
-        ),
-        Question(
-            "Your model normalises its input by a standard deviation of 0.31, and you attack the "
-            "normalised numbers with eps = 0.25. In pixels, your eps is about …",
-            (
-                Choice(
-                    "0.08",
-                    True,
-                    "0.25·0.31. Your attack is three times weaker than the one you report.",
-                ),
-                Choice(
-                    "0.25",
-                    False,
-                    "A step of 0.25 in normalised numbers is 0.25 standard deviations, and one of "
-                    "these is 0.31 in pixels: 0.08.",
-                ),
-                Choice("0.81", False, "That divides by 0.31. Going back to pixels multiplies."),
-            ),
-        ),
-        Question(
-            "Random noise with |η_i| = 0.25 in each pixel leaves most digits right, and FGSM with "
-            "the same eps leaves few. Why?",
-            (
-                Choice(
-                    "The noise is smaller.",
-                    False,
-                    "Both change each pixel by 0.25. Their max norms are equal.",
-                ),
-                Choice(
-                    "The terms of the noise mostly cancel.",
-                    True,
-                    "Its terms w_i·η_i have mixed signs, and their sum grows like the root of n. "
-                    "Those of FGSM all add up: their sum grows like n, and n is 784.",
-                ),
-                Choice(
-                    "The model was trained on noise.",
-                    False,
-                    "It never saw any noise. It is the sum that cancels.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    The gradient of the loss at one pixel is 0.0001, at another 5. FGSM moves the first pixel by …
+    - … 50,000 times less than the second.
+        That would be eps·gradient. FGSM keeps only the sign of each entry.
+    + … exactly as far as the second.
+        Both signs are +1, so both pixels move by eps. In the box of the max norm, holding back
+        gains nothing.
+    - … not at all.
+        Only a gradient of exactly 0 leaves a pixel alone: sign(0) = 0.
+
+    Why is FGSM exact for a linear model with two classes, and not for a deep one?
+    + A linear model's gradient never turns.
+        Its direction is the same in the whole box, so one step is enough: the score is w'x + b
+        everywhere. A deep network bends, and the gradient at x may mislead a step later.
+    - A linear model has fewer weights.
+        The number of weights does not matter. A linear model of a million pixels is attacked
+        exactly too.
+    - Deep networks clip their inputs.
+        Clipping belongs to the attack, and has nothing to do with depth.
+
+    A model has ‖w‖₁ = 40, and an image has the margin y·s = 6. What is its margin after an
+    unclipped FGSM step of eps = 0.25?
+    - 5.75
+        That takes away eps once. Every pixel takes away eps·|w_i|, and these add up.
+    - 16
+        The sign is wrong: the attack lowers the margin by eps·‖w‖₁ = 10.
+    + -4
+        6 - 0.25·40 = -4: the model is now wrong, and sure of it.
+    - It depends on the image.
+        It would if the step were clipped. Unclipped, every image loses eps·‖w‖₁.
+
+    Your model normalises its input by a standard deviation of 0.31, and you attack the normalised
+    numbers with eps = 0.25. In pixels, your eps is about …
+    + 0.08
+        0.25·0.31. Your attack is three times weaker than the one you report.
+    - 0.25
+        A step of 0.25 in normalised numbers is 0.25 standard deviations, and one of these is 0.31
+        in pixels: 0.08.
+    - 0.81
+        That divides by 0.31. Going back to pixels multiplies.
+
+    Random noise with |η_i| = 0.25 in each pixel leaves most digits right, and FGSM with the same
+    eps leaves few. Why?
+    - The noise is smaller.
+        Both change each pixel by 0.25. Their max norms are equal.
+    + The terms of the noise mostly cancel.
+        Its terms w_i·η_i have mixed signs, and their sum grows like the root of n. Those of FGSM
+        all add up: their sum grows like n, and n is 784.
+    - The model was trained on noise.
+        It never saw any noise. It is the sum that cancels.
+    """
 )

@@ -14,8 +14,8 @@ from torch import Tensor
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 
@@ -1316,125 +1316,60 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "A digit has the margin 40, and eps·‖w‖₁ is 3. How hard does each of the two penalties "
-            "pull on the weights because of it?",
-            (
-                Choice(
-                    "The L1 penalty pulls as always, the other hardly at all.",
-                    True,
-                    "The digit's worst-case margin is 37. There the softplus of the adversarial "
-                    "loss is flat, so nothing inside it matters any more. The L1 penalty never "
-                    "asks a digit.",
-                ),
-                Choice(
-                    "Both pull with full strength: ‖w‖₁ is the same in both.",
-                    False,
-                    "The L1 penalty does. The adversarial loss multiplies its pull by σ(3 - 40), "
-                    "which is almost 0.",
-                ),
-                Choice(
-                    "Neither pulls: the digit is right.",
-                    False,
-                    "The L1 penalty stands outside the loss. It pulls with lambda, whether the "
-                    "digit is right or not.",
-                ),
-            ),
-        ),
-        Question(
-            "You fear changes of at most eps = 0.25 per pixel. Which lambda should the L1 penalty "
-            "have?",
-            (
-                Choice(
-                    "0.25, as lambda stands for eps.",
-                    False,
-                    "In this lesson that lambda left a model no better than a coin. Outside the "
-                    "loss the price is paid in full, always.",
-                ),
-                Choice(
-                    "A larger one, to be safe.",
-                    False,
-                    "L1 overestimates the damage already. More of it forbids all learning.",
-                ),
-                Choice(
-                    "A much smaller one, found by search.",
-                    True,
-                    "eps has a meaning: how far a pixel may move. lambda has none. The useful "
-                    "values depend on the data, and are far below eps.",
-                ),
-            ),
-        ),
-        Question(
-            "When does the adversarial penalty not fade during training?",
-            (
-                Choice(
-                    "Never: it always fades in the end.",
-                    False,
-                    "Look at the curve for eps 0.25: it stays far above zero. The price fades for "
-                    "a digit only when its margin outgrows the attack.",
-                ),
-                Choice(
-                    "When the attack keeps beating many digits.",
-                    True,
-                    "These training digits keep margins below eps·‖w‖₁ and pay more than half the "
-                    "price. In a model that underfits, this makes the underfitting worse.",
-                ),
-                Choice(
-                    "When eps is small.",
-                    False,
-                    "With a small eps the margins soon outgrow the attack, and the penalty fades "
-                    "quickly.",
-                ),
-            ),
-        ),
-        Question(
-            "Why is L1 weight decay more pessimistic for ten classes than for two?",
-            (
-                Choice(
-                    "Ten classes have more weights, so the sum is larger.",
-                    False,
-                    "The sum is larger, but that is not the point. Compare it with what an "
-                    "attack can reach: for two classes the two agree.",
-                ),
-                Choice(
-                    "It charges each class as if it had an attacker of its own.",
-                    True,
-                    "But one perturbation must serve all. The best step for one class does "
-                    "little, or the opposite, for the others. The true damage to one pair is "
-                    "eps·‖w_k - w_y‖₁.",
-                ),
-                Choice(
-                    "FGSM is weaker with ten classes.",
-                    False,
-                    "FGSM is indeed no longer exact there, but the exact worst case is still below "
-                    "what L1 charges.",
-                ),
-            ),
-        ),
-        Question(
-            "A paper shows: with an L1 penalty the error of a deep network under FGSM falls from "
-            "99 % to 60 %. What do you ask first?",
-            (
-                Choice(
-                    "Which lambda was used.",
-                    False,
-                    "Useful, but first one must know whether the number means anything.",
-                ),
-                Choice(
-                    "Nothing: FGSM is exact.",
-                    False,
-                    "It is exact for a linear model with two classes. With ten classes, or with a "
-                    "hidden layer, it is only a lower bound of the damage.",
-                ),
-                Choice(
-                    "What the error is under PGD.",
-                    True,
-                    "On a deep network FGSM misses attacks. In this lesson one network looked "
-                    "defended under FGSM and fell to PGD.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    A digit has the margin 40, and eps·‖w‖₁ is 3. How hard does each of the two penalties pull on
+    the weights because of it?
+    + The L1 penalty pulls as always, the other hardly at all.
+        The digit's worst-case margin is 37. There the softplus of the adversarial loss is flat,
+        so nothing inside it matters any more. The L1 penalty never asks a digit.
+    - Both pull with full strength: ‖w‖₁ is the same in both.
+        The L1 penalty does. The adversarial loss multiplies its pull by σ(3 - 40), which is
+        almost 0.
+    - Neither pulls: the digit is right.
+        The L1 penalty stands outside the loss. It pulls with lambda, whether the digit is right
+        or not.
+
+    You fear changes of at most eps = 0.25 per pixel. Which lambda should the L1 penalty have?
+    - 0.25, as lambda stands for eps.
+        In this lesson that lambda left a model no better than a coin. Outside the loss the price
+        is paid in full, always.
+    - A larger one, to be safe.
+        L1 overestimates the damage already. More of it forbids all learning.
+    + A much smaller one, found by search.
+        eps has a meaning: how far a pixel may move. lambda has none. The useful values depend on
+        the data, and are far below eps.
+
+    When does the adversarial penalty not fade during training?
+    - Never: it always fades in the end.
+        Look at the curve for eps 0.25: it stays far above zero. The price fades for a digit only
+        when its margin outgrows the attack.
+    + When the attack keeps beating many digits.
+        These training digits keep margins below eps·‖w‖₁ and pay more than half the price. In a
+        model that underfits, this makes the underfitting worse.
+    - When eps is small.
+        With a small eps the margins soon outgrow the attack, and the penalty fades quickly.
+
+    Why is L1 weight decay more pessimistic for ten classes than for two?
+    - Ten classes have more weights, so the sum is larger.
+        The sum is larger, but that is not the point. Compare it with what an attack can reach:
+        for two classes the two agree.
+    + It charges each class as if it had an attacker of its own.
+        But one perturbation must serve all. The best step for one class does little, or the
+        opposite, for the others. The true damage to one pair is eps·‖w_k - w_y‖₁.
+    - FGSM is weaker with ten classes.
+        FGSM is indeed no longer exact there, but the exact worst case is still below what L1
+        charges.
+
+    A paper shows: with an L1 penalty the error of a deep network under FGSM falls from 99 % to 60
+    %. What do you ask first?
+    - Which lambda was used.
+        Useful, but first one must know whether the number means anything.
+    - Nothing: FGSM is exact.
+        It is exact for a linear model with two classes. With ten classes, or with a hidden layer,
+        it is only a lower bound of the damage.
+    + What the error is under PGD.
+        On a deep network FGSM misses attacks. In this lesson one network looked defended under
+        FGSM and fell to PGD.
+    """
 )

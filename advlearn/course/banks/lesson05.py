@@ -15,8 +15,8 @@ from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 
@@ -1050,123 +1050,59 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "FGSM at eps = 0.25 finds an error of 80 % on a deep network. What do you know?",
-            (
-                Choice(
-                    "The error under the best attack is 80 % or more.",
-                    True,
-                    "Each of these errors is a fact. What FGSM missed, another attack may "
-                    "find. So we print PGD beside it.",
-                ),
-                Choice(
-                    "At eps = 0.25 the network gets 20 % of the images right, whatever the attack.",
-                    False,
-                    "That would need a proof that no attack does better. FGSM takes one step, "
-                    "and a deep network bends.",
-                ),
-                Choice(
-                    "The network is robust against small changes.",
-                    False,
-                    "One step breaks four images of five. That is not robust by any measure.",
-                ),
-            ),
-        ),
-        Question(
-            "As eps grows, the network becomes surer and surer of its wrong answer. What does that "
-            "say about the network?",
-            (
-                Choice(
-                    "It has seen many such images in training.",
-                    False,
-                    "It has seen none. It extends what it learned near the digits to places "
-                    "where there are no digits.",
-                ),
-                Choice(
-                    "The images become good examples of the wrong class.",
-                    False,
-                    "Look at them: they still show the old digit, under noise. The RBF "
-                    "network, which measures a distance, is unsure of them.",
-                ),
-                Choice(
-                    "Its logits go on nearly straight.",
-                    True,
-                    "Then the differences between them grow as well: a straight line knows no "
-                    "place where it should stop. The softmax turns a growing difference into "
-                    "growing confidence.",
-                ),
-            ),
-        ),
-        Question(
-            "A digit has a margin of 25. In float32, PyTorch's cross-entropy gives a gradient that "
-            "is …",
-            (
-                Choice(
-                    "… exactly zero everywhere.",
-                    False,
-                    "Not yet: the other classes still have tiny probabilities. All zero comes "
-                    "much later, near 103.",
-                ),
-                Choice(
-                    "… tiny, and many of its signs are wrong.",
-                    True,
-                    "The true class has dropped out. FGSM takes a full step of eps all the "
-                    "same, in a poor direction.",
-                ),
-                Choice(
-                    "… tiny, but with the right signs.",
-                    False,
-                    "Tiny, yes. But p - 1 of the true class is rounded to 0, so its whole part "
-                    "of the gradient is missing, and many signs are wrong.",
-                ),
-            ),
-        ),
-        Question(
-            "Which slip makes an attack look STRONGER than it is?",
-            (
-                Choice(
-                    "Dropout left on while the gradient is computed.",
-                    False,
-                    "The gradient is then that of another, thinned network. The attack on the "
-                    "real one becomes weaker.",
-                ),
-                Choice(
-                    "eps = 0.25 on normalised images.",
-                    False,
-                    "In pixels that is less than 0.25, so fewer images fall.",
-                ),
-                Choice(
-                    "eps = 8 where 8/255 was meant.",
-                    True,
-                    "With the clamp every pixel becomes black or white. Little is left of the "
-                    "image, and a wrong answer proves nothing.",
-                ),
-            ),
-        ),
-        Question(
-            "The paper attacks CIFAR-10 with eps = .1. Are these pixels from 0 to 1?",
-            (
-                Choice(
-                    "No: they are whitened units.",
-                    True,
-                    "Their standard deviation is about one half. So eps .1 there and eps .1 in "
-                    "pixels are two different attacks. Compare only figures in the same units.",
-                ),
-                Choice(
-                    "Yes, as for the digits.",
-                    False,
-                    "The photographs were contrast-normalised and whitened first. A number "
-                    "there is no longer the brightness of a pixel.",
-                ),
-                Choice(
-                    "No, grey levels from 0 to 255.",
-                    False,
-                    "A tenth of a grey level would be rounded away. The units are those of the "
-                    "whitened images.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    FGSM at eps = 0.25 finds an error of 80 % on a deep network. What do you know?
+    + The error under the best attack is 80 % or more.
+        Each of these errors is a fact. What FGSM missed, another attack may find. So we print PGD
+        beside it.
+    - At eps = 0.25 the network gets 20 % of the images right, whatever the attack.
+        That would need a proof that no attack does better. FGSM takes one step, and a deep
+        network bends.
+    - The network is robust against small changes.
+        One step breaks four images of five. That is not robust by any measure.
+
+    As eps grows, the network becomes surer and surer of its wrong answer. What does that say
+    about the network?
+    - It has seen many such images in training.
+        It has seen none. It extends what it learned near the digits to places where there are no
+        digits.
+    - The images become good examples of the wrong class.
+        Look at them: they still show the old digit, under noise. The RBF network, which measures
+        a distance, is unsure of them.
+    + Its logits go on nearly straight.
+        Then the differences between them grow as well: a straight line knows no place where it
+        should stop. The softmax turns a growing difference into growing confidence.
+
+    A digit has a margin of 25. In float32, PyTorch's cross-entropy gives a gradient that is …
+    - … exactly zero everywhere.
+        Not yet: the other classes still have tiny probabilities. All zero comes much later, near
+        103.
+    + … tiny, and many of its signs are wrong.
+        The true class has dropped out. FGSM takes a full step of eps all the same, in a poor
+        direction.
+    - … tiny, but with the right signs.
+        Tiny, yes. But p - 1 of the true class is rounded to 0, so its whole part of the gradient
+        is missing, and many signs are wrong.
+
+    Which slip makes an attack look STRONGER than it is?
+    - Dropout left on while the gradient is computed.
+        The gradient is then that of another, thinned network. The attack on the real one becomes
+        weaker.
+    - eps = 0.25 on normalised images.
+        In pixels that is less than 0.25, so fewer images fall.
+    + eps = 8 where 8/255 was meant.
+        With the clamp every pixel becomes black or white. Little is left of the image, and a
+        wrong answer proves nothing.
+
+    The paper attacks CIFAR-10 with eps = .1. Are these pixels from 0 to 1?
+    + No: they are whitened units.
+        Their standard deviation is about one half. So eps .1 there and eps .1 in pixels are two
+        different attacks. Compare only figures in the same units.
+    - Yes, as for the digits.
+        The photographs were contrast-normalised and whitened first. A number there is no longer
+        the brightness of a pixel.
+    - No, grey levels from 0 to 255.
+        A tenth of a grey level would be rounded away. The units are those of the whitened images.
+    """
 )

@@ -16,8 +16,8 @@ from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 cross_entropy = torch.nn.functional.cross_entropy
@@ -1091,145 +1091,68 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "A paper trains on FGSM examples and reports an FGSM error that fell from 90 % to "
-            "18 %. What do you know about the error under a stronger attack?",
-            (
-                Choice(
-                    "It is at most a little over 18 %.",
-                    False,
-                    "Nothing says so. In this lesson FGSM found few errors and PGD found "
-                    "nearly all, on the same network.",
-                ),
-                Choice(
-                    "It fell in the same proportion.",
-                    False,
-                    "The training saw one-step examples only. It owes nothing to other attacks.",
-                ),
-                Choice(
-                    "It is at least 18 %, and it may be 100 %.",
-                    True,
-                    "An attack only ever gives a lower bound of the damage. Which it is, a "
-                    "stronger attack must measure.",
-                ),
-            ),
-        ),
-        Question(
-            "x~ depends on the weights, through the sign of the gradient. Why does training not "
-            "differentiate through it?",
-            (
-                Choice(
-                    "Because the slope of the sign function is 0.",
-                    True,
-                    "It is 0 wherever it exists. So nothing flows back through it, and x~ may "
-                    "be treated as a constant. The price: training cannot foresee how the "
-                    "attack will answer a new weight.",
-                ),
-                Choice(
-                    "Because it would be too slow.",
-                    False,
-                    "It would be slower, but that is not the reason. Think of the slope of the "
-                    "sign function.",
-                ),
-                Choice(
-                    "Because x~ is computed once, before training.",
-                    False,
-                    "It is computed anew at every step, for the weights of the moment.",
-                ),
-            ),
-        ),
-        Question(
-            "A network that was trained with alpha = 0 errs on 30 % of the clean digits and on 1 % "
-            "of the FGSM digits. What is going on?",
-            (
-                Choice(
-                    "It is very robust.",
-                    False,
-                    "An attacker need not attack: the clean digit does more harm. And PGD "
-                    "still wins on nearly all.",
-                ),
-                Choice(
-                    "It reads the label off the FGSM change.",
-                    True,
-                    "The change is computed from the true label. A network that has only seen "
-                    "changed digits may read the change in place of the digit.",
-                ),
-                Choice(
-                    "The clean digits are harder to read.",
-                    False,
-                    "They are the same digits, before anything was done to them.",
-                ),
-            ),
-        ),
-        Question(
-            "Training on digits with random ±eps hardly changes the FGSM error. Why?",
-            (
-                Choice(
-                    "Random changes barely move the loss.",
-                    True,
-                    "They are nearly orthogonal to the gradient, so there is little to learn. "
-                    "The noise moves a straight loss by about eps·‖g‖₂, the attack by "
-                    "eps·‖g‖₁.",
-                ),
-                Choice(
-                    "The noise is smaller than the attack.",
-                    False,
-                    "In the max norm they are equal: each pixel moves by eps.",
-                ),
-                Choice(
-                    "The network cannot learn noisy digits.",
-                    False,
-                    "It learns them well: the clean error is as good as before.",
-                ),
-            ),
-        ),
-        Question(
-            "You train with dropout and craft x~ from the same pass that trains, with units "
-            "dropped. What do you expect?",
-            (
-                Choice(
-                    "The attack is stronger, because it knows the mask.",
-                    False,
-                    "It is strong against the thinned network of that step, which nobody will "
-                    "ever attack.",
-                ),
-                Choice(
-                    "No difference, because dropout averages out.",
-                    False,
-                    "The signs of an average are not the average of the signs. Section 3 "
-                    "measured the difference.",
-                ),
-                Choice(
-                    "A much higher FGSM error later than when crafting in eval mode.",
-                    True,
-                    "The attacker will meet the whole network. Its gradient is another one, "
-                    "and training never saw its x~.",
-                ),
-            ),
-        ),
-        Question(
-            "Why is adversarial training not just weight decay?",
-            (
-                Choice(
-                    "It shrinks the weights, only more strongly than a penalty.",
-                    False,
-                    "In this lesson the adversarially trained weights were the larger ones.",
-                ),
-                Choice(
-                    "It charges for what the attack harms, not for weights.",
-                    True,
-                    "An example costs as much as the attack hurts it, and nothing once it is "
-                    "safe. The weights may even grow. Weight decay charges for the weights "
-                    "themselves, and here it did not lower the FGSM error.",
-                ),
-                Choice(
-                    "It uses the L2 norm.",
-                    False,
-                    "It uses no norm of the weights at all. The max norm limits the pixels.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    A paper trains on FGSM examples and reports an FGSM error that fell from 90 % to 18 %. What do
+    you know about the error under a stronger attack?
+    - It is at most a little over 18 %.
+        Nothing says so. In this lesson FGSM found few errors and PGD found nearly all, on the
+        same network.
+    - It fell in the same proportion.
+        The training saw one-step examples only. It owes nothing to other attacks.
+    + It is at least 18 %, and it may be 100 %.
+        An attack only ever gives a lower bound of the damage. Which it is, a stronger attack must
+        measure.
+
+    x~ depends on the weights, through the sign of the gradient. Why does training not
+    differentiate through it?
+    + Because the slope of the sign function is 0.
+        It is 0 wherever it exists. So nothing flows back through it, and x~ may be treated as a
+        constant. The price: training cannot foresee how the attack will answer a new weight.
+    - Because it would be too slow.
+        It would be slower, but that is not the reason. Think of the slope of the sign function.
+    - Because x~ is computed once, before training.
+        It is computed anew at every step, for the weights of the moment.
+
+    A network that was trained with alpha = 0 errs on 30 % of the clean digits and on 1 % of the
+    FGSM digits. What is going on?
+    - It is very robust.
+        An attacker need not attack: the clean digit does more harm. And PGD still wins on nearly
+        all.
+    + It reads the label off the FGSM change.
+        The change is computed from the true label. A network that has only seen changed digits
+        may read the change in place of the digit.
+    - The clean digits are harder to read.
+        They are the same digits, before anything was done to them.
+
+    Training on digits with random ±eps hardly changes the FGSM error. Why?
+    + Random changes barely move the loss.
+        They are nearly orthogonal to the gradient, so there is little to learn. The noise moves a
+        straight loss by about eps·‖g‖₂, the attack by eps·‖g‖₁.
+    - The noise is smaller than the attack.
+        In the max norm they are equal: each pixel moves by eps.
+    - The network cannot learn noisy digits.
+        It learns them well: the clean error is as good as before.
+
+    You train with dropout and craft x~ from the same pass that trains, with units dropped. What
+    do you expect?
+    - The attack is stronger, because it knows the mask.
+        It is strong against the thinned network of that step, which nobody will ever attack.
+    - No difference, because dropout averages out.
+        The signs of an average are not the average of the signs. Section 3 measured the
+        difference.
+    + A much higher FGSM error later than when crafting in eval mode.
+        The attacker will meet the whole network. Its gradient is another one, and training never
+        saw its x~.
+
+    Why is adversarial training not just weight decay?
+    - It shrinks the weights, only more strongly than a penalty.
+        In this lesson the adversarially trained weights were the larger ones.
+    + It charges for what the attack harms, not for weights.
+        An example costs as much as the attack hurts it, and nothing once it is safe. The weights
+        may even grow. Weight decay charges for the weights themselves, and here it did not lower
+        the FGSM error.
+    - It uses the L2 norm.
+        It uses no norm of the weights at all. The max norm limits the pixels.
+    """
 )

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 _NAN = float("nan")
@@ -1135,148 +1135,72 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            'A summary calls the plot of ten logits over eps = -15 … 15 "a generalisation '
-            'experiment". What does the plot show?',
-            (
-                Choice(
-                    "How well the model does on digits that it has not seen.",
-                    False,
-                    "There is only one digit in it, moved along a line. New digits are what "
-                    "the clean test error is about.",
-                ),
-                Choice(
-                    "How well the attack works on models that it was not made for.",
-                    False,
-                    "There is only one model in it. Feeding the images to another model is the "
-                    "transfer experiment.",
-                ),
-                Choice(
-                    "How one model's logits change along one line through one image.",
-                    True,
-                    "One image, one direction, one model. Generalisation across models is "
-                    "measured by transfer and by agreement, over many images.",
-                ),
-            ),
-        ),
-        Question(
-            "Examples crafted on model A fool model B. What did the attacker need to know of B?",
-            (
-                Choice(
-                    "Its task.",
-                    True,
-                    "A model of one's own for the same task is enough. Keeping weights secret "
-                    "is therefore no defence.",
-                ),
-                Choice(
-                    "B's weights.",
-                    False,
-                    "That is the white-box attack: the diagonal of the matrix. B was never "
-                    "asked for a gradient here.",
-                ),
-                Choice(
-                    "B's training digits.",
-                    False,
-                    "Our own small models were trained on digits that the reference models had "
-                    "never seen, and their examples transfer.",
-                ),
-            ),
-        ),
-        Question(
-            "Two models agree on 50 % of the first one's mistakes, and on 80 % of the mistakes "
-            "that both make. How can both be true?",
-            (
-                Choice(
-                    "They were measured on different sets of images.",
-                    False,
-                    "Same images. Only the number that one divides by differs.",
-                ),
-                Choice(
-                    "The matches are the same, the second base is smaller.",
-                    True,
-                    "Where the second model is right the two cannot agree on a wrong class. "
-                    "The second share leaves these images out.",
-                ),
-                Choice(
-                    "The second one counts right answers too, the first does not.",
-                    False,
-                    "A right answer is never counted in either.",
-                ),
-            ),
-        ),
-        Question(
-            "A defended model has an FGSM error of 10 % on its own examples, and of 25 % on those "
-            "of an undefended model. What do you conclude?",
-            (
-                Choice(
-                    "Its own FGSM misses attacks that exist. Measure PGD.",
-                    True,
-                    "Transfer above white-box is a sign of gradient masking. PGD on our model "
-                    "of this kind finds an attack for nearly every digit.",
-                ),
-                Choice(
-                    "It is robust: 10 % is the white-box figure, and white-box is the worst case.",
-                    False,
-                    "White-box should be the worst case. A weaker attacker who does better "
-                    "proves that the 10 % were no worst case.",
-                ),
-                Choice(
-                    "The undefended model is the better attacker, nothing more.",
-                    False,
-                    "Who knows the weights can do everything that the other can, and more. If "
-                    "the result is less, the search was bad.",
-                ),
-            ),
-        ),
-        Question(
-            "In 784 dimensions two gradients have the cosine 0.4. How should you read it?",
-            (
-                Choice(
-                    "Nearly unrelated: 0.4 is closer to 0 than to 1.",
-                    False,
-                    "Two random directions in 784 dimensions have cosines of about ±0.04. 0.4 "
-                    "is ten times that.",
-                ),
-                Choice(
-                    "40 % of the pixels have equal signs.",
-                    False,
-                    "A cosine is no count of pixels. Even at cosine 0 about half of the signs "
-                    "are equal.",
-                ),
-                Choice(
-                    "Far more alike than chance would make them.",
-                    True,
-                    "Chance gives about 1/√784, which is 0.036. Borrowed signs then gain a "
-                    "good part of what the target's own signs would.",
-                ),
-            ),
-        ),
-        Question(
-            "The RBF network has low confidence on FGSM's mistakes. Is it safe to let it refuse "
-            "whenever its confidence is under one half?",
-            (
-                Choice(
-                    "Yes: it does not answer attacked digits any more.",
-                    False,
-                    "Not those of FGSM. An attacker who knows the rule does not aim at an "
-                    "error, but at a sure error, and finds some.",
-                ),
-                Choice(
-                    "No: an attack can aim at sure errors.",
-                    True,
-                    "And it refuses many clean digits as well. Both were measured in section "
-                    "6. A defence is judged by the attack that knows it, with its price beside "
-                    "it.",
-                ),
-                Choice(
-                    "No: an RBF network is linear.",
-                    False,
-                    "It is not: its logits fall off like parabolas. That is why it is unsure "
-                    "far away.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    A summary calls the plot of ten logits over eps = -15 … 15 "a generalisation experiment". What
+    does the plot show?
+    - How well the model does on digits that it has not seen.
+        There is only one digit in it, moved along a line. New digits are what the clean test
+        error is about.
+    - How well the attack works on models that it was not made for.
+        There is only one model in it. Feeding the images to another model is the transfer
+        experiment.
+    + How one model's logits change along one line through one image.
+        One image, one direction, one model. Generalisation across models is measured by transfer
+        and by agreement, over many images.
+
+    Examples crafted on model A fool model B. What did the attacker need to know of B?
+    + Its task.
+        A model of one's own for the same task is enough. Keeping weights secret is therefore no
+        defence.
+    - B's weights.
+        That is the white-box attack: the diagonal of the matrix. B was never asked for a gradient
+        here.
+    - B's training digits.
+        Our own small models were trained on digits that the reference models had never seen, and
+        their examples transfer.
+
+    Two models agree on 50 % of the first one's mistakes, and on 80 % of the mistakes that both
+    make. How can both be true?
+    - They were measured on different sets of images.
+        Same images. Only the number that one divides by differs.
+    + The matches are the same, the second base is smaller.
+        Where the second model is right the two cannot agree on a wrong class. The second share
+        leaves these images out.
+    - The second one counts right answers too, the first does not.
+        A right answer is never counted in either.
+
+    A defended model has an FGSM error of 10 % on its own examples, and of 25 % on those of an
+    undefended model. What do you conclude?
+    + Its own FGSM misses attacks that exist. Measure PGD.
+        Transfer above white-box is a sign of gradient masking. PGD on our model of this kind
+        finds an attack for nearly every digit.
+    - It is robust: 10 % is the white-box figure, and white-box is the worst case.
+        White-box should be the worst case. A weaker attacker who does better proves that the 10 %
+        were no worst case.
+    - The undefended model is the better attacker, nothing more.
+        Who knows the weights can do everything that the other can, and more. If the result is
+        less, the search was bad.
+
+    In 784 dimensions two gradients have the cosine 0.4. How should you read it?
+    - Nearly unrelated: 0.4 is closer to 0 than to 1.
+        Two random directions in 784 dimensions have cosines of about ±0.04. 0.4 is ten times
+        that.
+    - 40 % of the pixels have equal signs.
+        A cosine is no count of pixels. Even at cosine 0 about half of the signs are equal.
+    + Far more alike than chance would make them.
+        Chance gives about 1/√784, which is 0.036. Borrowed signs then gain a good part of what
+        the target's own signs would.
+
+    The RBF network has low confidence on FGSM's mistakes. Is it safe to let it refuse whenever
+    its confidence is under one half?
+    - Yes: it does not answer attacked digits any more.
+        Not those of FGSM. An attacker who knows the rule does not aim at an error, but at a sure
+        error, and finds some.
+    + No: an attack can aim at sure errors.
+        And it refuses many clean digits as well. Both were measured in section 6. A defence is
+        judged by the attack that knows it, with its price beside it.
+    - No: an RBF network is linear.
+        It is not: its logits fall off like parabolas. That is why it is unsure far away.
+    """
 )

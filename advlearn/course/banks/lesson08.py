@@ -15,8 +15,8 @@ from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 
 def _randn(generator: torch.Generator, *shape: int) -> Tensor:
@@ -945,165 +945,75 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            'A summary says: "97.5 % is the error of a model that was trained to tell adversarial '
-            'from normal images." What is it in the paper?',
-            (
-                Choice(
-                    "The error of such a detector.",
-                    False,
-                    "The paper trains no detector. We trained one, and it catches nearly every "
-                    "plain FGSM example.",
-                ),
-                Choice(
-                    "The FGSM error of a generative classifier of digits.",
-                    True,
-                    "A deep Boltzmann machine, clean error 0.88 %. It shows that being "
-                    "generative does not suffice.",
-                ),
-                Choice(
-                    "The accuracy of a generative classifier under attack.",
-                    False,
-                    "It is an error: 97.5 % of the attacked digits are misread.",
-                ),
-            ),
-        ),
-        Question(
-            "A generative model gives an image log p(x) = -17000, far below any digit. Its "
-            "posterior says: an 8, with probability 1. How can both be?",
-            (
-                Choice(
-                    "Bayes' rule divides by p(x).",
-                    True,
-                    "Then only differences between the classes are left. Far away these are "
-                    "large: the nearest class takes everything.",
-                ),
-                Choice(
-                    "The posterior was computed with an overflow.",
-                    False,
-                    "It is exact. The classes are compared with each other, and one is less bad.",
-                ),
-                Choice(
-                    "The model was trained on too few digits.",
-                    False,
-                    "More digits change the numbers, and not that the posterior forgets p(x).",
-                ),
-            ),
-        ),
-        Question(
-            "A detector catches 100 % of the FGSM examples and gives no false alarm. What has been "
-            "shown?",
-            (
-                Choice(
-                    "That adversarial examples can be recognised.",
-                    False,
-                    "Those that were made without knowing of the detector. The next attacker "
-                    "reads your code.",
-                ),
-                Choice(
-                    "That the classifier behind it is robust.",
-                    False,
-                    "The classifier is as easy to fool as before. Only a guard stands before it.",
-                ),
-                Choice(
-                    "That this detector recognises this attack.",
-                    True,
-                    "It also cries wolf at random noise: it knows the texture of the step.",
-                ),
-            ),
-        ),
-        Question(
-            'For the loss of the attack that knows, why "the smaller of the two" and not their '
-            "sum?",
-            (
-                Choice(
-                    "The smaller one is positive only if both goals are reached.",
-                    True,
-                    "Each step works on the goal that is behind.",
-                ),
-                Choice(
-                    "The sum has no gradient.",
-                    False,
-                    "It has one. But it can be raised by making the wrong digit even more "
-                    "wrong, while the alarm rings.",
-                ),
-                Choice(
-                    "The smaller one makes the perturbation smaller.",
-                    False,
-                    "The size is fixed by eps, whatever the loss.",
-                ),
-            ),
-        ),
-        Question(
-            "Twelve networks answer together. The paper's error is 91.1 % or 87.9 %. Which figure "
-            "describes the ensemble as a defence?",
-            (
-                Choice(
-                    "87.9 %: an attacker has only one network at hand.",
-                    False,
-                    "Then eleven of the twelve are assumed to be secret. That attack is weaker "
-                    "because its attacker knows less.",
-                ),
-                Choice(
-                    "91.1 %: the attack on the whole ensemble.",
-                    True,
-                    "A defence is judged by an attacker who knows it. The ensemble is one "
-                    "differentiable model.",
-                ),
-                Choice(
-                    "The mean of both.",
-                    False,
-                    "They answer two questions: what if he knows all, and what if he knows one "
-                    "member?",
-                ),
-            ),
-        ),
-        Question(
-            "Why does the RBF network call no N(0, I) image a digit, when softmax regression does "
-            "it for most?",
-            (
-                Choice(
-                    "It has more parameters than the other.",
-                    False,
-                    "About twice as many. But what counts is the shape of its units.",
-                ),
-                Choice(
-                    "It was trained on such images.",
-                    False,
-                    "No model here has seen noise of this kind.",
-                ),
-                Choice(
-                    "Far from its centre, each class says no.",
-                    True,
-                    "Each class answers for itself. A softmax must share out 100 %, and linear "
-                    "logits grow with the distance.",
-                ),
-            ),
-        ),
-        Question(
-            "A model keeps its answer for 99 % of random changes with |η_i| = eps in every pixel. "
-            "Is it locally stable there?",
-            (
-                Choice(
-                    "The 99 % do not tell.",
-                    True,
-                    "The worst change decides, and not the usual one. Random terms w_i·η_i "
-                    "cancel, those of an attack add up. Measure PGD.",
-                ),
-                Choice(
-                    "Yes: 99 % of the neighbourhood is safe.",
-                    False,
-                    "An attacker does not draw at random. He looks for the other 1 %, and the "
-                    "gradient shows him where it is.",
-                ),
-                Choice(
-                    "No: it errs on clean images too.",
-                    False,
-                    "Clean error is another matter. A model can be right, and unstable.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    A summary says: "97.5 % is the error of a model that was trained to tell adversarial from
+    normal images." What is it in the paper?
+    - The error of such a detector.
+        The paper trains no detector. We trained one, and it catches nearly every plain FGSM
+        example.
+    + The FGSM error of a generative classifier of digits.
+        A deep Boltzmann machine, clean error 0.88 %. It shows that being generative does not
+        suffice.
+    - The accuracy of a generative classifier under attack.
+        It is an error: 97.5 % of the attacked digits are misread.
+
+    A generative model gives an image log p(x) = -17000, far below any digit. Its posterior says:
+    an 8, with probability 1. How can both be?
+    + Bayes' rule divides by p(x).
+        Then only differences between the classes are left. Far away these are large: the nearest
+        class takes everything.
+    - The posterior was computed with an overflow.
+        It is exact. The classes are compared with each other, and one is less bad.
+    - The model was trained on too few digits.
+        More digits change the numbers, and not that the posterior forgets p(x).
+
+    A detector catches 100 % of the FGSM examples and gives no false alarm. What has been shown?
+    - That adversarial examples can be recognised.
+        Those that were made without knowing of the detector. The next attacker reads your code.
+    - That the classifier behind it is robust.
+        The classifier is as easy to fool as before. Only a guard stands before it.
+    + That this detector recognises this attack.
+        It also cries wolf at random noise: it knows the texture of the step.
+
+    For the loss of the attack that knows, why "the smaller of the two" and not their sum?
+    + The smaller one is positive only if both goals are reached.
+        Each step works on the goal that is behind.
+    - The sum has no gradient.
+        It has one. But it can be raised by making the wrong digit even more wrong, while the
+        alarm rings.
+    - The smaller one makes the perturbation smaller.
+        The size is fixed by eps, whatever the loss.
+
+    Twelve networks answer together. The paper's error is 91.1 % or 87.9 %. Which figure describes
+    the ensemble as a defence?
+    - 87.9 %: an attacker has only one network at hand.
+        Then eleven of the twelve are assumed to be secret. That attack is weaker because its
+        attacker knows less.
+    + 91.1 %: the attack on the whole ensemble.
+        A defence is judged by an attacker who knows it. The ensemble is one differentiable model.
+    - The mean of both.
+        They answer two questions: what if he knows all, and what if he knows one member?
+
+    Why does the RBF network call no N(0, I) image a digit, when softmax regression does it for
+    most?
+    - It has more parameters than the other.
+        About twice as many. But what counts is the shape of its units.
+    - It was trained on such images.
+        No model here has seen noise of this kind.
+    + Far from its centre, each class says no.
+        Each class answers for itself. A softmax must share out 100 %, and linear logits grow with
+        the distance.
+
+    A model keeps its answer for 99 % of random changes with |η_i| = eps in every pixel. Is it
+    locally stable there?
+    + The 99 % do not tell.
+        The worst change decides, and not the usual one. Random terms w_i·η_i cancel, those of an
+        attack add up. Measure PGD.
+    - Yes: 99 % of the neighbourhood is safe.
+        An attacker does not draw at random. He looks for the other 1 %, and the gradient shows
+        him where it is.
+    - No: it errs on clean images too.
+        Clean error is another matter. A model can be right, and unstable.
+    """
 )

@@ -16,8 +16,8 @@ from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 
@@ -1044,140 +1044,65 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "FGSM breaks almost no digit of a model, and PGD with the same eps breaks all of "
-            "them. What does that say?",
-            (
-                Choice(
-                    "PGD cheats: it changes the pixels more often.",
-                    False,
-                    "It may take many steps, but the result lies in the same ball. No pixel is "
-                    "further than eps from where it began.",
-                ),
-                Choice(
-                    "The model is robust to FGSM, and that is worth something.",
-                    False,
-                    "No attacker is obliged to use FGSM. Robust means that no image in the "
-                    "ball fools the model.",
-                ),
-                Choice(
-                    "The model is not robust. The gradient at x merely misleads a large step.",
-                    True,
-                    "This is gradient masking, and training on FGSM examples can cause it.",
-                ),
-            ),
-        ),
-        Question(
-            "A defence rounds every pixel to five grey values. PGD finds hardly anything. What do "
-            "you check first?",
-            (
-                Choice(
-                    "Whether the gradients are zero.",
-                    True,
-                    "Rounding is flat almost everywhere, so its derivative is zero and PGD "
-                    "stays where it began. An attack without gradients, or transfer, will "
-                    "tell.",
-                ),
-                Choice(
-                    "Whether eps is large enough.",
-                    False,
-                    "With a gradient of zero PGD does not move at any eps.",
-                ),
-                Choice(
-                    "Nothing: rounding removes the small changes.",
-                    False,
-                    "It removes those that do not cross a step of the staircase. An attacker "
-                    "can aim at the ones that do.",
-                ),
-            ),
-        ),
-        Question(
-            "You run PGD with five random starts. How do you report the error?",
-            (
-                Choice(
-                    "The mean over the error rates of the five runs.",
-                    False,
-                    "That is the error of one run, on average. The attacker keeps the best of "
-                    "five for each digit.",
-                ),
-                Choice(
-                    "A digit counts as wrong if at least one start broke it.",
-                    True,
-                    "The worst case, digit by digit. It can only grow with more starts.",
-                ),
-                Choice(
-                    "The largest of the five error rates.",
-                    False,
-                    "Closer, but different starts break different digits.",
-                ),
-            ),
-        ),
-        Question(
-            "Model A has 7 wrong of 100 under attack, model B has 11 of 100. Is A more robust?",
-            (
-                Choice(
-                    "Yes, 7 is less than 11.",
-                    False,
-                    "Both intervals are about ten points wide, and they overlap widely.",
-                ),
-                Choice(
-                    "These figures do not tell.",
-                    True,
-                    "Take more digits. And if both met the same digits, look at those on which "
-                    "they differ.",
-                ),
-                Choice(
-                    "No, because A may have masked gradients.",
-                    False,
-                    "It may, and the checklist would say more. But the first answer is that "
-                    "the difference can be chance.",
-                ),
-            ),
-        ),
-        Question(
-            "None of the five signs is seen. What follows?",
-            (
-                Choice(
-                    "The model is robust.",
-                    False,
-                    "An undefended model shows none either: attacks simply work on it.",
-                ),
-                Choice(
-                    "The attack's error is the true worst case.",
-                    False,
-                    "It is a lower bound. A better attack may find more.",
-                ),
-                Choice(
-                    "The figure may stand, for now.",
-                    True,
-                    "The checklist can only raise doubt. It never removes it all.",
-                ),
-            ),
-        ),
-        Question(
-            "In the paper, FGSM examples of a plain network fool the adversarially trained one "
-            "in 19.6 % of cases; its own FGSM examples do so in 17.9 %. Why is that odd?",
-            (
-                Choice(
-                    "Who knows the model should do better than who does not.",
-                    True,
-                    "The white-box attacker could have used the other network's examples too. "
-                    "So one step on the model itself did not find what is there.",
-                ),
-                Choice(
-                    "Transfer should never work at all.",
-                    False,
-                    "It works well between models of one task: lesson 7 measures it.",
-                ),
-                Choice(
-                    "It is not odd: the plain network is the weaker one.",
-                    False,
-                    "That makes its own error larger. Its examples should still be a worse fit "
-                    "for another model than that model's own.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    FGSM breaks almost no digit of a model, and PGD with the same eps breaks all of them. What
+    does that say?
+    - PGD cheats: it changes the pixels more often.
+        It may take many steps, but the result lies in the same ball. No pixel is further than eps
+        from where it began.
+    - The model is robust to FGSM, and that is worth something.
+        No attacker is obliged to use FGSM. Robust means that no image in the ball fools the
+        model.
+    + The model is not robust. The gradient at x merely misleads a large step.
+        This is gradient masking, and training on FGSM examples can cause it.
+
+    A defence rounds every pixel to five grey values. PGD finds hardly anything. What do you check
+    first?
+    + Whether the gradients are zero.
+        Rounding is flat almost everywhere, so its derivative is zero and PGD stays where it
+        began. An attack without gradients, or transfer, will tell.
+    - Whether eps is large enough.
+        With a gradient of zero PGD does not move at any eps.
+    - Nothing: rounding removes the small changes.
+        It removes those that do not cross a step of the staircase. An attacker can aim at the
+        ones that do.
+
+    You run PGD with five random starts. How do you report the error?
+    - The mean over the error rates of the five runs.
+        That is the error of one run, on average. The attacker keeps the best of five for each
+        digit.
+    + A digit counts as wrong if at least one start broke it.
+        The worst case, digit by digit. It can only grow with more starts.
+    - The largest of the five error rates.
+        Closer, but different starts break different digits.
+
+    Model A has 7 wrong of 100 under attack, model B has 11 of 100. Is A more robust?
+    - Yes, 7 is less than 11.
+        Both intervals are about ten points wide, and they overlap widely.
+    + These figures do not tell.
+        Take more digits. And if both met the same digits, look at those on which they differ.
+    - No, because A may have masked gradients.
+        It may, and the checklist would say more. But the first answer is that the difference can
+        be chance.
+
+    None of the five signs is seen. What follows?
+    - The model is robust.
+        An undefended model shows none either: attacks simply work on it.
+    - The attack's error is the true worst case.
+        It is a lower bound. A better attack may find more.
+    + The figure may stand, for now.
+        The checklist can only raise doubt. It never removes it all.
+
+    In the paper, FGSM examples of a plain network fool the adversarially trained one in 19.6 % of
+    cases; its own FGSM examples do so in 17.9 %. Why is that odd?
+    + Who knows the model should do better than who does not.
+        The white-box attacker could have used the other network's examples too. So one step on
+        the model itself did not find what is there.
+    - Transfer should never work at all.
+        It works well between models of one task: lesson 7 measures it.
+    - It is not odd: the plain network is the weaker one.
+        That makes its own error larger. Its examples should still be a worse fit for another
+        model than that model's own.
+    """
 )

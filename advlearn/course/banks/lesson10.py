@@ -14,8 +14,8 @@ from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.grader import Misconception
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 
@@ -874,117 +874,53 @@ def progress() -> None:
 
 # --- The quiz ------------------------------------------------------------------------------------
 
-quiz = Quiz(
-    (
-        Question(
-            "Attack A leaves a model right on 60 of 100 digits, attack B on 55. How many digits "
-            "are right in the worst case?",
-            (
-                Choice(
-                    "55, by the stronger",
-                    False,
-                    "Only if B fools every digit that A fools.",
-                ),
-                Choice(
-                    "57.5, the mean",
-                    False,
-                    "A mean rewards the model for weak attacks in the list.",
-                ),
-                Choice(
-                    "From 15 to 55",
-                    True,
-                    "A fools 40 and B fools 45. If they fool different digits, 15 are left; if "
-                    "A's are among B's, 55. So each digit must be counted by itself.",
-                ),
-            ),
-        ),
-        Question(
-            "A model gets 99 % under FGSM, 98 % under random noise and 3 % under images crafted "
-            "on another model. What do you conclude?",
-            (
-                Choice(
-                    "Its own gradient misleads FGSM.",
-                    True,
-                    "Transfer should be weaker than an attack that sees the weights. When it "
-                    "is stronger, the gradient is masked.",
-                ),
-                Choice(
-                    "It is robust: FGSM knows its weights, the other model does not.",
-                    False,
-                    "The images of the other model are in the same ball, and they fool it.",
-                ),
-                Choice(
-                    "The other model is better.",
-                    False,
-                    "This says nothing about how good the other model is.",
-                ),
-            ),
-        ),
-        Question(
-            "You multiply a model's logits by 10,000. What happens?",
-            (
-                Choice(
-                    "It becomes more robust: it is surer now.",
-                    False,
-                    "The largest logit stays the largest: each answer is the same as before, "
-                    "also under attack.",
-                ),
-                Choice(
-                    "Float32 cross-entropy finds no gradient.",
-                    True,
-                    "The answers stay, and softmax rounds to 0 and 1. A loss without a scale "
-                    "finds the same examples as before.",
-                ),
-                Choice(
-                    "Its clean error rises.",
-                    False,
-                    "No answer changes: the order of the logits is kept.",
-                ),
-            ),
-        ),
-        Question(
-            "Why does the arena take safetensors and refuse a file made by `torch.save`?",
-            (
-                Choice(
-                    "A pickle can run code.",
-                    True,
-                    "Loading it runs whatever its author put in. A safetensors file holds "
-                    "numbers and a text. Nothing in it can run.",
-                ),
-                Choice(
-                    "It is larger.",
-                    False,
-                    "The sizes hardly differ. It is about what is in it.",
-                ),
-                Choice(
-                    "A pickle holds no gradients.",
-                    False,
-                    "Neither file does. The arena computes gradients itself.",
-                ),
-            ),
-        ),
-        Question(
-            "Your submission scores 41 % of 300 digits, your neighbour's 38 %. Is yours more "
-            "robust?",
-            (
-                Choice(
-                    "Yes, by three points.",
-                    False,
-                    "On other digits the order could turn: each interval is about eleven "
-                    "points wide.",
-                ),
-                Choice(
-                    "No, the neighbour's is.",
-                    False,
-                    "Nothing points that way. The difference is within chance.",
-                ),
-                Choice(
-                    "These digits do not tell.",
-                    True,
-                    "The two 95 % intervals overlap widely. More digits, or a comparison digit "
-                    "by digit, could tell.",
-                ),
-            ),
-        ),
-    )
+quiz = parse(
+    """
+    Attack A leaves a model right on 60 of 100 digits, attack B on 55. How many digits are right
+    in the worst case?
+    - 55, by the stronger
+        Only if B fools every digit that A fools.
+    - 57.5, the mean
+        A mean rewards the model for weak attacks in the list.
+    + From 15 to 55
+        A fools 40 and B fools 45. If they fool different digits, 15 are left; if A's are among
+        B's, 55. So each digit must be counted by itself.
+
+    A model gets 99 % under FGSM, 98 % under random noise and 3 % under images crafted on another
+    model. What do you conclude?
+    + Its own gradient misleads FGSM.
+        Transfer should be weaker than an attack that sees the weights. When it is stronger, the
+        gradient is masked.
+    - It is robust: FGSM knows its weights, the other model does not.
+        The images of the other model are in the same ball, and they fool it.
+    - The other model is better.
+        This says nothing about how good the other model is.
+
+    You multiply a model's logits by 10,000. What happens?
+    - It becomes more robust: it is surer now.
+        The largest logit stays the largest: each answer is the same as before, also under attack.
+    + Float32 cross-entropy finds no gradient.
+        The answers stay, and softmax rounds to 0 and 1. A loss without a scale finds the same
+        examples as before.
+    - Its clean error rises.
+        No answer changes: the order of the logits is kept.
+
+    Why does the arena take safetensors and refuse a file made by `torch.save`?
+    + A pickle can run code.
+        Loading it runs whatever its author put in. A safetensors file holds numbers and a text.
+        Nothing in it can run.
+    - It is larger.
+        The sizes hardly differ. It is about what is in it.
+    - A pickle holds no gradients.
+        Neither file does. The arena computes gradients itself.
+
+    Your submission scores 41 % of 300 digits, your neighbour's 38 %. Is yours more robust?
+    - Yes, by three points.
+        On other digits the order could turn: each interval is about eleven points wide.
+    - No, the neighbour's is.
+        Nothing points that way. The difference is within chance.
+    + These digits do not tell.
+        The two 95 % intervals overlap widely. More digits, or a comparison digit by digit, could
+        tell.
+    """
 )

@@ -17,10 +17,10 @@ from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.grader import (
     FunctionGrader,
     Grade,
-    Misconception,
     Outcome,
     parameters,
 )
+from advlearn.course.grading.misconceptions import Misconception
 
 TIME_LIMIT = 5.0  # seconds for one check, all inputs together
 WIDTH = 88

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from advlearn.course.grading import evidence, sandbox
 from advlearn.course.grading.evidence import Args
+from advlearn.course.grading.misconceptions import Misconception
 
 if TYPE_CHECKING:
     from advlearn.course.grading.exercise import Exercise, Property
@@ -56,15 +57,6 @@ class Grade:
     feedback: str
     printed: str = ""
     stopped: bool = False
-
-
-@dataclass(frozen=True)
-class Misconception:
-    """A wrong answer that learners give, and what to tell them."""
-
-    name: str
-    answer: Any
-    feedback: str
 
 
 @dataclass

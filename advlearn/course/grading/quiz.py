@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from dataclasses import dataclass
 
 _LETTERS = "ABCDEFGH"
@@ -74,6 +75,46 @@ class Quiz:
                 f"<p><strong>{number}. {_code(question.text)}</strong></p>{answers}</section>"
             )
         return "".join(parts)
+
+
+def parse(text: str) -> Quiz:
+    """Read a quiz from plain text.
+
+    A question is a paragraph: its text, then the choices, "+" before the right one and "-" before
+    each wrong one, with the feedback of each under it, indented. Lines may be broken anywhere.
+
+    Raises:
+        ValueError: a paragraph has no choices, a choice has no feedback, or not one is right.
+
+    Example:
+        >>> quiz = parse('''
+        ...     What is 1 + 1?
+        ...     + 2
+        ...         Yes.
+        ...     - 3
+        ...         Count again.
+        ... ''')
+        >>> quiz.questions[0].choices[1]
+        Choice(text='3', right=False, feedback='Count again.')
+    """
+    questions = []
+    for paragraph in re.split(r"\n\s*\n", textwrap.dedent(text).strip()):
+        asked, *choices = re.split(r"^(?=[+-] )", paragraph, flags=re.MULTILINE)
+        read = []
+        for choice in choices:
+            said, _, feedback = choice[2:].partition("\n    ")
+            if not feedback.strip():
+                raise ValueError(
+                    f"choice {choice!r:.80} has no feedback: write it under the choice, indented "
+                    "by four spaces."
+                )
+            read.append(Choice(_flowing(said), choice[0] == "+", _flowing(feedback)))
+        questions.append(Question(_flowing(asked), tuple(read)))
+    return Quiz(tuple(questions))
+
+
+def _flowing(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _code(text: str) -> str:
