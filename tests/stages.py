@@ -1,6 +1,8 @@
-"""Run every check in order, then say what passed and where the time went: `make test`.
+"""Run every check, then say what passed and where the time went: `make test`.
 
-All stages run even when one fails, so that one run shows everything there is to mend.
+All stages run even when one fails, so that one run shows everything there is to mend. What only
+reads the source (style, types, layers) runs beside the tests. Tests and lessons share one run of
+pytest on as many workers as there are cores, each file and each lesson on one of them.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = [sys.executable, "-m"]
-STAGES: dict[str, list[list[str]]] = {
+READING: dict[str, list[list[str]]] = {
     "style": [
         [*PYTHON, "ruff", "check", "."],
         [*PYTHON, "ruff", "format", "--check", "."],
@@ -26,13 +30,29 @@ STAGES: dict[str, list[list[str]]] = {
     "types": [[*PYTHON, "mypy"]],
     # Who may import whom: pyproject.toml says it.
     "layers": [[str(Path(sys.executable).with_name("lint-imports"))]],
-    "tests": [[*PYTHON, "pytest", "-q", "--durations=5"]],
-    # Each lesson runs from top to bottom in a fresh kernel; tagged outputs are compared.
-    "notebooks": [
-        [*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--durations=0",
-         "--durations-min=3", "notebooks"],
-    ],
 }  # fmt: skip
+# Each lesson runs from top to bottom in a fresh kernel; tagged outputs are compared.
+RUNNING: dict[str, list[str]] = {
+    "notebooks": ["--nbval-lax", "notebooks"],
+    "tests": ["tests", "advlearn"],
+}
+# A worker takes up to 1.3 GB and the kernel of a lesson as much: four stay well under 10 GB.
+MOST_WORKERS = 4
+
+
+class Outcome(NamedTuple):
+    """What became of one stage."""
+
+    stage: str
+    failed: bool
+    seconds: float
+    counts: str = ""
+
+
+def workers() -> int:
+    """Return how many workers pytest gets: one for each core that this process may use."""
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min(len(usable), MOST_WORKERS)
 
 
 def count(report: Path) -> tuple[int, int, int]:
@@ -47,40 +67,78 @@ def count(report: Path) -> tuple[int, int, int]:
     return passed, failed, skipped
 
 
+def read_source(stage: str) -> tuple[Outcome, str]:
+    """Run a stage that reads the source; return what it printed too, so that no lines mix."""
+    started, status, printed = time.perf_counter(), 0, []
+    for command in READING[stage]:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        status |= done.returncode
+        printed.append(done.stdout)
+    return Outcome(stage, status != 0, time.perf_counter() - started), "".join(printed)
+
+
+def run_tests(stages: list[str], report: Path) -> Outcome:
+    """Run tests, lessons or both in one run of pytest."""
+    paths = [argument for stage in stages for argument in RUNNING[stage]]
+    spread = ["-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
+    # One thread each; waiting ones sleep, since spinning ones starve each other.
+    settings = {
+        "PYTHONPATH": str(ROOT),
+        "MPLBACKEND": "agg",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    started = time.perf_counter()
+    command = [*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "--durations=8", *paths]
+    done = subprocess.run(
+        [*command, *(spread if workers() > 1 else []), f"--junitxml={report}"],
+        cwd=ROOT,
+        env=os.environ | settings,
+        check=False,
+    )
+    passed, failed, _ = count(report)
+    words = f"{passed} passed, {failed} failed"
+    seconds = time.perf_counter() - started
+    return Outcome(" + ".join(stages), done.returncode != 0, seconds, words)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=STAGES, help="run just this stage")
-    parser.add_argument("--without", action="append", choices=STAGES, default=[])
+    every = [*READING, *RUNNING]
+    parser.add_argument("--only", action="append", choices=every, help="run just this stage")
+    parser.add_argument("--without", action="append", choices=every, default=[])
     options = parser.parse_args()
-    chosen = [s for s in options.only or STAGES if s not in options.without]
-    # Threads that wait by sleeping: spinning ones starve each other on a busy machine.
-    settings = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "OMP_WAIT_POLICY": "PASSIVE"}
-    environment = os.environ | settings
-    rows, totals, broken = [], [0, 0, 0], False
-    with tempfile.TemporaryDirectory() as folder:
-        for stage in chosen:
-            print(f"\n=== {stage} ===", flush=True)
-            started, status = time.perf_counter(), 0
-            report = Path(folder) / f"{stage}.xml"
-            for command in STAGES[stage]:
-                extra = [f"--junitxml={report}"] if "pytest" in command else []
-                done = subprocess.run([*command, *extra], cwd=ROOT, env=environment, check=False)
-                status |= done.returncode
-            counts = count(report)
-            totals = [a + b for a, b in zip(totals, counts, strict=True)]
-            broken |= status != 0
-            said = f"{counts[0]} passed, {counts[1]} failed" if any(counts) else ""
-            rows.append(
-                (stage, "ok" if status == 0 else "FAILED", time.perf_counter() - started, said)
-            )
+    chosen = [s for s in options.only or every if s not in options.without]
+    started, outcomes, skipped = time.perf_counter(), [], 0
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
+        reading: list[Future[tuple[Outcome, str]]] = [
+            beside.submit(read_source, stage) for stage in READING if stage in chosen
+        ]
+        if running := [stage for stage in RUNNING if stage in chosen]:
+            report = Path(folder) / "report.xml"
+            outcomes.append(run_tests(running, report))
+            skipped = count(report)[2]
+        for future in reading:
+            outcome, printed = future.result()
+            print(f"\n=== {outcome.stage} ===\n{printed}", flush=True)
+            outcomes.insert(0, outcome)
     print("\n=== summary ===")
-    for stage, verdict, seconds, said in rows:
-        print(f"{stage:10} {verdict:7} {seconds:6.0f} s  {said}")
-    print(f"{'together':10} {'FAILED' if broken else 'ok':7} {sum(r[2] for r in rows):6.0f} s")
-    if any(totals):
-        skips = f", {totals[2]} skipped" if totals[2] else ""
-        print(f"{totals[0]} passed, {totals[1]} failed{skips}")
-    return int(broken)
+    for outcome in outcomes:
+        verdict = "FAILED" if outcome.failed else "ok"
+        print(f"{outcome.stage:17} {verdict:7} {outcome.seconds:6.0f} s  {outcome.counts}")
+    failed = any(outcome.failed for outcome in outcomes)
+    seconds = time.perf_counter() - started
+    print(f"{'on the clock':17} {'FAILED' if failed else 'ok':7} {seconds:6.0f} s")
+    if skipped:
+        print(f"{skipped} skipped")
+    return int(failed)
 
 
 if __name__ == "__main__":
