@@ -66,7 +66,7 @@ max_norm = Exercise(
             This is the Euclidean norm, which adds up all pixels. The max norm looks only at the
             pixel that changed most.
         L1 norm: `.max(dim=1).values` -> `.sum(dim=1)`
-            This is the L1 norm, the sum of all changes. The max norm is one single entry.
+            This is the L1 norm, the sum of the absolute changes. The max norm is one single entry.
         mean change: `.max(dim=1).values` -> `.mean(dim=1)`
             This is the mean change of a pixel. A single pixel may still have changed by much more:
             take the maximum.
@@ -138,7 +138,7 @@ in_ball = Exercise(
         _in_ball,
         """
         any pixel: `.max(dim=1)` -> `.min(dim=1)`
-            You accept an image when any one pixel is near enough. Every pixel must be.
+            You accept an image when any one pixel is close enough. Every pixel must be.
         no absolute value: `.abs()` -> ``
             A pixel may leave the ball downwards too. Without the absolute value you miss that.
         no room for rounding: ` + 1e-6` -> ``
@@ -284,8 +284,8 @@ surviving_share = Exercise(
         `(255 * moved)` -> `(255 * moved) / 255`
             Save x too: the picture that you compare with is a file as well.
         counted, not shared: `.mean(dim=1)` -> `.sum(dim=1)`
-            This is the number of changed pixels. Divide by how many pixels an image has: take the
-            mean.
+            This is the number of changed pixels. Divide by the number of pixels in an image: take
+            the mean.
         the pixels that did not survive: `!=` -> `==`
             This is the share of pixels that are equal. Those that survive are different.
         mean over the batch: `.flatten(1).mean(dim=1)` -> `.mean().expand(len(x)).clone()`
@@ -299,7 +299,7 @@ surviving_share = Exercise(
         "`before != after` is true where a pixel differs. As numbers, true is 1.",
         "The mean of a row of 0 and 1 is the share of the ones: `.float().flatten(1).mean(dim=1)`.",
     ),
-    takeaway="A model that gets the numbers, and not the file, sees what did not survive as well.",
+    takeaway="A model that gets the numbers, not the file, also sees what did not survive.",
 )
 
 
@@ -357,9 +357,9 @@ quiz = parse(
     + What the attacker knows and may change.
         That is the threat model. With eps, the norm and the attacker's knowledge the claim can be
         tested.
-    - Nothing: safe means safe against all.
-        Safe against whom, who may do what? Without that the sentence says nothing.
+    - Nothing: safe means safe against everything.
+        Safe against whom? Who may do what? Without that the sentence says nothing.
     - The number of layers of the model.
-        Depth does not decide it. A linear model is attacked as well.
+        Depth does not decide it. A linear model can be attacked as well.
     """
 )
