@@ -158,8 +158,8 @@ activation_change = Exercise(
         _activation_change,
         """
         the new activation: `(w, eta)` -> `(w, x + eta)`
-            This is the activation after the change. Asked is by how much it changes: after minus
-            before.
+            This is the activation after the change. The task asks by how much it changes: after
+            minus before.
         the old activation: `(w, eta)` -> `(w, x)`
             This is the activation before the change, w·x. What does eta do to it?
         before minus after: `torch.dot` -> `-torch.dot`
@@ -169,7 +169,7 @@ activation_change = Exercise(
             You multiply weight by change for each pixel, but you do not add up. The activation is
             one number: a sum over all pixels.
         weights left out: `torch.dot(w, eta)` -> `eta.sum()`
-            You add up the changes of the pixels. Each one counts with its weight.
+            You add up the changes of the pixels. Multiply each one by its weight.
         absolute values: `torch.dot(w, eta)` -> `(w * eta).abs().sum()`
             You add up absolute values. Terms of different signs cancel: keep their signs.
         x in place of w: `(w, eta)` -> `(x, eta)`
@@ -182,11 +182,11 @@ activation_change = Exercise(
         """,
     ),
     hints=(
-        "Write down w·(x + eta) and take away w·x. What is left?",
+        "Write down w·(x + eta) and subtract w·x. What is left?",
         "The x cancels. What remains is the dot product of w and eta.",
         "`w @ eta` is the dot product of two vectors; so is `(w * eta).sum()`.",
     ),
-    takeaway="The image x was not needed: a linear model moves by w·eta, whatever it looks at.",
+    takeaway="The image x was not needed: the activation changes by w·eta, whatever the image.",
 )
 
 
@@ -259,16 +259,16 @@ best_perturbation = Exercise(
         """
         no sign: `torch.sign(w)` -> `w`
             Your perturbation is eps·w, without the sign. A pixel with a small weight hardly moves,
-            and one with a large weight may leave the box. Every pixel may go the full eps.
+            and one with a large weight may leave the box. Every pixel may move by the full eps.
         scaled to length eps: `torch.sign(w)` -> `w / w.norm()`
             You scale w to the length eps. That is the best point of a ball, where the length of eta
-            is limited. In a box each pixel is limited by itself.
+            is limited. In a box each pixel is limited on its own.
         scaled by the largest weight: `torch.sign(w)` -> `w / w.abs().max()`
             You scale w until its largest entry is eps. That stays in the box, but the other pixels
-            hold back. Each of them may go the full eps too.
+            move less than they could. Each of them may move by the full eps too.
         downwards: `eps *` -> `-eps *`
             Your perturbation gives the smallest w·eta in the box, not the largest. Leave out the
-            minus.
+            minus sign.
         eps forgotten: `eps * ` -> ``
             Your pixels move by 1. They may move by eps only: multiply the sign by eps.
         all upwards: `torch.sign(w)` -> `torch.ones_like(w)`
@@ -280,17 +280,18 @@ best_perturbation = Exercise(
             by less than it could. Only the sign of a weight counts.
         absolute weights: `torch.sign(w)` -> `w.abs()`
             You multiply eps by the absolute weights. The direction is lost that way, and the size
-            should not matter. The sign does the reverse.
+            should not matter. The sign does the opposite: it keeps the direction and drops the
+            size.
         only the largest weight: `torch.sign(w)` -> `torch.sign(w) * (w.abs() == w.abs().max())`
-            You move one pixel only, the one with the largest weight. The rule limits each pixel by
-            itself, so all the others may move as well.
+            You move one pixel only, the one with the largest weight. The rule limits each pixel on
+            its own, so all the others may move as well.
         eps shared between the pixels: `torch.sign(w)` -> `torch.sign(w) / len(w)`
             You divide eps between the pixels. The rule is not a budget to be shared: each pixel may
             move by the full eps.
         """,
     ),
     hints=(
-        "Each pixel owns one term of the sum, w_i·eta_i. Make each term as large as possible.",
+        "Each pixel has one term in the sum, w_i·eta_i. Make each term as large as possible.",
         "If w_i is positive, the best eta_i is eps. If it is negative, the best is -eps.",
         "`torch.sign(w)` gives +1, -1 or 0 for each weight. Multiply it by eps.",
     ),
@@ -370,10 +371,11 @@ largest_activation = Exercise(
             You have the gain of each pixel, eps·|w_i|, but you do not add the gains up. The
             activation is one number.
         eps for each pixel: `w.abs().sum()` -> `len(w)`
-            You add eps for each pixel. A pixel gains eps·|w_i|: it counts with its weight.
-        eps once: ` * w.abs().sum()` -> ``
-            You add eps once. It is the pixels that change by eps, and each of them counts with its
+            You add eps for each pixel. A pixel gains eps·|w_i|, so multiply eps by the size of its
             weight.
+        eps once: ` * w.abs().sum()` -> ``
+            You add eps once. It is the pixels that change by eps, and each change is multiplied by
+            the weight of its pixel.
         the smallest: `before + change` -> `before - change`
             This is the smallest activation in the box. For the largest, add the change.
         clipped: `before + change` -> `w @ (x + eps * w.sign()).clamp(0, 1)`
@@ -381,11 +383,11 @@ largest_activation = Exercise(
         """,
     ),
     hints=(
-        "The activation falls into two parts: before, and change. Which part can be chosen?",
+        "The activation is the sum of two parts: w·x and the change. Which part can be chosen?",
         "The best change is eps·sign(w). What is the dot product of w with it?",
         "Each pixel gains eps·|w_i|. Add `eps * w.abs().sum()` to `w @ x`.",
     ),
-    takeaway="No search among 2^n corners: the L1 norm knows the answer.",
+    takeaway="No search among 2^n corners: the L1 norm gives the answer.",
 )
 
 
@@ -416,7 +418,7 @@ def _centred(values: Tensor) -> Tensor:
 
 
 def _exponent_by_least_squares(n: Tensor, change: Tensor) -> Tensor:
-    columns = torch.stack([torch.log10(n), torch.ones_like(n)], dim=1)  # a slope and a height
+    columns = torch.stack([torch.log10(n), torch.ones_like(n)], dim=1)  # slope and intercept
     fitted: Tensor = torch.linalg.lstsq(columns, torch.log10(change)[:, None]).solution
     return fitted[0, 0]
 
@@ -459,33 +461,32 @@ growth_exponent = Exercise(
             Your axes are swapped: this says how log n grows with log change. Divide by the squares
             of log n.
         first and last point: `(u * v).sum() / (u * u).sum()` -> `(v[-1] - v[0]) / (u[-1] - u[0])`
-            You use the first and the last point only. Measurements scatter, so let all points take
-            part.
+            You use the first and the last point only. Measurements scatter, so use all points.
         through the origin: `u - u.mean(), v - v.mean()` -> `u, v`
-            Your line goes through the origin. It may have any height: subtract the mean of each
-            logarithm first.
+            Your line goes through the origin. The best line may have any intercept: subtract the
+            mean of each logarithm first.
         ratio of the logarithms: `u - u.mean(), v - v.mean()` -> `u, v`,
         `(u * v).sum() / (u * u).sum()` -> `(v / u).mean()`
-            You divide log change by log n, point by point. A factor a in front spoils this:
+            You divide log change by log n, point by point. With a factor a in front this is wrong:
             log change is log a + p·log n. Take the slope.
         not divided: ` / (u * u).sum()` -> ``
-            This is only the upper part of the formula. Divide it by the sum of the squares of
-            log n, after its mean was subtracted.
+            This is only the numerator. Divide it by the sum of the squares of log n, after its mean
+            is subtracted.
         correlation: `(u * u).sum()` -> `(u.norm() * v.norm())`
             This is the correlation. It says how well a line fits, not how steep it is. Divide by
             the squares of log n alone.
         height in place of slope: `return (`
         -> `return (torch.log(change).mean() - torch.log(n).mean() * `
-            This is the height of the line, log a. `np.polyfit` returns the slope first, then the
-            height.
+            This is the intercept of the line, log a. `np.polyfit` returns the slope first, then the
+            intercept.
         """,
     ),
     hints=(
         "Begin with `u = torch.log(n)` and `v = torch.log(change)`.",
-        "Subtract from each its own mean. Then the line goes through the origin.",
-        "The slope is `(u * v).sum() / (u * u).sum()`, after the means were subtracted.",
+        "Subtract its own mean from each. Then the line goes through the origin.",
+        "The slope is `(u * v).sum() / (u * u).sum()`, after the means are subtracted.",
     ),
-    takeaway="The unit of the logarithm does not matter: it cancels in the slope.",
+    takeaway="The base of the logarithm does not matter: it cancels in the slope.",
 )
 
 
@@ -511,7 +512,7 @@ quiz = parse(
 
     Two very different images get the same perturbation eta. A linear model's activation changes …
     - … more for the image with more ink.
-        The change is w·eta. The image does not occur in it.
+        The change is w·eta. The image does not appear in it.
     - … in a way that cannot be known before it is tried.
         For a linear model it can: compute w·eta.
     + … by the same amount for both.
@@ -535,12 +536,12 @@ quiz = parse(
     + By 100 and by 10.
         n against the root of n: slopes 1 and 0.5 on log-log axes.
 
-    A linear model passes a test with random noise of eps = 0.1: nearly no errors. What does this
+    A linear model passes a test with random noise of eps = 0.1: almost no errors. What does this
     say about the sign step with the same eps?
     + Very little. Compare eps·‖w‖₁ with the margins instead.
-        With many pixels, noise is far weaker than the sign step. The closed form tells the worst
+        With many pixels, noise is far weaker than the sign step. The closed form gives the worst
         case without any test.
-    - It will do nearly no harm either.
+    - It will do almost no harm either.
         Our 4s and 9s show the opposite. Noise cancels, the sign step does not.
     - The sign step must be 28 times as strong, since a digit has 28² pixels.
         The factor is (m/r) times the root of n, and the weights decide m/r. And whether it does
