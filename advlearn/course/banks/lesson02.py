@@ -84,8 +84,8 @@ stable_softplus = Exercise(
             This is the formula as it stands. For large v, exp(v) is inf. For v = -20, 1 + exp(v) is
             rounded to 1, and its logarithm to 0.
         log1p alone: `kink + ` -> ``, `-torch.abs(v)` -> `v`
-            log1p cures the small values, but exp(v) is still inf for large v. Take max(v, 0) out
-            first, so that exp only sees numbers that are not positive.
+            log1p fixes the small values, but exp(v) is still inf for large v. Take max(v, 0) out
+            first, so that exp never gets a positive number.
         log without log1p: `log1p(` -> `log(1 + `
             Nothing overflows any more, but for v = -20 your result is 0: the sum 1 + exp(-20) is
             rounded to 1. `torch.log1p(u)` computes log(1 + u) without that sum.
@@ -100,7 +100,7 @@ stable_softplus = Exercise(
             at most 1.
         formula for positive v: `kink +` -> `v +`, `torch.abs(v)` -> `v`
             This form is for positive v. For very negative v, exp(-v) overflows. With max(v, 0) in
-            front and exp(-|v|) behind, it serves both.
+            front and exp(-|v|) behind, it works for both signs.
         absolute value in front: `kink +` -> `v.abs() +`
             You have |v| where max(v, 0) belongs. For negative v, softplus is close to 0.
         minus: `kink +` -> `kink -`
@@ -123,7 +123,7 @@ stable_softplus = Exercise(
 
 
 def _softplus_slope(v: Tensor) -> Tensor:
-    return torch.sigmoid(v)  # exp(v) / (1 + exp(v)), divided above and below by exp(v)
+    return torch.sigmoid(v)  # exp(v) / (1 + exp(v)), numerator and denominator over exp(v)
 
 
 def _slope_inputs(generator: torch.Generator) -> list[Args]:
@@ -174,11 +174,11 @@ softplus_slope = Exercise(
         _softplus_slope,
         """
         overflow: `torch.sigmoid(v)` -> `torch.exp(v) / (1 + torch.exp(v))`
-            Your formula is right, but for v = 1000 it is inf / inf = nan. Divide above and below by
-            exp(v), or use `torch.sigmoid`.
+            Your formula is right, but for v = 1000 it is inf / inf = nan. Divide numerator and
+            denominator by exp(v), or use `torch.sigmoid`.
         inner derivative forgotten: `torch.sigmoid(v)` -> `1 / (1 + torch.exp(v))`
             The derivative of log(u) is 1/u, but u = 1 + exp(v) changes with v too. The chain rule
-            brings down the factor exp(v).
+            adds the factor exp(v).
         slope of the sigmoid: `torch.sigmoid(v)` -> `torch.sigmoid(v) * (1 - torch.sigmoid(v))`
             This is the derivative of the sigmoid: one derivative too many. The slope of softplus
             grows from 0 to 1.
@@ -186,7 +186,7 @@ softplus_slope = Exercise(
             This is the slope of the ReLU, which jumps at 0. Softplus is smooth, and its slope
             changes gradually: it is one half at v = 0.
         only the inner derivative: `torch.sigmoid(v)` -> `torch.exp(v)`
-            You have the derivative of the inside only. The logarithm brings the factor
+            You have the derivative of the inside only. The logarithm adds the factor
             1 / (1 + exp(v)).
         softplus itself: `torch.sigmoid(v)` -> `functional.softplus(v)`
             This is softplus itself, not its derivative.
@@ -194,8 +194,8 @@ softplus_slope = Exercise(
     ),
     hints=(
         "The chain rule: the derivative of log(u) is u' / u. Here u = 1 + exp(v).",
-        "u' is exp(v), so the slope is exp(v) / (1 + exp(v)). Multiply above and below by exp(-v). "
-        "Which function of section 1 is that?",
+        "u' is exp(v), so the slope is exp(v) / (1 + exp(v)). Multiply numerator and denominator "
+        "by exp(-v). Which function of section 1 is that?",
         "It is the sigmoid. `torch.sigmoid(v)` computes it without overflow.",
     ),
     takeaway="The slope of softplus is the sigmoid. Lesson 3 uses that for its gradient.",
@@ -283,7 +283,7 @@ maxout = Exercise(
         mean: `amax` -> `mean`
             You average the pieces. An average of lines is only a line again. Take the maximum.
         with a zero: `amax(dim=1)` -> `amax(dim=1).clamp(min=0)`
-            You cut off at 0, as a ReLU does. Maxout has no zero of its own: if all pieces are
+            You cut off at 0, as a ReLU does. Maxout does not compare with 0: if all pieces are
             negative, so is the unit.
         """,
     ),
@@ -345,7 +345,7 @@ def _unit_inputs(generator: torch.Generator) -> list[Args]:
 
 
 def _values(args: Args) -> Tensor:
-    """The numbers that this unit is fed: a single piece w = 1, b = 0 gives them back."""
+    """The inputs x of this unit: a single piece w = 1, b = 0 gives them back."""
     unit: Unit = args[0]
     return unit([1.0], [0.0])
 
@@ -418,7 +418,7 @@ units_from_pieces = Exercise(
             The biases of your valley have the wrong sign: it is |x| + 1. A piece that meets 0 at
             x = 1 is x - 1.
         valley shifted to one side: `[-1.0, -1.0, 0.0]` -> `[-1.0, 1.0, 0.0]`
-            Your valley is |x - 1|. The left slope should meet 0 at x = -1, so it is -x - 1.
+            Your valley is |x - 1|. The left line should meet 0 at x = -1, so it is -x - 1.
         other order: `absolute, relu, valley` -> `relu, absolute, valley`
             Your first two results are swapped. First |x|, then max(x, 0).
         """,
@@ -447,9 +447,9 @@ def _saturated_share(v: Tensor) -> float:
 
 def _units_inputs(generator: torch.Generator) -> list[Args]:
     spread = 4 * randn(generator, 50, 8)
-    # Nothing within 0.05 of a border: rounding must not decide.
-    for border in (2.887, 2.944, 4.357):
-        near = (spread.abs() - border).abs() < 0.05
+    # Nothing within 0.05 of a threshold: rounding must not decide.
+    for threshold in (2.887, 2.944, 4.357):
+        near = (spread.abs() - threshold).abs() < 0.05
         spread = torch.where(near, torch.zeros_like(spread), spread)
     return [
         (torch.tensor([[-6.0, -4.0, -1.0], [0.0, 3.5, 8.0]]),),
@@ -473,7 +473,7 @@ def _share_counts_both_sides(args: Args, output: Any) -> str | None:
     return "You miss some of the units with |v| above 4.5: both ends of the sigmoid are flat."
 
 
-def _share_by_border(v: Tensor) -> Tensor:
+def _share_by_threshold(v: Tensor) -> Tensor:
     # s (1 - s) = 0.0125 has the solution s = (1 + sqrt(0.95)) / 2, and v = log(s / (1 - s)).
     s = (1 + torch.tensor(0.95, dtype=torch.float64).sqrt()) / 2
     share: Tensor = (v.double().abs() > torch.log(s / (1 - s))).double().mean()
@@ -500,13 +500,13 @@ saturated_share = Exercise(
     reference=_saturated_share,
     inputs=_units_inputs,
     properties=(_share_is_in_range, _share_counts_both_sides),
-    right_answers=(_share_by_border, _share_by_autograd),
+    right_answers=(_share_by_threshold, _share_by_autograd),
     wrong_answers=edits(
         _saturated_share,
         """
         largest slope forgotten: ` * 0.25` -> ``
             You compare the slope with 0.05 itself. The largest slope of a sigmoid is 1/4, at v = 0,
-            so the border is 5 % of 1/4: 0.0125.
+            so the threshold is 5 % of 1/4: 0.0125.
         largest slope in the batch: `0.25` -> `slope.max()`
             You compare with the largest slope in v. The largest slope that a sigmoid has is 1/4,
             whatever is in the batch.
@@ -534,7 +534,7 @@ saturated_share = Exercise(
         "At v = 0, s is 1/2 and the slope is 1/4. Compare each slope with 0.05 · 0.25.",
         "The mean of a comparison is a share: `(slope < 0.0125).double().mean().item()`.",
     ),
-    takeaway="The border is at |v| = 4.36. Gradients shrink twentyfold beyond it.",
+    takeaway="The threshold is |v| = 4.36. Beyond it, gradients shrink more than twentyfold.",
 )
 
 
@@ -617,12 +617,12 @@ r_squared = Exercise(
             This is the correlation r. R² is its square.
         line through the origin: `t, z = t - t.mean(), z - z.mean()` -> `total = z - z.mean()`,
         `z @ z` -> `total @ total`
-            Your line is forced through the point (0, 0). The best line may start at any height:
+            Your line is forced through the point (0, 0). The best line may have any intercept:
             subtract the means of t and z first.
         line through the ends: `(t @ z) / (t @ t)` -> `(z[-1] - z[0]) / (t[-1] - t[0])`,
         `z - slope * t` -> `z - z[0] - slope * (t - t[0])`
-            Your line joins the first point to the last. The best line by least squares listens to
-            all points: slope = Σ t·z / Σ t², after the means are subtracted.
+            Your line joins the first point to the last. The best line by least squares uses all
+            points: slope = Σ t·z / Σ t², after the means are subtracted.
         total not centred: `t, z =` -> `total = z¶t, z =`, `z @ z` -> `total @ total`
             You divide by the sum of z². R² compares with the distances from the mean of z, so
             subtract the mean there too.
@@ -666,7 +666,7 @@ quiz = parse(
     """
     In float32, `torch.log(1 + torch.exp(v))` at v = 1000 gives …
     - … 1000, because log undoes exp.
-        On paper it does. The computer finds exp(1000) first, and that is inf.
+        On paper it does. The computer evaluates exp(1000) first, and that is inf.
     - … 0, because the sum is rounded.
         That happens at the other end: at v = -20, 1 + exp(v) is rounded to 1.
     + … inf, and its gradient is nan.
@@ -678,7 +678,7 @@ quiz = parse(
     - … 0, 1/4 and 0.
         That is the slope of the sigmoid, which flattens at both ends.
     - … 0, 0 and 1.
-        At 0 softplus is already on its way up, with slope sigmoid(0) = 1/2.
+        At 0 softplus rises already, with slope sigmoid(0) = 1/2.
 
     Which of these can one maxout unit with enough pieces NOT come close to?
     - |x|
@@ -691,11 +691,11 @@ quiz = parse(
 
     A network has R² near 1 along a direction. What follows?
     - It is safe: nothing surprising happens along this direction.
-        A straight line can be steep. Softmax regression has R² = 1 and falls to a single small
+        A straight line can be steep. Softmax regression has R² = 1 and is fooled by a single small
         step.
-    + The slope at the start tells roughly how the logit goes on.
+    + The slope at the start tells roughly how the logit continues.
         So one step is a good attack: FGSM relies on that. Where a network bends, a one-step
-        attack misses much, and PGD finds it.
+        attack misses much that PGD finds.
     - It has no hidden layer.
         ReLU and maxout networks have hidden layers and are nearly straight all the same.
 
