@@ -27,7 +27,7 @@ functional = torch.nn.functional
 
 def _loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
     z = x @ w + b  # (N,) the logit of each example
-    slope = -y * torch.sigmoid(-y * z)  # (N,) derivative of softplus(-y z) by z
+    slope = -y * torch.sigmoid(-y * z)  # (N,) derivative of softplus(-y z) with respect to z
     return slope[:, None] * w  # (N, d) and dz/dx = w
 
 
@@ -65,7 +65,7 @@ def _gradient_pushes_against_y(args: Args, output: Tensor) -> str | None:
         return None
     return (
         "For y = +1 a larger logit lowers the loss, for y = -1 it raises the loss. "
-        "Your gradient has another sign."
+        "Your gradient has the wrong sign for some examples."
     )
 
 
@@ -109,14 +109,14 @@ loss_gradient = Exercise(
             This is the gradient with respect to the weights w: its last factor is x. Training needs
             that one. An attack changes x, so the last factor is dz/dx = w.
         sign of y forgotten: `-y * torch` -> `-torch`
-            The factor y in front is missing. The chain rule brings down -y, not -1, so your sign is
-            wrong for every example with y = -1.
+            The factor y in front is missing. The chain rule gives the factor -y, not -1, so your
+            sign is wrong for every example with y = -1.
         chain rule stopped early: `-y * torch` -> `torch`
-            The factor -y is missing. softplus(-y z) has -y z inside, so its derivative by z is
-            -y σ(-y z).
+            The factor -y is missing. softplus(-y z) has -y z inside, so its derivative with respect
+            to z is -y σ(-y z).
         plus instead of minus: `-y * torch` -> `y * torch`
             Your gradient points the opposite way: it lowers the loss. The derivative of
-            softplus(-y z) by z is -y σ(-y z), with a minus.
+            softplus(-y z) with respect to z is -y σ(-y z), with a minus.
         sigma of y z: `(-y * z)` -> `(y * z)`
             You have σ(y z) in place of σ(-y z). The gradient should be large where the model is
             wrong. Yours is large where it is right.
@@ -250,7 +250,7 @@ fgsm_step = Exercise(
             You subtract the step. That lowers the loss, as in training. An attack raises the loss,
             so it adds the step.
         no clamp at the end: `torch.clamp(x + step, 0, 1)` -> `x.clamp(0, 1) + step`
-            Your result leaves the range [0, 1], so it is no image any more. Clamp last of all,
+            Your result leaves the range [0, 1], so it is not an image any more. Clamp last of all,
             after the step has been added.
         clamps the step: `torch.clamp(x + step, 0, 1)` -> `x + step.clamp(0, 1)`
             You clamp the step before you add it. That removes every step downwards, and the sum can
@@ -258,7 +258,7 @@ fgsm_step = Exercise(
         perturbation only: `x + step` -> `step`
             Your result is only the perturbation. Add it to the image x.
         returns x: `x + step` -> `x`
-            Your function returns x as it came. Add eps times the sign of the gradient.
+            Your function returns x unchanged. Add eps times the sign of the gradient.
         L2 normalisation: `torch.sign(gradient)`
         -> `functional.normalize(gradient.flatten(1)).view_as(gradient)`
             You divide the gradient by its length. That is the best step for a ball in the L2 norm.
@@ -346,8 +346,8 @@ worst_case_loss = Exercise(
         """
         the formula as printed: `damage - margin` -> `y * damage - margin`
             This is the formula as the paper prints it. It is right for y = +1 only. For y = -1 the
-            y in front turns eps·‖w‖₁ around, and the attack would help. Keep eps·‖w‖₁ outside the
-            product with y.
+            y in front reverses the sign of eps·‖w‖₁, and the attack would help the model. Keep
+            eps·‖w‖₁ outside the product with y.
         penalty outside: `(damage - margin)` -> `(-margin) + damage`
             You add eps·‖w‖₁ outside of softplus. That is the L1 penalty: it stays however confident
             the model is. The attack acts on the margin, so eps·‖w‖₁ belongs inside.
@@ -478,8 +478,9 @@ my_fgsm = Exercise(
             Your step is eps·gradient, without the sign. FGSM uses only the sign of each entry, so
             that every pixel moves by the full eps.
         softmax before cross-entropy: `model(x)` -> `model(x).softmax(dim=1)`
-            You apply softmax before `cross_entropy`. That function wants logits and applies softmax
-            itself. Twice gives another gradient, and it vanishes for confident examples.
+            You apply softmax before `cross_entropy`. That function expects logits and applies
+            softmax itself. Applying it twice gives another gradient, which vanishes for confident
+            examples.
         true logit only: `torch.nn.functional.cross_entropy(model(x), y)`
         -> `-model(x).gather(1, y[:, None]).sum()`
             Your loss is only the logit of the true class. The cross-entropy also looks at the other
@@ -489,7 +490,7 @@ my_fgsm = Exercise(
         eps over 255: `eps *` -> `eps / 255 *`
             You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.
         returns x: `x + eps * gradient.sign()` -> `x`
-            Your function returns x as it came. Add eps times the sign of the gradient.
+            Your function returns x unchanged. Add eps times the sign of the gradient.
         gradients left in the model: `(gradient,) = torch.autograd.grad(loss, x)`
         -> `loss.backward()¶gradient = x.grad`
             {evidence.GRADIENTS_LEFT}
@@ -540,7 +541,7 @@ def _error_is_a_fraction(args: Args, output: Any) -> str | None:
     logits, y = args
     if abs(float(output[0]) - float((logits.argmax(dim=1) != y).double().mean())) < 1e-5:
         return None
-    return "Your first value is not the part of the examples on which the model is wrong."
+    return "Your first value is not the fraction of the examples on which the model is wrong."
 
 
 def _confidence_is_a_probability(args: Args, output: Any) -> str | None:
@@ -548,8 +549,8 @@ def _confidence_is_a_probability(args: Args, output: Any) -> str | None:
     if math.isnan(confidence) or 1 / args[0].shape[1] - 1e-6 <= confidence <= 1 + 1e-6:
         return None
     return (
-        "Your confidence is outside the range that is possible. The probability of the predicted "
-        "class is the largest of K, so it is between 1/K and 1."
+        "Your confidence is outside the possible range. The probability of the predicted class "
+        "is the largest of K, so it is between 1/K and 1."
     )
 
 
@@ -590,7 +591,7 @@ error_and_confidence = Exercise(
         """
         over all examples: `confidence[wrong]` -> `confidence`
             You average the confidence over all examples. Here it is averaged over the mistakes
-            only: how sure is the model when it is wrong?
+            only: how confident is the model when it is wrong?
         over the right ones: `[wrong]` -> `[~wrong]`
             You average the confidence over the examples that are right. Take the mistakes:
             predicted != y.
@@ -599,7 +600,7 @@ error_and_confidence = Exercise(
             Your confidence is the probability of the true class y. Confidence is the probability of
             the class that the model predicts.
         accuracy: `return error` -> `return 1 - error`
-            Your first value is the accuracy. The error rate is the part that is wrong:
+            Your first value is the accuracy. The error rate is the fraction that is wrong:
             1 - accuracy.
         percent: `return error, ` -> `return 100 * error, 100 * `
             Your values are percentages. Return fractions between 0 and 1.
@@ -611,8 +612,8 @@ error_and_confidence = Exercise(
             Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), so
             that each row adds up to 1.
         zero without mistakes: `confidence[wrong].mean()` -> `confidence[wrong].mean().nan_to_num()`
-            Without a mistake you return the confidence 0. That reads as "not sure at all". The mean
-            over nothing does not exist: return float('nan').
+            Without a mistake you return the confidence 0. That reads as "not confident at all". The
+            mean over nothing does not exist: return float('nan').
         swapped: `error, confidence[wrong].mean().item()`
         -> `confidence[wrong].mean().item(), error`
             Your two values are swapped. First the error rate, then the confidence.
@@ -623,14 +624,14 @@ error_and_confidence = Exercise(
         """,
     ),
     hints=(
-        "Work in three steps: the predicted class of each row, which rows are wrong, and how sure "
-        "the model is of its prediction.",
+        "Work in three steps: the predicted class of each row, which rows are wrong, and how "
+        "confident the model is in its prediction.",
         "`torch.softmax(logits, dim=1).max(dim=1)` gives the confidence and the predicted class at "
         "once.",
         "With `wrong = predicted != y`, return `wrong.float().mean().item()` and "
         "`confidence[wrong].mean().item()`. The mean of an empty tensor is nan already.",
     ),
-    takeaway="A low confidence on the mistakes is what we hope for. FGSM shows the reverse.",
+    takeaway="A low confidence on the mistakes is what we hope for. FGSM shows the opposite.",
 )
 
 
@@ -656,12 +657,12 @@ quiz = parse(
         Only a gradient of exactly 0 leaves a pixel alone: sign(0) = 0.
 
     Why is FGSM exact for a linear model with two classes, and not for a deep one?
-    + A linear model's gradient never turns.
-        Its direction is the same in the whole box, so one step is enough: the score is w'x + b
-        everywhere. A deep network bends, and the gradient at x may mislead a step later.
+    + Its gradient never changes direction.
+        The direction is the same in the whole box, so one step is enough: the score is w·x + b
+        everywhere. A deep network bends, and a step away the gradient may point elsewhere.
     - A linear model has fewer weights.
-        The number of weights does not matter. A linear model of a million pixels is attacked
-        exactly too.
+        The number of weights does not matter. FGSM is exact for a linear model of a million
+        pixels too.
     - Deep networks clip their inputs.
         Clipping belongs to the attack, and has nothing to do with depth.
 
@@ -672,7 +673,7 @@ quiz = parse(
     - 16
         The sign is wrong: the attack lowers the margin by eps·‖w‖₁ = 10.
     + -4
-        6 - 0.25·40 = -4: the model is now wrong, and sure of it.
+        6 - 0.25·40 = -4: the model is now wrong, and confident.
     - It depends on the image.
         It would if the step were clipped. Unclipped, every image loses eps·‖w‖₁.
 
