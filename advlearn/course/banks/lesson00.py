@@ -8,16 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from advlearn.course.banks.inputs import rand
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception, edits
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
-
-
-def _rand(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=generator)
-
 
 # --- 1. The max norm ----------------------------------------------------------------------------
 
@@ -29,8 +25,8 @@ def _max_norm(eta: Tensor) -> Tensor:
 def _changes(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([[0.1, -0.3, 0.2], [0.0, 0.05, -0.01]]),),
-        (-_rand(generator, 4, 3, 5, 5),),
-        (_rand(generator, 3, 1, 6, 6) - 0.5,),
+        (-rand(generator, 4, 3, 5, 5),),
+        (rand(generator, 3, 1, 6, 6) - 0.5,),
         (torch.zeros(2, 1, 4, 4),),
     ]
 
@@ -70,7 +66,7 @@ max_norm = Exercise(
             This is the Euclidean norm, which adds up all pixels. The max norm looks only at the
             pixel that changed most.
         L1 norm: `.max(dim=1).values` -> `.sum(dim=1)`
-            This is the L1 norm, the sum of all changes. The max norm is one single entry.
+            This is the L1 norm, the sum of the absolute changes. The max norm is one single entry.
         mean change: `.max(dim=1).values` -> `.mean(dim=1)`
             This is the mean change of a pixel. A single pixel may still have changed by much more:
             take the maximum.
@@ -110,8 +106,8 @@ def _pairs(generator: torch.Generator) -> list[Args]:
             [-0.3, 0.0, 0.0],  # one pixel out, and the largest pixel stays
         ]
     )
-    images = _rand(generator, 5, 1, 6, 6)
-    change = 2 * _rand(generator, 5, 1, 6, 6) - 1
+    images = rand(generator, 5, 1, 6, 6)
+    change = 2 * rand(generator, 5, 1, 6, 6) - 1
     size = torch.tensor([0.04, 0.1, 0.3, 0.0999, 0.5]).reshape(5, 1, 1, 1)
     exact = torch.tensor([[0.5, 0.25], [0.5, 0.25], [0.25, 0.5]])  # binary fractions: no rounding
     by = torch.tensor([[0.25, -0.25], [0.0, 0.5], [0.0, 0.0]])
@@ -138,54 +134,32 @@ in_ball = Exercise(
         lambda x, moved, eps: ((moved - x).abs() <= eps + 1e-6).flatten(1).all(dim=1),
         lambda x, moved, eps: ~((moved - x).abs() > eps + 1e-6).flatten(1).any(dim=1),
     ),
-    wrong_answers=(
-        Misconception(
-            "any pixel",
-            lambda x, moved, eps: ((moved - x).abs() <= eps + 1e-6).flatten(1).any(dim=1),
-            "You accept an image when any one pixel is near enough. Every pixel must be.",
-        ),
-        Misconception(
-            "no absolute value",
-            lambda x, moved, eps: ((moved - x) <= eps + 1e-6).flatten(1).all(dim=1),
-            "A pixel may leave the ball downwards too. Without the absolute value you miss that.",
-        ),
-        Misconception(
-            "no room for rounding",
-            lambda x, moved, eps: ((moved - x).abs() <= eps).flatten(1).all(dim=1),
-            "Floating point puts a change of exactly 0.1 at 0.10000002 or so. Allow 0.000001 more "
-            "than eps.",
-        ),
-        Misconception(
-            "difference of the maxima",
-            lambda x, moved, eps: (
-                (moved.flatten(1).amax(1) - x.flatten(1).amax(1)).abs() <= eps + 1e-6
-            ),
-            "You take the maximum of each picture first. Subtract pixel by pixel, then take the "
-            "maximum.",
-        ),
-        Misconception(
-            "strictly inside",
-            lambda x, moved, eps: ((moved - x).abs() < eps - 1e-6).flatten(1).all(dim=1),
-            "The edge belongs to the ball: a change of exactly eps is allowed. FGSM always goes "
-            "to the edge.",
-        ),
-        Misconception(
-            "mean change",
-            lambda x, moved, eps: (moved - x).abs().flatten(1).mean(dim=1) <= eps + 1e-6,
-            "You look at the mean change. One pixel far out is enough to leave the ball.",
-        ),
-        Misconception(
-            "Euclidean norm",
-            lambda x, moved, eps: (moved - x).flatten(1).norm(dim=1) <= eps + 1e-6,
-            "You measure with the Euclidean norm, a round ball. Here each pixel has its own limit: "
-            "use the max norm.",
-        ),
-        Misconception(
-            "whole batch",
-            lambda x, moved, eps: ((moved - x).abs() <= eps + 1e-6).all().expand(len(x)).clone(),
-            "You give one answer for the whole batch. Decide image by image: flatten from "
-            "dimension 1.",
-        ),
+    wrong_answers=edits(
+        _in_ball,
+        """
+        any pixel: `.max(dim=1)` -> `.min(dim=1)`
+            You accept an image when any one pixel is close enough. Every pixel must be.
+        no absolute value: `.abs()` -> ``
+            A pixel may leave the ball downwards too. Without the absolute value you miss that.
+        no room for rounding: ` + 1e-6` -> ``
+            Floating point puts a change of exactly 0.1 at 0.10000002 or so. Allow 0.000001 more
+            than eps.
+        difference of the maxima: `(moved - x).abs().flatten(1).max(dim=1).values`
+        -> `(moved.flatten(1).amax(1) - x.flatten(1).amax(1)).abs()`
+            You take the maximum of each picture first. Subtract pixel by pixel, then take the
+            maximum.
+        strictly inside: `<= eps + 1e-6` -> `< eps - 1e-6`
+            The edge belongs to the ball: a change of exactly eps is allowed. FGSM always goes to
+            the edge.
+        mean change: `.max(dim=1).values` -> `.mean(dim=1)`
+            You look at the mean change. One pixel far out is enough to leave the ball.
+        Euclidean norm: `.max(dim=1).values` -> `.norm(dim=1)`
+            You measure with the Euclidean norm, a round ball. Here each pixel has its own limit:
+            use the max norm.
+        whole batch: `.flatten(1).max(dim=1).values` -> `.max().expand(len(x)).clone()`
+            You give one answer for the whole batch. Decide image by image: flatten from
+            dimension 1.
+        """,
     ),
     hints=(
         "Exercise 1 measures a change. Compare its result with eps.",
@@ -229,33 +203,21 @@ save_as_8_bits = Exercise(
         lambda x: x.mul(255).add(0.5).floor().div(255),
         lambda x: (x * 255).round().to(torch.uint8).float() / 255,
     ),
-    wrong_answers=(
-        Misconception(
-            "cut off",
-            lambda x: torch.floor(255 * x) / 255,
-            "You cut the fraction off, so every picture becomes a little darker. Round to the "
-            "nearest level.",
-        ),
-        Misconception(
-            "256 steps",
-            lambda x: torch.round(256 * x) / 256,
-            "256 levels have 255 steps between them: 0 is the first level and 255 the last.",
-        ),
-        Misconception(
-            "not scaled back",
-            lambda x: torch.round(255 * x),
-            "These are the levels 0 to 255. Divide by 255, so that the picture is in [0, 1] again.",
-        ),
-        Misconception(
-            "rounded at once",
-            torch.round,
-            "Rounding a number in [0, 1] leaves only black and white. Scale to 0 ... 255 first.",
-        ),
-        Misconception(
-            "two decimals",
-            lambda x: torch.round(100 * x) / 100,
-            "You round to hundredths. An 8-bit file has steps of 1/255.",
-        ),
+    wrong_answers=edits(
+        _save_as_8_bits,
+        """
+        cut off: `round` -> `floor`
+            You cut the fraction off, so every picture becomes a little darker. Round to the nearest
+            level.
+        256 steps: `255` => `256`
+            256 levels have 255 steps between them: 0 is the first level and 255 the last.
+        not scaled back: ` / 255` -> ``
+            These are the levels 0 to 255. Divide by 255, so that the picture is in [0, 1] again.
+        rounded at once: `255 * x` -> `x`, ` / 255` -> ``
+            Rounding a number in [0, 1] leaves only black and white. Scale to 0 ... 255 first.
+        two decimals: `255` => `100`
+            You round to hundredths. An 8-bit file has steps of 1/255.
+        """,
     ),
     hints=(
         "Go to the scale 0 ... 255, round there, and come back.",
@@ -279,8 +241,8 @@ def _before_and_after(generator: torch.Generator) -> list[Args]:
     eta = torch.tensor([[0.001, 0.001, 0.001, 0.001], [0.01, 0.0, 0.0, 0.0], [0.01, -0.01, 0, 0]])
     raw = torch.tensor([[100.4, 100.4, 100.1, 100.0]]) / 255  # not on 8-bit levels
     raw_moved = torch.tensor([[100.6, 100.9, 100.4, 101.0]]) / 255
-    images = (0.1 + 0.8 * _rand(generator, 6, 1, 6, 6)).mul(255).round() / 255
-    signs = (2 * _rand(generator, 6, 1, 6, 6) - 1).sign()
+    images = (0.1 + 0.8 * rand(generator, 6, 1, 6, 6)).mul(255).round() / 255
+    signs = (2 * rand(generator, 6, 1, 6, 6) - 1).sign()
     signs[:, :, :2] = 0
     size = torch.tensor([0.0, 0.001, 0.0015, 0.003, 0.01, 0.05]).reshape(6, 1, 1, 1)
     return [(x, x + eta), (images, images + size * signs), (raw, raw_moved)]
@@ -310,59 +272,34 @@ surviving_share = Exercise(
             - ((x * 255).round() == (moved * 255).round()).flatten(1).sum(1) / x.flatten(1).shape[1]
         ),
     ),
-    wrong_answers=(
-        Misconception(
-            "not saved",
-            lambda x, moved: (x != moved).float().flatten(1).mean(dim=1),
-            "You compare the images before saving. Save both as 8 bits first.",
-        ),
-        Misconception(
-            "rounded the difference",
-            lambda x, moved: ((255 * (moved - x)).round() != 0).float().flatten(1).mean(dim=1),
-            "You ask whether the difference is more than half a step. That decides only when x was "
-            "on 8-bit levels before: save each of the two pictures, then compare.",
-        ),
-        Misconception(
-            "only moved was saved",
-            lambda x, moved: ((255 * moved).round() / 255 != x).float().flatten(1).mean(dim=1),
-            "Save x too: the picture that you compare with is a file as well.",
-        ),
-        Misconception(
-            "counted, not shared",
-            lambda x, moved: (
-                ((255 * x).round() != (255 * moved).round()).float().flatten(1).sum(dim=1)
-            ),
-            "This is the number of changed pixels. Divide by how many pixels an image has: take "
-            "the mean.",
-        ),
-        Misconception(
-            "the pixels that did not survive",
-            lambda x, moved: (
-                ((255 * x).round() == (255 * moved).round()).float().flatten(1).mean(dim=1)
-            ),
-            "This is the share of pixels that are equal. Those that survive are different.",
-        ),
-        Misconception(
-            "mean over the batch",
-            lambda x, moved: (
-                ((255 * x).round() != (255 * moved).round()).float().mean().expand(len(x)).clone()
-            ),
-            "This is one share for the whole batch. Give one for each image.",
-        ),
-        Misconception(
-            "size of the change",
-            lambda x, moved: (
-                ((255 * x).round() - (255 * moved).round()).abs().flatten(1).mean(dim=1) / 255
-            ),
-            "This is how far the pixels moved on average. Count only whether they differ.",
-        ),
+    wrong_answers=edits(
+        _surviving_share,
+        """
+        not saved: `torch.round(255 * x), torch.round(255 * moved)` -> `x, moved`
+            You compare the images before saving. Save both as 8 bits first.
+        rounded the difference: `before != after` -> `torch.round(255 * (moved - x)) != 0`
+            You ask whether the difference is more than half a step. That decides only when x was on
+            8-bit levels before: save each of the two pictures, then compare.
+        only moved was saved: `torch.round(255 * x)` -> `x`,
+        `(255 * moved)` -> `(255 * moved) / 255`
+            Save x too: the picture that you compare with is a file as well.
+        counted, not shared: `.mean(dim=1)` -> `.sum(dim=1)`
+            This is the number of changed pixels. Divide by the number of pixels in an image: take
+            the mean.
+        the pixels that did not survive: `!=` -> `==`
+            This is the share of pixels that are equal. Those that survive are different.
+        mean over the batch: `.flatten(1).mean(dim=1)` -> `.mean().expand(len(x)).clone()`
+            This is one share for the whole batch. Give one for each image.
+        size of the change: `(before != after).float()` -> `((before - after).abs() / 255)`
+            This is how far the pixels moved on average. Count only whether they differ.
+        """,
     ),
     hints=(
         "Use exercise 3 on both images.",
         "`before != after` is true where a pixel differs. As numbers, true is 1.",
         "The mean of a row of 0 and 1 is the share of the ones: `.float().flatten(1).mean(dim=1)`.",
     ),
-    takeaway="A model that gets the numbers, and not the file, sees what did not survive as well.",
+    takeaway="A model that gets the numbers, not the file, also sees what did not survive.",
 )
 
 
@@ -420,9 +357,9 @@ quiz = parse(
     + What the attacker knows and may change.
         That is the threat model. With eps, the norm and the attacker's knowledge the claim can be
         tested.
-    - Nothing: safe means safe against all.
-        Safe against whom, who may do what? Without that the sentence says nothing.
+    - Nothing: safe means safe against everything.
+        Safe against whom? Who may do what? Without that the sentence says nothing.
     - The number of layers of the model.
-        Depth does not decide it. A linear model is attacked as well.
+        Depth does not decide it. A linear model can be attacked as well.
     """
 )

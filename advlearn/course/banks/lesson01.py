@@ -10,19 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advlearn.course.banks.inputs import rand, randn
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
-
-
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator, dtype=torch.float32)
-
-
-def _rand(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=generator, dtype=torch.float32)
 
 
 def _vector(*values: float) -> Tensor:
@@ -42,10 +35,10 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (_vector(-2.5, 0.0, 0.5, 3.0),),
         (_vector(1e-30, -1e-30, 1e30, -1e30, 0.0),),
-        (_randn(generator, 3, 5),),
+        (randn(generator, 3, 5),),
         (torch.zeros(2, 2, dtype=torch.float32),),
-        (0.01 * _randn(generator, 2, 1, 4, 4),),
-        (_randn(generator, 6).double(),),
+        (0.01 * randn(generator, 2, 1, 4, 4),),
+        (randn(generator, 6).double(),),
     ]
 
 
@@ -85,52 +78,31 @@ my_sign = Exercise(
         lambda v: torch.where(v == 0, torch.zeros_like(v), v / v.abs()),
         torch.sgn,
     ),
-    wrong_answers=(
-        Misconception(
-            "v over its absolute value",
-            lambda v: v / v.abs(),
-            "Your formula is v / |v|. At v = 0 that is 0 / 0, which gives nan. Zero needs a case "
-            "of its own: sign(0) = 0.",
-        ),
-        Misconception(
-            "plus one at zero",
-            lambda v: torch.where(v >= 0, 1.0, -1.0).to(v.dtype),
-            "Your function gives sign(0) = +1. It should be 0: a dead pixel, with weight 0, is "
-            "left alone.",
-        ),
-        Misconception(
-            "minus one at zero",
-            lambda v: torch.where(v > 0, 1.0, -1.0).to(v.dtype),
-            "Your function gives sign(0) = -1, because everything that is not positive is taken "
-            "as negative. Zero is neither: sign(0) = 0.",
-        ),
-        Misconception(
-            "zero and one",
-            lambda v: (v > 0).to(v.dtype),
-            "Your function gives 0 for negative numbers. Their sign is -1.",
-        ),
-        Misconception(
-            "one for all but zero",
-            lambda v: (v != 0).to(v.dtype),
-            "Your function gives +1 for negative numbers. Their sign is -1: it points down.",
-        ),
-        Misconception(
-            "the other way round",
-            lambda v: (v < 0).to(v.dtype) - (v > 0).to(v.dtype),
-            "Your signs are the wrong way round: +1 belongs to positive numbers.",
-        ),
-        Misconception(
-            "small number in the denominator",
-            lambda v: v / (v.abs() + 1e-8),
-            "You add a small number to the denominator to avoid 0 / 0. Then the sign of a tiny v "
-            "is not ±1 any more. The size of v should not matter at all.",
-        ),
-        Misconception(
-            "clamped",
-            lambda v: v.clamp(-1, 1),
-            "You cut v off at -1 and +1. A small v keeps its size that way. Its sign is a full "
-            "-1 or +1.",
-        ),
+    wrong_answers=edits(
+        _my_sign,
+        """
+        v over its absolute value: `up - down` -> `v / v.abs()`
+            Your formula is v / |v|. At v = 0 that is 0 / 0, which gives nan. Zero needs a case of
+            its own: sign(0) = 0.
+        plus one at zero: `v > 0` -> `v >= 0`
+            Your function gives sign(0) = +1. It should be 0: a dead pixel, with weight 0, is left
+            alone.
+        minus one at zero: `v < 0` -> `v <= 0`
+            Your function gives sign(0) = -1, because everything that is not positive is taken as
+            negative. Zero is neither: sign(0) = 0.
+        zero and one: `up - down` -> `up`
+            Your function gives 0 for negative numbers. Their sign is -1.
+        one for all but zero: `up - down` -> `up + down`
+            Your function gives +1 for negative numbers. Their sign is -1: it points down.
+        the other way round: `up - down` -> `down - up`
+            Your signs are the wrong way round: +1 belongs to positive numbers.
+        small number in the denominator: `up - down` -> `v / (v.abs() + 1e-8)`
+            You add a small number to the denominator to avoid 0 / 0. Then the sign of a tiny v is
+            not ±1 any more. The size of v should not matter at all.
+        clamped: `up - down` -> `v.clamp(-1, 1)`
+            You cut v off at -1 and +1. A small v keeps its size that way. Its sign is a full
+            -1 or +1.
+        """,
     ),
     hints=(
         "There are three cases. Which comparisons tell them apart?",
@@ -152,8 +124,8 @@ def _change_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (_vector(2.0, -1.0, 3.0), _vector(1.0, 0.5, 0.0), _vector(0.1, 0.1, -0.1)),
         (_vector(1.0, 4.0), _vector(0.25, 0.5), _vector(0.2, 0.1)),
-        (_randn(generator, 20), _rand(generator, 20), 0.1 * _randn(generator, 20)),
-        (_randn(generator, 200), _rand(generator, 200), _rand(generator, 200) - 0.3),
+        (randn(generator, 20), rand(generator, 20), 0.1 * randn(generator, 20)),
+        (randn(generator, 200), rand(generator, 200), rand(generator, 200) - 0.3),
     ]
 
 
@@ -182,63 +154,39 @@ activation_change = Exercise(
         lambda w, x, eta: w @ (x + eta) - w @ x,
         lambda w, x, eta: (w * eta).sum(),
     ),
-    wrong_answers=(
-        Misconception(
-            "the new activation",
-            lambda w, x, eta: w @ (x + eta),
-            "This is the activation after the change. Asked is by how much it changes: after "
-            "minus before.",
-        ),
-        Misconception(
-            "the old activation",
-            lambda w, x, eta: w @ x,
-            "This is the activation before the change, w·x. What does eta do to it?",
-        ),
-        Misconception(
-            "before minus after",
-            lambda w, x, eta: w @ x - w @ (x + eta),
-            "Your sign is the wrong way round: you took before minus after. If the activation "
-            "grows, the change is positive.",
-        ),
-        Misconception(
-            "not added up",
-            lambda w, x, eta: w * eta,
-            "You multiply weight by change for each pixel, but you do not add up. The activation "
-            "is one number: a sum over all pixels.",
-        ),
-        Misconception(
-            "weights left out",
-            lambda w, x, eta: eta.sum(),
-            "You add up the changes of the pixels. Each one counts with its weight.",
-        ),
-        Misconception(
-            "absolute values",
-            lambda w, x, eta: (w * eta).abs().sum(),
-            "You add up absolute values. Terms of different signs cancel: keep their signs.",
-        ),
-        Misconception(
-            "x in place of w",
-            lambda w, x, eta: x @ eta,
-            "You multiply the change by the image. It is the weights w that multiply it.",
-        ),
-        Misconception(
-            "product of the lengths",
-            lambda w, x, eta: w.norm() * eta.norm(),
-            "You multiply the lengths of w and eta. That is the change only if both point the "
-            "same way. Take the dot product.",
-        ),
-        Misconception(
-            "mean",
-            lambda w, x, eta: (w * eta).mean(),
-            "You divide by the number of pixels. The activation is a sum, not a mean.",
-        ),
+    wrong_answers=edits(
+        _activation_change,
+        """
+        the new activation: `(w, eta)` -> `(w, x + eta)`
+            This is the activation after the change. The task asks by how much it changes: after
+            minus before.
+        the old activation: `(w, eta)` -> `(w, x)`
+            This is the activation before the change, w·x. What does eta do to it?
+        before minus after: `torch.dot` -> `-torch.dot`
+            Your sign is the wrong way round: you took before minus after. If the activation grows,
+            the change is positive.
+        not added up: `torch.dot(w, eta).item()` -> `w * eta`
+            You multiply weight by change for each pixel, but you do not add up. The activation is
+            one number: a sum over all pixels.
+        weights left out: `torch.dot(w, eta)` -> `eta.sum()`
+            You add up the changes of the pixels. Multiply each one by its weight.
+        absolute values: `torch.dot(w, eta)` -> `(w * eta).abs().sum()`
+            You add up absolute values. Terms of different signs cancel: keep their signs.
+        x in place of w: `(w, eta)` -> `(x, eta)`
+            You multiply the change by the image. It is the weights w that multiply it.
+        product of the lengths: `torch.dot(w, eta)` -> `(w.norm() * eta.norm())`
+            You multiply the lengths of w and eta. That is the change only if both point the same
+            way. Take the dot product.
+        mean: `torch.dot(w, eta)` -> `(w * eta).mean()`
+            You divide by the number of pixels. The activation is a sum, not a mean.
+        """,
     ),
     hints=(
-        "Write down w·(x + eta) and take away w·x. What is left?",
+        "Write down w·(x + eta) and subtract w·x. What is left?",
         "The x cancels. What remains is the dot product of w and eta.",
         "`w @ eta` is the dot product of two vectors; so is `(w * eta).sum()`.",
     ),
-    takeaway="The image x was not needed: a linear model moves by w·eta, whatever it looks at.",
+    takeaway="The image x was not needed: the activation changes by w·eta, whatever the image.",
 )
 
 
@@ -250,12 +198,12 @@ def _best_perturbation(w: Tensor, eps: float) -> Tensor:
 
 
 def _box_inputs(generator: torch.Generator) -> list[Args]:
-    sparse = _randn(generator, 30)
+    sparse = randn(generator, 30)
     sparse[sparse.abs() < 0.5] = 0.0
     return [
         (_vector(2.0, -1.0, 0.0, 0.5), 0.25),
         (_vector(-3.0, 0.001, 7.0), 0.1),
-        (_randn(generator, 12), 0.5),
+        (randn(generator, 12), 0.5),
         (sparse, 0.3),
         (_vector(1.0, -2.0, 0.0), 0.0),
     ]
@@ -279,13 +227,6 @@ def _leaves_dead_pixels_alone(args: Args, output: Tensor) -> str | None:
     if (output[args[0] == 0] == 0).all():
         return None
     return "A pixel with weight 0 should stay."
-
-
-def _only_the_largest(w: Tensor, eps: float) -> Tensor:
-    eta = torch.zeros_like(w)
-    i = w.abs().argmax()
-    eta[i] = eps * w[i].sign()
-    return eta
 
 
 def _best_by_loop(w: Tensor, eps: float) -> Tensor:
@@ -313,75 +254,44 @@ best_perturbation = Exercise(
         lambda w, eps: torch.where(w > 0, eps, torch.where(w < 0, -eps, 0.0)).to(w.dtype),
         lambda w, eps: eps * ((w > 0).to(w.dtype) - (w < 0).to(w.dtype)),
     ),
-    wrong_answers=(
-        Misconception(
-            "no sign",
-            lambda w, eps: eps * w,
-            "Your perturbation is eps·w, without the sign. A pixel with a small weight hardly "
-            "moves, and one with a large weight may leave the box. Every pixel may go the full "
-            "eps.",
-        ),
-        Misconception(
-            "scaled to length eps",
-            lambda w, eps: eps * w / w.norm(),
-            "You scale w to the length eps. That is the best point of a ball, where the length of "
-            "eta is limited. In a box each pixel is limited by itself.",
-        ),
-        Misconception(
-            "scaled by the largest weight",
-            lambda w, eps: eps * w / w.abs().max(),
-            "You scale w until its largest entry is eps. That stays in the box, but the other "
-            "pixels hold back. Each of them may go the full eps too.",
-        ),
-        Misconception(
-            "downwards",
-            lambda w, eps: -eps * w.sign(),
-            "Your perturbation gives the smallest w·eta in the box, not the largest. Leave out "
-            "the minus.",
-        ),
-        Misconception(
-            "eps forgotten",
-            lambda w, eps: w.sign(),
-            "Your pixels move by 1. They may move by eps only: multiply the sign by eps.",
-        ),
-        Misconception(
-            "all upwards",
-            lambda w, eps: eps * torch.ones_like(w),
-            "You move every pixel up. Where the weight is negative, that lowers the activation.",
-        ),
-        Misconception(
-            "dead pixels move",
-            lambda w, eps: torch.where(w >= 0, eps, -eps).to(w.dtype),
-            "You move pixels with weight 0. That changes the image and gains nothing: sign(0) is "
-            "0.",
-        ),
-        Misconception(
-            "w cut off at eps",
-            lambda w, eps: w.clamp(-eps, eps),
-            "You cut the weights off at eps. A weight that is smaller than eps then moves its "
-            "pixel by less than it could. Only the sign of a weight counts.",
-        ),
-        Misconception(
-            "absolute weights",
-            lambda w, eps: eps * w.abs(),
-            "You multiply eps by the absolute weights. The direction is lost that way, and the "
-            "size should not matter. The sign does the reverse.",
-        ),
-        Misconception(
-            "only the largest weight",
-            _only_the_largest,
-            "You move one pixel only, the one with the largest weight. The rule limits each pixel "
-            "by itself, so all the others may move as well.",
-        ),
-        Misconception(
-            "eps shared between the pixels",
-            lambda w, eps: eps * w.sign() / len(w),
-            "You divide eps between the pixels. The rule is not a budget to be shared: each pixel "
-            "may move by the full eps.",
-        ),
+    wrong_answers=edits(
+        _best_perturbation,
+        """
+        no sign: `torch.sign(w)` -> `w`
+            Your perturbation is eps·w, without the sign. A pixel with a small weight hardly moves,
+            and one with a large weight may leave the box. Every pixel may move by the full eps.
+        scaled to length eps: `torch.sign(w)` -> `w / w.norm()`
+            You scale w to the length eps. That is the best point of a ball, where the length of eta
+            is limited. In a box each pixel is limited on its own.
+        scaled by the largest weight: `torch.sign(w)` -> `w / w.abs().max()`
+            You scale w until its largest entry is eps. That stays in the box, but the other pixels
+            move less than they could. Each of them may move by the full eps too.
+        downwards: `eps *` -> `-eps *`
+            Your perturbation gives the smallest w·eta in the box, not the largest. Leave out the
+            minus sign.
+        eps forgotten: `eps * ` -> ``
+            Your pixels move by 1. They may move by eps only: multiply the sign by eps.
+        all upwards: `torch.sign(w)` -> `torch.ones_like(w)`
+            You move every pixel up. Where the weight is negative, that lowers the activation.
+        dead pixels move: `torch.sign(w)` -> `torch.where(w >= 0, 1.0, -1.0)`
+            You move pixels with weight 0. That changes the image and gains nothing: sign(0) is 0.
+        w cut off at eps: `eps * torch.sign(w)` -> `w.clamp(-eps, eps)`
+            You cut the weights off at eps. A weight that is smaller than eps then moves its pixel
+            by less than it could. Only the sign of a weight counts.
+        absolute weights: `torch.sign(w)` -> `w.abs()`
+            You multiply eps by the absolute weights. The direction is lost that way, and the size
+            should not matter. The sign does the opposite: it keeps the direction and drops the
+            size.
+        only the largest weight: `torch.sign(w)` -> `torch.sign(w) * (w.abs() == w.abs().max())`
+            You move one pixel only, the one with the largest weight. The rule limits each pixel on
+            its own, so all the others may move as well.
+        eps shared between the pixels: `torch.sign(w)` -> `torch.sign(w) / len(w)`
+            You divide eps between the pixels. The rule is not a budget to be shared: each pixel may
+            move by the full eps.
+        """,
     ),
     hints=(
-        "Each pixel owns one term of the sum, w_i·eta_i. Make each term as large as possible.",
+        "Each pixel has one term in the sum, w_i·eta_i. Make each term as large as possible.",
         "If w_i is positive, the best eta_i is eps. If it is negative, the best is -eps.",
         "`torch.sign(w)` gives +1, -1 or 0 for each weight. Multiply it by eps.",
     ),
@@ -402,8 +312,8 @@ def _largest_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (_vector(2.0, -1.0, 0.5), _vector(0.5, 1.0, 0.0), 0.1),
         (_vector(-3.0, 0.0, 1.0, 2.0), _vector(0.2, 0.9, 0.4, 0.0), 0.25),
-        (_randn(generator, 10), _rand(generator, 10), 0.05),
-        (_randn(generator, 500), _rand(generator, 500), 0.3),
+        (randn(generator, 10), rand(generator, 10), 0.05),
+        (randn(generator, 500), rand(generator, 500), 0.3),
         (_vector(1.0, -2.0), _vector(0.5, 0.5), 0.0),
     ]
 
@@ -440,70 +350,44 @@ largest_activation = Exercise(
         lambda w, x, eps: w @ (x + eps * w.sign()),
         lambda w, x, eps: w @ x + eps * torch.linalg.vector_norm(w, 1),
     ),
-    wrong_answers=(
-        Misconception(
-            "only the change",
-            lambda w, x, eps: eps * w.abs().sum(),
-            "This is only the change. The activation before it, w·x, is missing.",
-        ),
-        Misconception(
-            "no absolute value",
-            lambda w, x, eps: w @ x + eps * w.sum(),
-            "You add up the weights with their signs, so that they cancel. That is what happens "
-            "when all pixels go up. The best step gains |w_i| at each pixel.",
-        ),
-        Misconception(
-            "Euclidean length",
-            lambda w, x, eps: w @ x + eps * w.norm(),
-            "You use the Euclidean length of w (`w.norm()`). It belongs to a ball. The box needs "
-            "the L1 norm, the sum of the absolute values.",
-        ),
-        Misconception(
-            "largest weight only",
-            lambda w, x, eps: w @ x + eps * w.abs().max(),
-            "You use the largest absolute weight only. That is the gain of one pixel. All pixels "
-            "may move, so add up their gains.",
-        ),
-        Misconception(
-            "mean",
-            lambda w, x, eps: w @ x + eps * w.abs().mean(),
-            "You use the mean of the absolute weights. Multiply it by the number of pixels, or "
-            "take the sum.",
-        ),
-        Misconception(
-            "not added up",
-            lambda w, x, eps: w @ x + eps * w.abs(),
-            "You have the gain of each pixel, eps·|w_i|, but you do not add the gains up. The "
-            "activation is one number.",
-        ),
-        Misconception(
-            "eps for each pixel",
-            lambda w, x, eps: w @ x + eps * len(w),
-            "You add eps for each pixel. A pixel gains eps·|w_i|: it counts with its weight.",
-        ),
-        Misconception(
-            "eps once",
-            lambda w, x, eps: w @ x + eps,
-            "You add eps once. It is the pixels that change by eps, and each of them counts with "
-            "its weight.",
-        ),
-        Misconception(
-            "the smallest",
-            lambda w, x, eps: w @ x - eps * w.abs().sum(),
-            "This is the smallest activation in the box. For the largest, add the change.",
-        ),
-        Misconception(
-            "clipped",
-            lambda w, x, eps: w @ (x + eps * w.sign()).clamp(0, 1),
-            "You put the pixels back into the range from 0 to 1. Here they may leave it.",
-        ),
+    wrong_answers=edits(
+        _largest_activation,
+        """
+        only the change: `before + change` -> `change`
+            This is only the change. The activation before it, w·x, is missing.
+        no absolute value: `.abs()` -> ``
+            You add up the weights with their signs, so that they cancel. That is what happens when
+            all pixels go up. The best step gains |w_i| at each pixel.
+        Euclidean length: `.abs().sum()` -> `.norm()`
+            You use the Euclidean length of w (`w.norm()`). It belongs to a ball. The box needs the
+            L1 norm, the sum of the absolute values.
+        largest weight only: `.sum()` -> `.max()`
+            You use the largest absolute weight only. That is the gain of one pixel. All pixels may
+            move, so add up their gains.
+        mean: `.sum()` -> `.mean()`
+            You use the mean of the absolute weights. Multiply it by the number of pixels, or take
+            the sum.
+        not added up: `.sum()` -> ``, `.item()` -> ``
+            You have the gain of each pixel, eps·|w_i|, but you do not add the gains up. The
+            activation is one number.
+        eps for each pixel: `w.abs().sum()` -> `len(w)`
+            You add eps for each pixel. A pixel gains eps·|w_i|, so multiply eps by the size of its
+            weight.
+        eps once: ` * w.abs().sum()` -> ``
+            You add eps once. It is the pixels that change by eps, and each change is multiplied by
+            the weight of its pixel.
+        the smallest: `before + change` -> `before - change`
+            This is the smallest activation in the box. For the largest, add the change.
+        clipped: `before + change` -> `w @ (x + eps * w.sign()).clamp(0, 1)`
+            You put the pixels back into the range from 0 to 1. Here they may leave it.
+        """,
     ),
     hints=(
-        "The activation falls into two parts: before, and change. Which part can be chosen?",
+        "The activation is the sum of two parts: w·x and the change. Which part can be chosen?",
         "The best change is eps·sign(w). What is the dot product of w with it?",
         "Each pixel gains eps·|w_i|. Add `eps * w.abs().sum()` to `w @ x`.",
     ),
-    takeaway="No search among 2^n corners: the L1 norm knows the answer.",
+    takeaway="No search among 2^n corners: the L1 norm gives the answer.",
 )
 
 
@@ -518,7 +402,7 @@ def _growth_exponent(n: Tensor, change: Tensor) -> float:
 
 def _growth_inputs(generator: torch.Generator) -> list[Args]:
     n = torch.tensor([10.0, 100.0, 1000.0, 10000.0, 100000.0], dtype=torch.float64)
-    rough = torch.exp(0.3 * _randn(generator, 5).double())
+    rough = torch.exp(0.3 * randn(generator, 5).double())
     uneven = torch.tensor([2.0, 3.0, 50.0, 700.0], dtype=torch.float64)
     return [
         (n[:3], torch.tensor([0.5, 5.5, 45.0], dtype=torch.float64)),
@@ -533,13 +417,8 @@ def _centred(values: Tensor) -> Tensor:
     return values - values.mean()
 
 
-def _slope(u: Tensor, v: Tensor) -> float:
-    u, v = _centred(u), _centred(v)
-    return float((u * v).sum() / (u * u).sum())
-
-
 def _exponent_by_least_squares(n: Tensor, change: Tensor) -> Tensor:
-    columns = torch.stack([torch.log10(n), torch.ones_like(n)], dim=1)  # a slope and a height
+    columns = torch.stack([torch.log10(n), torch.ones_like(n)], dim=1)  # slope and intercept
     fitted: Tensor = torch.linalg.lstsq(columns, torch.log10(change)[:, None]).solution
     return fitted[0, 0]
 
@@ -567,73 +446,47 @@ growth_exponent = Exercise(
         _exponent_by_sums,
         lambda n, change: (_centred(n.log()) / _centred(n.log()).norm() ** 2) @ change.log(),
     ),
-    wrong_answers=(
-        Misconception(
-            "no logarithm",
-            _slope,
-            "This is the slope on linear axes. Take the logarithm of both n and change first.",
-        ),
-        Misconception(
-            "logarithm of change only",
-            lambda n, change: _slope(n, change.log()),
-            "You took the logarithm of change, but not of n. A power becomes a straight line only "
-            "if both axes are logarithmic.",
-        ),
-        Misconception(
-            "logarithm of n only",
-            lambda n, change: _slope(n.log(), change),
-            "You took the logarithm of n, but not of change. A power becomes a straight line only "
-            "if both axes are logarithmic.",
-        ),
-        Misconception(
-            "axes swapped",
-            lambda n, change: _slope(change.log(), n.log()),
-            "Your axes are swapped: this says how log n grows with log change. Divide by the "
-            "squares of log n.",
-        ),
-        Misconception(
-            "first and last point",
-            lambda n, change: (change[-1] / change[0]).log() / (n[-1] / n[0]).log(),
-            "You use the first and the last point only. Measurements scatter, so let all points "
-            "take part.",
-        ),
-        Misconception(
-            "through the origin",
-            lambda n, change: (n.log() @ change.log()) / (n.log() @ n.log()),
-            "Your line goes through the origin. It may have any height: subtract the mean of each "
-            "logarithm first.",
-        ),
-        Misconception(
-            "ratio of the logarithms",
-            lambda n, change: (change.log() / n.log()).mean(),
-            "You divide log change by log n, point by point. A factor a in front spoils this: "
-            "log change is log a + p·log n. Take the slope.",
-        ),
-        Misconception(
-            "not divided",
-            lambda n, change: _centred(n.log()) @ _centred(change.log()),
-            "This is only the upper part of the formula. Divide it by the sum of the squares of "
-            "log n, after its mean was subtracted.",
-        ),
-        Misconception(
-            "correlation",
-            lambda n, change: _slope(n.log(), change.log()) * n.log().std() / change.log().std(),
-            "This is the correlation. It says how well a line fits, not how steep it is. Divide "
-            "by the squares of log n alone.",
-        ),
-        Misconception(
-            "height in place of slope",
-            lambda n, change: change.log().mean() - _slope(n.log(), change.log()) * n.log().mean(),
-            "This is the height of the line, log a. `np.polyfit` returns the slope first, then "
-            "the height.",
-        ),
+    wrong_answers=edits(
+        _growth_exponent,
+        """
+        no logarithm: `torch.log(n), torch.log(change)` -> `n, change`
+            This is the slope on linear axes. Take the logarithm of both n and change first.
+        logarithm of change only: `torch.log(n)` -> `n`
+            You took the logarithm of change, but not of n. A power becomes a straight line only if
+            both axes are logarithmic.
+        logarithm of n only: `torch.log(change)` -> `change`
+            You took the logarithm of n, but not of change. A power becomes a straight line only if
+            both axes are logarithmic.
+        axes swapped: `u * u` -> `v * v`
+            Your axes are swapped: this says how log n grows with log change. Divide by the squares
+            of log n.
+        first and last point: `(u * v).sum() / (u * u).sum()` -> `(v[-1] - v[0]) / (u[-1] - u[0])`
+            You use the first and the last point only. Measurements scatter, so use all points.
+        through the origin: `u - u.mean(), v - v.mean()` -> `u, v`
+            Your line goes through the origin. The best line may have any intercept: subtract the
+            mean of each logarithm first.
+        ratio of the logarithms: `u - u.mean(), v - v.mean()` -> `u, v`,
+        `(u * v).sum() / (u * u).sum()` -> `(v / u).mean()`
+            You divide log change by log n, point by point. With a factor a in front this is wrong:
+            log change is log a + p·log n. Take the slope.
+        not divided: ` / (u * u).sum()` -> ``
+            This is only the numerator. Divide it by the sum of the squares of log n, after its mean
+            is subtracted.
+        correlation: `(u * u).sum()` -> `(u.norm() * v.norm())`
+            This is the correlation. It says how well a line fits, not how steep it is. Divide by
+            the squares of log n alone.
+        height in place of slope: `return (`
+        -> `return (torch.log(change).mean() - torch.log(n).mean() * `
+            This is the intercept of the line, log a. `np.polyfit` returns the slope first, then the
+            intercept.
+        """,
     ),
     hints=(
         "Begin with `u = torch.log(n)` and `v = torch.log(change)`.",
-        "Subtract from each its own mean. Then the line goes through the origin.",
-        "The slope is `(u * v).sum() / (u * u).sum()`, after the means were subtracted.",
+        "Subtract its own mean from each. Then the line goes through the origin.",
+        "The slope is `(u * v).sum() / (u * u).sum()`, after the means are subtracted.",
     ),
-    takeaway="The unit of the logarithm does not matter: it cancels in the slope.",
+    takeaway="The base of the logarithm does not matter: it cancels in the slope.",
 )
 
 
@@ -659,7 +512,7 @@ quiz = parse(
 
     Two very different images get the same perturbation eta. A linear model's activation changes …
     - … more for the image with more ink.
-        The change is w·eta. The image does not occur in it.
+        The change is w·eta. The image does not appear in it.
     - … in a way that cannot be known before it is tried.
         For a linear model it can: compute w·eta.
     + … by the same amount for both.
@@ -683,12 +536,12 @@ quiz = parse(
     + By 100 and by 10.
         n against the root of n: slopes 1 and 0.5 on log-log axes.
 
-    A linear model passes a test with random noise of eps = 0.1: nearly no errors. What does this
+    A linear model passes a test with random noise of eps = 0.1: almost no errors. What does this
     say about the sign step with the same eps?
     + Very little. Compare eps·‖w‖₁ with the margins instead.
-        With many pixels, noise is far weaker than the sign step. The closed form tells the worst
+        With many pixels, noise is far weaker than the sign step. The closed form gives the worst
         case without any test.
-    - It will do nearly no harm either.
+    - It will do almost no harm either.
         Our 4s and 9s show the opposite. Noise cancels, the sign step does not.
     - The sign step must be 28 times as strong, since a digit has 28² pixels.
         The factor is (m/r) times the root of n, and the weights decide m/r. And whether it does

@@ -11,17 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advlearn.course.banks.inputs import randn
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
-
-
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator)
 
 
 # --- 1. Softplus without overflow ---------------------------------------------------------------
@@ -39,7 +36,7 @@ def _wide_numbers(generator: torch.Generator) -> list[Args]:
         (torch.tensor([1000.0, -1000.0]),),
         (torch.tensor([89.0, 120.0, 500.0]),),  # exp(89) is infinite in float32
         (torch.tensor([-20.0, -40.0, -60.0]),),  # 1 + exp(-20) is 1 in float32
-        (5 * _randn(generator, 4, 6),),
+        (5 * randn(generator, 4, 6),),
     ]
 
 
@@ -80,59 +77,35 @@ stable_softplus = Exercise(
         lambda v: -functional.logsigmoid(-v),
         functional.softplus,
     ),
-    wrong_answers=(
-        Misconception(
-            "naive",
-            lambda v: torch.log(1 + torch.exp(v)),
-            "This is the formula as it stands. For large v, exp(v) is inf. For v = -20, 1 + exp(v) "
-            "is rounded to 1, and its logarithm to 0.",
-        ),
-        Misconception(
-            "log1p alone",
-            lambda v: torch.log1p(torch.exp(v)),
-            "log1p cures the small values, but exp(v) is still inf for large v. Take max(v, 0) out "
-            "first, so that exp only sees numbers that are not positive.",
-        ),
-        Misconception(
-            "log without log1p",
-            lambda v: v.clamp(min=0) + torch.log(1 + torch.exp(-v.abs())),
-            "Nothing overflows any more, but for v = -20 your result is 0: the sum 1 + exp(-20) is "
-            "rounded to 1. `torch.log1p(u)` computes log(1 + u) without that sum.",
-        ),
-        Misconception(
-            "clamped exponent",
-            lambda v: torch.log1p(torch.exp(v.clamp(max=80))),
-            "You cut v off before exp. That avoids inf, but softplus then stops growing at the "
-            "cut. For large v it should be v itself.",
-        ),
-        Misconception(
-            "relu",
-            lambda v: v.clamp(min=0),
-            "This is max(v, 0), the ReLU. Softplus is its smooth version: at v = 0 it is log(2). "
-            "The second part, log1p(exp(-|v|)), is missing.",
-        ),
-        Misconception(
-            "absolute value forgotten",
-            lambda v: v.clamp(min=0) + torch.log1p(torch.exp(-v)),
-            "Your second part uses exp(-v), which overflows for very negative v. Use exp(-|v|): "
-            "it is at most 1.",
-        ),
-        Misconception(
-            "formula for positive v",
-            lambda v: v + torch.log1p(torch.exp(-v)),
-            "This form is for positive v. For very negative v, exp(-v) overflows. With max(v, 0) "
-            "in front and exp(-|v|) behind, it serves both.",
-        ),
-        Misconception(
-            "absolute value in front",
-            lambda v: v.abs() + torch.log1p(torch.exp(-v.abs())),
-            "You have |v| where max(v, 0) belongs. For negative v, softplus is close to 0.",
-        ),
-        Misconception(
-            "minus",
-            lambda v: v.clamp(min=0) - torch.log1p(torch.exp(-v.abs())),
-            "You subtract the second part. Softplus lies above max(v, 0), so it is added.",
-        ),
+    wrong_answers=edits(
+        _stable_softplus,
+        """
+        naive: `kink + ` -> ``, `log1p(` -> `log(1 + `, `-torch.abs(v)` -> `v`
+            This is the formula as it stands. For large v, exp(v) is inf. For v = -20, 1 + exp(v) is
+            rounded to 1, and its logarithm to 0.
+        log1p alone: `kink + ` -> ``, `-torch.abs(v)` -> `v`
+            log1p fixes the small values, but exp(v) is still inf for large v. Take max(v, 0) out
+            first, so that exp never gets a positive number.
+        log without log1p: `log1p(` -> `log(1 + `
+            Nothing overflows any more, but for v = -20 your result is 0: the sum 1 + exp(-20) is
+            rounded to 1. `torch.log1p(u)` computes log(1 + u) without that sum.
+        clamped exponent: `kink + ` -> ``, `-torch.abs(v)` -> `v.clamp(max=80)`
+            You cut v off before exp. That avoids inf, but softplus then stops growing at the cut.
+            For large v it should be v itself.
+        relu: ` + torch.log1p(torch.exp(-torch.abs(v)))` -> ``
+            This is max(v, 0), the ReLU. Softplus is its smooth version: at v = 0 it is log(2). The
+            second part, log1p(exp(-|v|)), is missing.
+        absolute value forgotten: `torch.abs(v)` -> `v`
+            Your second part uses exp(-v), which overflows for very negative v. Use exp(-|v|): it is
+            at most 1.
+        formula for positive v: `kink +` -> `v +`, `torch.abs(v)` -> `v`
+            This form is for positive v. For very negative v, exp(-v) overflows. With max(v, 0) in
+            front and exp(-|v|) behind, it works for both signs.
+        absolute value in front: `kink +` -> `v.abs() +`
+            You have |v| where max(v, 0) belongs. For negative v, softplus is close to 0.
+        minus: `kink +` -> `kink -`
+            You subtract the second part. Softplus lies above max(v, 0), so it is added.
+        """,
     ),
     hints=(
         "Only large positive numbers make exp overflow. Look at a positive v: "
@@ -150,14 +123,14 @@ stable_softplus = Exercise(
 
 
 def _softplus_slope(v: Tensor) -> Tensor:
-    return torch.sigmoid(v)  # exp(v) / (1 + exp(v)), divided above and below by exp(v)
+    return torch.sigmoid(v)  # exp(v) / (1 + exp(v)), numerator and denominator over exp(v)
 
 
 def _slope_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([-1.0, 0.0, 2.0]),),
         (torch.tensor([1000.0, -1000.0]),),
-        (3 * _randn(generator, 4, 6),),
+        (3 * randn(generator, 4, 6),),
     ]
 
 
@@ -197,47 +170,32 @@ softplus_slope = Exercise(
         lambda v: 1 / (1 + torch.exp(-v)),
         lambda v: 0.5 * (1 + torch.tanh(v / 2)),
     ),
-    wrong_answers=(
-        Misconception(
-            "overflow",
-            lambda v: torch.exp(v) / (1 + torch.exp(v)),
-            "Your formula is right, but for v = 1000 it is inf / inf = nan. Divide above and below "
-            "by exp(v), or use `torch.sigmoid`.",
-        ),
-        Misconception(
-            "inner derivative forgotten",
-            lambda v: 1 / (1 + torch.exp(v)),
-            "The derivative of log(u) is 1/u, but u = 1 + exp(v) changes with v too. The chain "
-            "rule brings down the factor exp(v).",
-        ),
-        Misconception(
-            "slope of the sigmoid",
-            lambda v: torch.sigmoid(v) * (1 - torch.sigmoid(v)),
-            "This is the derivative of the sigmoid: one derivative too many. The slope of softplus "
-            "grows from 0 to 1.",
-        ),
-        Misconception(
-            "step",
-            lambda v: (v > 0).to(v.dtype),
-            "This is the slope of the ReLU, which jumps at 0. Softplus is smooth, and its slope "
-            "changes gradually: it is one half at v = 0.",
-        ),
-        Misconception(
-            "only the inner derivative",
-            torch.exp,
-            "You have the derivative of the inside only. The logarithm brings the factor "
-            "1 / (1 + exp(v)).",
-        ),
-        Misconception(
-            "softplus itself",
-            functional.softplus,
-            "This is softplus itself, not its derivative.",
-        ),
+    wrong_answers=edits(
+        _softplus_slope,
+        """
+        overflow: `torch.sigmoid(v)` -> `torch.exp(v) / (1 + torch.exp(v))`
+            Your formula is right, but for v = 1000 it is inf / inf = nan. Divide numerator and
+            denominator by exp(v), or use `torch.sigmoid`.
+        inner derivative forgotten: `torch.sigmoid(v)` -> `1 / (1 + torch.exp(v))`
+            The derivative of log(u) is 1/u, but u = 1 + exp(v) changes with v too. The chain rule
+            adds the factor exp(v).
+        slope of the sigmoid: `torch.sigmoid(v)` -> `torch.sigmoid(v) * (1 - torch.sigmoid(v))`
+            This is the derivative of the sigmoid: one derivative too many. The slope of softplus
+            grows from 0 to 1.
+        step: `torch.sigmoid(v)` -> `(v > 0).to(v.dtype)`
+            This is the slope of the ReLU, which jumps at 0. Softplus is smooth, and its slope
+            changes gradually: it is one half at v = 0.
+        only the inner derivative: `torch.sigmoid(v)` -> `torch.exp(v)`
+            You have the derivative of the inside only. The logarithm adds the factor
+            1 / (1 + exp(v)).
+        softplus itself: `torch.sigmoid(v)` -> `functional.softplus(v)`
+            This is softplus itself, not its derivative.
+        """,
     ),
     hints=(
         "The chain rule: the derivative of log(u) is u' / u. Here u = 1 + exp(v).",
-        "u' is exp(v), so the slope is exp(v) / (1 + exp(v)). Multiply above and below by exp(-v). "
-        "Which function of section 1 is that?",
+        "u' is exp(v), so the slope is exp(v) / (1 + exp(v)). Multiply numerator and denominator "
+        "by exp(-v). Which function of section 1 is that?",
         "It is the sigmoid. `torch.sigmoid(v)` computes it without overflow.",
     ),
     takeaway="The slope of softplus is the sigmoid. Lesson 3 uses that for its gradient.",
@@ -256,10 +214,10 @@ def _maxout_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([[1.0, -2.0, 3.0, 0.0], [-5.0, 4.0, -1.0, -6.0]]), 2),
         (torch.tensor([[1.0, 5.0, 2.0, -7.0, 0.0, 8.0]]), 3),
-        (_randn(generator, 3, 6), 2),
-        (_randn(generator, 4, 9), 3),
-        (_randn(generator, 5, 4), 1),
-        (-1 - _randn(generator, 2, 8).abs(), 4),  # all negative
+        (randn(generator, 3, 6), 2),
+        (randn(generator, 4, 9), 3),
+        (randn(generator, 5, 4), 1),
+        (-1 - randn(generator, 2, 8).abs(), 4),  # all negative
     ]
 
 
@@ -285,10 +243,6 @@ def _maxout_by_loop(z: Tensor, pieces: int) -> Tensor:
     return best
 
 
-def _max_pair(z: Tensor, pieces: int) -> Any:
-    return z.reshape(z.shape[0], pieces, -1).max(dim=1)
-
-
 maxout = Exercise(
     name="maxout",
     lesson="02",
@@ -308,52 +262,30 @@ maxout = Exercise(
         lambda z, pieces: torch.stack(z.chunk(pieces, dim=1)).amax(dim=0),
         lambda z, pieces: z.unflatten(1, (pieces, -1)).max(dim=1).values,
     ),
-    wrong_answers=(
-        Misconception(
-            "neighbours",
-            lambda z, pieces: z.reshape(z.shape[0], -1, pieces).amax(dim=2),
-            "You take the maximum over neighbouring entries. In this layout the pieces of a unit "
-            "are far apart: piece p of unit j is entry p·units + j.",
-        ),
-        Misconception(
-            "maximum over units",
-            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).amax(dim=2),
-            "You take the maximum over the units and keep the pieces. Take it over the pieces: one "
-            "number for each unit.",
-        ),
-        Misconception(
-            "one maximum of all",
-            lambda z, pieces: z.amax(dim=1, keepdim=True).repeat(1, z.shape[1] // pieces),
-            "You take one maximum of the whole row. Each unit has its own pieces and its own "
-            "maximum.",
-        ),
-        Misconception(
-            "values and places",
-            _max_pair,
-            "`max(dim=1)` returns two things, the values and their places. Take `.values`, or use "
-            "`amax`.",
-        ),
-        Misconception(
-            "which piece wins",
-            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).argmax(dim=1),
-            "You return which piece is the largest. Return its value.",
-        ),
-        Misconception(
-            "sum",
-            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).sum(dim=1),
-            "You add the pieces up. A sum of lines is only a line again. Take the maximum.",
-        ),
-        Misconception(
-            "mean",
-            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).mean(dim=1),
-            "You average the pieces. An average of lines is only a line again. Take the maximum.",
-        ),
-        Misconception(
-            "with a zero",
-            lambda z, pieces: z.reshape(z.shape[0], pieces, -1).amax(dim=1).clamp(min=0),
-            "You cut off at 0, as a ReLU does. Maxout has no zero of its own: if all pieces are "
-            "negative, so is the unit.",
-        ),
+    wrong_answers=edits(
+        _maxout,
+        """
+        neighbours: `pieces, -1` -> `-1, pieces`, `dim=1` -> `dim=2`
+            You take the maximum over neighbouring entries. In this layout the pieces of a unit are
+            far apart: piece p of unit j is entry p·units + j.
+        maximum over units: `dim=1` -> `dim=2`
+            You take the maximum over the units and keep the pieces. Take it over the pieces: one
+            number for each unit.
+        one maximum of all: `blocks.amax(dim=1)` -> `z.amax(dim=1)[:, None].expand_as(blocks[:, 0])`
+            You take one maximum of the whole row. Each unit has its own pieces and its own maximum.
+        values and places: `amax` -> `max`
+            `max(dim=1)` returns two things, the values and their places. Take `.values`, or use
+            `amax`.
+        which piece wins: `amax` -> `argmax`
+            You return which piece is the largest. Return its value.
+        sum: `amax` -> `sum`
+            You add the pieces up. A sum of lines is only a line again. Take the maximum.
+        mean: `amax` -> `mean`
+            You average the pieces. An average of lines is only a line again. Take the maximum.
+        with a zero: `amax(dim=1)` -> `amax(dim=1).clamp(min=0)`
+            You cut off at 0, as a ReLU does. Maxout does not compare with 0: if all pieces are
+            negative, so is the unit.
+        """,
     ),
     hints=(
         "Think of z as `pieces` blocks that stand side by side, each with one number for each "
@@ -407,13 +339,13 @@ def _unit_inputs(generator: torch.Generator) -> list[Args]:
     grids = [
         torch.tensor([-3.0, -0.5, 0.0, 2.0]),
         torch.linspace(-4, 4, 9),
-        3 * _randn(generator, 30),
+        3 * randn(generator, 30),
     ]
     return [(maxout_unit(grid),) for grid in grids]
 
 
 def _values(args: Args) -> Tensor:
-    """The numbers that this unit is fed: a single piece w = 1, b = 0 gives them back."""
+    """The inputs x of this unit: a single piece w = 1, b = 0 gives them back."""
     unit: Unit = args[0]
     return unit([1.0], [0.0])
 
@@ -429,20 +361,6 @@ def _part_is(place: int, name: str) -> Callable[[Args, Any], str | None]:
         return f"Your {('first', 'second', 'third')[place]} unit is not {name}: {got}."
 
     return rule
-
-
-def _wrong_units(**changes: tuple[list[float], list[float]]) -> Callable[[Unit], Any]:
-    """Make an answer with other pieces for some of the units."""
-    pieces = {
-        "absolute": ([1.0, -1.0], [0.0, 0.0]),
-        "relu": ([1.0, 0.0], [0.0, 0.0]),
-        "valley": ([1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]),
-    } | changes
-
-    def answer(unit: Unit) -> Any:
-        return tuple(unit(w, b) for w, b in pieces.values())
-
-    return answer
 
 
 def _units_by_tensors(unit: Unit) -> list[Tensor]:
@@ -473,57 +391,37 @@ units_from_pieces = Exercise(
     ),
     right_answers=(
         _units_by_tensors,
-        _wrong_units(  # another order, and one piece more than needed: the same functions
-            absolute=([-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]),
-            valley=([0.0, -1.0, 1.0], [0.0, -1.0, -1.0]),
+        lambda unit: (  # another order, and one piece more than needed: the same functions
+            unit([-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]),
+            unit([1.0, 0.0], [0.0, 0.0]),
+            unit([0.0, -1.0, 1.0], [0.0, -1.0, -1.0]),
         ),
     ),
-    wrong_answers=(
-        Misconception(
-            "relu with one piece",
-            _wrong_units(relu=([1.0], [0.0])),
-            "Your ReLU has one piece only, so it is the line x. The flat part is a piece too: "
-            "weight 0, bias 0.",
-        ),
-        Misconception(
-            "same pieces twice",
-            _wrong_units(relu=([1.0, -1.0], [0.0, 0.0])),
-            "Your second unit is |x| again. The second piece of a ReLU is flat: its weight is 0.",
-        ),
-        Misconception(
-            "absolute value is relu",
-            _wrong_units(absolute=([1.0, 0.0], [0.0, 0.0])),
-            "Your first unit is flat for negative x, so it is a ReLU. |x| rises to the left: its "
-            "second piece is -x.",
-        ),
-        Misconception(
-            "equal pieces",
-            _wrong_units(absolute=([1.0, 1.0], [0.0, 0.0])),
-            "The two pieces of your first unit are the same line, so their maximum is that line. "
-            "Give the second the weight -1.",
-        ),
-        Misconception(
-            "valley without a floor",
-            _wrong_units(valley=([1.0, -1.0], [-1.0, -1.0])),
-            "Your valley has no floor: it is |x| - 1, which is negative near 0. Add a third piece "
-            "that is 0 everywhere.",
-        ),
-        Misconception(
-            "valley bias with the wrong sign",
-            _wrong_units(valley=([1.0, -1.0, 0.0], [1.0, 1.0, 0.0])),
-            "The biases of your valley have the wrong sign: it is |x| + 1. A piece that meets 0 at "
-            "x = 1 is x - 1.",
-        ),
-        Misconception(
-            "valley shifted to one side",
-            _wrong_units(valley=([1.0, -1.0, 0.0], [-1.0, 1.0, 0.0])),
-            "Your valley is |x - 1|. The left slope should meet 0 at x = -1, so it is -x - 1.",
-        ),
-        Misconception(
-            "other order",
-            lambda unit: tuple(_units_from_pieces(unit)[k] for k in (1, 0, 2)),
-            "Your first two results are swapped. First |x|, then max(x, 0).",
-        ),
+    wrong_answers=edits(
+        _units_from_pieces,
+        """
+        relu with one piece: `[1.0, 0.0], [0.0, 0.0]` -> `[1.0], [0.0]`
+            Your ReLU has one piece only, so it is the line x. The flat part is a piece too:
+            weight 0, bias 0.
+        same pieces twice: `[1.0, 0.0]` -> `[1.0, -1.0]`
+            Your second unit is |x| again. The second piece of a ReLU is flat: its weight is 0.
+        absolute value is relu: `[1.0, -1.0]` -> `[1.0, 0.0]`
+            Your first unit is flat for negative x, so it is a ReLU. |x| rises to the left: its
+            second piece is -x.
+        equal pieces: `[1.0, -1.0]` -> `[1.0, 1.0]`
+            The two pieces of your first unit are the same line, so their maximum is that line. Give
+            the second the weight -1.
+        valley without a floor: `[1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]` -> `[1.0, -1.0], [-1.0, -1.0]`
+            Your valley has no floor: it is |x| - 1, which is negative near 0. Add a third piece
+            that is 0 everywhere.
+        valley bias with the wrong sign: `[-1.0, -1.0, 0.0]` -> `[1.0, 1.0, 0.0]`
+            The biases of your valley have the wrong sign: it is |x| + 1. A piece that meets 0 at
+            x = 1 is x - 1.
+        valley shifted to one side: `[-1.0, -1.0, 0.0]` -> `[-1.0, 1.0, 0.0]`
+            Your valley is |x - 1|. The left line should meet 0 at x = -1, so it is -x - 1.
+        other order: `absolute, relu, valley` -> `relu, absolute, valley`
+            Your first two results are swapped. First |x|, then max(x, 0).
+        """,
     ),
     hints=(
         "Sketch each function. It consists of straight lines; each is one piece, with its slope as "
@@ -548,10 +446,10 @@ def _saturated_share(v: Tensor) -> float:
 
 
 def _units_inputs(generator: torch.Generator) -> list[Args]:
-    spread = 4 * _randn(generator, 50, 8)
-    # Nothing within 0.05 of a border: rounding must not decide.
-    for border in (2.887, 2.944, 4.357):
-        near = (spread.abs() - border).abs() < 0.05
+    spread = 4 * randn(generator, 50, 8)
+    # Nothing within 0.05 of a threshold: rounding must not decide.
+    for threshold in (2.887, 2.944, 4.357):
+        near = (spread.abs() - threshold).abs() < 0.05
         spread = torch.where(near, torch.zeros_like(spread), spread)
     return [
         (torch.tensor([[-6.0, -4.0, -1.0], [0.0, 3.5, 8.0]]),),
@@ -575,7 +473,7 @@ def _share_counts_both_sides(args: Args, output: Any) -> str | None:
     return "You miss some of the units with |v| above 4.5: both ends of the sigmoid are flat."
 
 
-def _share_by_border(v: Tensor) -> Tensor:
+def _share_by_threshold(v: Tensor) -> Tensor:
     # s (1 - s) = 0.0125 has the solution s = (1 + sqrt(0.95)) / 2, and v = log(s / (1 - s)).
     s = (1 + torch.tensor(0.95, dtype=torch.float64).sqrt()) / 2
     share: Tensor = (v.double().abs() > torch.log(s / (1 - s))).double().mean()
@@ -586,10 +484,6 @@ def _share_by_autograd(v: Tensor) -> float:
     v = v.clone().requires_grad_(True)
     slope = torch.autograd.grad(torch.sigmoid(v).sum(), v)[0]
     return int((slope < 0.0125).sum()) / v.numel()
-
-
-def _sigmoid_slope(v: Tensor) -> Tensor:
-    return torch.sigmoid(v) * (1 - torch.sigmoid(v))
 
 
 saturated_share = Exercise(
@@ -606,59 +500,33 @@ saturated_share = Exercise(
     reference=_saturated_share,
     inputs=_units_inputs,
     properties=(_share_is_in_range, _share_counts_both_sides),
-    right_answers=(_share_by_border, _share_by_autograd),
-    wrong_answers=(
-        Misconception(
-            "largest slope forgotten",
-            lambda v: (_sigmoid_slope(v) < 0.05).double().mean().item(),
-            "You compare the slope with 0.05 itself. The largest slope of a sigmoid is 1/4, at "
-            "v = 0, so the border is 5 % of 1/4: 0.0125.",
-        ),
-        Misconception(
-            "largest slope in the batch",
-            lambda v: (_sigmoid_slope(v) < 0.05 * _sigmoid_slope(v).max()).double().mean().item(),
-            "You compare with the largest slope in v. The largest slope that a sigmoid has is 1/4, "
-            "whatever is in the batch.",
-        ),
-        Misconception(
-            "output near 0 or 1",
-            lambda v: (
-                ((torch.sigmoid(v) < 0.05) | (torch.sigmoid(v) > 0.95)).double().mean().item()
-            ),
-            "You ask whether the output is within 0.05 of 0 or 1. The definition is about the "
-            "slope: s·(1 - s), compared with 5 % of its maximum.",
-        ),
-        Misconception(
-            "upper side only",
-            lambda v: ((_sigmoid_slope(v) < 0.0125) & (v > 0)).double().mean().item(),
-            "You count only the units at the upper end. A sigmoid is flat at the lower end too.",
-        ),
-        Misconception(
-            "the complement",
-            lambda v: (_sigmoid_slope(v) >= 0.0125).double().mean().item(),
-            "This is the share of units that are not saturated.",
-        ),
-        Misconception(
-            "count",
-            lambda v: float((_sigmoid_slope(v) < 0.0125).sum()),
-            "You count the saturated entries. For the share, divide by the number of all entries: "
-            "that is what `.mean()` does.",
-        ),
-        Misconception(
-            "percent",
-            lambda v: 100 * (_sigmoid_slope(v) < 0.0125).double().mean().item(),
-            "Your share is in percent. Return a number between 0 and 1.",
-        ),
-        Misconception(
-            "one share for each unit",
-            lambda v: (_sigmoid_slope(v) < 0.0125).double().mean(dim=0),
-            "You return one share for each unit. Take the mean over all images and units.",
-        ),
-        Misconception(
-            "v is taken for the output",
-            lambda v: (v * (1 - v) < 0.0125).double().mean().item(),
-            "Your slope is v·(1 - v). The rule s·(1 - s) is for the output s = sigmoid(v).",
-        ),
+    right_answers=(_share_by_threshold, _share_by_autograd),
+    wrong_answers=edits(
+        _saturated_share,
+        """
+        largest slope forgotten: ` * 0.25` -> ``
+            You compare the slope with 0.05 itself. The largest slope of a sigmoid is 1/4, at v = 0,
+            so the threshold is 5 % of 1/4: 0.0125.
+        largest slope in the batch: `0.25` -> `slope.max()`
+            You compare with the largest slope in v. The largest slope that a sigmoid has is 1/4,
+            whatever is in the batch.
+        output near 0 or 1: `slope < 0.05 * 0.25` -> `(s < 0.05) | (s > 0.95)`
+            You ask whether the output is within 0.05 of 0 or 1. The definition is about the slope:
+            s·(1 - s), compared with 5 % of its maximum.
+        upper side only: `flat.double()` -> `(flat & (v > 0)).double()`
+            You count only the units at the upper end. A sigmoid is flat at the lower end too.
+        the complement: `<` -> `>=`
+            This is the share of units that are not saturated.
+        count: `mean` -> `sum`
+            You count the saturated entries. For the share, divide by the number of all entries:
+            that is what `.mean()` does.
+        percent: `return` -> `return 100 *`
+            Your share is in percent. Return a number between 0 and 1.
+        one share for each unit: `.mean().item()` -> `.mean(dim=0)`
+            You return one share for each unit. Take the mean over all images and units.
+        v is taken for the output: `torch.sigmoid(v)` -> `v`
+            Your slope is v·(1 - v). The rule s·(1 - s) is for the output s = sigmoid(v).
+        """,
     ),
     hints=(
         "The slope of the sigmoid is s·(1 - s), with s = sigmoid(v). Where is it largest, and how "
@@ -666,7 +534,7 @@ saturated_share = Exercise(
         "At v = 0, s is 1/2 and the slope is 1/4. Compare each slope with 0.05 · 0.25.",
         "The mean of a comparison is a share: `(slope < 0.0125).double().mean().item()`.",
     ),
-    takeaway="The border is at |v| = 4.36. Gradients shrink twentyfold beyond it.",
+    takeaway="The threshold is |v| = 4.36. Beyond it, gradients shrink more than twentyfold.",
 )
 
 
@@ -687,8 +555,8 @@ def _curves(generator: torch.Generator) -> list[Args]:
         (t, 3 - 2 * t),  # a line that falls
         (t, 1 + torch.tanh(4 * t)),
         (t, 2 + t.square()),  # symmetric: the best line is flat
-        (torch.linspace(2, 5, 16), 1 - 0.3 * _randn(generator, 16)),
-        (t, 4 * t + _randn(generator, 21)),
+        (torch.linspace(2, 5, 16), 1 - 0.3 * randn(generator, 16)),
+        (t, 4 * t + randn(generator, 21)),
     ]
 
 
@@ -719,32 +587,6 @@ def _r2_by_least_squares(t: Tensor, z: Tensor) -> Tensor:
     return 1 - share_left
 
 
-def _r2_by_endpoints(t: Tensor, z: Tensor) -> float:
-    line = z[0] + (z[-1] - z[0]) / (t[-1] - t[0]) * (t - t[0])
-    return (1 - (z - line).square().sum() / (z - z.mean()).square().sum()).item()
-
-
-def _wrong_r2(kind: str) -> Callable[[Tensor, Tensor], float]:
-    """Make an r_squared with one thing wrong."""
-
-    def answer(t: Tensor, z: Tensor) -> float:
-        a, b = t - t.mean(), z - z.mean()
-        left = b - (a @ b) / (a @ a) * a
-        total = b
-        if kind == "through the origin":
-            left = z - (t @ z) / (t @ t) * t
-        if kind == "total not centred":
-            total = z
-        if kind == "absolute":
-            return (1 - left.abs().sum() / total.abs().sum()).item()
-        ratio = (left @ left) / (total @ total)
-        if kind == "root":
-            ratio = ratio.sqrt()
-        return ratio.item() if kind == "unexplained" else (1 - ratio).item()
-
-    return answer
-
-
 r_squared = Exercise(
     name="r_squared",
     lesson="02",
@@ -768,45 +610,29 @@ r_squared = Exercise(
             / ((t - t.mean()).square().sum() * (z - z.mean()).square().sum())
         ).item(),
     ),
-    wrong_answers=(
-        Misconception(
-            "correlation",
-            lambda t, z: torch.corrcoef(torch.stack([t, z]))[0, 1].item(),
-            "This is the correlation r. R² is its square.",
-        ),
-        Misconception(
-            "line through the origin",
-            _wrong_r2("through the origin"),
-            "Your line is forced through the point (0, 0). The best line may start at any height: "
-            "subtract the means of t and z first.",
-        ),
-        Misconception(
-            "line through the ends",
-            _r2_by_endpoints,
-            "Your line joins the first point to the last. The best line by least squares listens "
-            "to all points: slope = Σ t·z / Σ t², after the means are subtracted.",
-        ),
-        Misconception(
-            "total not centred",
-            _wrong_r2("total not centred"),
-            "You divide by the sum of z². R² compares with the distances from the mean of z, so "
-            "subtract the mean there too.",
-        ),
-        Misconception(
-            "the part that is left",
-            _wrong_r2("unexplained"),
-            "This is the part that the line does not explain. R² is 1 minus that.",
-        ),
-        Misconception(
-            "square root",
-            _wrong_r2("root"),
-            "You take a square root of the ratio. R² uses the squared distances as they are.",
-        ),
-        Misconception(
-            "absolute distances",
-            _wrong_r2("absolute"),
-            "You add up absolute distances. R² adds up their squares.",
-        ),
+    wrong_answers=edits(
+        _r_squared,
+        """
+        correlation: `1 - (left @ left) / (z @ z)` -> `(t @ z) / (t.norm() * z.norm())`
+            This is the correlation r. R² is its square.
+        line through the origin: `t, z = t - t.mean(), z - z.mean()` -> `total = z - z.mean()`,
+        `z @ z` -> `total @ total`
+            Your line is forced through the point (0, 0). The best line may have any intercept:
+            subtract the means of t and z first.
+        line through the ends: `(t @ z) / (t @ t)` -> `(z[-1] - z[0]) / (t[-1] - t[0])`,
+        `z - slope * t` -> `z - z[0] - slope * (t - t[0])`
+            Your line joins the first point to the last. The best line by least squares uses all
+            points: slope = Σ t·z / Σ t², after the means are subtracted.
+        total not centred: `t, z =` -> `total = z¶t, z =`, `z @ z` -> `total @ total`
+            You divide by the sum of z². R² compares with the distances from the mean of z, so
+            subtract the mean there too.
+        the part that is left: `1 - ` -> ``
+            This is the part that the line does not explain. R² is 1 minus that.
+        square root: `(left @ left) / (z @ z)` -> `((left @ left) / (z @ z)).sqrt()`
+            You take a square root of the ratio. R² uses the squared distances as they are.
+        absolute distances: `(left @ left) / (z @ z)` -> `left.abs().sum() / z.abs().sum()`
+            You add up absolute distances. R² adds up their squares.
+        """,
     ),
     hints=(
         "The best line goes through the point of the two means. So subtract the means first; then "
@@ -840,7 +666,7 @@ quiz = parse(
     """
     In float32, `torch.log(1 + torch.exp(v))` at v = 1000 gives …
     - … 1000, because log undoes exp.
-        On paper it does. The computer finds exp(1000) first, and that is inf.
+        On paper it does. The computer evaluates exp(1000) first, and that is inf.
     - … 0, because the sum is rounded.
         That happens at the other end: at v = -20, 1 + exp(v) is rounded to 1.
     + … inf, and its gradient is nan.
@@ -852,7 +678,7 @@ quiz = parse(
     - … 0, 1/4 and 0.
         That is the slope of the sigmoid, which flattens at both ends.
     - … 0, 0 and 1.
-        At 0 softplus is already on its way up, with slope sigmoid(0) = 1/2.
+        At 0 softplus rises already, with slope sigmoid(0) = 1/2.
 
     Which of these can one maxout unit with enough pieces NOT come close to?
     - |x|
@@ -865,11 +691,11 @@ quiz = parse(
 
     A network has R² near 1 along a direction. What follows?
     - It is safe: nothing surprising happens along this direction.
-        A straight line can be steep. Softmax regression has R² = 1 and falls to a single small
+        A straight line can be steep. Softmax regression has R² = 1 and is fooled by a single small
         step.
-    + The slope at the start tells roughly how the logit goes on.
+    + The slope at the start tells roughly how the logit continues.
         So one step is a good attack: FGSM relies on that. Where a network bends, a one-step
-        attack misses much, and PGD finds it.
+        attack misses much that PGD finds.
     - It has no hidden layer.
         ReLU and maxout networks have hidden layers and are nearly straight all the same.
 

@@ -11,26 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advlearn.course.banks.inputs import labels, network, rand, randn, signs
 from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
-
-
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator)
-
-
-def _images(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=generator)
-
-
-def _signs(generator: torch.Generator, count: int) -> Tensor:
-    return 2.0 * torch.randint(0, 2, (count,), generator=generator) - 1.0
 
 
 # --- 1. The gradient of the logistic loss with respect to the input -----------------------------
@@ -38,7 +27,7 @@ def _signs(generator: torch.Generator, count: int) -> Tensor:
 
 def _loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
     z = x @ w + b  # (N,) the logit of each example
-    slope = -y * torch.sigmoid(-y * z)  # (N,) derivative of softplus(-y z) by z
+    slope = -y * torch.sigmoid(-y * z)  # (N,) derivative of softplus(-y z) with respect to z
     return slope[:, None] * w  # (N, d) and dz/dx = w
 
 
@@ -50,19 +39,14 @@ def _linear_inputs(generator: torch.Generator) -> list[Args]:
         (w, torch.tensor(0.25), x, torch.tensor([1.0, -1.0])),
         (w, torch.tensor(-0.5), x[:1], torch.tensor([-1.0])),
         # As many examples as features: a slip in broadcasting runs here, and gives other numbers.
-        (
-            _randn(generator, 4),
-            torch.tensor(0.1),
-            _images(generator, 4, 4),
-            _signs(generator, 4),
-        ),
+        (randn(generator, 4), torch.tensor(0.1), rand(generator, 4, 4), signs(generator, 4)),
         # Far from the boundary: exp(150) is infinite in float32.
         (torch.tensor([1.0, -1.0]), torch.tensor(0.0), far, torch.tensor([-1.0, -1.0, 1.0])),
         (
-            torch.cat([torch.zeros(2), _randn(generator, 4)]),
+            torch.cat([torch.zeros(2), randn(generator, 4)]),
             torch.tensor(-0.3),
-            _images(generator, 8, 6),
-            _signs(generator, 8),
+            rand(generator, 8, 6),
+            signs(generator, 8),
         ),
     ]
 
@@ -81,7 +65,7 @@ def _gradient_pushes_against_y(args: Args, output: Tensor) -> str | None:
         return None
     return (
         "For y = +1 a larger logit lowers the loss, for y = -1 it raises the loss. "
-        "Your gradient has another sign."
+        "Your gradient has the wrong sign for some examples."
     )
 
 
@@ -97,11 +81,6 @@ def _loop_loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
         margin = label * (torch.dot(w, example) + b)
         rows.append(-label * w / (1 + torch.exp(margin)))
     return torch.stack(rows)
-
-
-def _overflowing_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    grown = torch.exp(-y * (x @ w + b))
-    return (-y * grown / (1 + grown))[:, None] * w
 
 
 loss_gradient = Exercise(
@@ -123,65 +102,38 @@ loss_gradient = Exercise(
         _loop_loss_gradient,
         lambda w, b, x, y: torch.outer(-y * (1 - torch.sigmoid(y * (x @ w + b))), w),
     ),
-    wrong_answers=(
-        Misconception(
-            "gradient with respect to w",
-            lambda w, b, x, y: (-y * torch.sigmoid(-y * (x @ w + b)))[:, None] * x,
-            "This is the gradient with respect to the weights w: its last factor is x. "
-            "Training needs that one. An attack changes x, so the last factor is dz/dx = w.",
-        ),
-        Misconception(
-            "sign of y forgotten",
-            lambda w, b, x, y: -torch.sigmoid(-y * (x @ w + b))[:, None] * w,
-            "The factor y in front is missing. The chain rule brings down -y, not -1, so your "
-            "sign is wrong for every example with y = -1.",
-        ),
-        Misconception(
-            "chain rule stopped early",
-            lambda w, b, x, y: torch.sigmoid(-y * (x @ w + b))[:, None] * w,
-            "The factor -y is missing. softplus(-y z) has -y z inside, so its derivative by z is "
-            "-y σ(-y z).",
-        ),
-        Misconception(
-            "plus instead of minus",
-            lambda w, b, x, y: (y * torch.sigmoid(-y * (x @ w + b)))[:, None] * w,
-            "Your gradient points the opposite way: it lowers the loss. The derivative of "
-            "softplus(-y z) by z is -y σ(-y z), with a minus.",
-        ),
-        Misconception(
-            "sigma of y z",
-            lambda w, b, x, y: (-y * torch.sigmoid(y * (x @ w + b)))[:, None] * w,
-            "You have σ(y z) in place of σ(-y z). The gradient should be large where the model is "
-            "wrong. Yours is large where it is right.",
-        ),
-        Misconception(
-            "sigma without y",
-            lambda w, b, x, y: (-y * torch.sigmoid(-(x @ w + b)))[:, None] * w,
-            "The y inside σ is missing. The argument of softplus is -y z, and it stays inside its "
-            "derivative: σ(-y z), not σ(-z).",
-        ),
-        Misconception(
-            "labels 0 and 1",
-            lambda w, b, x, y: (torch.sigmoid(x @ w + b) - y)[:, None] * w,
-            "Your formula (σ(z) - y) w is for labels 0 and 1. Here y is -1 or +1.",
-        ),
-        Misconception(
-            "mean over the batch",
-            lambda w, b, x, y: (-y * torch.sigmoid(-y * (x @ w + b)))[:, None] * w / len(x),
-            "Your gradient is divided by the number of examples N. Here each example has a loss of "
-            "its own, and no mean is taken. With autograd, use `.sum()` in place of `.mean()`.",
-        ),
-        Misconception(
-            "sum over the batch",
-            lambda w, b, x, y: (-y * torch.sigmoid(-y * (x @ w + b))) @ (w.expand(len(x), -1)),
-            "You added the gradients of all examples. Keep one row for each example: (N, d).",
-        ),
-        Misconception(
-            "overflow",
-            _overflowing_gradient,
-            "Your formula is right, but exp overflows: inf / inf gives nan for examples far on the "
-            "wrong side. `torch.sigmoid` does not overflow.",
-        ),
+    wrong_answers=edits(
+        _loss_gradient,
+        """
+        gradient with respect to w: `slope[:, None] * w` -> `slope[:, None] * x`
+            This is the gradient with respect to the weights w: its last factor is x. Training needs
+            that one. An attack changes x, so the last factor is dz/dx = w.
+        sign of y forgotten: `-y * torch` -> `-torch`
+            The factor y in front is missing. The chain rule gives the factor -y, not -1, so your
+            sign is wrong for every example with y = -1.
+        chain rule stopped early: `-y * torch` -> `torch`
+            The factor -y is missing. softplus(-y z) has -y z inside, so its derivative with respect
+            to z is -y σ(-y z).
+        plus instead of minus: `-y * torch` -> `y * torch`
+            Your gradient points the opposite way: it lowers the loss. The derivative of
+            softplus(-y z) with respect to z is -y σ(-y z), with a minus.
+        sigma of y z: `(-y * z)` -> `(y * z)`
+            You have σ(y z) in place of σ(-y z). The gradient should be large where the model is
+            wrong. Yours is large where it is right.
+        sigma without y: `(-y * z)` -> `(-z)`
+            The y inside σ is missing. The argument of softplus is -y z, and it stays inside its
+            derivative: σ(-y z), not σ(-z).
+        labels 0 and 1: `-y * torch.sigmoid(-y * z)` -> `torch.sigmoid(z) - y`
+            Your formula (σ(z) - y) w is for labels 0 and 1. Here y is -1 or +1.
+        mean over the batch: `slope[:, None] * w` -> `slope[:, None] * w / len(x)`
+            Your gradient is divided by the number of examples N. Here each example has a loss of
+            its own, and no mean is taken. With autograd, use `.sum()` in place of `.mean()`.
+        sum over the batch: `slope[:, None] * w` -> `(slope[:, None] * w).sum(dim=0)`
+            You added the gradients of all examples. Keep one row for each example: (N, d).
+        overflow: `torch.sigmoid(-y * z)` -> `torch.exp(-y * z) / (1 + torch.exp(-y * z))`
+            Your formula is right, but exp overflows: inf / inf gives nan for examples far on the
+            wrong side. `torch.sigmoid` does not overflow.
+        """,
     ),
     hints=(
         "Use the chain rule in two steps. How does the loss change with z = w·x + b, and how does "
@@ -206,14 +158,14 @@ def _fgsm_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
 def _step_inputs(generator: torch.Generator) -> list[Args]:
     x = torch.tensor([[0.5, 0.9, 0.1, 0.5]])
     shape = (3, 1, 4, 4)
-    sparse = _randn(generator, *shape)
+    sparse = randn(generator, *shape)
     sparse[sparse.abs() < 0.7] = 0.0
     return [
         (x, torch.tensor([[2.0, 0.5, -0.01, 0.0]]), 0.25),
         (x, torch.tensor([[1e-12, -1e-12, 30.0, -30.0]]), 0.125),
         (x, torch.tensor([[1.0, -1.0, 0.0, 2.0]]), 0.0),
-        (_images(generator, *shape), 1e-3 * _randn(generator, *shape), 0.1),
-        (_images(generator, *shape), sparse, 0.3),
+        (rand(generator, *shape), 1e-3 * randn(generator, *shape), 0.1),
+        (rand(generator, *shape), sparse, 0.3),
     ]
 
 
@@ -252,11 +204,6 @@ def _uses_the_whole_eps(args: Args, output: Tensor) -> str | None:
     return "Some of your pixels move by less than eps, though there is room up to 0 or 1."
 
 
-def _l2_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
-    lengths = gradient.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
-    return torch.clamp(x + eps * gradient / lengths, 0, 1)
-
-
 def _where_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
     moved = torch.where(gradient > 0, x + eps, torch.where(gradient < 0, x - eps, x))
     return torch.minimum(torch.maximum(moved, torch.zeros_like(x)), torch.ones_like(x))
@@ -293,63 +240,37 @@ fgsm_step = Exercise(
         _box_step,
         lambda x, gradient, eps: (x + eps * gradient.sgn()).clip(0, 1),
     ),
-    wrong_answers=(
-        Misconception(
-            "no sign",
-            lambda x, gradient, eps: torch.clamp(x + eps * gradient, 0, 1),
-            "Your perturbation is eps·gradient, without the sign. FGSM uses only the direction of "
-            "each gradient entry, so that every pixel moves by the full eps.",
-        ),
-        Misconception(
-            "minus",
-            lambda x, gradient, eps: torch.clamp(x - eps * gradient.sign(), 0, 1),
-            "You subtract the step. That lowers the loss, as in training. An attack raises the "
-            "loss, so it adds the step.",
-        ),
-        Misconception(
-            "no clamp at the end",
-            lambda x, gradient, eps: x.clamp(0, 1) + eps * gradient.sign(),
-            "Your result leaves the range [0, 1], so it is no image any more. Clamp last of all, "
-            "after the step has been added.",
-        ),
-        Misconception(
-            "clamps the step",
-            lambda x, gradient, eps: x + (eps * gradient.sign()).clamp(0, 1),
-            "You clamp the step before you add it. That removes every step downwards, and the sum "
-            "can still leave [0, 1]. Clamp the sum: (x + step).clamp(0, 1).",
-        ),
-        Misconception(
-            "perturbation only",
-            lambda x, gradient, eps: (eps * gradient.sign()).clamp(0, 1),
-            "Your result is only the perturbation. Add it to the image x.",
-        ),
-        Misconception(
-            "returns x",
-            lambda x, gradient, eps: x.clone(),
-            "Your function returns x as it came. Add eps times the sign of the gradient.",
-        ),
-        Misconception(
-            "L2 normalisation",
-            _l2_step,
-            "You divide the gradient by its length. That is the best step for a ball in the L2 "
-            "norm. FGSM limits each pixel on its own (max norm), and there the sign is best.",
-        ),
-        Misconception(
-            "divides by the absolute value",
-            lambda x, gradient, eps: torch.clamp(x + eps * gradient / gradient.abs(), 0, 1),
-            "You divide the gradient by its absolute value. Where the gradient is 0, that is 0/0 = "
-            "nan. `torch.sign` gives 0 there.",
-        ),
-        Misconception(
-            "eps over 255",
-            lambda x, gradient, eps: torch.clamp(x + eps / 255 * gradient.sign(), 0, 1),
-            "You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.",
-        ),
-        Misconception(
-            "in place on x",
-            lambda x, gradient, eps: x.add_(eps * gradient.sign()).clamp_(0, 1),
-            evidence.INPUT_CHANGED,
-        ),
+    wrong_answers=edits(
+        _fgsm_step,
+        f"""
+        no sign: `torch.sign(gradient)` -> `gradient`
+            Your perturbation is eps·gradient, without the sign. FGSM uses only the direction of
+            each gradient entry, so that every pixel moves by the full eps.
+        minus: `x + step` -> `x - step`
+            You subtract the step. That lowers the loss, as in training. An attack raises the loss,
+            so it adds the step.
+        no clamp at the end: `torch.clamp(x + step, 0, 1)` -> `x.clamp(0, 1) + step`
+            Your result leaves the range [0, 1], so it is not an image any more. Clamp last of all,
+            after the step has been added.
+        clamps the step: `torch.clamp(x + step, 0, 1)` -> `x + step.clamp(0, 1)`
+            You clamp the step before you add it. That removes every step downwards, and the sum can
+            still leave [0, 1]. Clamp the sum: (x + step).clamp(0, 1).
+        perturbation only: `x + step` -> `step`
+            Your result is only the perturbation. Add it to the image x.
+        returns x: `x + step` -> `x`
+            Your function returns x unchanged. Add eps times the sign of the gradient.
+        L2 normalisation: `torch.sign(gradient)`
+        -> `functional.normalize(gradient.flatten(1)).view_as(gradient)`
+            You divide the gradient by its length. That is the best step for a ball in the L2 norm.
+            FGSM limits each pixel on its own (max norm), and there the sign is best.
+        divides by the absolute value: `torch.sign(gradient)` -> `gradient / gradient.abs()`
+            You divide the gradient by its absolute value. Where the gradient is 0, that is
+            0/0 = nan. `torch.sign` gives 0 there.
+        eps over 255: `eps *` -> `eps / 255 *`
+            You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.
+        in place on x: `torch.clamp(x + step, 0, 1)` -> `x.add_(step).clamp_(0, 1)`
+            {evidence.INPUT_CHANGED}
+        """,
     ),
     hints=(
         "Of each gradient entry, only one thing matters to FGSM: is it positive, negative or zero?",
@@ -420,63 +341,38 @@ worst_case_loss = Exercise(
             torch.zeros(len(x)), eps * w.norm(p=1) - y * (x @ w + b)
         ),
     ),
-    wrong_answers=(
-        Misconception(
-            "the formula as printed",
-            lambda w, b, x, y, eps: functional.softplus(y * (eps * w.abs().sum() - x @ w - b)),
-            "This is the formula as the paper prints it. It is right for y = +1 only. For y = -1 "
-            "the y in front turns eps·‖w‖₁ around, and the attack would help. Keep eps·‖w‖₁ "
-            "outside the product with y.",
-        ),
-        Misconception(
-            "penalty outside",
-            lambda w, b, x, y, eps: functional.softplus(-y * (x @ w + b)) + eps * w.abs().sum(),
-            "You add eps·‖w‖₁ outside of softplus. That is the L1 penalty: it stays however "
-            "confident the model is. The attack acts on the margin, so eps·‖w‖₁ belongs inside.",
-        ),
-        Misconception(
-            "L2 norm",
-            lambda w, b, x, y, eps: functional.softplus(eps * w.norm() - y * (x @ w + b)),
-            "You use the L2 norm of w. Each pixel may move by eps on its own, and then the damage "
-            "is the sum of eps·|w_i|: the L1 norm.",
-        ),
-        Misconception(
-            "max norm",
-            lambda w, b, x, y, eps: functional.softplus(eps * w.abs().max() - y * (x @ w + b)),
-            "You use the largest entry of w. The *step* is limited in the max norm. The damage "
-            "adds up over all pixels: the sum of eps·|w_i|, the L1 norm.",
-        ),
-        Misconception(
-            "minus",
-            lambda w, b, x, y, eps: functional.softplus(-eps * w.abs().sum() - y * (x @ w + b)),
-            "You subtract eps·‖w‖₁ inside softplus. That is the best case: a step that helps the "
-            "model. The worst case takes eps·‖w‖₁ away from the margin, so it adds to -y z.",
-        ),
-        Misconception(
-            "sum without absolute values",
-            lambda w, b, x, y, eps: functional.softplus(eps * w.sum() - y * (x @ w + b)),
-            "You add up w with its signs, so that positive and negative weights cancel. The "
-            "attacker picks the sign of each step: use |w_i|.",
-        ),
-        Misconception(
-            "no eps",
-            lambda w, b, x, y, eps: functional.softplus(-y * (x @ w + b)),
-            "This is the loss without an attack: eps does not appear. How far can a step of eps "
-            "per pixel push the logit?",
-        ),
-        Misconception(
-            "mean over the batch",
-            lambda w, b, x, y, eps: functional.softplus(
-                eps * w.abs().sum() - y * (x @ w + b)
-            ).mean(),
-            "You average over the batch. Return one loss for each example: (N,).",
-        ),
-        Misconception(
-            "overflow",
-            lambda w, b, x, y, eps: torch.log1p(torch.exp(eps * w.abs().sum() - y * (x @ w + b))),
-            "Your formula is right, but exp overflows for examples far on the wrong side, and the "
-            "loss becomes inf. `torch.nn.functional.softplus` computes the same without overflow.",
-        ),
+    wrong_answers=edits(
+        _worst_case_loss,
+        """
+        the formula as printed: `damage - margin` -> `y * damage - margin`
+            This is the formula as the paper prints it. It is right for y = +1 only. For y = -1 the
+            y in front reverses the sign of eps·‖w‖₁, and the attack would help the model. Keep
+            eps·‖w‖₁ outside the product with y.
+        penalty outside: `(damage - margin)` -> `(-margin) + damage`
+            You add eps·‖w‖₁ outside of softplus. That is the L1 penalty: it stays however confident
+            the model is. The attack acts on the margin, so eps·‖w‖₁ belongs inside.
+        L2 norm: `w.abs().sum()` -> `w.norm()`
+            You use the L2 norm of w. Each pixel may move by eps on its own, and then the damage is
+            the sum of eps·|w_i|: the L1 norm.
+        max norm: `.sum()` -> `.max()`
+            You use the largest entry of w. The *step* is limited in the max norm. The damage adds
+            up over all pixels: the sum of eps·|w_i|, the L1 norm.
+        minus: `damage - margin` -> `-damage - margin`
+            You subtract eps·‖w‖₁ inside softplus. That is the best case: a step that helps the
+            model. The worst case takes eps·‖w‖₁ away from the margin, so it adds to -y z.
+        sum without absolute values: `.abs()` -> ``
+            You add up w with its signs, so that positive and negative weights cancel. The attacker
+            picks the sign of each step: use |w_i|.
+        no eps: `damage - margin` -> `-margin`
+            This is the loss without an attack: eps does not appear. How far can a step of eps per
+            pixel push the logit?
+        mean over the batch: `(damage - margin)` -> `(damage - margin).mean()`
+            You average over the batch. Return one loss for each example: (N,).
+        overflow: `torch.nn.functional.softplus(damage - margin)`
+        -> `torch.log1p(torch.exp(damage - margin))`
+            Your formula is right, but exp overflows for examples far on the wrong side, and the
+            loss becomes inf. `torch.nn.functional.softplus` computes the same without overflow.
+        """,
     ),
     hints=(
         "The loss depends on x through the margin y (w·x + b) only. How much can one pixel that "
@@ -507,16 +403,6 @@ def _linear_model(weight: Tensor) -> nn.Module:
     return model.eval()
 
 
-def _network(generator: torch.Generator, pixels: int) -> nn.Module:
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(pixels, 12), nn.Tanh(), nn.Dropout(0.5), nn.Linear(12, 4)
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(_randn(generator, *parameter.shape))
-    return model.eval()
-
-
 def _fgsm_inputs(generator: torch.Generator) -> list[Args]:
     weight = torch.tensor([[2.0, -1.0, 0.5], [-1.0, 1.0, 1.5], [0.5, 2.0, -2.0]])
     x = torch.tensor([[0.5, 0.9, 0.1], [0.2, 0.4, 0.6]])
@@ -527,12 +413,7 @@ def _fgsm_inputs(generator: torch.Generator) -> list[Args]:
         (_linear_model(weight), x, torch.tensor([0, 2]), 0.25),
         (trained, x, torch.tensor([1, 1]), 0.1),
         (_linear_model(weight), x, torch.tensor([0, 2]), 0.0),
-        (
-            _network(generator, 9),
-            _images(generator, 8, 1, 3, 3),
-            torch.randint(0, 4, (8,), generator=generator),
-            0.2,
-        ),
+        (network(generator, 9, 12, 4), rand(generator, 8, 1, 3, 3), labels(generator, 8, 4), 0.2),
     ]
 
 
@@ -544,10 +425,6 @@ def _raises_the_loss(args: Args, output: Tensor) -> str | None:
     if eps == 0 or after > before:
         return None
     return "The model's loss on your images is not larger than on x. The attack should raise it."
-
-
-def _image_stays_in_the_pixel_range(args: Args, output: Tensor) -> str | None:
-    return _stays_in_the_pixel_range(args, output)
 
 
 def _image_moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:
@@ -572,53 +449,6 @@ def _fgsm_by_one_example(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> 
     return torch.cat(images).clip(0, 1)
 
 
-def _wrong_fgsm(
-    *, loss: str = "logits", step: str = "sign", direction: float = 1.0, clamp: bool = True
-) -> Any:
-    """Make an FGSM with one thing wrong."""
-
-    def answer(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-        x = x.clone().requires_grad_(True)
-        logits = model(x)
-        if loss == "predicted":
-            y = logits.argmax(dim=1)
-        if loss == "softmax":
-            logits = logits.softmax(dim=1)
-        score = functional.cross_entropy(logits, y)
-        if loss == "true logit":
-            score = -logits.gather(1, y[:, None]).sum()
-        gradient = torch.autograd.grad(score, x)[0]
-        change = direction * eps * (gradient.sign() if step == "sign" else gradient)
-        return ((x + change).clamp(0, 1) if clamp else x + change).detach()
-
-    return answer
-
-
-def _fgsm_with_backward(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    x = x.clone().requires_grad_(True)
-    functional.cross_entropy(model(x), y).backward()
-    assert x.grad is not None, "backward fills it"
-    return (x + eps * x.grad.sign()).clamp(0, 1).detach()
-
-
-def _fgsm_attached(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    x = x.clone().requires_grad_(True)
-    gradient = torch.autograd.grad(functional.cross_entropy(model(x), y), x)[0]
-    return (x + eps * gradient.sign()).clamp(0, 1)
-
-
-def _fgsm_in_train_mode(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    adversarial = _my_fgsm(model, x, y, eps)
-    model.train()
-    return adversarial
-
-
-def _fgsm_on_callers_x(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    x.requires_grad_(True)
-    gradient = torch.autograd.grad(functional.cross_entropy(model(x), y), x)[0]
-    return (x + eps * gradient.sign()).clamp(0, 1).detach()
-
-
 my_fgsm = Exercise(
     name="my_fgsm",
     lesson="03",
@@ -633,60 +463,44 @@ my_fgsm = Exercise(
     minutes=12,
     reference=_my_fgsm,
     inputs=_fgsm_inputs,
-    properties=(_image_stays_in_the_pixel_range, _image_moves_by_at_most_eps, _raises_the_loss),
+    properties=(_stays_in_the_pixel_range, _image_moves_by_at_most_eps, _raises_the_loss),
     right_answers=(_fgsm_by_log_softmax, _fgsm_by_one_example),
-    wrong_answers=(
-        Misconception(
-            "predicted labels",
-            _wrong_fgsm(loss="predicted"),
-            "Your loss uses the labels that the model predicts. The attack uses the true labels y: "
-            "they differ where the model is wrong already.",
-        ),
-        Misconception(
-            "minus",
-            _wrong_fgsm(direction=-1.0),
-            "You step against the gradient. That lowers the loss, as in training. An attack adds "
-            "eps·sign(gradient).",
-        ),
-        Misconception(
-            "no sign",
-            _wrong_fgsm(step="gradient"),
-            "Your step is eps·gradient, without the sign. FGSM uses only the sign of each entry, "
-            "so that every pixel moves by the full eps.",
-        ),
-        Misconception(
-            "softmax before cross-entropy",
-            _wrong_fgsm(loss="softmax"),
-            "You apply softmax before `cross_entropy`. That function wants logits and applies "
-            "softmax itself. Twice gives another gradient, and it vanishes for confident examples.",
-        ),
-        Misconception(
-            "true logit only",
-            _wrong_fgsm(loss="true logit"),
-            "Your loss is only the logit of the true class. The cross-entropy also looks at the "
-            "other classes: they should rise.",
-        ),
-        Misconception(
-            "no clamp",
-            _wrong_fgsm(clamp=False),
-            "Your result leaves the range [0, 1]. Clamp it after the step.",
-        ),
-        Misconception(
-            "eps over 255",
-            _wrong_fgsm(direction=1 / 255),
-            "You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.",
-        ),
-        Misconception(
-            "returns x",
-            _wrong_fgsm(direction=0.0),
-            "Your function returns x as it came. Add eps times the sign of the gradient.",
-        ),
-        Misconception("gradients left in the model", _fgsm_with_backward, evidence.GRADIENTS_LEFT),
-        Misconception("attached to the graph", _fgsm_attached, evidence.ATTACHED),
-        Misconception("train mode", _fgsm_in_train_mode, evidence.MODE_CHANGED),
-        Misconception(
-            "the caller's x requires a gradient", _fgsm_on_callers_x, evidence.GRADIENT_SWITCHED_ON
-        ),
+    wrong_answers=edits(
+        _my_fgsm,
+        f"""
+        predicted labels: `(model(x), y)` -> `(model(x), model(x).argmax(dim=1))`
+            Your loss uses the labels that the model predicts. The attack uses the true labels y:
+            they differ where the model is wrong already.
+        minus: `x + eps` -> `x - eps`
+            You step against the gradient. That lowers the loss, as in training. An attack adds
+            eps·sign(gradient).
+        no sign: `gradient.sign()` -> `gradient`
+            Your step is eps·gradient, without the sign. FGSM uses only the sign of each entry, so
+            that every pixel moves by the full eps.
+        softmax before cross-entropy: `model(x)` -> `model(x).softmax(dim=1)`
+            You apply softmax before `cross_entropy`. That function expects logits and applies
+            softmax itself. Applying it twice gives another gradient, which vanishes for confident
+            examples.
+        true logit only: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `-model(x).gather(1, y[:, None]).sum()`
+            Your loss is only the logit of the true class. The cross-entropy also looks at the other
+            classes: they should rise.
+        no clamp: `torch.clamp(x + eps * gradient.sign(), 0, 1)` -> `(x + eps * gradient.sign())`
+            Your result leaves the range [0, 1]. Clamp it after the step.
+        eps over 255: `eps *` -> `eps / 255 *`
+            You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.
+        returns x: `x + eps * gradient.sign()` -> `x`
+            Your function returns x unchanged. Add eps times the sign of the gradient.
+        gradients left in the model: `(gradient,) = torch.autograd.grad(loss, x)`
+        -> `loss.backward()¶gradient = x.grad`
+            {evidence.GRADIENTS_LEFT}
+        attached to the graph: `0, 1).detach()` -> `0, 1)`
+            {evidence.ATTACHED}
+        train mode: `return` -> `model.train()¶return`
+            {evidence.MODE_CHANGED}
+        the caller's x requires a gradient: `x.detach().clone()` -> `x`
+            {evidence.GRADIENT_SWITCHED_ON}
+        """,
     ),
     hints=(
         "Autograd computes a gradient with respect to x only if x requires one. Make a copy of x "
@@ -713,13 +527,13 @@ def _error_and_confidence(logits: Tensor, y: Tensor) -> tuple[float, float]:
 
 def _metric_inputs(generator: torch.Generator) -> list[Args]:
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0], [1.0, 0.0, 0.5]])
-    many = 3 * _randn(generator, 40, 10)
+    many = 3 * randn(generator, 40, 10)
     return [
         (logits, torch.tensor([0, 2, 2, 1])),
         (logits, torch.tensor([0, 1, 2, 0])),  # no mistake
         (logits, torch.tensor([1, 2, 0, 2])),  # nothing but mistakes
         (100 * logits[:2], torch.tensor([1, 1])),  # exp(200) is infinite in float32
-        (many, torch.randint(0, 10, (40,), generator=generator)),
+        (many, labels(generator, 40, 10)),
     ]
 
 
@@ -727,7 +541,7 @@ def _error_is_a_fraction(args: Args, output: Any) -> str | None:
     logits, y = args
     if abs(float(output[0]) - float((logits.argmax(dim=1) != y).double().mean())) < 1e-5:
         return None
-    return "Your first value is not the part of the examples on which the model is wrong."
+    return "Your first value is not the fraction of the examples on which the model is wrong."
 
 
 def _confidence_is_a_probability(args: Args, output: Any) -> str | None:
@@ -735,8 +549,8 @@ def _confidence_is_a_probability(args: Args, output: Any) -> str | None:
     if math.isnan(confidence) or 1 / args[0].shape[1] - 1e-6 <= confidence <= 1 + 1e-6:
         return None
     return (
-        "Your confidence is outside the range that is possible. The probability of the predicted "
-        "class is the largest of K, so it is between 1/K and 1."
+        "Your confidence is outside the possible range. The probability of the predicted class "
+        "is the largest of K, so it is between 1/K and 1."
     )
 
 
@@ -756,35 +570,6 @@ def _metric_by_log_softmax(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return 1 - (predicted == y).double().mean(), (log_p.exp() * wrong).sum() / wrong.sum()
 
 
-def _wrong_metric(kind: str) -> Any:
-    """Make an error_and_confidence with one thing wrong."""
-
-    def answer(logits: Tensor, y: Tensor) -> tuple[float, float]:
-        probabilities = logits.softmax(dim=1)
-        if kind == "overflow":
-            probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
-        if kind == "wrong axis":
-            probabilities = logits.softmax(dim=0)
-        predicted = logits.argmax(dim=1)
-        confidence = probabilities.gather(1, predicted[:, None]).squeeze(1)
-        if kind == "true class":
-            confidence = probabilities.gather(1, y[:, None]).squeeze(1)
-        if kind == "logit":
-            confidence = logits.amax(dim=1)
-        wrong = predicted != y
-        over = {"all": torch.ones_like(wrong), "the right ones": ~wrong}.get(kind, wrong)
-        error, mean = wrong.float().mean().item(), confidence[over].mean().item()
-        if kind == "accuracy":
-            error = 1 - error
-        if kind == "percent":
-            error, mean = 100 * error, 100 * mean
-        if kind == "zero" and math.isnan(mean):
-            mean = 0.0
-        return (mean, error) if kind == "swapped" else (error, mean)
-
-    return answer
-
-
 error_and_confidence = Exercise(
     name="error_and_confidence",
     lesson="03",
@@ -801,75 +586,52 @@ error_and_confidence = Exercise(
     inputs=_metric_inputs,
     properties=(_error_is_a_fraction, _confidence_is_a_probability),
     right_answers=(_metric_by_loop, _metric_by_log_softmax),
-    wrong_answers=(
-        Misconception(
-            "over all examples",
-            _wrong_metric("all"),
-            "You average the confidence over all examples. Here it is averaged over the mistakes "
-            "only: how sure is the model when it is wrong?",
-        ),
-        Misconception(
-            "over the right ones",
-            _wrong_metric("the right ones"),
-            "You average the confidence over the examples that are right. Take the mistakes: "
-            "predicted != y.",
-        ),
-        Misconception(
-            "true class",
-            _wrong_metric("true class"),
-            "Your confidence is the probability of the true class y. Confidence is the probability "
-            "of the class that the model predicts.",
-        ),
-        Misconception(
-            "accuracy",
-            _wrong_metric("accuracy"),
-            "Your first value is the accuracy. The error rate is the part that is wrong: "
-            "1 - accuracy.",
-        ),
-        Misconception(
-            "percent",
-            _wrong_metric("percent"),
-            "Your values are percentages. Return fractions between 0 and 1.",
-        ),
-        Misconception(
-            "logit",
-            _wrong_metric("logit"),
-            "Your confidence is the largest logit. Logits are not probabilities: apply softmax "
-            "over the classes first.",
-        ),
-        Misconception(
-            "wrong axis",
-            _wrong_metric("wrong axis"),
-            "Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), "
-            "so that each row adds up to 1.",
-        ),
-        Misconception(
-            "zero without mistakes",
-            _wrong_metric("zero"),
-            'Without a mistake you return the confidence 0. That reads as "not sure at all". The '
-            "mean over nothing does not exist: return float('nan').",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_metric("swapped"),
-            "Your two values are swapped. First the error rate, then the confidence.",
-        ),
-        Misconception(
-            "overflow",
-            _wrong_metric("overflow"),
-            "Your softmax overflows: exp(200) is inf, and inf / inf is nan. `torch.softmax` "
-            "subtracts the largest logit first.",
-        ),
+    wrong_answers=edits(
+        _error_and_confidence,
+        """
+        over all examples: `confidence[wrong]` -> `confidence`
+            You average the confidence over all examples. Here it is averaged over the mistakes
+            only: how confident is the model when it is wrong?
+        over the right ones: `[wrong]` -> `[~wrong]`
+            You average the confidence over the examples that are right. Take the mistakes:
+            predicted != y.
+        true class: `confidence[wrong]`
+        -> `torch.softmax(logits, dim=1).gather(1, y[:, None])[wrong]`
+            Your confidence is the probability of the true class y. Confidence is the probability of
+            the class that the model predicts.
+        accuracy: `return error` -> `return 1 - error`
+            Your first value is the accuracy. The error rate is the fraction that is wrong:
+            1 - accuracy.
+        percent: `return error, ` -> `return 100 * error, 100 * `
+            Your values are percentages. Return fractions between 0 and 1.
+        logit: `torch.softmax(logits, dim=1)` -> `logits`
+            Your confidence is the largest logit. Logits are not probabilities: apply softmax over
+            the classes first.
+        wrong axis: `confidence[wrong]`
+        -> `torch.softmax(logits, dim=0).gather(1, predicted[:, None])[wrong]`
+            Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), so
+            that each row adds up to 1.
+        zero without mistakes: `confidence[wrong].mean()` -> `confidence[wrong].mean().nan_to_num()`
+            Without a mistake you return the confidence 0. That reads as "not confident at all". The
+            mean over nothing does not exist: return float('nan').
+        swapped: `error, confidence[wrong].mean().item()`
+        -> `confidence[wrong].mean().item(), error`
+            Your two values are swapped. First the error rate, then the confidence.
+        overflow: `torch.softmax(logits, dim=1)`
+        -> `(logits.exp() / logits.exp().sum(dim=1, keepdim=True))`
+            Your softmax overflows: exp(200) is inf, and inf / inf is nan. `torch.softmax` subtracts
+            the largest logit first.
+        """,
     ),
     hints=(
-        "Work in three steps: the predicted class of each row, which rows are wrong, and how sure "
-        "the model is of its prediction.",
+        "Work in three steps: the predicted class of each row, which rows are wrong, and how "
+        "confident the model is in its prediction.",
         "`torch.softmax(logits, dim=1).max(dim=1)` gives the confidence and the predicted class at "
         "once.",
         "With `wrong = predicted != y`, return `wrong.float().mean().item()` and "
         "`confidence[wrong].mean().item()`. The mean of an empty tensor is nan already.",
     ),
-    takeaway="A low confidence on the mistakes is what we hope for. FGSM shows the reverse.",
+    takeaway="A low confidence on the mistakes is what we hope for. FGSM shows the opposite.",
 )
 
 
@@ -895,12 +657,12 @@ quiz = parse(
         Only a gradient of exactly 0 leaves a pixel alone: sign(0) = 0.
 
     Why is FGSM exact for a linear model with two classes, and not for a deep one?
-    + A linear model's gradient never turns.
-        Its direction is the same in the whole box, so one step is enough: the score is w'x + b
-        everywhere. A deep network bends, and the gradient at x may mislead a step later.
+    + Its gradient never changes direction.
+        The direction is the same in the whole box, so one step is enough: the score is w·x + b
+        everywhere. A deep network bends, and a step away the gradient may point elsewhere.
     - A linear model has fewer weights.
-        The number of weights does not matter. A linear model of a million pixels is attacked
-        exactly too.
+        The number of weights does not matter. FGSM is exact for a linear model of a million
+        pixels too.
     - Deep networks clip their inputs.
         Clipping belongs to the attack, and has nothing to do with depth.
 
@@ -911,7 +673,7 @@ quiz = parse(
     - 16
         The sign is wrong: the attack lowers the margin by eps·‖w‖₁ = 10.
     + -4
-        6 - 0.25·40 = -4: the model is now wrong, and sure of it.
+        6 - 0.25·40 = -4: the model is now wrong, and confident.
     - It depends on the image.
         It would if the step were clipped. Unclipped, every image loses eps·‖w‖₁.
 
