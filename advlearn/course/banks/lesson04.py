@@ -126,7 +126,7 @@ two_objectives = Exercise(
             is multiplied by y: softplus(eps·‖w‖₁ - y (w·x + b)).
         both outside: `softplus(strength * norm - margin).mean()`
         -> `softplus(-margin).mean() + strength * norm`
-            Your second value adds eps·‖w‖₁ beside the loss. That is another L1 penalty. The attack
+            Your second value adds eps·‖w‖₁ to the loss. That is another L1 penalty. The attack
             lowers the margin, so eps·‖w‖₁ goes inside softplus.
         both inside: `softplus(-margin).mean() + strength * norm`
         -> `softplus(strength * norm - margin).mean()`
@@ -134,7 +134,7 @@ two_objectives = Exercise(
             eps = lam. The L1 penalty is added to the mean loss, outside.
         minus inside: `softplus(strength` -> `softplus(-strength`
             Your second value subtracts eps·‖w‖₁ inside softplus. The attack subtracts it from the
-            margin, and the margin itself has a minus there: together that is a plus.
+            margin, and the margin itself has a minus sign there: together that is a plus.
         L2 norm: `w.abs().sum()` -> `w.norm()`
             You use the L2 norm of w, the square root of the sum of squares. ‖w‖₁ is the sum of the
             absolute values.
@@ -147,31 +147,32 @@ two_objectives = Exercise(
         mean of absolute values: `.sum()` -> `.mean()`
             You take the mean of |w_i|. The L1 norm is their sum: `w.abs().sum()`.
         bias penalised: `w.abs().sum()` -> `w.abs().sum() + b.abs()`
-            You charge for the bias b as well. ‖w‖₁ is about the weights only.
+            You penalise the bias b as well. ‖w‖₁ is the norm of the weights alone.
         largest weight: `.sum()` -> `.max()`
             You take the largest |w_i|. The L1 norm adds up all of them: `w.abs().sum()`.
         strength left out: `strength * norm` => `norm`
-            ‖w‖₁ stands without its factor. Multiply it by strength: that is lam in the first value
-            and eps in the second.
+            The factor in front of ‖w‖₁ is missing. Multiply by strength: it is lam in the first
+            value and eps in the second.
         no price: ` + strength * norm` -> ``
             Your first value is the plain mean loss. The price lam·‖w‖₁ is missing: add it.
         price subtracted: `+ strength * norm` -> `- strength * norm`
-            You subtract lam·‖w‖₁ from the mean loss, a reward for large weights. A price is added.
+            You subtract lam·‖w‖₁ from the mean loss. That rewards large weights. A penalty is
+            added.
         no attack: `strength * norm - margin` -> `-margin`
             Your second value is the plain mean loss, without an attack. Each margin falls by
             eps·‖w‖₁ before the loss is taken.
         inside and outside: `norm - margin).mean()` -> `norm - margin).mean() + strength * norm`
-            Your second value has eps·‖w‖₁ twice: inside softplus, where it belongs, and beside the
-            loss. The adversarial loss has no price outside.
+            Your second value has eps·‖w‖₁ twice: inside softplus, where it belongs, and added to
+            the loss. The adversarial loss has no penalty outside softplus.
         no softplus: `torch.nn.functional.softplus` -> `lambda v: v`
             You average the arguments of softplus, not the losses. The loss of one image is softplus
             of its argument.
         ReLU: `torch.nn.functional.softplus` -> `torch.relu`
-            You have the ReLU where softplus is due. The ReLU gives no loss to an image that is just
-            right; softplus(v) = log(1 + exp(v)) still gives it some.
+            You use the ReLU in place of softplus. The ReLU gives no loss to an image that is only
+            just right; softplus(v) = log(1 + exp(v)) still gives it some.
         sigmoid: `torch.nn.functional.softplus` -> `torch.sigmoid`
-            You have the sigmoid where softplus is due. The sigmoid is the slope of the loss, not
-            the loss.
+            You use the sigmoid in place of softplus. The sigmoid is the slope of the loss, not the
+            loss.
         mean before the loss: `margin).mean()` => `margin.mean())`
             You average the margins first and take the softplus of the average. Take the loss of
             each image first, then the mean: `softplus(...).mean()`.
@@ -181,15 +182,15 @@ two_objectives = Exercise(
         bias left out: ` + b` -> ``
             The bias b is missing in your score. The margin is y times (w·x + b).
         y without the bias: `(x @ w + b)` -> `(x @ w) + b`
-            You multiply only w·x by y and add b afterwards. Set brackets: y * (x @ w + b).
+            You multiply only w·x by y and add b afterwards. Use brackets: y * (x @ w + b).
         sum over the images: `.mean()` => `.sum()`
             You add up the losses of all images. Take their mean.
         penalty divided by N: `+ strength * norm` -> `+ strength * norm / len(x)`
             You divide the penalty by the number of images. Only the losses are averaged; lam·‖w‖₁
             is added once.
         without y: `y * (x @ w + b)` -> `x @ w + b`
-            You take the score for the margin. The margin is y times the score: for a 3, with
-            y = -1, a negative score is right.
+            You use the score as the margin. The margin is y times the score: for a 3, with y = -1,
+            a negative score is right.
         swapped: `outside.item(), inside.item()` -> `inside.item(), outside.item()`
             Your two values are swapped. First the L1-penalised loss, then the adversarial one.
         overflow: `torch.nn.functional.softplus` -> `lambda v: torch.log1p(torch.exp(v))`
@@ -231,7 +232,9 @@ def _margin_inputs(generator: torch.Generator) -> list[Args]:
 def _l1_price_is_flat(args: Args, output: Any) -> str | None:
     if float(output[0].max() - output[0].min()) < 1e-5:
         return None
-    return "Your first penalty differs between images. The L1 penalty knows no margin."
+    return (
+        "Your first penalty differs between images. The L1 penalty does not depend on the margin."
+    )
 
 
 def _price_is_at_most_eps(args: Args, output: Any) -> str | None:
@@ -265,7 +268,7 @@ effective_penalties = Exercise(
     lesson="04",
     title="The effective penalty",
     task=(
-        "Return the derivative by norm = ‖w‖₁, with the margins held fixed, of (1) "
+        "Return the derivatives with respect to norm = ‖w‖₁, with the margins held fixed, of (1) "
         "softplus(-m) + lam·norm and (2) softplus(eps·norm - m). Both are tensors of shape (N,). "
         "m is (N,); norm, lam and eps are numbers."
     ),
@@ -284,7 +287,7 @@ effective_penalties = Exercise(
         """
         no eps in front: `eps * torch` -> `torch`
             The factor eps in front is missing. The chain rule brings it down: eps·norm stands
-            inside softplus, and its derivative by norm is eps.
+            inside softplus, and its derivative with respect to norm is eps.
         wrong side: `eps * norm - m` -> `m - eps * norm`
             The argument of your sigmoid has the wrong sign. Your penalty grows with the margin. The
             derivative of softplus(v) is σ(v), with the same v = eps·norm - m.
@@ -295,18 +298,19 @@ effective_penalties = Exercise(
             This is the loss itself, not its derivative. How much does it change when norm grows a
             little?
         plus the margin: `norm - m` -> `norm + m`
-            In your sigmoid the margin is added. It stands there as in softplus: eps·norm - m.
+            In your sigmoid the margin is added. The argument should be that of softplus:
+            eps·norm - m.
         minus the norm: `(eps * norm` -> `(-eps * norm`
-            In your sigmoid eps·norm has a minus. It stands there as in softplus: eps·norm - m. The
-            attack makes the loss larger.
+            In your sigmoid eps·norm has a minus sign. The argument should be that of softplus:
+            eps·norm - m. The attack makes the loss larger.
         negative price: `eps * torch` -> `-eps * torch`
-            Your second penalty is negative. The loss grows with norm, so its derivative by norm is
-            positive.
+            Your second penalty is negative. The loss grows with norm, so its derivative with
+            respect to norm is positive.
         lam in front of the sigmoid: `eps * torch` -> `lam * torch`
-            lam stands in front of your sigmoid. The adversarial loss knows only eps: the derivative
-            of eps·norm - m by norm is eps.
+            lam stands in front of your sigmoid. The adversarial loss contains only eps: the
+            derivative of eps·norm - m with respect to norm is eps.
         lam in the sigmoid: `eps * norm` -> `lam * norm`
-            lam stands inside your sigmoid. There belongs what stood in softplus: eps·norm - m.
+            lam stands inside your sigmoid. The argument should be that of softplus: eps·norm - m.
         lam for eps: `eps *` => `lam *`
             Your second value is right for eps = lam. But here eps is another number: it belongs to
             the adversarial loss, lam to the L1 penalty.
@@ -332,11 +336,11 @@ effective_penalties = Exercise(
         price without lam: `(m, lam)` -> `(m, 1.0)`
             Your first penalty is 1, the derivative of norm alone. The penalty is lam·norm.
         price divided by N: `(m, lam)` -> `(m, lam / len(m))`
-            You divide lam by the number of images. Asked is the penalty of each image by itself:
-            lam.
+            You divide lam by the number of images. The task asks for the penalty of each image by
+            itself: lam.
         slope of the loss added: `torch.full_like(m, lam)` -> `lam - torch.sigmoid(-m)`
-            Your first value also has the slope of softplus(-m), by m. The margins are held fixed,
-            so that part does not change with norm.
+            Your first value also contains the derivative of softplus(-m) with respect to m. The
+            margins are held fixed, so that part does not change with norm.
         derivative taken twice: `inside = eps * torch.sigmoid(eps * norm - m)`
         -> `factor = torch.sigmoid(eps * norm - m)¶inside = eps * factor * (1 - factor)`
             You have σ(1 - σ), the derivative of the sigmoid. The sigmoid is the derivative of
@@ -347,22 +351,24 @@ effective_penalties = Exercise(
         eps left out inside: `eps * norm` -> `norm`
             In your sigmoid norm stands without eps. The attack takes eps·norm away, not norm.
         times norm: `eps * torch` -> `eps * norm * torch`
-            Your second value is multiplied by norm. The derivative of eps·norm by norm is eps.
+            Your second value is multiplied by norm. The derivative of eps·norm with respect to norm
+            is eps.
         by the margin: `eps * torch` -> `-torch`
-            Your second value is the derivative by the margin m. Here the margin is held fixed, and
-            norm changes.
+            Your second value is the derivative with respect to the margin m. Here the margin is
+            held fixed, and norm changes.
         adversarial price constant: `eps * torch.sigmoid(eps * norm - m)`
         -> `torch.full_like(m, eps)`
-            Your second penalty is eps for every image. That would hold if eps·norm stood outside of
+            Your second penalty is eps for every image. That would hold if eps·norm stood outside
             softplus. Inside, the chain rule adds the factor σ(eps·norm - m).
         total in place of the price: `(m, lam)` -> `(m, lam * norm)`
-            Your first value is the whole penalty lam·norm. Its derivative by norm is lam.
+            Your first value is the whole penalty lam·norm. Its derivative with respect to norm is
+            lam.
         both fade: `torch.full_like(m, lam)` -> `lam * torch.sigmoid(lam * norm - m)`
-            You let the L1 penalty fade as well. It stands outside of softplus, so no sigmoid
+            You let the L1 penalty fade as well. It stands outside softplus, so no sigmoid
             multiplies it: it is lam for every image.
         clean factor on lam: `torch.full_like(m, lam)` -> `lam * torch.sigmoid(-m)`
-            You multiply lam by σ(-m), the derivative of the loss by its own argument. The loss
-            softplus(-m) does not change with norm here. Only lam·norm does.
+            You multiply lam by σ(-m), the derivative of the loss with respect to its own argument.
+            The loss softplus(-m) does not change with norm here. Only lam·norm does.
         swapped: `outside, inside` -> `inside, outside`
             Your two values are swapped. First the L1 penalty, then the adversarial one.
         """,
@@ -371,8 +377,8 @@ effective_penalties = Exercise(
         "In both formulas, where does norm occur? Only that part changes.",
         "(1): lam·norm has the derivative lam, for every image. (2): chain rule. The outer "
         "derivative is the sigmoid, the inner one is eps.",
-        "Return `torch.full_like(m, lam)` and `eps * torch.sigmoid(...)`. In the sigmoid stands "
-        "what stood in softplus.",
+        "Return `torch.full_like(m, lam)` and `eps * torch.sigmoid(...)`. The argument of the "
+        "sigmoid is that of softplus.",
     ),
     takeaway="One price is flat. The other is paid only where the attack still threatens.",
 )
@@ -466,18 +472,18 @@ two_gradients = Exercise(
             You divide the pull of the penalty by the number of images. Only the losses are
             averaged; lam·‖w‖₁ is added once.
         factor on the penalty: `+ strength * torch` -> `+ strength * clean.mean() * torch`
-            In your first gradient the pull has a factor σ. The penalty stands outside of softplus,
-            so it pulls with lam·sign(w), whatever the margins are.
+            In your first gradient the pull has a factor σ. The penalty stands outside softplus, so
+            it pulls with lam·sign(w), whatever the margins are.
         attacked data in the first: `sigmoid(-margin)`
         -> `sigmoid(strength * w.abs().sum() - margin)`
             The part from the data in your first gradient has the factor σ(eps·‖w‖₁ - margin). The
-            L1-penalised loss knows no attack: its factor is σ(-margin).
+            L1-penalised loss contains no attack: its factor is σ(-margin).
         y on the pull: `worst.mean()` -> `(worst * y).mean()`
             In your second gradient the pull is multiplied by y. That is the gradient of the formula
-            as the paper prints it. The attack hurts both classes: no y stands there.
+            as the paper prints it. The attack hurts both classes, so the pull has no factor y.
         minus the norm: `sigmoid(strength` -> `sigmoid(-strength`
-            In the factor of your second gradient eps·‖w‖₁ has a minus. The attack makes the loss
-            larger: the factor is σ(eps·‖w‖₁ - margin).
+            In the factor of your second gradient eps·‖w‖₁ has a minus sign. The attack makes the
+            loss larger: the factor is σ(eps·‖w‖₁ - margin).
         factor on the wrong side: `sigmoid(-margin)` -> `sigmoid(margin)`,
         `strength * w.abs().sum() - margin` -> `margin - strength * w.abs().sum()`
             The argument of your σ has the wrong sign: images that are right pull hardest. The
@@ -492,7 +498,8 @@ two_gradients = Exercise(
             You use σ(1 - σ) as the factor, the derivative of the sigmoid. The sigmoid is the
             derivative of softplus already.
         absolute value in place of the sign: `torch.sign(w)` => `w.abs()`
-            Your penalty pulls with |w|. Its derivative by w_i is sign(w_i): -1, 0 or +1.
+            Your penalty pulls with |w|. Its derivative with respect to w_i is sign(w_i): -1, 0 or
+            +1.
         bias left out: ` + b` -> ``
             The bias b is missing in your margins. The margin is y (w·x + b).
         sum in the data part: ` / len(x)` => ``
@@ -504,8 +511,8 @@ two_gradients = Exercise(
         sign(0) = 1: `torch.sign(w)` => `torch.where(w >= 0, 1.0, -1.0)`
             You pull on weights that are zero already. At 0 take the slope 0, as `torch.sign` does.
         norm in place of the sign: `torch.sign(w)` => `w.abs().sum()`
-            You have the norm itself where its derivative is due. The derivative of ‖w‖₁ by w_i is
-            sign(w_i).
+            You use the norm itself in place of its derivative. The derivative of ‖w‖₁ with respect
+            to w_i is sign(w_i).
         minus on the pull: `+ strength` => `- strength`
             Your penalty has the wrong sign: a step against your gradient would make the weights
             larger. Both objectives grow with ‖w‖₁.
@@ -514,7 +521,7 @@ two_gradients = Exercise(
             derivative brings a minus.
         without y: ` * y)` => `)`
             The factor y is missing in the part from the data. The margin is y (w·x + b), so its
-            derivative by w is y·x.
+            derivative with respect to w is y·x.
         sum over the images: ` / len(x)` => ``, `worst.mean()` -> `worst.sum()`
             You add up over the images. The objectives are means: divide by N, or use `.mean()`.
         sum of the factors: `worst.mean()` -> `worst.sum()`
@@ -526,14 +533,14 @@ two_gradients = Exercise(
         """,
     ),
     hints=(
-        "The chain rule, in three pieces: the derivative of softplus, that of the margin by w, and "
-        "that of ‖w‖₁ by w.",
+        "The chain rule needs three derivatives: that of softplus, that of the margin with respect "
+        "to w, and that of ‖w‖₁ with respect to w.",
         "They are σ, y·x and sign(w). Data part of (1): minus the mean of σ(-margin)·y·x. In code: "
         "`-(torch.sigmoid(-margin) * y) @ x / len(x)`.",
         "For (2) put s = σ(eps·‖w‖₁ - margin) in place of σ(-margin), and add "
         "`strength * s.mean() * torch.sign(w)`.",
     ),
-    takeaway="Both pull with sign(w). Only the second asks the images how hard.",
+    takeaway="Both pull with sign(w). Only in the second do the images decide how hard.",
 )
 
 
@@ -580,7 +587,7 @@ def _never_below_clean(args: Args, output: Tensor) -> str | None:
     gap = (z - z.gather(1, args[3][:, None])).scatter(1, args[3][:, None], -torch.inf)
     if bool((output >= gap.amax(1) - 1e-5).all()):
         return None
-    return "Your worst case is below the largest z_k - z_y without an attack. It cannot be."
+    return "Your worst case is below the largest z_k - z_y without an attack. That is impossible."
 
 
 def _never_above_own_eta(args: Args, output: Tensor) -> str | None:
@@ -637,10 +644,10 @@ worst_difference = Exercise(
         an own eta for each output: `weight[None, :, :] - weight[y][:, None, :]`
         -> `weight.abs() + weight[y][:, None, :].abs()`
             You add eps·‖w_k‖₁ and eps·‖w_y‖₁. That takes one step to raise z_k and another one to
-            lower z_y. There is one step only: it moves the difference by eps·‖w_k - w_y‖₁.
+            lower z_y. There is only one step: it moves the difference by eps·‖w_k - w_y‖₁.
         the sum that L1 charges: `rows.abs().sum(dim=2)` -> `weight.abs().sum()`
             You add eps times the L1 norm of the whole matrix. That is what the L1 penalty charges.
-            Only two rows decide about z_k - z_y, and they share one step.
+            Only two rows determine z_k - z_y, and they share one step.
         row k only: `rows.abs().sum(dim=2)` -> `weight.abs().sum(dim=1)`
             You use ‖w_k‖₁. The step that raises z_k moves z_y as well. What counts is the row of
             the difference, w_k - w_y.
@@ -678,11 +685,11 @@ worst_difference = Exercise(
             This is the difference without an attack: eps does not appear. How far can a step of eps
             per pixel push z_k - z_y?
         eps left out: `eps * ` -> ``
-            ‖w_k - w_y‖₁ stands without eps. A step of 1 per pixel would reach that. Yours is at
-            most eps.
+            The factor eps in front of ‖w_k - w_y‖₁ is missing. A step of 1 per pixel would reach
+            that. Here a pixel moves by at most eps.
         twice: `eps * ` -> `2 * eps * `
-            You count the attack twice. The row w_k - w_y has both classes in it already:
-            eps·‖w_k - w_y‖₁ is all.
+            You count the attack twice. The row w_k - w_y already contains both classes: add
+            eps·‖w_k - w_y‖₁ once.
         mean of absolute values: `.sum(dim=2)` -> `.mean(dim=2)`
             You take the mean of |w_k - w_y| over the pixels. Every pixel adds its own term: take
             the sum.
@@ -692,13 +699,13 @@ worst_difference = Exercise(
         bias left out: ` + bias` -> ``
             The bias is missing in your logits: z = W x + b.
         probabilities: `x @ weight.T + bias` -> `(x @ weight.T + bias).softmax(dim=1)`
-            You take the difference of probabilities, after a softmax. Asked is that of the logits
-            z = W x + b.
+            You take the difference of probabilities, after a softmax. The task asks for that of the
+            logits z = W x + b.
         predicted class: `gap =` -> `y = z.argmax(dim=1)¶gap =`
             You use the class that the model predicts in place of the true class y. They differ
             where the model is wrong.
         difference reversed: `z - z.gather(1, y[:, None])` -> `z.gather(1, y[:, None]) - z`
-            You begin with z_y - z_k and add the attack. The attacker raises z_k - z_y: begin with
+            You start from z_y - z_k and add the attack. The attacker raises z_k - z_y: start from
             that.
         smallest: `-torch.inf).amax` -> `torch.inf).amin`
             You take the wrong class that is easiest for the model, a minimum. The attacker picks
@@ -717,8 +724,8 @@ worst_difference = Exercise(
             Your step lowers z_y as far as possible, whatever it does to z_k. The best step looks at
             the difference: its signs are those of w_k - w_y.
         the margin: `return reached` -> `return -reached`
-            Your result has the other sign: you return the margin z_y - z_k. Asked is the largest
-            z_k - z_y, which is positive where the attack wins.
+            Your result has the other sign: you return the margin z_y - z_k. The task asks for the
+            largest z_k - z_y, which is positive where the attack wins.
         """,
     ),
     hints=(
@@ -749,7 +756,7 @@ quiz = parse(
     the weights because of it?
     + The L1 penalty pulls as always, the other hardly at all.
         The digit's worst-case margin is 37. There the softplus of the adversarial loss is flat,
-        so nothing inside it matters any more. The L1 penalty never asks a digit.
+        so nothing inside it matters any more. The L1 penalty does not depend on the digits.
     - Both pull with full strength: ‖w‖₁ is the same in both.
         The L1 penalty does. The adversarial loss multiplies its pull by σ(3 - 40), which is
         almost 0.
@@ -759,10 +766,10 @@ quiz = parse(
 
     You fear changes of at most eps = 0.25 per pixel. Which lambda should the L1 penalty have?
     - 0.25, as lambda stands for eps.
-        In this lesson that lambda left a model no better than a coin. Outside the loss the price
-        is paid in full, always.
+        In this lesson that lambda left a model no better than a coin toss. Outside the loss the
+        price is always paid in full.
     - A larger one, to be safe.
-        L1 overestimates the damage already. More of it forbids all learning.
+        L1 already overestimates the damage. More of it prevents all learning.
     + A much smaller one, found by search.
         eps has a meaning: how far a pixel may move. lambda has none. The useful values depend on
         the data, and are far below eps.
@@ -788,10 +795,10 @@ quiz = parse(
         FGSM is indeed no longer exact there, but the exact worst case is still below what L1
         charges.
 
-    A paper shows: with an L1 penalty the error of a deep network under FGSM falls from 99 % to 60
-    %. What do you ask first?
+    A paper shows that an L1 penalty lowers the error of a deep network under FGSM from 99 % to
+    60 %. What do you ask first?
     - Which lambda was used.
-        Useful, but first one must know whether the number means anything.
+        Useful, but first you must know whether the number means anything.
     - Nothing: FGSM is exact.
         It is exact for a linear model with two classes. With ten classes, or with a hidden layer,
         it is only a lower bound of the damage.
