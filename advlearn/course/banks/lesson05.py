@@ -50,7 +50,9 @@ def _first_is_the_error(args: Args, output: Any) -> str | None:
     _, attacked, y = args
     if abs(float(output[0]) - float((attacked.argmax(1) != y).double().mean())) < 1e-5:
         return None
-    return "Your first value is not the part of ALL images that is classified wrongly afterwards."
+    return (
+        "Your first value is not the fraction of ALL images that is classified wrongly afterwards."
+    )
 
 
 def _shares_by_loop(clean: Tensor, attacked: Tensor, y: Tensor) -> tuple[float, float]:
@@ -92,7 +94,7 @@ error_and_success = Exercise(
             Your error rate looks only at the images that were right before. An image that was wrong
             already, and still is, is an error too: divide by all images.
         success over all: `wrong[right]` -> `wrong`
-            Your success rate counts all images. An image that was wrong before the attack is no
+            Your success rate counts all images. An image that was wrong before the attack is not a
             success of the attack: keep only those with clean.argmax(1) == y.
         divided by all: `wrong[right]` -> `(right & wrong)`
             You count the right images: those that were right and then wrong. But you divide by all
@@ -100,15 +102,16 @@ error_and_success = Exercise(
         any change of the answer: `wrong[right]`
         -> `(clean.argmax(dim=1) != attacked.argmax(dim=1))`
             Your success rate counts every answer that changed. From one wrong class to another, or
-            from wrong to right, is no success: compare with y.
+            from wrong to right, is not a success: compare with y.
         difference of two rates: `wrong[right].float()` -> `(wrong.float() - (~right).float())`
-            Your success rate is a difference of two error rates. An attack may also put a wrong
-            answer right, so the difference is too small. And it is no share of the right ones.
+            Your success rate is a difference of two error rates. An attack may also correct a wrong
+            answer, so the difference is too small. And it is not a share of the images that were
+            right.
         share of the errors: `wrong[right]` -> `right[wrong]`
             Your success rate is the share of the errors that are new. Turn it around: of those that
             were right before, which share is wrong now?
         accuracy: `!=` -> `==`
-            Your values are shares of right answers. Asked are the wrong ones: 1 - accuracy.
+            Your values are shares of right answers. The task asks for the wrong ones: 1 - accuracy.
         percent: `.item()` => `.item() * 100`
             Your values are percentages. Return fractions between 0 and 1.
         zero where nothing was right: `[right].float().mean()`
@@ -121,8 +124,8 @@ error_and_success = Exercise(
         """,
     ),
     hints=(
-        "You need two columns of yes and no: was the image right before, is it wrong now?",
-        "`clean.argmax(dim=1) == y` is the first column, `attacked.argmax(dim=1) != y` the second.",
+        "You need two Boolean tensors: was the image right before, and is it wrong now?",
+        "`clean.argmax(dim=1) == y` is the first, `attacked.argmax(dim=1) != y` the second.",
         "With `right` and `wrong`, return `wrong.float().mean().item()` and "
         "`wrong[right].float().mean().item()`. The mean of an empty tensor is nan already.",
     ),
@@ -166,9 +169,9 @@ forecast_margin = Exercise(
     title="The straight-line forecast",
     task=(
         "Forecast each image's margin after an unclipped step of eps against it, as if the network "
-        "were a straight line: margin is (N,), the margins now; gradient is (N, ...), the gradient "
-        "of each margin with respect to the pixels, such as (N, 1, 28, 28); eps is a number. The "
-        "result is (N,)."
+        "were linear: margin is (N,), the margins now; gradient is (N, ...), the gradient of each "
+        "margin with respect to the pixels, such as (N, 1, 28, 28); eps is a number. The result is "
+        "(N,)."
     ),
     difficulty=2,
     minutes=6,
@@ -185,8 +188,9 @@ forecast_margin = Exercise(
         _forecast_margin,
         """
         L2 norm: `.abs().sum(dim=1)` -> `.norm(dim=1)`
-            You use the L2 norm of the gradient. That is the worst step of length eps. Here every
-            pixel may move by eps on its own, so the absolute entries add up: the L1 norm.
+            You use the L2 norm of the gradient. It belongs to the worst step of Euclidean length
+            eps. Here every pixel may move by eps on its own, so the absolute entries add up: the L1
+            norm.
         sum without absolute values: `.abs()` -> ``
             You add up the gradient with its signs, so that entries cancel. The attacker follows the
             sign of each entry: use the absolute values.
@@ -208,7 +212,7 @@ forecast_margin = Exercise(
             You stop at zero. A margin below zero means that the model is wrong, and it may fall as
             far as it likes.
         only the change: `margin - eps` -> `-eps`
-            Your result is only the change of the margin. Add the margin that there was.
+            Your result is only the change of the margin. Add it to the margin before the step.
         sum of squares: `.abs()` -> `.square()`
             You add up the squares of the entries. That belongs to a step along the gradient itself.
             A step of eps along the signs takes away eps times the sum of the absolute values.
@@ -221,7 +225,10 @@ forecast_margin = Exercise(
         "rest.",
         "Return margin - eps * gradient.flatten(1).abs().sum(dim=1).",
     ),
-    takeaway="For a linear model the forecast is exact. For a network it tells how linear it is.",
+    takeaway=(
+        "For a linear model the forecast is exact. For a network its error shows how far from "
+        "linear the network is."
+    ),
 )
 
 
@@ -297,27 +304,27 @@ rotate_towards = Exercise(
         """
         not orthogonal: ` - (gradient * along).sum(dim=1, keepdim=True) * along` -> ``
             Your second direction is the gradient itself. It has a part along x, so the length
-            changes and the angle is another. Take that part away first.
+            changes and the angle is wrong. Subtract that part first.
         not a unit vector: ` / across.square().sum(dim=1, keepdim=True).sqrt()` -> ``
             Your second direction does not have length 1, so the angle depends on how large the
             gradient is. Divide it by its length.
         unit length: `return length * ` -> `return `
             All your rows have length 1. Multiply by the length of x at the end.
         away from the gradient: `along + torch` -> `along - torch`
-            You turn away from the gradient. That lowers the loss. The part with the sine has a
-            plus.
+            You turn away from the gradient. That lowers the loss. The term with the sine has a plus
+            sign.
         degrees: `(angle)` => `(torch.deg2rad(angle))`
-            You take the angle for degrees. It is in radians, as torch.cos and torch.sin want it.
+            You read the angle as degrees. It is in radians, as torch.cos and torch.sin expect it.
         sine and cosine swapped: `cos(angle) * along + torch.sin`
         -> `sin(angle) * along + torch.cos`
             Sine and cosine are swapped: at angle 0 your result is not x. cos belongs to the
             direction of x.
         sign of the gradient: `across = gradient` -> `gradient = gradient.sign()¶across = gradient`
             You turn towards the sign of the gradient. The sign is the best direction for the box.
-            For a rotation, which keeps the usual length, it is the gradient itself.
+            For a rotation, which keeps the Euclidean length, it is the gradient itself.
         a straight step: `torch.cos(angle) * along + torch.sin(angle)` -> `along + angle`
-            You step straight on along the tangent, x + angle·‖x‖·u. That is nearly a rotation for
-            small angles, but the row grows longer. Use the cosine and the sine.
+            You take a straight step along the tangent, x + angle·‖x‖·u. That is nearly a rotation
+            for small angles, but the row grows longer. Use the cosine and the sine.
         one length for all: `x.square().sum(dim=1, keepdim=True)` -> `x.square().sum()`
             You use one length for the whole batch. Each row has its own:
             `x.norm(dim=1, keepdim=True)`.
@@ -327,7 +334,7 @@ rotate_towards = Exercise(
         "A rotation happens in a plane. One axis is the direction of x. The other is the part of "
         "the gradient that is orthogonal to x. Both need length 1.",
         "`along = x / x.norm(dim=1, keepdim=True)`. The part of the gradient along x is "
-        "`(gradient * along).sum(dim=1, keepdim=True) * along`: take it away from the gradient.",
+        "`(gradient * along).sum(dim=1, keepdim=True) * along`: subtract it from the gradient.",
         "With unit vectors along and across, the result is the length of x times "
         "(torch.cos(angle) * along + torch.sin(angle) * across).",
     ),
@@ -346,13 +353,13 @@ def _wrong_sign_share(gradient: Tensor, exact: Tensor) -> Tensor:
 
 def _two_gradients(generator: torch.Generator) -> list[Args]:
     exact = torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0], [-3.0, -0.25, 1.0, 4.0, 0.0]])
-    found = torch.tensor([[2.5, 1.0, 0.0, 0.0, 0.125], [-1.0, 0.5, -2.0, 0.0, 0.0]])
+    gradient = torch.tensor([[2.5, 1.0, 0.0, 0.0, 0.125], [-1.0, 0.5, -2.0, 0.0, 0.0]])
     images = randn(generator, 4, 1, 5, 5)
     images[:, :, 0] = 0.0  # a border without a gradient
     rough = images + 0.7 * randn(generator, 4, 1, 5, 5)
     rough[0, 0, 2] = 0.0
     return [
-        (found, exact),
+        (gradient, exact),
         (exact, exact),
         (-exact, exact),
         (torch.zeros(2, 5), exact),  # a gradient that is lost altogether
@@ -375,9 +382,9 @@ def _no_sign_is_wrong_in_the_gradient_itself(args: Args, output: Tensor) -> str 
 
 def _share_by_loop(gradient: Tensor, exact: Tensor) -> Tensor:
     shares = []
-    for row, truth in zip(gradient, exact, strict=True):
-        kept = truth.ne(0)
-        shares.append(1 - (row[kept].sign() == truth[kept].sign()).float().mean())
+    for row, exact_row in zip(gradient, exact, strict=True):
+        kept = exact_row.ne(0)
+        shares.append(1 - (row[kept].sign() == exact_row[kept].sign()).float().mean())
     return torch.stack(shares)
 
 
@@ -392,7 +399,7 @@ wrong_sign_share = Exercise(
     title="How many signs are wrong?",
     task=(
         "For each image, return the share of wrong signs: of the pixels whose exact gradient is "
-        "not 0, the part whose sign in `gradient` is another. A 0 in `gradient` counts as wrong "
+        "not 0, the part whose sign in `gradient` differs. A 0 in `gradient` counts as wrong "
         "there. Both are (N, ...), such as (N, 1, 28, 28). The result is (N,)."
     ),
     difficulty=1,
@@ -414,22 +421,22 @@ wrong_sign_share = Exercise(
             You count opposite signs only. A 0 where the exact gradient is not 0 is wrong too: FGSM
             then leaves the pixel where it is.
         share of right signs: `gradient.sign() != exact.sign()` -> `gradient * exact > 0`
-            Your values are the shares of right signs. Asked is the share of wrong ones.
+            Your values are the shares of right signs. The task asks for the share of wrong ones.
         values compared: `.sign()` => ``
             You compare the values. FGSM uses only the signs: apply `.sign()` to both first.
         one number for the batch: `.flatten(1).sum(dim=1)` => `.sum()`
             You count over the whole batch. Return one share for each image: count over
             `.flatten(1)` and dim=1.
         pixels of the other gradient: `counted = exact` -> `counted = gradient`
-            You leave out the pixels in which `gradient` is 0. It is `exact` that says which pixels
-            count. Where `exact` is not 0, a 0 in `gradient` is a wrong sign.
+            You leave out the pixels in which `gradient` is 0. `exact` decides which pixels count.
+            Where `exact` is not 0, a 0 in `gradient` is a wrong sign.
         """,
     ),
     hints=(
-        "Two questions for each pixel: does it count at all, and if so, is its sign another?",
+        "Two questions for each pixel: does it count at all, and if so, does its sign differ?",
         "`exact != 0` answers the first, `gradient.sign() != exact.sign()` the second. Join them "
         "with `&`.",
-        "Count with `.flatten(1).sum(dim=1)`, above and below the fraction.",
+        "Count with `.flatten(1).sum(dim=1)`, above and below the fraction bar.",
     ),
     takeaway="A coin toss would give one half.",
 )
@@ -452,7 +459,7 @@ def _confident_logits(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([[2.0, 0.0, -1.0], [25.0, 0.0, 1.0]]), torch.tensor([0, 0])),
         (ladder, torch.zeros(7, dtype=torch.int64)),
-        (ladder, torch.ones(7, dtype=torch.int64)),  # sure, and wrong
+        (ladder, torch.ones(7, dtype=torch.int64)),  # confident, and wrong
         (high, torch.tensor([0, 1])),  # exp(400) is infinite
         (torch.tensor([[120.0, 0.0, -1.0]]), torch.tensor([1])),  # exp(-120) is 0
         (4 * randn(generator, 20, 10), labels(generator, 20, 10)),
@@ -468,10 +475,10 @@ def _is_positive(args: Args, output: Tensor) -> str | None:
     )
 
 
-def _grows_when_the_true_logit_falls(args: Args, output: Tensor) -> str | None:
+def _is_the_cross_entropy(args: Args, output: Tensor) -> str | None:
     logits, y = args
-    wrong = functional.cross_entropy(logits.double(), y, reduction="none")
-    if ((output.double() - wrong).abs() <= 1e-3 * wrong + 1e-6).all():
+    expected = functional.cross_entropy(logits.double(), y, reduction="none")
+    if ((output.double() - expected).abs() <= 1e-3 * expected + 1e-6).all():
         return None
     return "Your loss is not -log of the probability of the true class."
 
@@ -504,7 +511,7 @@ safe_cross_entropy = Exercise(
     minutes=10,
     reference=_safe_cross_entropy,
     inputs=_confident_logits,
-    properties=(_is_positive, _grows_when_the_true_logit_falls),
+    properties=(_is_positive, _is_the_cross_entropy),
     right_answers=(_safe_by_differences, _safe_by_loop),
     wrong_answers=edits(
         _safe_cross_entropy,
@@ -515,7 +522,7 @@ safe_cross_entropy = Exercise(
             class out of the logsumexp.
         double precision: `softplus(-margin)`
         -> `cross_entropy(logits.double(), y, reduction="none").to(logits.dtype)`
-            Double precision only moves the cliff: from a margin of about 16 to one of about 36. At
+            Double precision only moves the limit, from a margin of about 16 to one of about 36. At
             45 your loss is 0 again. Write it as softplus(-margin).
         log of the probability: `logits.gather` -> `logits.softmax(dim=1).gather`,
         `torch.nn.functional.softplus(-margin)` -> `-torch.log(true)`
@@ -524,8 +531,8 @@ safe_cross_entropy = Exercise(
             Stay with logits, and with `torch.nn.functional.softplus`.
         a small number added: `logits.gather` -> `logits.softmax(dim=1).gather`,
         `torch.nn.functional.softplus(-margin)` -> `-torch.log(true + 1e-8)`
-            A small number inside the logarithm hides the inf, and no more. The loss is cut off at
-            about 18, and the slope of a confident image is still lost. Stay with logits.
+            A small number inside the logarithm only hides the inf. The loss is cut off at about 18,
+            and the slope of a confident image is still lost. Stay with logits.
         true class left in: `others.logsumexp` -> `logits.logsumexp`
             Your logsumexp runs over all classes. Then the margin is never above 0, and the loss
             never below log 2. Take the true class out first.
@@ -533,7 +540,7 @@ safe_cross_entropy = Exercise(
             You compare with the largest other logit only. All other classes count: use logsumexp in
             place of the maximum.
         turned around: `(-margin)` -> `(margin)`
-            The sign of the margin is turned around: your loss is large where the model is right.
+            The margin has the wrong sign: your loss is large where the model is right.
         margin without softplus: `torch.nn.functional.softplus(-margin)` -> `-margin`
             You return minus the margin. It has the right direction, and an attack may use it. But
             the cross-entropy is softplus of that.
@@ -550,19 +557,19 @@ safe_cross_entropy = Exercise(
             You return the sigmoid. That is the slope of the softplus. The loss is softplus(-margin)
             itself.
         zero in its place: `-torch.inf` -> `0.0`
-            You put 0 in the place of the true logit. exp(0) is 1, so a class too many counts. Put
+            You put 0 in place of the true logit. exp(0) is 1, so one class too many is counted. Put
             minus infinity there: exp of that is 0.
         """,
     ),
     hints=(
         "You need two numbers for each image: the logit of the true class, and the logsumexp of "
         "the others. `logits.gather(1, y[:, None]).squeeze(1)` is the first.",
-        "To leave the true class out, put minus infinity in its place: "
+        "To leave out the true class, put minus infinity in its place: "
         "`logits.scatter(1, y[:, None], -torch.inf)`. exp of that is 0.",
         "With margin = true - others.logsumexp(dim=1), return "
         "torch.nn.functional.softplus(-margin).",
     ),
-    takeaway="The same value as always, and a slope that survives any confidence.",
+    takeaway="The same value, and a slope that is not lost before a margin of about 100.",
     rtol=1e-3,
     atol=1e-30,
 )
@@ -693,16 +700,16 @@ pixel_fgsm = Exercise(
                 You normalise twice, so the model sees numbers that it does not know. x holds
                 pixels: subtract the mean and divide by std once.
             predicted labels: `loss =` -> `y = model(normalised).argmax(dim=1)¶loss =`
-                You attack the label that the model predicts. Where it errs already, that leads back
-                to the right answer. Use the true labels y.
+                You attack the label that the model predicts. Where the model is already wrong, that
+                leads back to the right answer. Use the true labels y.
             """,
         ),
     ),
     hints=(
         "Make a copy of x that requires a gradient, and normalise *that*. Autograd goes back "
         "through the normalisation to the pixels.",
-        "`mean, std = stats[:, :, None, None]` gives both with shape (C, 1, 1), which fits to an "
-        "image (N, C, H, W).",
+        "`mean, std = stats[:, :, None, None]` gives both with shape (C, 1, 1), which broadcasts "
+        "with images (N, C, H, W).",
         "After `torch.autograd.grad(loss, pixels)` the step and the clamp are those of lesson 3, "
         "in pixels.",
     ),
@@ -739,17 +746,17 @@ quiz = parse(
     - The network is robust against small changes.
         One step breaks four images of five. That is not robust by any measure.
 
-    As eps grows, the network becomes surer and surer of its wrong answer. What does that say
-    about the network?
+    As eps grows, the network becomes more and more confident in its wrong answer. What does that
+    say about the network?
     - It has seen many such images in training.
         It has seen none. It extends what it learned near the digits to places where there are no
         digits.
     - The images become good examples of the wrong class.
         Look at them: they still show the old digit, under noise. The RBF network, which measures
-        a distance, is unsure of them.
+        a distance, has little confidence in them.
     + Its logits go on nearly straight.
-        Then the differences between them grow as well: a straight line knows no place where it
-        should stop. The softmax turns a growing difference into growing confidence.
+        Then the differences between them grow as well: a straight line never levels off. The
+        softmax turns a growing difference into growing confidence.
 
     A digit has a margin of 25. In float32, PyTorch's cross-entropy gives a gradient that is …
     - … exactly zero everywhere.
@@ -775,7 +782,7 @@ quiz = parse(
     The paper attacks CIFAR-10 with eps = .1. Are these pixels from 0 to 1?
     + No: they are whitened units.
         Their standard deviation is about one half. So eps .1 there and eps .1 in pixels are two
-        different attacks. Compare only figures in the same units.
+        different attacks. Compare only numbers in the same units.
     - Yes, as for the digits.
         The photographs were contrast-normalised and whitened first. A number there is no longer
         the brightness of a pixel.
