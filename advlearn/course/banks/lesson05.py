@@ -11,26 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advlearn.course.banks.inputs import labels, network, rand, randn
 from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
-
-
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator)
-
-
-def _images(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=generator)
-
-
-def _labels(generator: torch.Generator, count: int, classes: int) -> Tensor:
-    return torch.randint(0, classes, (count,), generator=generator)
 
 
 # --- 1. Two shares that are easily confused -----------------------------------------------------
@@ -47,13 +36,13 @@ def _before_and_after(generator: torch.Generator) -> list[Args]:
     clean = torch.eye(4)[[0, 1, 2, 3, 0, 1]]  # what the model says: 0 1 2 3 0 1
     attacked = torch.eye(4)[[1, 1, 3, 0, 2, 3]]
     y = torch.tensor([0, 1, 2, 3, 2, 2])  # the last two are wrong from the start; one is then right
-    many = 3 * _randn(generator, 60, 5)
+    many = 3 * randn(generator, 60, 5)
     return [
         (clean, attacked, y),
         (clean[:4], clean[:4], y[:4]),  # all right, and the attack does nothing
         (clean[4:], attacked[4:], y[4:]),  # nothing was right before
         (clean[:3], torch.eye(4)[[3, 3, 3]], y[:3]),  # all right, all fooled
-        (many, many + 2 * _randn(generator, 60, 5), many.argmax(1) * (torch.arange(60) % 3 > 0)),
+        (many, many + 2 * randn(generator, 60, 5), many.argmax(1) * (torch.arange(60) % 3 > 0)),
     ]
 
 
@@ -61,7 +50,9 @@ def _first_is_the_error(args: Args, output: Any) -> str | None:
     _, attacked, y = args
     if abs(float(output[0]) - float((attacked.argmax(1) != y).double().mean())) < 1e-5:
         return None
-    return "Your first value is not the part of ALL images that is classified wrongly afterwards."
+    return (
+        "Your first value is not the fraction of ALL images that is classified wrongly afterwards."
+    )
 
 
 def _shares_by_loop(clean: Tensor, attacked: Tensor, y: Tensor) -> tuple[float, float]:
@@ -80,37 +71,6 @@ def _shares_by_products(clean: Tensor, attacked: Tensor, y: Tensor) -> tuple[Ten
     return 1 - (attacked.argmax(1) == y).double().mean(), (right * wrong).sum() / right.sum()
 
 
-def _wrong_shares(kind: str) -> Any:
-    """Make an error_and_success with one thing wrong."""
-
-    def answer(clean: Tensor, attacked: Tensor, y: Tensor) -> tuple[float, float]:
-        before, after = clean.argmax(1), attacked.argmax(1)
-        right, wrong = before == y, after != y
-        error = wrong.double().mean().item()
-        success = wrong[right].double().mean().item()
-        if kind == "right only":
-            return success, success
-        if kind == "all only":
-            return error, error
-        if kind == "newly wrong":
-            success = (right & wrong).double().mean().item()
-        if kind == "changed":
-            success = (before != after).double().mean().item()
-        if kind == "added":
-            success = error - (~right).double().mean().item()
-        if kind == "of the errors":
-            success = right[wrong].double().mean().item()
-        if kind == "accuracy":
-            error, success = 1 - error, 1 - success
-        if kind == "percent":
-            error, success = 100 * error, 100 * success
-        if kind == "zero" and math.isnan(success):
-            success = 0.0
-        return (success, error) if kind == "swapped" else (error, success)
-
-    return answer
-
-
 error_and_success = Exercise(
     name="error_and_success",
     lesson="05",
@@ -127,68 +87,45 @@ error_and_success = Exercise(
     inputs=_before_and_after,
     properties=(_first_is_the_error,),
     right_answers=(_shares_by_loop, _shares_by_products),
-    wrong_answers=(
-        Misconception(
-            "only over the right ones",
-            _wrong_shares("right only"),
-            "Your error rate looks only at the images that were right before. An image that was "
-            "wrong already, and still is, is an error too: divide by all images.",
-        ),
-        Misconception(
-            "success over all",
-            _wrong_shares("all only"),
-            "Your success rate counts all images. An image that was wrong before the attack is no "
-            "success of the attack: keep only those with clean.argmax(1) == y.",
-        ),
-        Misconception(
-            "divided by all",
-            _wrong_shares("newly wrong"),
-            "You count the right images: those that were right and then wrong. But you divide by "
-            "all images. The success rate is a share of those that were right before.",
-        ),
-        Misconception(
-            "any change of the answer",
-            _wrong_shares("changed"),
-            "Your success rate counts every answer that changed. From one wrong class to another, "
-            "or from wrong to right, is no success: compare with y.",
-        ),
-        Misconception(
-            "difference of two rates",
-            _wrong_shares("added"),
-            "Your success rate is a difference of two error rates. An attack may also put a wrong "
-            "answer right, so the difference is too small. And it is no share of the right ones.",
-        ),
-        Misconception(
-            "share of the errors",
-            _wrong_shares("of the errors"),
-            "Your success rate is the share of the errors that are new. Turn it around: of those "
-            "that were right before, which share is wrong now?",
-        ),
-        Misconception(
-            "accuracy",
-            _wrong_shares("accuracy"),
-            "Your values are shares of right answers. Asked are the wrong ones: 1 - accuracy.",
-        ),
-        Misconception(
-            "percent",
-            _wrong_shares("percent"),
-            "Your values are percentages. Return fractions between 0 and 1.",
-        ),
-        Misconception(
-            "zero where nothing was right",
-            _wrong_shares("zero"),
-            "Where no image was right before, you return a success rate of 0. That reads as a "
-            "failed attack, but nothing was tried. Return float('nan').",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_shares("swapped"),
-            "Your two values are swapped. First the error rate over all, then the success rate.",
-        ),
+    wrong_answers=edits(
+        _error_and_success,
+        """
+        only over the right ones: `wrong.float()` -> `wrong[right].float()`
+            Your error rate looks only at the images that were right before. An image that was wrong
+            already, and still is, is an error too: divide by all images.
+        success over all: `wrong[right]` -> `wrong`
+            Your success rate counts all images. An image that was wrong before the attack is not a
+            success of the attack: keep only those with clean.argmax(1) == y.
+        divided by all: `wrong[right]` -> `(right & wrong)`
+            You count the right images: those that were right and then wrong. But you divide by all
+            images. The success rate is a share of those that were right before.
+        any change of the answer: `wrong[right]`
+        -> `(clean.argmax(dim=1) != attacked.argmax(dim=1))`
+            Your success rate counts every answer that changed. From one wrong class to another, or
+            from wrong to right, is not a success: compare with y.
+        difference of two rates: `wrong[right].float()` -> `(wrong.float() - (~right).float())`
+            Your success rate is a difference of two error rates. An attack may also correct a wrong
+            answer, so the difference is too small. And it is not a share of the images that were
+            right.
+        share of the errors: `wrong[right]` -> `right[wrong]`
+            Your success rate is the share of the errors that are new. Turn it around: of those that
+            were right before, which share is wrong now?
+        accuracy: `!=` -> `==`
+            Your values are shares of right answers. The task asks for the wrong ones: 1 - accuracy.
+        percent: `.item()` => `.item() * 100`
+            Your values are percentages. Return fractions between 0 and 1.
+        zero where nothing was right: `[right].float().mean()`
+        -> `[right].float().mean().nan_to_num(0.0)`
+            Where no image was right before, you return a success rate of 0. That reads as a failed
+            attack, but nothing was tried. Return float('nan').
+        swapped: `wrong.float().mean().item(), wrong[right]`
+        -> `wrong[right].float().mean().item(), wrong`
+            Your two values are swapped. First the error rate over all, then the success rate.
+        """,
     ),
     hints=(
-        "You need two columns of yes and no: was the image right before, is it wrong now?",
-        "`clean.argmax(dim=1) == y` is the first column, `attacked.argmax(dim=1) != y` the second.",
+        "You need two Boolean tensors: was the image right before, and is it wrong now?",
+        "`clean.argmax(dim=1) == y` is the first, `attacked.argmax(dim=1) != y` the second.",
         "With `right` and `wrong`, return `wrong.float().mean().item()` and "
         "`wrong[right].float().mean().item()`. The mean of an empty tensor is nan already.",
     ),
@@ -209,13 +146,9 @@ def _margins(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([1.0, 0.25]), gradient, 0.25),
         (torch.tensor([4.0, -1.0]), gradient, 0.0),
-        (
-            3 * _randn(generator, 6),
-            _randn(generator, 6, 1, 4, 4),
-            0.1,
-        ),
+        (3 * randn(generator, 6), randn(generator, 6, 1, 4, 4), 0.1),
         # As many images as pixels: a sum over the wrong axis runs here too.
-        (3 * _randn(generator, 4), _randn(generator, 4, 4), 0.3),
+        (3 * randn(generator, 4), randn(generator, 4, 4), 0.3),
     ]
 
 
@@ -236,9 +169,9 @@ forecast_margin = Exercise(
     title="The straight-line forecast",
     task=(
         "Forecast each image's margin after an unclipped step of eps against it, as if the network "
-        "were a straight line: margin is (N,), the margins now; gradient is (N, ...), the gradient "
-        "of each margin with respect to the pixels, such as (N, 1, 28, 28); eps is a number. The "
-        "result is (N,)."
+        "were linear: margin is (N,), the margins now; gradient is (N, ...), the gradient of each "
+        "margin with respect to the pixels, such as (N, 1, 28, 28); eps is a number. The result is "
+        "(N,)."
     ),
     difficulty=2,
     minutes=6,
@@ -251,68 +184,39 @@ forecast_margin = Exercise(
             margin - eps * torch.linalg.vector_norm(gradient.flatten(1), ord=1, dim=1)
         ),
     ),
-    wrong_answers=(
-        Misconception(
-            "L2 norm",
-            lambda margin, gradient, eps: margin - eps * gradient.flatten(1).norm(dim=1),
-            "You use the L2 norm of the gradient. That is the worst step of length eps. Here every "
-            "pixel may move by eps on its own, so the absolute entries add up: the L1 norm.",
-        ),
-        Misconception(
-            "sum without absolute values",
-            lambda margin, gradient, eps: margin - eps * gradient.flatten(1).sum(1),
-            "You add up the gradient with its signs, so that entries cancel. The attacker follows "
-            "the sign of each entry: use the absolute values.",
-        ),
-        Misconception(
-            "largest entry",
-            lambda margin, gradient, eps: margin - eps * gradient.flatten(1).abs().amax(1),
-            "You use the largest entry of the gradient. That is one pixel's part of the damage. "
-            "All pixels move, and their parts add up.",
-        ),
-        Misconception(
-            "mean over the pixels",
-            lambda margin, gradient, eps: margin - eps * gradient.flatten(1).abs().mean(1),
-            "You average over the pixels. The damage of many small changes is their sum: that is "
-            "the whole point.",
-        ),
-        Misconception(
-            "one sum for the batch",
-            lambda margin, gradient, eps: margin - eps * gradient.abs().sum(),
-            "You add up over all images. Each image has a gradient of its own: sum over its pixels "
-            "only.",
-        ),
-        Misconception(
-            "plus",
-            lambda margin, gradient, eps: margin + eps * gradient.flatten(1).abs().sum(1),
-            "You add the change. A step that helps the model does that. The attack takes "
-            "eps·‖gradient‖₁ away from the margin.",
-        ),
-        Misconception(
-            "without eps",
-            lambda margin, gradient, eps: margin - gradient.flatten(1).abs().sum(1),
-            "eps does not appear: this is the forecast for a step of 1. Multiply the slope by eps.",
-        ),
-        Misconception(
-            "stops at zero",
-            lambda margin, gradient, eps: (margin - eps * gradient.flatten(1).abs().sum(1)).clamp(
-                min=0
-            ),
-            "You stop at zero. A margin below zero means that the model is wrong, and it may fall "
-            "as far as it likes.",
-        ),
-        Misconception(
-            "only the change",
-            lambda margin, gradient, eps: -eps * gradient.flatten(1).abs().sum(1),
-            "Your result is only the change of the margin. Add the margin that there was.",
-        ),
-        Misconception(
-            "sum of squares",
-            lambda margin, gradient, eps: margin - eps * gradient.square().flatten(1).sum(1),
-            "You add up the squares of the entries. That belongs to a step along the gradient "
-            "itself. A step of eps along the signs takes away eps times the sum of the absolute "
-            "values.",
-        ),
+    wrong_answers=edits(
+        _forecast_margin,
+        """
+        L2 norm: `.abs().sum(dim=1)` -> `.norm(dim=1)`
+            You use the L2 norm of the gradient. It belongs to the worst step of Euclidean length
+            eps. Here every pixel may move by eps on its own, so the absolute entries add up: the L1
+            norm.
+        sum without absolute values: `.abs()` -> ``
+            You add up the gradient with its signs, so that entries cancel. The attacker follows the
+            sign of each entry: use the absolute values.
+        largest entry: `.sum(dim=1)` -> `.amax(dim=1)`
+            You use the largest entry of the gradient. That is one pixel's part of the damage. All
+            pixels move, and their parts add up.
+        mean over the pixels: `.sum(dim=1)` -> `.mean(dim=1)`
+            You average over the pixels. The damage of many small changes is their sum: that is the
+            whole point.
+        one sum for the batch: `.flatten(1).abs().sum(dim=1)` -> `.abs().sum()`
+            You add up over all images. Each image has a gradient of its own: sum over its pixels
+            only.
+        plus: `margin - eps` -> `margin + eps`
+            You add the change. A step that helps the model does that. The attack takes
+            eps·‖gradient‖₁ away from the margin.
+        without eps: `eps * slope` -> `slope`
+            eps does not appear: this is the forecast for a step of 1. Multiply the slope by eps.
+        stops at zero: `margin - eps * slope` -> `(margin - eps * slope).clamp(min=0)`
+            You stop at zero. A margin below zero means that the model is wrong, and it may fall as
+            far as it likes.
+        only the change: `margin - eps` -> `-eps`
+            Your result is only the change of the margin. Add it to the margin before the step.
+        sum of squares: `.abs()` -> `.square()`
+            You add up the squares of the entries. That belongs to a step along the gradient itself.
+            A step of eps along the signs takes away eps times the sum of the absolute values.
+        """,
     ),
     hints=(
         "It is lesson 3's closed form with the gradient in place of w: how much can one pixel that "
@@ -321,7 +225,10 @@ forecast_margin = Exercise(
         "rest.",
         "Return margin - eps * gradient.flatten(1).abs().sum(dim=1).",
     ),
-    takeaway="For a linear model the forecast is exact. For a network it tells how linear it is.",
+    takeaway=(
+        "For a linear model the forecast is exact. For a network its error shows how far from "
+        "linear the network is."
+    ),
 )
 
 
@@ -343,7 +250,7 @@ def _turns(generator: torch.Generator) -> list[Args]:
         (x, gradient, torch.tensor(0.5)),
         (x, gradient, torch.tensor(0.0)),
         (x, 0.001 * gradient, torch.tensor(0.2)),
-        (_images(generator, 5, 12), _randn(generator, 5, 12), torch.tensor(0.3)),
+        (rand(generator, 5, 12), randn(generator, 5, 12), torch.tensor(0.3)),
     ]
 
 
@@ -377,34 +284,6 @@ def _rotate_by_tangent(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
     return turned * x.square().sum(1, keepdim=True).sqrt()
 
 
-def _wrong_turn(kind: str) -> Any:
-    """Make a rotate_towards with one thing wrong."""
-
-    def answer(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
-        length: Tensor = x.norm() if kind == "one length" else x.norm(dim=1, keepdim=True)
-        along = x / length
-        if kind == "sign":
-            gradient = gradient.sign()
-        across = gradient - (gradient * along).sum(1, keepdim=True) * along
-        if kind == "not orthogonal":
-            across = gradient
-        if kind != "not unit":
-            across = across / across.norm(dim=1, keepdim=True)
-        if kind == "degrees":
-            angle = angle * math.pi / 180
-        cosine, sine = torch.cos(angle), torch.sin(angle)
-        if kind == "swapped":
-            cosine, sine = sine, cosine
-        if kind == "away":
-            sine = -sine
-        if kind == "straight":
-            return x + angle * length * across
-        turned: Tensor = cosine * along + sine * across
-        return turned if kind == "unit length" else length * turned
-
-    return answer
-
-
 rotate_towards = Exercise(
     name="rotate_towards",
     lesson="05",
@@ -420,65 +299,42 @@ rotate_towards = Exercise(
     inputs=_turns,
     properties=(_keeps_the_length, _turns_by_the_angle),
     right_answers=(_rotate_by_loop, _rotate_by_tangent),
-    wrong_answers=(
-        Misconception(
-            "not orthogonal",
-            _wrong_turn("not orthogonal"),
-            "Your second direction is the gradient itself. It has a part along x, so the length "
-            "changes and the angle is another. Take that part away first.",
-        ),
-        Misconception(
-            "not a unit vector",
-            _wrong_turn("not unit"),
-            "Your second direction does not have length 1, so the angle depends on how large the "
-            "gradient is. Divide it by its length.",
-        ),
-        Misconception(
-            "unit length",
-            _wrong_turn("unit length"),
-            "All your rows have length 1. Multiply by the length of x at the end.",
-        ),
-        Misconception(
-            "away from the gradient",
-            _wrong_turn("away"),
-            "You turn away from the gradient. That lowers the loss. The part with the sine has a "
-            "plus.",
-        ),
-        Misconception(
-            "degrees",
-            _wrong_turn("degrees"),
-            "You take the angle for degrees. It is in radians, as torch.cos and torch.sin want it.",
-        ),
-        Misconception(
-            "sine and cosine swapped",
-            _wrong_turn("swapped"),
-            "Sine and cosine are swapped: at angle 0 your result is not x. cos belongs to the "
-            "direction of x.",
-        ),
-        Misconception(
-            "sign of the gradient",
-            _wrong_turn("sign"),
-            "You turn towards the sign of the gradient. The sign is the best direction for the "
-            "box. For a rotation, which keeps the usual length, it is the gradient itself.",
-        ),
-        Misconception(
-            "a straight step",
-            _wrong_turn("straight"),
-            "You step straight on along the tangent, x + angle·‖x‖·u. That is nearly a rotation "
-            "for small angles, but the row grows longer. Use the cosine and the sine.",
-        ),
-        Misconception(
-            "one length for all",
-            _wrong_turn("one length"),
-            "You use one length for the whole batch. Each row has its own: "
-            "`x.norm(dim=1, keepdim=True)`.",
-        ),
+    wrong_answers=edits(
+        _rotate_towards,
+        """
+        not orthogonal: ` - (gradient * along).sum(dim=1, keepdim=True) * along` -> ``
+            Your second direction is the gradient itself. It has a part along x, so the length
+            changes and the angle is wrong. Subtract that part first.
+        not a unit vector: ` / across.square().sum(dim=1, keepdim=True).sqrt()` -> ``
+            Your second direction does not have length 1, so the angle depends on how large the
+            gradient is. Divide it by its length.
+        unit length: `return length * ` -> `return `
+            All your rows have length 1. Multiply by the length of x at the end.
+        away from the gradient: `along + torch` -> `along - torch`
+            You turn away from the gradient. That lowers the loss. The term with the sine has a plus
+            sign.
+        degrees: `(angle)` => `(torch.deg2rad(angle))`
+            You read the angle as degrees. It is in radians, as torch.cos and torch.sin expect it.
+        sine and cosine swapped: `cos(angle) * along + torch.sin`
+        -> `sin(angle) * along + torch.cos`
+            Sine and cosine are swapped: at angle 0 your result is not x. cos belongs to the
+            direction of x.
+        sign of the gradient: `across = gradient` -> `gradient = gradient.sign()¶across = gradient`
+            You turn towards the sign of the gradient. The sign is the best direction for the box.
+            For a rotation, which keeps the Euclidean length, it is the gradient itself.
+        a straight step: `torch.cos(angle) * along + torch.sin(angle)` -> `along + angle`
+            You take a straight step along the tangent, x + angle·‖x‖·u. That is nearly a rotation
+            for small angles, but the row grows longer. Use the cosine and the sine.
+        one length for all: `x.square().sum(dim=1, keepdim=True)` -> `x.square().sum()`
+            You use one length for the whole batch. Each row has its own:
+            `x.norm(dim=1, keepdim=True)`.
+        """,
     ),
     hints=(
         "A rotation happens in a plane. One axis is the direction of x. The other is the part of "
         "the gradient that is orthogonal to x. Both need length 1.",
         "`along = x / x.norm(dim=1, keepdim=True)`. The part of the gradient along x is "
-        "`(gradient * along).sum(dim=1, keepdim=True) * along`: take it away from the gradient.",
+        "`(gradient * along).sum(dim=1, keepdim=True) * along`: subtract it from the gradient.",
         "With unit vectors along and across, the result is the length of x times "
         "(torch.cos(angle) * along + torch.sin(angle) * across).",
     ),
@@ -497,13 +353,13 @@ def _wrong_sign_share(gradient: Tensor, exact: Tensor) -> Tensor:
 
 def _two_gradients(generator: torch.Generator) -> list[Args]:
     exact = torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0], [-3.0, -0.25, 1.0, 4.0, 0.0]])
-    found = torch.tensor([[2.5, 1.0, 0.0, 0.0, 0.125], [-1.0, 0.5, -2.0, 0.0, 0.0]])
-    images = _randn(generator, 4, 1, 5, 5)
+    gradient = torch.tensor([[2.5, 1.0, 0.0, 0.0, 0.125], [-1.0, 0.5, -2.0, 0.0, 0.0]])
+    images = randn(generator, 4, 1, 5, 5)
     images[:, :, 0] = 0.0  # a border without a gradient
-    rough = images + 0.7 * _randn(generator, 4, 1, 5, 5)
+    rough = images + 0.7 * randn(generator, 4, 1, 5, 5)
     rough[0, 0, 2] = 0.0
     return [
-        (found, exact),
+        (gradient, exact),
         (exact, exact),
         (-exact, exact),
         (torch.zeros(2, 5), exact),  # a gradient that is lost altogether
@@ -526,9 +382,9 @@ def _no_sign_is_wrong_in_the_gradient_itself(args: Args, output: Tensor) -> str 
 
 def _share_by_loop(gradient: Tensor, exact: Tensor) -> Tensor:
     shares = []
-    for row, truth in zip(gradient, exact, strict=True):
-        kept = truth.ne(0)
-        shares.append(1 - (row[kept].sign() == truth[kept].sign()).float().mean())
+    for row, exact_row in zip(gradient, exact, strict=True):
+        kept = exact_row.ne(0)
+        shares.append(1 - (row[kept].sign() == exact_row[kept].sign()).float().mean())
     return torch.stack(shares)
 
 
@@ -543,7 +399,7 @@ wrong_sign_share = Exercise(
     title="How many signs are wrong?",
     task=(
         "For each image, return the share of wrong signs: of the pixels whose exact gradient is "
-        "not 0, the part whose sign in `gradient` is another. A 0 in `gradient` counts as wrong "
+        "not 0, the part whose sign in `gradient` differs. A 0 in `gradient` counts as wrong "
         "there. Both are (N, ...), such as (N, 1, 28, 28). The result is (N,)."
     ),
     difficulty=1,
@@ -552,69 +408,35 @@ wrong_sign_share = Exercise(
     inputs=_two_gradients,
     properties=(_is_a_share, _no_sign_is_wrong_in_the_gradient_itself),
     right_answers=(_share_by_loop, _share_by_products),
-    wrong_answers=(
-        Misconception(
-            "over all pixels",
-            lambda gradient, exact: (
-                ((exact != 0) & (gradient.sign() != exact.sign())).flatten(1).float().mean(1)
-            ),
-            "You divide by the number of all pixels. Those with an exact gradient of 0, such as "
-            "the border, have no right direction: leave them out of the total.",
-        ),
-        Misconception(
-            "dead pixels counted",
-            lambda gradient, exact: (
-                (gradient.sign() != exact.sign()).flatten(1).sum(1) / (exact != 0).flatten(1).sum(1)
-            ),
-            "You also count pixels whose exact gradient is 0. They have no right direction, so "
-            "none can be wrong there.",
-        ),
-        Misconception(
-            "only opposite signs",
-            lambda gradient, exact: (
-                (gradient * exact < 0).flatten(1).sum(1) / (exact != 0).flatten(1).sum(1)
-            ),
-            "You count opposite signs only. A 0 where the exact gradient is not 0 is wrong too: "
-            "FGSM then leaves the pixel where it is.",
-        ),
-        Misconception(
-            "share of right signs",
-            lambda gradient, exact: (
-                (gradient * exact > 0).flatten(1).sum(1) / (exact != 0).flatten(1).sum(1)
-            ),
-            "Your values are the shares of right signs. Asked is the share of wrong ones.",
-        ),
-        Misconception(
-            "values compared",
-            lambda gradient, exact: (
-                ((gradient != exact) & (exact != 0)).flatten(1).sum(1)
-                / (exact != 0).flatten(1).sum(1)
-            ),
-            "You compare the values. FGSM uses only the signs: apply `.sign()` to both first.",
-        ),
-        Misconception(
-            "one number for the batch",
-            lambda gradient, exact: (
-                ((gradient.sign() != exact.sign()) & (exact != 0)).sum() / (exact != 0).sum()
-            ),
-            "You count over the whole batch. Return one share for each image: count over "
-            "`.flatten(1)` and dim=1.",
-        ),
-        Misconception(
-            "pixels of the other gradient",
-            lambda gradient, exact: (
-                ((gradient != 0) & (gradient.sign() != exact.sign())).flatten(1).sum(1)
-                / (gradient != 0).flatten(1).sum(1)
-            ),
-            "You leave out the pixels in which `gradient` is 0. It is `exact` that says which "
-            "pixels count. Where `exact` is not 0, a 0 in `gradient` is a wrong sign.",
-        ),
+    wrong_answers=edits(
+        _wrong_sign_share,
+        """
+        over all pixels: `counted.flatten(1).sum(dim=1)` -> `counted[0].numel()`
+            You divide by the number of all pixels. Those with an exact gradient of 0, such as the
+            border, have no right direction: leave them out of the total.
+        dead pixels counted: `counted & ` -> ``
+            You also count pixels whose exact gradient is 0. They have no right direction, so none
+            can be wrong there.
+        only opposite signs: `gradient.sign() != exact.sign()` -> `gradient * exact < 0`
+            You count opposite signs only. A 0 where the exact gradient is not 0 is wrong too: FGSM
+            then leaves the pixel where it is.
+        share of right signs: `gradient.sign() != exact.sign()` -> `gradient * exact > 0`
+            Your values are the shares of right signs. The task asks for the share of wrong ones.
+        values compared: `.sign()` => ``
+            You compare the values. FGSM uses only the signs: apply `.sign()` to both first.
+        one number for the batch: `.flatten(1).sum(dim=1)` => `.sum()`
+            You count over the whole batch. Return one share for each image: count over
+            `.flatten(1)` and dim=1.
+        pixels of the other gradient: `counted = exact` -> `counted = gradient`
+            You leave out the pixels in which `gradient` is 0. `exact` decides which pixels count.
+            Where `exact` is not 0, a 0 in `gradient` is a wrong sign.
+        """,
     ),
     hints=(
-        "Two questions for each pixel: does it count at all, and if so, is its sign another?",
+        "Two questions for each pixel: does it count at all, and if so, does its sign differ?",
         "`exact != 0` answers the first, `gradient.sign() != exact.sign()` the second. Join them "
         "with `&`.",
-        "Count with `.flatten(1).sum(dim=1)`, above and below the fraction.",
+        "Count with `.flatten(1).sum(dim=1)`, above and below the fraction bar.",
     ),
     takeaway="A coin toss would give one half.",
 )
@@ -637,10 +459,10 @@ def _confident_logits(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([[2.0, 0.0, -1.0], [25.0, 0.0, 1.0]]), torch.tensor([0, 0])),
         (ladder, torch.zeros(7, dtype=torch.int64)),
-        (ladder, torch.ones(7, dtype=torch.int64)),  # sure, and wrong
+        (ladder, torch.ones(7, dtype=torch.int64)),  # confident, and wrong
         (high, torch.tensor([0, 1])),  # exp(400) is infinite
         (torch.tensor([[120.0, 0.0, -1.0]]), torch.tensor([1])),  # exp(-120) is 0
-        (4 * _randn(generator, 20, 10), _labels(generator, 20, 10)),
+        (4 * randn(generator, 20, 10), labels(generator, 20, 10)),
     ]
 
 
@@ -653,10 +475,10 @@ def _is_positive(args: Args, output: Tensor) -> str | None:
     )
 
 
-def _grows_when_the_true_logit_falls(args: Args, output: Tensor) -> str | None:
+def _is_the_cross_entropy(args: Args, output: Tensor) -> str | None:
     logits, y = args
-    wrong = functional.cross_entropy(logits.double(), y, reduction="none")
-    if ((output.double() - wrong).abs() <= 1e-3 * wrong + 1e-6).all():
+    expected = functional.cross_entropy(logits.double(), y, reduction="none")
+    if ((output.double() - expected).abs() <= 1e-3 * expected + 1e-6).all():
         return None
     return "Your loss is not -log of the probability of the true class."
 
@@ -676,46 +498,6 @@ def _safe_by_loop(logits: Tensor, y: Tensor) -> Tensor:
     return torch.stack(losses)
 
 
-def _of_the_true(values: Tensor, y: Tensor) -> Tensor:
-    return values.gather(1, y[:, None]).squeeze(1)
-
-
-def _usual_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, y, reduction="none")
-
-
-def _overflowing_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    return torch.log1p(torch.exp(others).sum(1) / torch.exp(_of_the_true(logits, y)))
-
-
-def _wrong_margin(kind: str) -> Any:
-    """Make a safe_cross_entropy whose margin, or what is made of it, is wrong."""
-
-    def answer(logits: Tensor, y: Tensor) -> Tensor:
-        others = logits.scatter(1, y[:, None], -torch.inf)
-        rest = others.logsumexp(1)
-        if kind == "largest":
-            rest = others.amax(1)
-        if kind == "true class left in":
-            rest = logits.logsumexp(1)
-        if kind == "zero in its place":
-            rest = logits.scatter(1, y[:, None], 0.0).logsumexp(1)
-        margin = _of_the_true(logits, y) - rest
-        if kind == "turned around":
-            margin = -margin
-        if kind == "margin only":
-            return -margin
-        if kind == "relu":
-            return functional.relu(-margin)
-        if kind == "sigmoid":
-            return torch.sigmoid(-margin)
-        loss = functional.softplus(-margin)
-        return loss.mean() if kind == "mean" else loss
-
-    return answer
-
-
 safe_cross_entropy = Exercise(
     name="safe_cross_entropy",
     lesson="05",
@@ -729,97 +511,65 @@ safe_cross_entropy = Exercise(
     minutes=10,
     reference=_safe_cross_entropy,
     inputs=_confident_logits,
-    properties=(_is_positive, _grows_when_the_true_logit_falls),
+    properties=(_is_positive, _is_the_cross_entropy),
     right_answers=(_safe_by_differences, _safe_by_loop),
-    wrong_answers=(
-        Misconception(
-            "the usual function",
-            _usual_entropy,
-            "This is PyTorch's own cross-entropy, or the same sum. It takes the difference of two "
-            "nearly equal numbers, and in float32 that is 0 for a confident image. Leave the true "
-            "class out of the logsumexp.",
-        ),
-        Misconception(
-            "double precision",
-            lambda logits, y: _usual_entropy(logits.double(), y).to(logits.dtype),
-            "Double precision only moves the cliff: from a margin of about 16 to one of about 36. "
-            "At 45 your loss is 0 again. Write it as softplus(-margin).",
-        ),
-        Misconception(
-            "log of the probability",
-            lambda logits, y: -torch.log(_of_the_true(logits.softmax(1), y)),
-            "You take the logarithm of a rounded number, a probability or 1 + exp(v). For a "
-            "confident image it is rounded to 1, and the loss to 0. For a confident mistake the "
-            "loss is inf. Stay with logits, and with `torch.nn.functional.softplus`.",
-        ),
-        Misconception(
-            "a small number added",
-            lambda logits, y: -torch.log(_of_the_true(logits.softmax(1), y) + 1e-8),
-            "A small number inside the logarithm hides the inf, and no more. The loss is cut off "
-            "at about 18, and the slope of a confident image is still lost. Stay with logits.",
-        ),
-        Misconception(
-            "true class left in",
-            _wrong_margin("true class left in"),
-            "Your logsumexp runs over all classes. Then the margin is never above 0, and the loss "
-            "never below log 2. Take the true class out first.",
-        ),
-        Misconception(
-            "largest of the others",
-            _wrong_margin("largest"),
-            "You compare with the largest other logit only. All other classes count: use logsumexp "
-            "in place of the maximum.",
-        ),
-        Misconception(
-            "turned around",
-            _wrong_margin("turned around"),
-            "The sign of the margin is turned around: your loss is large where the model is right.",
-        ),
-        Misconception(
-            "margin without softplus",
-            _wrong_margin("margin only"),
-            "You return minus the margin. It has the right direction, and an attack may use it. "
-            "But the cross-entropy is softplus of that.",
-        ),
-        Misconception(
-            "ReLU in place of softplus",
-            _wrong_margin("relu"),
-            "max(0, -margin) is exactly 0 for every image that is right, and so is its slope. "
-            "softplus never is.",
-        ),
-        Misconception(
-            "mean over the batch",
-            _wrong_margin("mean"),
-            "You average over the batch. Return one loss for each image: (N,).",
-        ),
-        Misconception(
-            "overflow",
-            _overflowing_entropy,
-            "Your formula is right, but exp(400) is inf. `torch.logsumexp` subtracts the largest "
-            "logit first.",
-        ),
-        Misconception(
-            "sigmoid",
-            _wrong_margin("sigmoid"),
-            "You return the sigmoid. That is the slope of the softplus. The loss is "
-            "softplus(-margin) itself.",
-        ),
-        Misconception(
-            "zero in its place",
-            _wrong_margin("zero in its place"),
-            "You put 0 in the place of the true logit. exp(0) is 1, so a class too many counts. "
-            "Put minus infinity there: exp of that is 0.",
-        ),
+    wrong_answers=edits(
+        _safe_cross_entropy,
+        """
+        the usual function: `softplus(-margin)` -> `cross_entropy(logits, y, reduction="none")`
+            This is PyTorch's own cross-entropy, or the same sum. It takes the difference of two
+            nearly equal numbers, and in float32 that is 0 for a confident image. Leave the true
+            class out of the logsumexp.
+        double precision: `softplus(-margin)`
+        -> `cross_entropy(logits.double(), y, reduction="none").to(logits.dtype)`
+            Double precision only moves the limit, from a margin of about 16 to one of about 36. At
+            45 your loss is 0 again. Write it as softplus(-margin).
+        log of the probability: `logits.gather` -> `logits.softmax(dim=1).gather`,
+        `torch.nn.functional.softplus(-margin)` -> `-torch.log(true)`
+            You take the logarithm of a rounded number, a probability or 1 + exp(v). For a confident
+            image it is rounded to 1, and the loss to 0. For a confident mistake the loss is inf.
+            Stay with logits, and with `torch.nn.functional.softplus`.
+        a small number added: `logits.gather` -> `logits.softmax(dim=1).gather`,
+        `torch.nn.functional.softplus(-margin)` -> `-torch.log(true + 1e-8)`
+            A small number inside the logarithm only hides the inf. The loss is cut off at about 18,
+            and the slope of a confident image is still lost. Stay with logits.
+        true class left in: `others.logsumexp` -> `logits.logsumexp`
+            Your logsumexp runs over all classes. Then the margin is never above 0, and the loss
+            never below log 2. Take the true class out first.
+        largest of the others: `logsumexp` -> `amax`
+            You compare with the largest other logit only. All other classes count: use logsumexp in
+            place of the maximum.
+        turned around: `(-margin)` -> `(margin)`
+            The margin has the wrong sign: your loss is large where the model is right.
+        margin without softplus: `torch.nn.functional.softplus(-margin)` -> `-margin`
+            You return minus the margin. It has the right direction, and an attack may use it. But
+            the cross-entropy is softplus of that.
+        ReLU in place of softplus: `softplus` -> `relu`
+            max(0, -margin) is exactly 0 for every image that is right, and so is its slope.
+            softplus never is.
+        mean over the batch: `softplus(-margin)` -> `softplus(-margin).mean()`
+            You average over the batch. Return one loss for each image: (N,).
+        overflow: `torch.nn.functional.softplus(-margin)`
+        -> `torch.log1p(torch.exp(others).sum(dim=1) / torch.exp(true))`
+            Your formula is right, but exp(400) is inf. `torch.logsumexp` subtracts the largest
+            logit first.
+        sigmoid: `torch.nn.functional.softplus` -> `torch.sigmoid`
+            You return the sigmoid. That is the slope of the softplus. The loss is softplus(-margin)
+            itself.
+        zero in its place: `-torch.inf` -> `0.0`
+            You put 0 in place of the true logit. exp(0) is 1, so one class too many is counted. Put
+            minus infinity there: exp of that is 0.
+        """,
     ),
     hints=(
         "You need two numbers for each image: the logit of the true class, and the logsumexp of "
         "the others. `logits.gather(1, y[:, None]).squeeze(1)` is the first.",
-        "To leave the true class out, put minus infinity in its place: "
+        "To leave out the true class, put minus infinity in its place: "
         "`logits.scatter(1, y[:, None], -torch.inf)`. exp of that is 0.",
         "With margin = true - others.logsumexp(dim=1), return "
         "torch.nn.functional.softplus(-margin).",
     ),
-    takeaway="The same value as always, and a slope that survives any confidence.",
+    takeaway="The same value, and a slope that is not lost before a margin of about 100.",
     rtol=1e-3,
     atol=1e-30,
 )
@@ -838,21 +588,20 @@ def _pixel_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float, stats: Tenso
 
 
 def _normalised_models(generator: torch.Generator) -> list[Args]:
-    def network(colours: int) -> nn.Module:
-        model = nn.Sequential(nn.Flatten(), nn.Linear(9 * colours, 8), nn.Tanh(), nn.Linear(8, 4))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(0.5 * _randn(generator, *parameter.shape))
-        return model.eval()
+    def model(colours: int) -> nn.Module:
+        small_weights = network(generator, 9 * colours, 8, 4, dropout=None)
+        for parameter in small_weights.parameters():
+            parameter.data.mul_(0.5)
+        return small_weights
 
     grey = torch.tensor([[0.13], [0.31]])
     colour = torch.tensor([[0.49, 0.48, 0.45], [0.25, 0.2, 0.3]])
-    small = _images(generator, 1, 1, 3, 3)
+    small = rand(generator, 1, 1, 3, 3)
     return [
-        (network(1), small, torch.tensor([2]), 0.25, grey),
-        (network(1), small, torch.tensor([1]), 0.0, grey),
-        (network(1), _images(generator, 6, 1, 3, 3), _labels(generator, 6, 4), 0.1, grey),
-        (network(3), _images(generator, 5, 3, 3, 3), _labels(generator, 5, 4), 0.05, colour),
+        (model(1), small, torch.tensor([2]), 0.25, grey),
+        (model(1), small, torch.tensor([1]), 0.0, grey),
+        (model(1), rand(generator, 6, 1, 3, 3), labels(generator, 6, 4), 0.1, grey),
+        (model(3), rand(generator, 5, 3, 3, 3), labels(generator, 5, 4), 0.05, colour),
     ]
 
 
@@ -895,46 +644,6 @@ def _fgsm_with_a_layer(model: nn.Module, x: Tensor, y: Tensor, eps: float, stats
     return (x - eps * torch.autograd.grad(chosen, delta)[0].sign()).clip(0, 1)
 
 
-def _wrong_pixel_fgsm(kind: str) -> Any:
-    """Make a pixel_fgsm with one thing wrong."""
-
-    def answer(model: nn.Module, x: Tensor, y: Tensor, eps: float, stats: Tensor) -> Tensor:
-        mean, std = stats[:, :, None, None].unbind()
-        right = (x - mean) / std
-        others = {"none": x, "multiplied": (x - mean) * std, "divided first": x / std - mean}
-        others["twice"] = (right - mean) / std
-        z = others.get(kind, right).clone().requires_grad_(True)
-        labels = model(right).argmax(1) if kind == "predicted" else y
-        gradient = torch.autograd.grad(functional.cross_entropy(model(z), labels), z)[0]
-        step = eps * gradient.sign()
-        if kind == "no sign":
-            step = eps * gradient / std  # the gradient with respect to the pixels
-        if kind == "minus":
-            step = -step
-        if kind == "over 255":
-            step = step / 255
-        if kind == "normalised eps":
-            step = step * std
-        moved = x + step
-        if kind == "clamped in model units":
-            return ((right + step / std).clamp(0, 1) * std + mean).clamp(0, 1)
-        if kind == "left normalised":
-            return (moved.clamp(0, 1) - mean) / std
-        return moved if kind == "no clamp" else moved.clamp(0, 1)
-
-    return answer
-
-
-def _pixel_fgsm_with_backward(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, stats: Tensor
-) -> Tensor:
-    mean, std = stats[:, :, None, None]
-    pixels = x.clone().requires_grad_(True)
-    functional.cross_entropy(model((pixels - mean) / std), y).backward()
-    assert pixels.grad is not None, "backward fills it"
-    return (pixels + eps * pixels.grad.sign()).clamp(0, 1).detach()
-
-
 pixel_fgsm = Exercise(
     name="pixel_fgsm",
     lesson="05",
@@ -952,80 +661,55 @@ pixel_fgsm = Exercise(
     properties=(_leaves_pixels_in_range, _keeps_to_eps, _uses_all_of_eps),
     right_answers=(_fgsm_in_model_units, _fgsm_with_a_layer),
     wrong_answers=(
-        Misconception(
-            "eps on normalised numbers",
-            _wrong_pixel_fgsm("normalised eps"),
-            "You add eps to the normalised numbers. Back in pixels that is only eps·std: your "
-            "attack is several times weaker than the eps that you report.",
+        *edits(
+            _fgsm_in_model_units,
+            """
+            eps on normalised numbers: `(eps / std) * gradient` -> `eps * gradient`
+                You add eps to the normalised numbers. Back in pixels that is only eps·std: your
+                attack is several times weaker than the eps that you report.
+            clamped in the model's units: `moved * std` -> `moved.clamp(0, 1) * std`
+                You clamp the normalised numbers to [0, 1]. There black is -mean/std and white is
+                (1 - mean)/std, so the clamp destroys the image. Clamp pixels.
+            left normalised: `.clamp(0, 1)` -> `.clamp(0, 1).sub(mean).div(std)`
+                Your result is normalised. The caller wants an image in pixels, from 0 to 1.
+            """,
         ),
-        Misconception(
-            "clamped in the model's units",
-            _wrong_pixel_fgsm("clamped in model units"),
-            "You clamp the normalised numbers to [0, 1]. There black is -mean/std and white is "
-            "(1 - mean)/std, so the clamp destroys the image. Clamp pixels.",
-        ),
-        Misconception(
-            "left normalised",
-            _wrong_pixel_fgsm("left normalised"),
-            "Your result is normalised. The caller wants an image in pixels, from 0 to 1.",
-        ),
-        Misconception(
-            "not normalised at all",
-            _wrong_pixel_fgsm("none"),
-            "You hand the pixels to the model as they are. It was trained on (pixel - mean) / std, "
-            "and its gradient at another point is another gradient.",
-        ),
-        Misconception(
-            "multiplied by std",
-            _wrong_pixel_fgsm("multiplied"),
-            "You multiply by std. Normalising divides by it.",
-        ),
-        Misconception(
-            "order of the two steps",
-            _wrong_pixel_fgsm("divided first"),
-            "You divide before you subtract. Normalising is (pixel - mean) / std: subtract first.",
-        ),
-        Misconception(
-            "no sign",
-            _wrong_pixel_fgsm("no sign"),
-            "Your step is eps·gradient, without the sign. FGSM uses only the sign of each entry.",
-        ),
-        Misconception(
-            "minus",
-            _wrong_pixel_fgsm("minus"),
-            "You step against the gradient. That lowers the loss, as in training.",
-        ),
-        Misconception(
-            "no clamp",
-            _wrong_pixel_fgsm("no clamp"),
-            "Your result leaves the range [0, 1]. Clamp the pixels after the step.",
-        ),
-        Misconception(
-            "eps over 255",
-            _wrong_pixel_fgsm("over 255"),
-            "You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.",
-        ),
-        Misconception(
-            "gradients left in the model", _pixel_fgsm_with_backward, evidence.GRADIENTS_LEFT
-        ),
-        Misconception(
-            "normalised twice",
-            _wrong_pixel_fgsm("twice"),
-            "You normalise twice, so the model sees numbers that it does not know. x holds "
-            "pixels: subtract the mean and divide by std once.",
-        ),
-        Misconception(
-            "predicted labels",
-            _wrong_pixel_fgsm("predicted"),
-            "You attack the label that the model predicts. Where it errs already, that leads back "
-            "to the right answer. Use the true labels y.",
+        *edits(
+            _pixel_fgsm,
+            f"""
+            not normalised at all: `model(normalised)` -> `model(pixels)`
+                You hand the pixels to the model as they are. It was trained on
+                (pixel - mean) / std, and its gradient at another point is another gradient.
+            multiplied by std: `/ std` -> `* std`
+                You multiply by std. Normalising divides by it.
+            order of the two steps: `(pixels - mean) / std` -> `pixels / std - mean`
+                You divide before you subtract. Normalising is (pixel - mean) / std: subtract first.
+            no sign: `.sign()` -> ``
+                Your step is eps·gradient, without the sign. FGSM uses only the sign of each entry.
+            minus: `pixels + eps` -> `pixels - eps`
+                You step against the gradient. That lowers the loss, as in training.
+            no clamp: `torch.clamp(` -> `(`, `, 0, 1)` -> `)`
+                Your result leaves the range [0, 1]. Clamp the pixels after the step.
+            eps over 255: `eps * gradient` -> `eps / 255 * gradient`
+                You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same
+                units.
+            gradients left in the model: `(gradient,) = torch.autograd.grad(loss, pixels)`
+            -> `loss.backward()¶gradient = pixels.grad`
+                {evidence.GRADIENTS_LEFT}
+            normalised twice: `model(normalised)` -> `model((normalised - mean) / std)`
+                You normalise twice, so the model sees numbers that it does not know. x holds
+                pixels: subtract the mean and divide by std once.
+            predicted labels: `loss =` -> `y = model(normalised).argmax(dim=1)¶loss =`
+                You attack the label that the model predicts. Where the model is already wrong, that
+                leads back to the right answer. Use the true labels y.
+            """,
         ),
     ),
     hints=(
         "Make a copy of x that requires a gradient, and normalise *that*. Autograd goes back "
         "through the normalisation to the pixels.",
-        "`mean, std = stats[:, :, None, None]` gives both with shape (C, 1, 1), which fits to an "
-        "image (N, C, H, W).",
+        "`mean, std = stats[:, :, None, None]` gives both with shape (C, 1, 1), which broadcasts "
+        "with images (N, C, H, W).",
         "After `torch.autograd.grad(loss, pixels)` the step and the clamp are those of lesson 3, "
         "in pixels.",
     ),
@@ -1062,17 +746,17 @@ quiz = parse(
     - The network is robust against small changes.
         One step breaks four images of five. That is not robust by any measure.
 
-    As eps grows, the network becomes surer and surer of its wrong answer. What does that say
-    about the network?
+    As eps grows, the network becomes more and more confident in its wrong answer. What does that
+    say about the network?
     - It has seen many such images in training.
         It has seen none. It extends what it learned near the digits to places where there are no
         digits.
     - The images become good examples of the wrong class.
         Look at them: they still show the old digit, under noise. The RBF network, which measures
-        a distance, is unsure of them.
+        a distance, has little confidence in them.
     + Its logits go on nearly straight.
-        Then the differences between them grow as well: a straight line knows no place where it
-        should stop. The softmax turns a growing difference into growing confidence.
+        Then the differences between them grow as well: a straight line never levels off. The
+        softmax turns a growing difference into growing confidence.
 
     A digit has a margin of 25. In float32, PyTorch's cross-entropy gives a gradient that is …
     - … exactly zero everywhere.
@@ -1098,7 +782,7 @@ quiz = parse(
     The paper attacks CIFAR-10 with eps = .1. Are these pixels from 0 to 1?
     + No: they are whitened units.
         Their standard deviation is about one half. So eps .1 there and eps .1 in pixels are two
-        different attacks. Compare only figures in the same units.
+        different attacks. Compare only numbers in the same units.
     - Yes, as for the digits.
         The photographs were contrast-normalised and whitened first. A number there is no longer
         the brightness of a pixel.
