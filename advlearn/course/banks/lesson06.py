@@ -114,7 +114,7 @@ mixed_loss = Exercise(
         the same weight twice: `(1 - alpha)` -> `alpha`
             You give both losses the weight alpha. The attacked one has 1 - alpha.
         always half and half: `alpha * clean + (1 - alpha) * worst` -> `0.5 * clean + 0.5 * worst`
-            You take the plain mean of the two losses. That is right for alpha = 0.5 only, the
+            You take the plain mean of the two losses. That is right only for alpha = 0.5, the
             paper's choice. Here alpha is an argument.
         no weights: `alpha * clean + (1 - alpha) * worst` -> `clean + worst`
             You add the two losses without weights. Multiply the clean one by alpha and the attacked
@@ -140,8 +140,8 @@ mixed_loss = Exercise(
         the larger loss: `alpha * clean + (1 - alpha) * worst` -> `torch.maximum(clean, worst)`
             You take the larger of the two losses. The mixed loss is their weighted mean.
         softmax before cross-entropy: `), y)` => `).softmax(dim=1), y)`
-            You apply softmax before `cross_entropy`. That function wants logits and applies softmax
-            itself.
+            You apply softmax before `cross_entropy`. That function expects logits and applies
+            softmax itself.
         sum over the images: `, y)` => `, y, reduction="sum")`
             You add up the losses of the images. J is their mean, as `cross_entropy` gives it.
         attached to the graph: `.item()` -> ``
@@ -160,7 +160,7 @@ mixed_loss = Exercise(
 
 # --- 2. One step of adversarial training --------------------------------------------------------
 
-LR = 0.5  # the reference says it in figures: it is shown to the learner
+LR = 0.5  # the reference writes the number itself: it is shown to the learner
 
 
 def _training_step(weight: Tensor, x: Tensor, y: Tensor, eps: float, alpha: float) -> Tensor:
@@ -225,11 +225,11 @@ training_step = Exercise(
     lesson="06",
     title="One step of adversarial training",
     task=(
-        "Make one step of gradient descent on alpha·J(x) + (1 - alpha)·J(x~), and return the new "
+        "Take one step of gradient descent on alpha·J(x) + (1 - alpha)·J(x~), and return the new "
         "weight, detached. The model is softmax regression: the logits are x @ weight. J is the "
-        "mean cross-entropy, and x~ = x + eps·sign(gradient of J by x), not clamped. Shapes: "
-        "weight (d, K), x (N, d), y (N,) int64; eps and alpha are "
-        "numbers. The learning rate is 0.5."
+        "mean cross-entropy, and x~ = x + eps·sign(gradient of J with respect to x), not clamped. "
+        "Shapes: weight (d, K), x (N, d), y (N,) int64; eps and alpha are numbers. The learning "
+        "rate is 0.5."
     ),
     difficulty=3,
     minutes=15,
@@ -245,21 +245,21 @@ training_step = Exercise(
         `attacked = ` -> `moved = cross_entropy(pixels @ weight, y)¶attacked = `,
         `attacked = ` -> `(pixel_gradient,) = torch.autograd.grad(moved, pixels)¶attacked = `,
         `alpha * clean_gradient + ` -> ``
-            You make two steps: one on the clean images, then one on images that are crafted for the
-            new weights. It is one step: both gradients are taken at the old weights.
+            You take two steps: one on the clean images, then one on images that are crafted for the
+            new weights. There is only one step: both gradients are taken at the old weights.
         weights swapped: `alpha * clean_gradient + (1 - alpha)`
         -> `(1 - alpha) * clean_gradient + alpha`
             alpha and 1 - alpha are swapped. alpha belongs to the clean loss.
         no weights: `alpha * clean_gradient + (1 - alpha) * ` -> `clean_gradient + `
             You add both gradients without the weights alpha and 1 - alpha.
         half and half: `alpha * clean_gradient + (1 - alpha)` -> `0.5 * clean_gradient + 0.5`
-            You take the plain mean of both gradients. That is right for alpha = 0.5 only.
+            You take the plain mean of both gradients. That is right only for alpha = 0.5.
         attacked only: `alpha * clean_gradient + (1 - alpha) * ` -> ``
             Your step ignores the clean images. Their gradient counts with weight alpha.
         clean only: `alpha * clean_gradient + (1 - alpha) * worst_gradient` -> `clean_gradient`
             Your step ignores the attacked images. Their gradient counts with weight 1 - alpha.
         the attack goes down: `x + eps` -> `x - eps`
-            Your x~ goes down the loss, and makes the images easier. The attack adds
+            Your x~ moves down the loss, which makes the images easier. The attack adds
             eps·sign(gradient).
         no sign: `.sign()` -> ``
             Your attack moves by eps·gradient, without the sign. The mean over the batch makes that
@@ -304,15 +304,15 @@ training_step = Exercise(
     ),
     hints=(
         "Three parts: the clean loss with its two gradients, the attacked images, and the gradient "
-        "of their loss by the weight.",
+        "of their loss with respect to the weight.",
         "Copy both: `w = weight.clone().requires_grad_()` and `pixels = x.clone()"
         ".requires_grad_()`. Then `torch.autograd.grad(loss, (w, pixels))` gives both gradients "
         "of the clean loss at once.",
-        "`attacked = x + eps * pixel_gradient.sign()`. Take the gradient of its loss by `w` as "
-        "well, mix the two weight gradients by alpha and 1 - alpha, and return "
+        "`attacked = x + eps * pixel_gradient.sign()`. Take the gradient of its loss with respect "
+        "to `w` as well, mix the two weight gradients by alpha and 1 - alpha, and return "
         "`(w - 0.5 * mixed).detach()`.",
     ),
-    takeaway="The clean pass gave the attack for nothing: two passes, not three.",
+    takeaway="The clean pass gives the attack for free: two passes, not three.",
 )
 
 
@@ -331,7 +331,7 @@ def _promised_and_real(loss: Loss, x: Tensor, eps: float) -> tuple[Tensor, Tenso
 
 
 def _loss_functions(generator: torch.Generator) -> list[Args]:
-    """Make (loss, x, eps); the first loss is linear, so that both answers agree there."""
+    """Make (loss, x, eps); the first loss is linear, so that promised and real rise agree there."""
     w = torch.tensor([2.0, -1.0, 0.5])
     v, u = inputs.randn(generator, 6), inputs.randn(generator, 9)
 
@@ -359,7 +359,7 @@ def _loss_functions(generator: torch.Generator) -> list[Args]:
 def _promise_is_never_negative(args: Args, output: Any) -> str | None:
     if bool((output[0] >= -1e-6).all()):
         return None
-    return "Your promised rise is negative. Up the gradient, the straight line only rises."
+    return "Your promised rise is negative. Along the gradient, the straight line can only rise."
 
 
 def _nothing_moves_at_eps_zero(args: Args, output: Any) -> str | None:
@@ -395,9 +395,10 @@ promised_and_real = Exercise(
     title="The rise that the gradient promises, and the real one",
     task=(
         "loss is a function of images: loss(x) gives one number for each image, shape (N,). With g "
-        "its gradient by x, return two tensors of shape (N,): the rise that g promises for an FGSM "
-        "step, eps·‖g‖₁ of each image, and the real rise, loss(x + eps·sign(g)) - loss(x). Do not "
-        "clamp. x is (N, …), eps is a number. Both results are detached."
+        "its gradient with respect to x, return two tensors of shape (N,): the rise that g "
+        "promises for an FGSM step, eps·‖g‖₁ of each image, and the real rise, loss(x + "
+        "eps·sign(g)) - loss(x). Do not clamp. x is (N, …), eps is a number. Both results are "
+        "detached."
     ),
     difficulty=2,
     minutes=10,
@@ -412,8 +413,8 @@ promised_and_real = Exercise(
             Your promise uses the L2 norm of the gradient. Every pixel moves by eps, so pixel i
             promises eps·|g_i|, and the sum of these is eps·‖g‖₁.
         no absolute values: `.abs()` -> ``
-            You add up the gradient with its signs, so that the pixels cancel. The step has the
-            gradient's signs: every pixel promises eps·|g_i|.
+            You add up the gradient with its signs, so that the pixels cancel each other. The step
+            has the gradient's signs: every pixel promises eps·|g_i|.
         no eps: `promised = eps * ` -> `promised = `
             The factor eps is missing in your promise.
         mean over the pixels: `.sum(dim=1)` -> `.mean(dim=1)`
@@ -436,8 +437,8 @@ promised_and_real = Exercise(
         downhill: `x + eps` -> `x - eps`
             Your real step goes against the gradient. An attack goes up: x + eps·sign(g).
         clamped: `x + eps * gradient.sign()` -> `(x + eps * gradient.sign()).clamp(0, 1)`
-            You clamp the moved images to [0, 1]. Here they stay as they are: the promise is that of
-            the whole step.
+            You clamp the moved images to [0, 1]. Here they stay as they are: the promise is for the
+            whole step.
         not a difference: ` - loss(x)` -> ``
             Your second value is the loss after the step. The rise is that minus the loss before.
         difference reversed: `real.detach()` -> `-real.detach()`
@@ -450,11 +451,11 @@ promised_and_real = Exercise(
         attached to the graph: `loss(x + ` -> `loss(pixels + `, `.detach()` -> ``
             {evidence.ATTACHED}
         loss promised: `return promised` -> `return loss(x) + promised`
-            Your first value is the loss that is promised after the step. Asked is the rise,
-            eps·‖g‖₁ alone.
+            Your first value is the loss that is promised after the step. The task asks for the
+            rise, eps·‖g‖₁ alone.
         part kept: `real.detach()` -> `(real / promised).nan_to_num(0.0)`
-            Your second value is the part of the promise that is kept. Asked is the real rise
-            itself. The division comes later.
+            Your second value is the part of the promise that is kept. The task asks for the real
+            rise itself. The division comes later.
         """,
     ),
     hints=(
@@ -464,7 +465,7 @@ promised_and_real = Exercise(
         "times the sum of |g| over its pixels: `g.flatten(1).abs().sum(dim=1)`.",
         "The real rise is `loss(x + eps * g.sign()) - loss(x)`, with `.detach()`.",
     ),
-    takeaway="On a straight loss the two agree. The larger the gap, the less FGSM can tell.",
+    takeaway="On a linear loss the two agree. The larger the gap, the less FGSM can tell.",
 )
 
 
@@ -483,7 +484,7 @@ def _gradients(generator: torch.Generator) -> list[Args]:
     """Make (g, eps)."""
     return [
         (torch.tensor([3.0, -4.0]), 0.25),
-        (torch.tensor([0.0, 2.0, 0.0]), 0.1),  # a single weight: all of them can do the same
+        (torch.tensor([0.0, 2.0, 0.0]), 0.1),  # one entry: signs do as much as the attack
         (torch.ones(784), 0.25),
         (inputs.randn(generator, 784), 0.25),
         (inputs.randn(generator, 50), 0.0),
@@ -494,7 +495,7 @@ def _noise_is_weaker(args: Args, output: Any) -> str | None:
     signs, uniform, attack = (float(v) for v in output)
     if uniform <= signs + 1e-6 and signs <= attack + 1e-5:
         return None
-    return "Your noise does more than the attack, or uniform noise more than signs. It cannot."
+    return "In your answer noise does more than the attack, or uniform noise more than signs."
 
 
 def _noise_by_variance(g: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -514,7 +515,7 @@ noise_and_attack = Exercise(
     lesson="06",
     title="What noise can do, and what an attack can do",
     task=(
-        "A loss has the gradient g, shape (d,), and is straight: a change eta moves it by g·eta. "
+        "A loss has the gradient g, shape (d,), and is linear: a change eta moves it by g·eta. "
         "Return three numbers: the standard deviation of g·eta when every eta_i is +eps or -eps by "
         "the toss of a coin; the same when every eta_i is uniform between -eps and eps; and the "
         "largest g·eta with all |eta_i| at most eps."
@@ -536,8 +537,8 @@ noise_and_attack = Exercise(
         attack by the L2 norm: `eps * g.abs().sum()` -> `eps * length`
             Your attack uses ‖g‖₂. The attacker picks each sign, so nothing cancels: eps·‖g‖₁.
         the mean: `signs.item(), uniform.item()` -> `0.0, 0.0`
-            The MEAN of g·eta is 0 for both kinds of noise. Asked is how far it typically is from
-            that, the standard deviation.
+            The MEAN of g·eta is 0 for both kinds of noise. The task asks how far it typically is
+            from that: the standard deviation.
         plain sum: `g.square().sum().sqrt()` -> `g.sum()`, `.abs()` -> ``
             You add up the entries of g with their signs. For noise add up squares, for the attack
             absolute values.
@@ -555,8 +556,8 @@ noise_and_attack = Exercise(
             Your two kinds of noise are equally strong. Uniform noise is mostly smaller than eps:
             its variance is eps²/3.
         twice the width: `uniform = eps` -> `uniform = 2 * eps`
-            Your uniform noise runs from -2·eps to 2·eps. Its variance is (2·eps)²/12 = eps²/3, as
-            the width is 2·eps.
+            Your uniform noise runs from -2·eps to 2·eps. From -eps to eps the width is 2·eps, so
+            the variance is (2·eps)²/12 = eps²/3.
         half the width: `3**0.5` -> `12**0.5`
             You divide by the root of 12. That is for a width of eps. From -eps to eps the width is
             2·eps, and (2·eps)²/12 = eps²/3.
@@ -575,7 +576,7 @@ noise_and_attack = Exercise(
         "`signs = eps * g.square().sum().sqrt()`, uniform is `signs / 3**0.5`, and the attack is "
         "`eps * g.abs().sum()`.",
     ),
-    takeaway="For d equal entries noise reaches √d, the attack d: for a digit that is 28 to 784.",
+    takeaway="For d equal entries noise reaches √d and the attack d: for a digit, 28 against 784.",
 )
 
 
@@ -605,7 +606,7 @@ def _between_one_and_d(args: Args, output: Tensor) -> str | None:
     d = args[0].shape[1]
     if bool(((output > 1 - 1e-3) & (output < d + 1e-2)).all()):
         return None
-    return f"Your number leaves the range from 1 pixel to all {d} pixels of a filter."
+    return f"Your numbers should lie between 1 pixel and all {d} pixels of a filter."
 
 
 def _participation_by_shares(w: Tensor) -> Tensor:
@@ -639,22 +640,23 @@ participation = Exercise(
             You have (sum of |w|)² / (sum of w²). That is another, gentler count. Here the energies
             w² are counted: (sum of w²)² / (sum of w⁴).
         signs kept: `w.square()` -> `w`
-            Your upper sum adds up w with its signs, so that positive and negative weights cancel.
-            Square each weight first.
+            The sum in your numerator adds up w with its signs, so that positive and negative
+            weights cancel. Square each weight first.
         upside down: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`
         -> `energy.square().sum(dim=1) / energy.sum(dim=1).square()`
-            Your fraction is upside down. One single pixel should give 1, and d equal pixels d.
+            Your fraction is upside down. A single pixel should give 1, and d equal pixels should
+            give d.
         upper sum not squared: `.square() /` -> ` /`
-            Your upper sum is not squared, so the result changes when all weights are doubled. It
-            should not.
+            The sum in your numerator is not squared, so the result changes when all weights are
+            doubled. It should not.
         lower sum of squares: `energy.square()` -> `energy`
-            Your lower sum is that of w². It is the sum of w⁴, so that the result does not change
-            when all weights are doubled.
+            The sum in your denominator is that of w². Take the sum of w⁴, so that the result does
+            not change when all weights are doubled.
         root: `.square() / energy.square().sum(dim=1)` -> ` / energy.square().sum(dim=1).sqrt()`
             You take a square root at the end. Without it, d equal pixels give exactly d.
         share of the image: `.sum(dim=1)` => `.mean(dim=1)`
-            You divide by d, or take means in place of sums. That gives a share of the image. Asked
-            is a number of pixels.
+            You divide by d, or take means in place of sums. That gives a share of the image. The
+            task asks for a number of pixels.
         count of non-zeros: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`
         -> `(w != 0).sum(dim=1).to(w.dtype)`
             You count the weights that are not zero. After training none of them is exactly zero.
@@ -665,8 +667,8 @@ participation = Exercise(
     ),
     hints=(
         "Square all weights first: that is the energy of each pixel, shape (units, d).",
-        "Sum over `dim=1`. Above stands the square of the sum of the energies, below the sum of "
-        "the squared energies.",
+        "Sum over `dim=1`. The numerator is the square of the sum of the energies, the denominator "
+        "the sum of the squared energies.",
         "With `energy = w.square()`: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`.",
     ),
     takeaway="k equal pixels count as k. A faint haze over the image hardly counts.",
@@ -688,29 +690,29 @@ quiz = parse(
     A paper trains on FGSM examples and reports an FGSM error that fell from 90 % to 18 %. What do
     you know about the error under a stronger attack?
     - It is at most a little over 18 %.
-        Nothing says so. In this lesson FGSM found few errors and PGD found nearly all, on the
-        same network.
+        Nothing says so. In this lesson PGD found an error for nearly every digit, and FGSM for few,
+        on the same network.
     - It fell in the same proportion.
-        The training saw one-step examples only. It owes nothing to other attacks.
+        The training saw one-step examples only. It promises nothing about other attacks.
     + It is at least 18 %, and it may be 100 %.
-        An attack only ever gives a lower bound of the damage. Which it is, a stronger attack must
-        measure.
+        An attack only ever gives a lower bound on the damage. Only a stronger attack can show how
+        much higher it is.
 
     x~ depends on the weights, through the sign of the gradient. Why does training not
     differentiate through it?
     + Because the slope of the sign function is 0.
         It is 0 wherever it exists. So nothing flows back through it, and x~ may be treated as a
-        constant. The price: training cannot foresee how the attack will answer a new weight.
+        constant. The price: training cannot foresee how the attack will react to a new weight.
     - Because it would be too slow.
         It would be slower, but that is not the reason. Think of the slope of the sign function.
     - Because x~ is computed once, before training.
-        It is computed anew at every step, for the weights of the moment.
+        It is computed anew at every step, for the current weights.
 
     A network that was trained with alpha = 0 errs on 30 % of the clean digits and on 1 % of the
     FGSM digits. What is going on?
     - It is very robust.
-        An attacker need not attack: the clean digit does more harm. And PGD still wins on nearly
-        all.
+        An attacker need not attack: the clean digit does more harm. And PGD still succeeds on
+        nearly all digits.
     + It reads the label off the FGSM change.
         The change is computed from the true label. A network that has only seen changed digits
         may read the change in place of the digit.
@@ -720,30 +722,30 @@ quiz = parse(
     Training on digits with random ±eps hardly changes the FGSM error. Why?
     + Random changes barely move the loss.
         They are nearly orthogonal to the gradient, so there is little to learn. The noise moves a
-        straight loss by about eps·‖g‖₂, the attack by eps·‖g‖₁.
+        linear loss by about eps·‖g‖₂, the attack by eps·‖g‖₁.
     - The noise is smaller than the attack.
         In the max norm they are equal: each pixel moves by eps.
     - The network cannot learn noisy digits.
         It learns them well: the clean error is as good as before.
 
-    You train with dropout and craft x~ from the same pass that trains, with units dropped. What
-    do you expect?
+    You train with dropout and craft x~ in the same pass that trains, with units dropped. What do
+    you expect?
     - The attack is stronger, because it knows the mask.
         It is strong against the thinned network of that step, which nobody will ever attack.
     - No difference, because dropout averages out.
         The signs of an average are not the average of the signs. Section 3 measured the
         difference.
     + A much higher FGSM error later than when crafting in eval mode.
-        The attacker will meet the whole network. Its gradient is another one, and training never
-        saw its x~.
+        The attacker will meet the whole network. Its gradient is a different one, and training
+        never saw its x~.
 
     Why is adversarial training not just weight decay?
     - It shrinks the weights, only more strongly than a penalty.
         In this lesson the adversarially trained weights were the larger ones.
-    + It charges for what the attack harms, not for weights.
+    + It penalises the harm of the attack, not the weights.
         An example costs as much as the attack hurts it, and nothing once it is safe. The weights
-        may even grow. Weight decay charges for the weights themselves, and here it did not lower
-        the FGSM error.
+        may even grow. Weight decay penalises the weights themselves, and here it did not lower the
+        FGSM error.
     - It uses the L2 norm.
         It uses no norm of the weights at all. The max norm limits the pixels.
     """
