@@ -23,7 +23,7 @@ _NAN = float("nan")
 
 
 def _network(generator: torch.Generator, features: int, hidden: int, classes: int) -> nn.Module:
-    """Make a network of straight pieces whose weights ask for no gradients, as in the lesson."""
+    """Make a small ReLU network, in eval mode, whose weights require no gradients."""
     model = inputs.network(generator, features, hidden, classes, activation=nn.ReLU)
     return model.requires_grad_(False)
 
@@ -97,13 +97,13 @@ walk_logits = Exercise(
         """
         clipped: `model(points)` -> `model(points.clamp(0, 1))`
             You put the points back into [0, 1]. Clipping bends the line: from some eps on, pixels
-            stand still. This walk is to leave the images behind, so do not clip.
+            stop changing. This walk is meant to leave the range of images, so do not clip.
         probabilities: `return logits` -> `return logits.softmax(dim=1)`
-            You return probabilities. The softmax bends every curve. Asked are the logits, the
-            model's output as it is.
+            You return probabilities. The softmax bends every curve. The task asks for the logits,
+            the model's output as it is.
         answers: `return logits` -> `return logits.argmax(dim=1)`
-            You return the class that wins at each eps. Asked are all K logits: the losers show what
-            happens, too.
+            You return the class that wins at each eps. The task asks for all K logits: the other
+            classes show what happens, too.
         without x: `x + ` -> ``
             Your walk starts at the black image 0. It should pass through the digit: add x.
         minus: `x + ` -> `x - `
@@ -123,9 +123,9 @@ walk_logits = Exercise(
         assumed straight: `model(points)`
         -> `model(x) + eps[:, None] * (model(x + direction) - model(x))`
             You compute two points and draw a straight line through them. The logits of a network
-            are straight only piece by piece: ask the model at every eps.
+            are linear only piece by piece: ask the model at every eps.
         transposed: `return logits` -> `return logits.T`
-            Your table lies on its side. One row for each eps, one column for each class: (E, K).
+            Your table is transposed. One row for each eps, one column for each class: (E, K).
         """,
     ),
     hints=(
@@ -157,7 +157,7 @@ def _band(eps: Tensor, logits: Tensor, y: int) -> tuple[float, float]:
 
 def _band_inputs(generator: torch.Generator) -> list[Args]:
     def walk(winners: list[int], classes: int = 4) -> Tensor:
-        """Make logits whose largest, of each row, is that of the class asked for."""
+        """Make logits: in each row the given class has the largest."""
         won = functional.one_hot(torch.tensor(winners), classes).float()
         return 2 * won + inputs.rand(generator, len(winners), classes) - 5.0
 
@@ -183,7 +183,7 @@ def _band_holds_zero(args: Args, output: Any) -> str | None:
         return "Here the model is wrong on the digit itself, at eps = 0. Then there is no band."
     if low <= 0 <= high:
         return None
-    return "Your band does not hold eps = 0, where the digit itself stands."
+    return "Your band does not contain eps = 0, where the digit itself is."
 
 
 def _band_by_sets(eps: Tensor, logits: Tensor, y: int) -> tuple[Tensor, Tensor]:
@@ -211,8 +211,9 @@ band = Exercise(
     title="The band where the model is right",
     task=(
         "Return the two ends, low and high, of the unbroken stretch of eps around 0 in which the "
-        "true class y has the largest logit. eps is (E,), rising, and holds 0; logits is (E, K); y "
-        "is a number. If the model is wrong at eps = 0, return float('nan') twice."
+        "true class y has the largest logit. eps is (E,), in increasing order, and contains 0; "
+        "logits is (E, K); y is a number. If the model is wrong at eps = 0, return float('nan') "
+        "twice."
     ),
     difficulty=2,
     minutes=10,
@@ -232,42 +233,42 @@ band = Exercise(
             Your ends are the first eps on each side at which the model is wrong. Return the last
             ones at which it is right.
         width: `eps[low].item(), eps[high].item()` -> `eps[high].item() - eps[low].item()`
-            You return the width, one number. Return both ends: the band need not lie evenly around
-            0.
+            You return the width, one number. Return both ends: the band need not be symmetric
+            around 0.
         nearer edge: `return eps[low].item(), eps[high].item()`
         -> `near = min(-eps[low].item(), eps[high].item())¶return -near, near`
-            You use the nearer edge on both sides. The two ends are found one by one, and may differ
-            much.
+            You use the nearer edge on both sides. Find each end on its own: they may be at very
+            different distances.
         places: `eps[low].item(), eps[high].item()` -> `low, high`
-            You return places in the list (0, 1, 2, …). Return the values of eps at these places.
+            You return indices (0, 1, 2, …). Return the values of eps at these indices.
         positive logit: `logits.argmax(dim=1) == y` -> `logits[:, y] > 0`
             You ask whether the logit of y is positive. The model answers with the largest logit,
             whatever its sign.
         smallest logit: `argmax` -> `argmin`
             You look for the smallest logit (`argmin`). The model answers with the largest.
         the answer at 0: `== y` -> `== logits[eps == 0].argmax()`
-            You measure where the answer stays what it is at eps = 0. Asked is where it is right.
-            The two differ when the model is wrong on the digit itself.
+            You measure where the answer stays what it is at eps = 0. The task asks where it is
+            right. The two differ when the model is wrong on the digit itself.
         zero: `float("nan")` => `0.0`
             Where the model is wrong on the digit itself you return 0 and 0. That reads as a very
-            thin band. There is none: return float('nan') twice.
+            thin band. There is no band at all: return float('nan') twice.
         no look at 0: `not right[low]` -> `len(eps) == 0`
             You walk outwards from 0 without asking whether the model is right at 0 itself.
         swapped: `eps[low].item(), eps[high].item()` -> `eps[high].item(), eps[low].item()`
             Your two ends are swapped. First the low one, then the high one.
         middle of the list: `int((eps == 0).nonzero())` -> `len(eps) // 2`
-            You start in the middle of the list. The digit itself stands where eps is 0, and that
-            may be elsewhere: `int((eps == 0).nonzero())`.
+            You start in the middle of the list. The digit itself is where eps is 0, and that may be
+            elsewhere: `int((eps == 0).nonzero())`.
         """,
     ),
     hints=(
         "First make a list of true and false: at which eps is `logits.argmax(dim=1)` equal to y?",
-        "Start at the place where eps is 0, `int((eps == 0).nonzero())`. If the model is wrong "
+        "Start at the index where eps is 0, `int((eps == 0).nonzero())`. If the model is wrong "
         "there, you are done: nan.",
-        "From there walk to the left as long as the next place is right: "
+        "From there walk to the left as long as the model is right at the next index: "
         "`while low > 0 and right[low - 1]: low -= 1`. Then the same to the right.",
     ),
-    takeaway="Now it can be measured over many digits, in place of one picture.",
+    takeaway="Now the band can be measured over many digits, in place of one picture.",
 )
 
 
@@ -342,10 +343,10 @@ transfer_errors = Exercise(
         _transfer_errors,
         """
         transposed: `torch.stack(rows)` -> `torch.stack(rows, dim=1)`
-            Your matrix lies on its side. Rows are the models that the images were crafted on,
-            columns the models that they are fed to.
+            Your matrix is transposed. Rows are the models that the images were crafted on, columns
+            the models that they are fed to.
         accuracy: `!= y` -> `== y`
-            You return accuracies. An error counts the answers that are not y.
+            You return accuracies. An error rate counts the answers that are not y.
         counts: `.mean()` -> `.sum()`
             You return numbers of mistakes. Divide by the number N of images.
         percent: `torch.stack(rows)` -> `100 * torch.stack(rows)`
@@ -363,26 +364,26 @@ transfer_errors = Exercise(
         `errors = ` -> `given = source(images).argmax(dim=1)¶errors = `,
         `(model(images).argmax(dim=1) != y)`
         -> `((model(images).argmax(dim=1) == given) & (given != y))`
-            You count an image only if both models give the same wrong class. That is agreement, and
-            comes later. Here every wrong class counts.
+            You count an image only if both models give the same wrong class. That is agreement,
+            which comes later. Here every wrong class counts.
         the source's answers as labels: `images in crafted`
         -> `source, images in zip(models, crafted)`, `!= y` -> `!= source(images).argmax(dim=1)`
             You compare with the answers of the source. An error is measured against the true labels
             y.
         never fed to another: `images in crafted` -> `source, images in zip(models, crafted)`,
         `model(images)` -> `source(images)`
-            All your columns are equal: crafted[i] only meets model i. Feed it to model j.
+            All your columns are equal: crafted[i] is only fed to model i. Feed it to model j.
         each its own: `for model in models` -> `for j, model in enumerate(models)`,
         `model(images)` -> `model(crafted[j % len(crafted)])`
-            All your rows are equal: model j only meets its own examples crafted[j]. Feed it
+            All your rows are equal: model j only gets its own examples crafted[j]. Feed it
             crafted[i].
         """,
     ),
     hints=(
-        "Two loops, one in the other: over the sets of images outside, over the models inside.",
+        "Two nested loops: over the sets of images outside, over the models inside.",
         "One entry is `(model(images).argmax(dim=1) != y).float().mean()`.",
-        "`torch.stack(list)` makes one tensor of a list of tensors: once for each row, and once "
-        "for all rows.",
+        "`torch.stack(list)` makes one tensor out of a list of tensors: once for each row, and "
+        "once for all rows.",
     ),
     takeaway="The diagonal is the usual white-box attack. The rest of it is transfer.",
 )
@@ -515,7 +516,7 @@ def _gradient_inputs(generator: torch.Generator) -> list[Args]:
         (source, target),
         (target[:1], source[:1]),
         (big, big + 0.5 * inputs.randn(generator, 5, 30)),
-        # The gradient of a sure model is tiny, and its signs are worth as much.
+        # The gradient of a confident model is tiny, and its signs are worth as much.
         (inputs.randn(generator, 3, 8), 1e-12 * inputs.randn(generator, 3, 8)),
         (-big, big),
     ]
@@ -561,10 +562,11 @@ step_share = Exercise(
     lesson="07",
     title="What borrowed signs are worth",
     task=(
-        "An attacker takes the signs of the source's gradient and steps on the target. Return, for "
-        "each image, which share of the best possible first-order gain this step reaches: the gain "
-        "is the dot product of the target's gradient with the signs, and the best gain is ‖g‖₁ of "
-        "the target's gradient. Both gradients are (N, d). The result is (N,), from -1 to 1."
+        "An attacker uses the signs of the source's gradient for a step against the target. "
+        "Return, for each image, which share of the best possible first-order gain this step "
+        "reaches: the gain is the dot product of the target's gradient with the signs, and the "
+        "best gain is ‖g‖₁ of the target's gradient. Both gradients are (N, d). The result is "
+        "(N,), from -1 to 1."
     ),
     difficulty=2,
     minutes=8,
@@ -590,11 +592,12 @@ step_share = Exercise(
             The roles are swapped. The signs come from the source, the gain is measured with the
             target's gradient.
         equal signs: `reached / best` -> `(g_source.sign() == g_target.sign()).float().mean(dim=1)`
-            You count the pixels with equal signs. Pixels do not count alike: each one weighs as
-            much as the target's gradient there. And unequal signs cost, they are not just 0.
+            You count the pixels with equal signs. Pixels do not count equally: each one has the
+            weight of the target's gradient there. And unequal signs lower the gain; they do not
+            just add 0.
         signs of both: `reached / best` -> `(g_source.sign() * g_target.sign()).mean(dim=1)`
-            You take the sign of both gradients, so every pixel counts alike. The target's gradient
-            keeps its size: a strong pixel gains more.
+            You take the sign of both gradients, so every pixel counts equally. The target's
+            gradient keeps its size: a pixel with a large gradient gains more.
         L2 norm: `.abs().sum(dim=1)` -> `.norm(dim=1)`
             You divide by the L2 norm. The best step in the max norm gains ‖g‖₁, the sum of the
             absolute values (lesson 3).
@@ -602,13 +605,13 @@ step_share = Exercise(
             You return the gain itself. Divide it by the best possible one, the L1 norm of the
             target's gradient.
         absolute value: `reached / best` -> `(reached / best).abs()`
-            You drop the minus. A negative share means that the borrowed step helps the target.
+            You drop the minus sign. A negative share means that the borrowed step helps the target.
         no harm: `reached / best` -> `(reached / best).clamp(min=0)`
-            You cut negative shares off at 0. A borrowed step can do worse than nothing: keep the
+            You clip negative shares at 0. A borrowed step can do worse than nothing: keep the
             negative values.
         added in the denominator: `/ best` -> `/ (best + 1e-8)`
-            You add a small number to the denominator. A sure model has gradients smaller than that,
-            and their share would vanish. Divide by the L1 norm alone.
+            You add a small number to the denominator. A confident model has gradients smaller than
+            that, and their share would vanish. Divide by the L1 norm alone.
         whole batch: `reached / best` -> `reached.sum() / best.sum()`
             You return one number for the whole batch. Return one share for each image: sum over
             dim=1.
@@ -653,7 +656,7 @@ def _refusal_inputs(generator: torch.Generator) -> list[Args]:
 def _fooled_is_part_of_answered(args: Args, output: Any) -> str | None:
     if -1e-6 <= float(output[1]) <= float(output[0]) + 1e-6:
         return None
-    return "Who is fooled has answered, so your second share cannot be above the first."
+    return "A model that is fooled has answered, so your second share cannot be above the first."
 
 
 def _at_zero_it_always_answers(args: Args, output: Any) -> str | None:
@@ -704,15 +707,15 @@ answer_or_refuse = Exercise(
             You divide each row by its sum. Then the model always believes in some digit. Rows of an
             RBF network need not sum to 1, and that is what makes a refusal possible.
         over the answered: `fooled.float()` -> `fooled[answered].float()`
-            Your second share is over the images that are answered. Asked is the share of all
-            images: a model that answers once, wrongly, should not look worse than one that is wrong
-            everywhere.
+            Your second share is over the images that are answered. The task asks for the share of
+            all images: a model that answers once, wrongly, should not look worse than one that is
+            wrong everywhere.
         refusals as errors: `answered & ` -> `~answered | `
-            You count a refusal as a wrong answer. It is a price too, but the first share shows it.
-            The second counts only answers that are given and wrong.
+            You count a refusal as a wrong answer. A refusal has a price too, but the first share
+            shows it. The second counts only answers that are given and wrong.
         errors of all: `answered & ` -> ``
-            Your second share also counts wrong classes that the model never says, because it
-            refuses. Count only the images that it answers.
+            Your second share also counts wrong classes that the model does not answer with, because
+            it refuses. Count only the images that it answers.
         true class: `highest >=` -> `p.gather(1, y[:, None]).squeeze(1) >=`
             You compare the probability of the true class with the threshold. The model does not
             know the true class: it looks at its highest probability.
@@ -721,14 +724,14 @@ answer_or_refuse = Exercise(
         above: `>=` -> `>`
             You answer only above the threshold (`>`). Exactly at it, the model answers too (`>=`).
         refused: `answered.float()` -> `(~answered).float()`
-            Your first share is how often the model refuses. Asked is how often it answers.
+            Your first share is how often the model refuses. The task asks how often it answers.
         percent: `.item()` => `.item() * 100`
             Your values are percentages. Return fractions between 0 and 1.
         swapped: `return ` -> `answered, fooled = fooled, answered¶return `
             Your two shares are swapped. First how often it answers, then how often wrongly.
         right answers: `!= y` -> `== y`
-            Your second share counts the answers that are given and right. Asked are those that are
-            given and wrong.
+            Your second share counts the answers that are given and right. The task asks for those
+            that are given and wrong.
         counts: `.mean()` => `.sum()`
             You return numbers of images. Divide by the number N of all images.
         """,
@@ -736,11 +739,11 @@ answer_or_refuse = Exercise(
     hints=(
         "`p.max(dim=1)` gives the highest probability and its class at once.",
         "`answered = highest >= threshold`. An image fools the model if it is answered and the "
-        "class is wrong: join the two with `&`.",
+        "class is wrong: combine the two with `&`.",
         "Both shares are means over all N images: `answered.float().mean().item()`, and the same "
         "for `answered & (predicted != y)`.",
     ),
-    takeaway="A refusal is safe and costs something. Report both shares, always together.",
+    takeaway="A refusal is safe but costs something. Report both shares, always together.",
 )
 
 
@@ -770,7 +773,7 @@ quiz = parse(
 
     Examples crafted on model A fool model B. What did the attacker need to know of B?
     + Its task.
-        A model of one's own for the same task is enough. Keeping weights secret is therefore no
+        A model of one's own for the same task is enough. Keeping weights secret is therefore not a
         defence.
     - B's weights.
         That is the white-box attack: the diagonal of the matrix. B was never asked for a gradient
@@ -782,7 +785,7 @@ quiz = parse(
     Two models agree on 50 % of the first one's mistakes, and on 80 % of the mistakes that both
     make. How can both be true?
     - They were measured on different sets of images.
-        Same images. Only the number that one divides by differs.
+        Same images. Only the number to divide by differs.
     + The matches are the same, the second base is smaller.
         Where the second model is right the two cannot agree on a wrong class. The second share
         leaves these images out.
@@ -794,19 +797,19 @@ quiz = parse(
     + Its own FGSM misses attacks that exist. Measure PGD.
         Transfer above white-box is a sign of gradient masking. PGD on our model of this kind
         finds an attack for nearly every digit.
-    - It is robust: 10 % is the white-box figure, and white-box is the worst case.
+    - It is robust: 10 % is the white-box error, and white-box is the worst case.
         White-box should be the worst case. A weaker attacker who does better proves that the 10 %
-        were no worst case.
+        were not the worst case.
     - The undefended model is the better attacker, nothing more.
-        Who knows the weights can do everything that the other can, and more. If the result is
-        less, the search was bad.
+        An attacker who knows the weights can do everything that the other can, and more. If the
+        error is lower, the search was poor.
 
     In 784 dimensions two gradients have the cosine 0.4. How should you read it?
     - Nearly unrelated: 0.4 is closer to 0 than to 1.
         Two random directions in 784 dimensions have cosines of about ±0.04. 0.4 is ten times
         that.
     - 40 % of the pixels have equal signs.
-        A cosine is no count of pixels. Even at cosine 0 about half of the signs are equal.
+        A cosine does not count pixels. Even at cosine 0 about half of the signs are equal.
     + Far more alike than chance would make them.
         Chance gives about 1/√784, which is 0.036. Borrowed signs then gain a good part of what
         the target's own signs would.
@@ -814,12 +817,12 @@ quiz = parse(
     The RBF network has low confidence on FGSM's mistakes. Is it safe to let it refuse whenever
     its confidence is under one half?
     - Yes: it does not answer attacked digits any more.
-        Not those of FGSM. An attacker who knows the rule does not aim at an error, but at a sure
-        error, and finds some.
-    + No: an attack can aim at sure errors.
+        Not those of FGSM. An attacker who knows the rule does not aim at just any error, but at a
+        confident error, and finds some.
+    + No: an attack can aim at confident errors.
         And it refuses many clean digits as well. Both were measured in section 6. A defence is
         judged by the attack that knows it, with its price beside it.
     - No: an RBF network is linear.
-        It is not: its logits fall off like parabolas. That is why it is unsure far away.
+        It is not: its logits fall off like parabolas. That is why its confidence is low far away.
     """
 )
