@@ -7,32 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course.banks import inputs
 from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 cross_entropy = torch.nn.functional.cross_entropy
-
-
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator)
-
-
-def _images(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=generator)
-
-
-def _labels(generator: torch.Generator, count: int, classes: int) -> Tensor:
-    return torch.randint(0, classes, (count,), generator=generator)
 
 
 # --- 1. The mixed loss --------------------------------------------------------------------------
@@ -44,18 +33,11 @@ def _mixed_loss(model: nn.Module, x: Tensor, attacked: Tensor, y: Tensor, alpha:
     return (alpha * clean + (1 - alpha) * worst).item()
 
 
-def _network(generator: torch.Generator, features: int, classes: int) -> nn.Module:
-    layers = [nn.Linear(features, 8), nn.ReLU(), nn.Linear(8, classes)]
-    for parameter in (p for layer in layers for p in layer.parameters()):
-        parameter.data = _randn(generator, *parameter.shape)
-    return nn.Sequential(nn.Flatten(), *layers).eval()
-
-
 def _batch(generator: torch.Generator, alpha: float, *shape: int, classes: int = 4) -> Args:
-    x = _images(generator, *shape)
-    attacked = x + 0.25 * _randn(generator, *shape).sign()
-    model = _network(generator, x[0].numel(), classes)
-    return model, x, attacked, _labels(generator, len(x), classes), alpha
+    x = inputs.rand(generator, *shape)
+    attacked = x + 0.25 * inputs.randn(generator, *shape).sign()
+    model = inputs.network(generator, x[0].numel(), 8, classes, activation=nn.ReLU, dropout=None)
+    return model, x, attacked, inputs.labels(generator, len(x), classes), alpha
 
 
 def _mixed_inputs(generator: torch.Generator) -> list[Args]:
@@ -104,37 +86,6 @@ def _mixed_in_one_batch(
     return float(torch.tensor([alpha, 1 - alpha]).dot(losses.detach()))
 
 
-def _wrong_mixed(kind: str) -> Callable[..., Any]:
-    """Make a mixed_loss with one thing wrong."""
-
-    def answer(model: nn.Module, x: Tensor, attacked: Tensor, y: Tensor, alpha: float) -> Any:
-        reduction = "sum" if kind == "sum" else "mean"
-        logits = [model(x), model(attacked)]
-        if kind == "softmax twice":
-            logits = [z.softmax(1) for z in logits]
-        clean, worst = (cross_entropy(z, y, reduction=reduction) for z in logits)
-        predicted = cross_entropy(logits[1], logits[1].argmax(1))
-        answers = {
-            "swapped": (1 - alpha) * clean + alpha * worst,
-            "no weight on the attacked": alpha * clean + worst,
-            "no weight on the clean": clean + (1 - alpha) * worst,
-            "same weight": alpha * clean + alpha * worst,
-            "half": (clean + worst) / 2,
-            "no weights": clean + worst,
-            "images mixed": cross_entropy(model(alpha * x + (1 - alpha) * attacked), y),
-            "logits mixed": cross_entropy(alpha * logits[0] + (1 - alpha) * logits[1], y),
-            "attacked only": worst,
-            "clean only": clean,
-            "minus": alpha * clean - (1 - alpha) * worst,
-            "predicted": alpha * clean + (1 - alpha) * predicted,
-            "larger": torch.maximum(clean, worst),
-        }
-        result = answers.get(kind, alpha * clean + (1 - alpha) * worst)
-        return result if kind == "attached" else result.item()
-
-    return answer
-
-
 mixed_loss = Exercise(
     name="mixed_loss",
     lesson="06",
@@ -150,91 +101,52 @@ mixed_loss = Exercise(
     inputs=_mixed_inputs,
     properties=(_alpha_one_is_the_clean_loss, _alpha_zero_is_the_attacked_loss),
     right_answers=(_mixed_by_log_softmax, _mixed_in_one_batch),
-    wrong_answers=(
-        Misconception(
-            "swapped",
-            _wrong_mixed("swapped"),
-            "Your two weights are swapped. alpha is the weight of the clean loss, 1 - alpha that "
-            "of the attacked one.",
-        ),
-        Misconception(
-            "no weight on the attacked loss",
-            _wrong_mixed("no weight on the attacked"),
-            "The factor 1 - alpha of the attacked loss is missing. The two weights add up to 1.",
-        ),
-        Misconception(
-            "no weight on the clean loss",
-            _wrong_mixed("no weight on the clean"),
-            "The factor alpha of the clean loss is missing. The two weights add up to 1.",
-        ),
-        Misconception(
-            "the same weight twice",
-            _wrong_mixed("same weight"),
-            "You give both losses the weight alpha. The attacked one has 1 - alpha.",
-        ),
-        Misconception(
-            "always half and half",
-            _wrong_mixed("half"),
-            "You take the plain mean of the two losses. That is right for alpha = 0.5 only, the "
-            "paper's choice. Here alpha is an argument.",
-        ),
-        Misconception(
-            "no weights",
-            _wrong_mixed("no weights"),
-            "You add the two losses without weights. Multiply the clean one by alpha and the "
-            "attacked one by 1 - alpha.",
-        ),
-        Misconception(
-            "images mixed",
-            _wrong_mixed("images mixed"),
-            "You mix the images and take one loss. That is a weaker attack, of size "
-            "(1 - alpha)·eps. Mix the two losses.",
-        ),
-        Misconception(
-            "logits mixed",
-            _wrong_mixed("logits mixed"),
-            "You mix the logits and take one loss. Take the loss of each batch first, then mix "
-            "the two numbers.",
-        ),
-        Misconception(
-            "attacked only",
-            _wrong_mixed("attacked only"),
-            "Your result ignores the clean images. Their loss counts with weight alpha.",
-        ),
-        Misconception(
-            "clean only",
-            _wrong_mixed("clean only"),
-            "Your result ignores the attacked images. Their loss counts with weight 1 - alpha.",
-        ),
-        Misconception(
-            "minus",
-            _wrong_mixed("minus"),
-            "You subtract the attacked loss. The attack has raised it already; training lowers "
-            "both, so both are added.",
-        ),
-        Misconception(
-            "predicted labels",
-            _wrong_mixed("predicted"),
-            "Your attacked loss uses the labels that the model predicts. An attacked 3 is still "
-            "a 3: its label is y.",
-        ),
-        Misconception(
-            "the larger loss",
-            _wrong_mixed("larger"),
-            "You take the larger of the two losses. The mixed loss is their weighted mean.",
-        ),
-        Misconception(
-            "softmax before cross-entropy",
-            _wrong_mixed("softmax twice"),
-            "You apply softmax before `cross_entropy`. That function wants logits and applies "
-            "softmax itself.",
-        ),
-        Misconception(
-            "sum over the images",
-            _wrong_mixed("sum"),
-            "You add up the losses of the images. J is their mean, as `cross_entropy` gives it.",
-        ),
-        Misconception("attached to the graph", _wrong_mixed("attached"), evidence.ATTACHED),
+    wrong_answers=edits(
+        _mixed_loss,
+        f"""
+        swapped: `alpha * clean + (1 - alpha) * worst` -> `(1 - alpha) * clean + alpha * worst`
+            Your two weights are swapped. alpha is the weight of the clean loss, 1 - alpha that of
+            the attacked one.
+        no weight on the attacked loss: `(1 - alpha) * worst` -> `worst`
+            The factor 1 - alpha of the attacked loss is missing. The two weights add up to 1.
+        no weight on the clean loss: `alpha * clean` -> `clean`
+            The factor alpha of the clean loss is missing. The two weights add up to 1.
+        the same weight twice: `(1 - alpha)` -> `alpha`
+            You give both losses the weight alpha. The attacked one has 1 - alpha.
+        always half and half: `alpha * clean + (1 - alpha) * worst` -> `0.5 * clean + 0.5 * worst`
+            You take the plain mean of the two losses. That is right only for alpha = 0.5, the
+            paper's choice. Here alpha is an argument.
+        no weights: `alpha * clean + (1 - alpha) * worst` -> `clean + worst`
+            You add the two losses without weights. Multiply the clean one by alpha and the attacked
+            one by 1 - alpha.
+        images mixed: `model(x)` -> `model(alpha * x + (1 - alpha) * attacked)`,
+        `alpha * clean + (1 - alpha) * worst` -> `clean`
+            You mix the images and take one loss. That is a weaker attack, of size (1 - alpha)·eps.
+            Mix the two losses.
+        logits mixed: `model(x)` -> `alpha * model(x) + (1 - alpha) * model(attacked)`,
+        `alpha * clean + (1 - alpha) * worst` -> `clean`
+            You mix the logits and take one loss. Take the loss of each batch first, then mix the
+            two numbers.
+        attacked only: `alpha * clean + (1 - alpha) * worst` -> `worst`
+            Your result ignores the clean images. Their loss counts with weight alpha.
+        clean only: `alpha * clean + (1 - alpha) * worst` -> `clean`
+            Your result ignores the attacked images. Their loss counts with weight 1 - alpha.
+        minus: `clean + ` -> `clean - `
+            You subtract the attacked loss. The attack has raised it already; training lowers both,
+            so both are added.
+        predicted labels: `model(attacked), y` -> `model(attacked), model(attacked).argmax(1)`
+            Your attacked loss uses the labels that the model predicts. An attacked 3 is still a 3:
+            its label is y.
+        the larger loss: `alpha * clean + (1 - alpha) * worst` -> `torch.maximum(clean, worst)`
+            You take the larger of the two losses. The mixed loss is their weighted mean.
+        softmax before cross-entropy: `), y)` => `).softmax(dim=1), y)`
+            You apply softmax before `cross_entropy`. That function expects logits and applies
+            softmax itself.
+        sum over the images: `, y)` => `, y, reduction="sum")`
+            You add up the losses of the images. J is their mean, as `cross_entropy` gives it.
+        attached to the graph: `.item()` -> ``
+            {evidence.ATTACHED}
+        """,
     ),
     hints=(
         "You need two losses: one of the clean images, one of the attacked images. Both use the "
@@ -248,7 +160,7 @@ mixed_loss = Exercise(
 
 # --- 2. One step of adversarial training --------------------------------------------------------
 
-LR = 0.5  # the reference says it in figures: it is shown to the learner
+LR = 0.5  # the reference writes the number itself: it is shown to the learner
 
 
 def _training_step(weight: Tensor, x: Tensor, y: Tensor, eps: float, alpha: float) -> Tensor:
@@ -269,8 +181,8 @@ def _step_inputs(generator: torch.Generator) -> list[Args]:
     x = torch.tensor([[0.5, 0.25], [0.0, 1.0]])
     cases: list[Args] = [(weight, x, torch.tensor([0, 1]), 0.25, 0.5)]
     for eps, alpha in ((0.25, 0.75), (0.1, 0.0), (0.3, 1.0), (0.0, 0.3)):
-        weight = _randn(generator, 6, 4)
-        cases.append((weight, _images(generator, 8, 6), _labels(generator, 8, 4), eps, alpha))
+        weight, x = inputs.randn(generator, 6, 4), inputs.rand(generator, 8, 6)
+        cases.append((weight, x, inputs.labels(generator, 8, 4), eps, alpha))
     return cases
 
 
@@ -308,74 +220,16 @@ def _step_by_backward(weight: Tensor, x: Tensor, y: Tensor, eps: float, alpha: f
     return weight - LR * w.grad
 
 
-def _wrong_step(kind: str) -> Callable[..., Tensor]:
-    """Make a training_step with one thing wrong."""
-
-    def answer(weight: Tensor, x: Tensor, y: Tensor, eps: float, alpha: float) -> Tensor:
-        reduction = "sum" if kind == "sum" else "mean"
-
-        def gradients(w: Tensor, images: Tensor, labels: Tensor = y) -> tuple[Tensor, Tensor]:
-            w, pixels = w.clone().requires_grad_(), images.clone().requires_grad_()
-            value = cross_entropy(pixels @ w, labels, reduction=reduction)
-            by_weight, by_pixels = torch.autograd.grad(value, (w, pixels))
-            return by_weight, by_pixels
-
-        labels = (x @ weight).argmax(1) if kind == "predicted" else y
-        clean, by_pixels = gradients(weight, x)
-        _, by_pixels = gradients(weight, x, labels)
-        if kind == "clean step first":
-            moved = weight - LR * alpha * clean
-            attacked = x + eps * gradients(moved, x)[1].sign()
-            return moved - LR * (1 - alpha) * gradients(moved, attacked)[0]
-        direction = by_pixels if kind == "no sign" else by_pixels.sign()
-        if kind == "one step for all":
-            direction = by_pixels.mean(0).sign().expand_as(x)
-        if kind == "one length":
-            direction = by_pixels / by_pixels.norm(dim=1, keepdim=True)
-        attacked = x + (-eps if kind == "minus" else eps) * direction
-        if kind == "clamped":
-            attacked = attacked.clamp(0, 1)
-        if kind == "only the change":
-            attacked = eps * direction
-        worst = gradients(weight, attacked)[0]
-        mixes = {
-            "swapped": (1 - alpha) * clean + alpha * worst,
-            "no weights": clean + worst,
-            "attacked only": worst,
-            "clean only": clean,
-            "half": (clean + worst) / 2,
-        }
-        mixed = mixes.get(kind, alpha * clean + (1 - alpha) * worst)
-        if kind == "gradient":
-            return mixed
-        if kind == "signs of the weights":
-            mixed = mixed.sign()
-        rate = {"ascent": -LR, "no rate": 1.0, "usual rate": 0.1}.get(kind, LR)
-        return weight - rate * mixed
-
-    return answer
-
-
-def _step_in_place(weight: Tensor, x: Tensor, y: Tensor, eps: float, alpha: float) -> Tensor:
-    weight.copy_(_step_by_formula(weight, x, y, eps, alpha))
-    return weight
-
-
-def _step_attached(weight: Tensor, x: Tensor, y: Tensor, eps: float, alpha: float) -> Tensor:
-    w = weight.clone().requires_grad_()
-    return _step_by_formula(weight, x, y, eps, alpha) + 0 * w
-
-
 training_step = Exercise(
     name="training_step",
     lesson="06",
     title="One step of adversarial training",
     task=(
-        "Make one step of gradient descent on alpha·J(x) + (1 - alpha)·J(x~), and return the new "
+        "Take one step of gradient descent on alpha·J(x) + (1 - alpha)·J(x~), and return the new "
         "weight, detached. The model is softmax regression: the logits are x @ weight. J is the "
-        "mean cross-entropy, and x~ = x + eps·sign(gradient of J by x), not clamped. Shapes: "
-        "weight (d, K), x (N, d), y (N,) int64; eps and alpha are "
-        "numbers. The learning rate is 0.5."
+        "mean cross-entropy, and x~ = x + eps·sign(gradient of J with respect to x), not clamped. "
+        "Shapes: weight (d, K), x (N, d), y (N,) int64; eps and alpha are numbers. The learning "
+        "rate is 0.5."
     ),
     difficulty=3,
     minutes=15,
@@ -383,135 +237,92 @@ training_step = Exercise(
     inputs=_step_inputs,
     properties=(_step_at_alpha_one_is_plain,),
     right_answers=(_step_by_formula, _step_by_backward),
-    wrong_answers=(
-        Misconception(
-            "two steps in a row",
-            _wrong_step("clean step first"),
-            "You make two steps: one on the clean images, then one on images that are crafted for "
-            "the new weights. It is one step: both gradients are taken at the old weights.",
-        ),
-        Misconception(
-            "weights swapped",
-            _wrong_step("swapped"),
-            "alpha and 1 - alpha are swapped. alpha belongs to the clean loss.",
-        ),
-        Misconception(
-            "no weights",
-            _wrong_step("no weights"),
-            "You add both gradients without the weights alpha and 1 - alpha.",
-        ),
-        Misconception(
-            "half and half",
-            _wrong_step("half"),
-            "You take the plain mean of both gradients. That is right for alpha = 0.5 only.",
-        ),
-        Misconception(
-            "attacked only",
-            _wrong_step("attacked only"),
-            "Your step ignores the clean images. Their gradient counts with weight alpha.",
-        ),
-        Misconception(
-            "clean only",
-            _wrong_step("clean only"),
-            "Your step ignores the attacked images. Their gradient counts with weight 1 - alpha.",
-        ),
-        Misconception(
-            "the attack goes down",
-            _wrong_step("minus"),
-            "Your x~ goes down the loss, and makes the images easier. The attack adds "
-            "eps·sign(gradient).",
-        ),
-        Misconception(
-            "no sign",
-            _wrong_step("no sign"),
-            "Your attack moves by eps·gradient, without the sign. The mean over the batch makes "
-            "that gradient tiny. FGSM uses only the signs.",
-        ),
-        Misconception(
-            "one change for the whole batch",
-            _wrong_step("one step for all"),
-            "You average the pixel gradient over the batch, so that all images get the same "
-            "change. Each image has its own.",
-        ),
-        Misconception(
-            "gradient of length 1",
-            _wrong_step("one length"),
-            "You divide the gradient by its length. FGSM takes the sign of each entry, so that "
-            "every pixel moves by eps.",
-        ),
-        Misconception(
-            "clamped",
-            _wrong_step("clamped"),
-            "You clamp x~ to [0, 1]. Here it stays unclamped, as in the paper.",
-        ),
-        Misconception(
-            "predicted labels",
-            _wrong_step("predicted"),
-            "Your attack uses the labels that the model predicts. FGSM raises the loss of the "
-            "true labels y.",
-        ),
-        Misconception(
-            "training goes up",
-            _wrong_step("ascent"),
-            "Your step raises the mixed loss. The attack climbs in the pixels; training "
-            "descends in the weights: weight - 0.5·gradient.",
-        ),
-        Misconception(
-            "no learning rate",
-            _wrong_step("no rate"),
-            "The learning rate 0.5 is missing in your step.",
-        ),
-        Misconception(
-            "the gradient itself",
-            _wrong_step("gradient"),
-            "You return the gradient. The new weight is weight - 0.5·gradient.",
-        ),
-        Misconception(
-            "sum over the images",
-            _wrong_step("sum"),
-            "You add up the losses of the images. J is their mean: the sum makes the step N times "
-            "too long.",
-        ),
-        Misconception("in place", _step_in_place, evidence.INPUT_CHANGED),
-        Misconception("attached to the graph", _step_attached, evidence.ATTACHED),
-        Misconception(
-            "signs of the weights",
-            _wrong_step("signs of the weights"),
-            "You step along the sign of the weights' gradient. The sign belongs to the attack, in "
-            "the pixels. Training takes the gradient itself.",
-        ),
-        Misconception(
-            "only the change",
-            _wrong_step("only the change"),
-            "Your attacked images are the changes alone. Add the change to x: x + "
-            "eps·sign(gradient).",
-        ),
-        Misconception(
-            "usual rate",
-            _wrong_step("usual rate"),
-            "Your learning rate is 0.1. In this exercise it is 0.5.",
-        ),
+    wrong_answers=edits(
+        _training_step,
+        f"""
+        two steps in a row:
+        `attacked = ` -> `weight = weight - 0.5 * alpha * clean_gradient¶attacked = `,
+        `attacked = ` -> `moved = cross_entropy(pixels @ weight, y)¶attacked = `,
+        `attacked = ` -> `(pixel_gradient,) = torch.autograd.grad(moved, pixels)¶attacked = `,
+        `alpha * clean_gradient + ` -> ``
+            You take two steps: one on the clean images, then one on images that are crafted for the
+            new weights. There is only one step: both gradients are taken at the old weights.
+        weights swapped: `alpha * clean_gradient + (1 - alpha)`
+        -> `(1 - alpha) * clean_gradient + alpha`
+            alpha and 1 - alpha are swapped. alpha belongs to the clean loss.
+        no weights: `alpha * clean_gradient + (1 - alpha) * ` -> `clean_gradient + `
+            You add both gradients without the weights alpha and 1 - alpha.
+        half and half: `alpha * clean_gradient + (1 - alpha)` -> `0.5 * clean_gradient + 0.5`
+            You take the plain mean of both gradients. That is right only for alpha = 0.5.
+        attacked only: `alpha * clean_gradient + (1 - alpha) * ` -> ``
+            Your step ignores the clean images. Their gradient counts with weight alpha.
+        clean only: `alpha * clean_gradient + (1 - alpha) * worst_gradient` -> `clean_gradient`
+            Your step ignores the attacked images. Their gradient counts with weight 1 - alpha.
+        the attack goes down: `x + eps` -> `x - eps`
+            Your x~ moves down the loss, which makes the images easier. The attack adds
+            eps·sign(gradient).
+        no sign: `.sign()` -> ``
+            Your attack moves by eps·gradient, without the sign. The mean over the batch makes that
+            gradient tiny. FGSM uses only the signs.
+        one change for the whole batch: `.sign()` -> `.mean(0).sign()`
+            You average the pixel gradient over the batch, so that all images get the same change.
+            Each image has its own.
+        gradient of length 1: `.sign()` -> ` / pixel_gradient.norm(dim=1, keepdim=True)`
+            You divide the gradient by its length. FGSM takes the sign of each entry, so that every
+            pixel moves by eps.
+        clamped: `attacked @` -> `attacked.clamp(0, 1) @`
+            You clamp x~ to [0, 1]. Here it stays unclamped, as in the paper.
+        predicted labels:
+        `attacked = ` -> `guesses = (x @ weight).argmax(dim=1)¶attacked = `,
+        `attacked = ` -> `loss = cross_entropy(pixels @ weight, guesses)¶attacked = `,
+        `attacked = ` -> `(pixel_gradient,) = torch.autograd.grad(loss, pixels)¶attacked = `
+            Your attack uses the labels that the model predicts. FGSM raises the loss of the true
+            labels y.
+        training goes up: `weight - 0.5` -> `weight + 0.5`
+            Your step raises the mixed loss. The attack climbs in the pixels; training descends in
+            the weights: weight - 0.5·gradient.
+        no learning rate: `0.5 * ` -> ``
+            The learning rate 0.5 is missing in your step.
+        the gradient itself: `weight - 0.5 * ` -> ``
+            You return the gradient. The new weight is weight - 0.5·gradient.
+        sum over the images: `, y)` => `, y, reduction="sum")`
+            You add up the losses of the images. J is their mean: the sum makes the step N times too
+            long.
+        in place: `weight, pixels = ` -> `given = weight¶weight, pixels = `,
+        `(weight - 0.5` -> `given.sub_(0.5`
+            {evidence.INPUT_CHANGED}
+        attached to the graph: `.detach()` -> ``
+            {evidence.ATTACHED}
+        signs of the weights: `worst_gradient))` -> `worst_gradient).sign())`
+            You step along the sign of the weights' gradient. The sign belongs to the attack, in the
+            pixels. Training takes the gradient itself.
+        only the change: `x + eps` -> `eps`
+            Your attacked images are the changes alone. Add the change to x: x + eps·sign(gradient).
+        usual rate: `0.5` -> `0.1`
+            Your learning rate is 0.1. In this exercise it is 0.5.
+        """,
     ),
     hints=(
         "Three parts: the clean loss with its two gradients, the attacked images, and the gradient "
-        "of their loss by the weight.",
+        "of their loss with respect to the weight.",
         "Copy both: `w = weight.clone().requires_grad_()` and `pixels = x.clone()"
         ".requires_grad_()`. Then `torch.autograd.grad(loss, (w, pixels))` gives both gradients "
         "of the clean loss at once.",
-        "`attacked = x + eps * pixel_gradient.sign()`. Take the gradient of its loss by `w` as "
-        "well, mix the two weight gradients by alpha and 1 - alpha, and return "
+        "`attacked = x + eps * pixel_gradient.sign()`. Take the gradient of its loss with respect "
+        "to `w` as well, mix the two weight gradients by alpha and 1 - alpha, and return "
         "`(w - 0.5 * mixed).detach()`.",
     ),
-    takeaway="The clean pass gave the attack for nothing: two passes, not three.",
+    takeaway="The clean pass gives the attack for free: two passes, not three.",
 )
 
 
 # --- 3. Promised and real rise ------------------------------------------------------------------
 
 
-def _promised_and_real(
-    loss: Callable[[Tensor], Tensor], x: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+Loss: TypeAlias = Callable[[Tensor], Tensor]  # (N, ...) to (N,)
+
+
+def _promised_and_real(loss: Loss, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     pixels = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(pixels).sum(), pixels)  # each image has its own
     promised = eps * gradient.flatten(1).abs().sum(dim=1)  # (N,) eps times the L1 norm
@@ -520,9 +331,9 @@ def _promised_and_real(
 
 
 def _loss_functions(generator: torch.Generator) -> list[Args]:
-    """Make (loss, x, eps); the first loss is linear, so that both answers agree there."""
+    """Make (loss, x, eps); the first loss is linear, so that promised and real rise agree there."""
     w = torch.tensor([2.0, -1.0, 0.5])
-    v, u = _randn(generator, 6), _randn(generator, 9)
+    v, u = inputs.randn(generator, 6), inputs.randn(generator, 9)
 
     def straight(x: Tensor) -> Tensor:
         return x @ w + 0.3
@@ -538,17 +349,17 @@ def _loss_functions(generator: torch.Generator) -> list[Args]:
 
     return [
         (straight, torch.tensor([[0.5, 0.25, 1.0], [0.0, 1.0, 0.5]]), 0.25),
-        (bending, _images(generator, 5, 6), 0.3),
-        (images, _images(generator, 4, 1, 3, 3), 0.1),
-        (level, _images(generator, 3, 4), 0.5),
-        (bending, _images(generator, 4, 6), 0.0),
+        (bending, inputs.rand(generator, 5, 6), 0.3),
+        (images, inputs.rand(generator, 4, 1, 3, 3), 0.1),
+        (level, inputs.rand(generator, 3, 4), 0.5),
+        (bending, inputs.rand(generator, 4, 6), 0.0),
     ]
 
 
 def _promise_is_never_negative(args: Args, output: Any) -> str | None:
     if bool((output[0] >= -1e-6).all()):
         return None
-    return "Your promised rise is negative. Up the gradient, the straight line only rises."
+    return "Your promised rise is negative. Along the gradient, the straight line can only rise."
 
 
 def _nothing_moves_at_eps_zero(args: Args, output: Any) -> str | None:
@@ -557,9 +368,7 @@ def _nothing_moves_at_eps_zero(args: Args, output: Any) -> str | None:
     return "With eps = 0 nothing moves, so both rises should be 0."
 
 
-def _promised_by_product(
-    loss: Callable[[Tensor], Tensor], x: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+def _promised_by_product(loss: Loss, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     pixels = x.detach().clone().requires_grad_()
     before = loss(pixels)
     before.backward(torch.ones_like(before))
@@ -570,9 +379,7 @@ def _promised_by_product(
         return promised, loss(x + step) - before
 
 
-def _promised_by_loop(
-    loss: Callable[[Tensor], Tensor], x: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+def _promised_by_loop(loss: Loss, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     promised, real = [], []
     for i in range(len(x)):
         one = x[i : i + 1].clone().requires_grad_()
@@ -582,64 +389,16 @@ def _promised_by_loop(
     return torch.stack(promised), torch.stack(real)
 
 
-def _wrong_rises(kind: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Make a promised_and_real with one thing wrong."""
-
-    def answer(loss: Callable[[Tensor], Tensor], x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        pixels = x.clone().requires_grad_()
-        value = loss(pixels)
-        value = value.mean() if kind == "mean loss" else value.sum()
-        (gradient,) = torch.autograd.grad(value, pixels)
-        flat, step = gradient.flatten(1), eps * gradient.sign()
-        if kind == "no sign in the step":
-            step = eps * gradient
-        if kind == "down":
-            step = -step
-        moved = x + step
-        if kind == "clamped":
-            moved = moved.clamp(0, 1)
-        promised, real = eps * flat.abs().sum(1), (loss(moved) - loss(x)).detach()
-        others = {
-            "L2": eps * flat.norm(dim=1),
-            "no abs": eps * flat.sum(1),
-            "no eps": flat.abs().sum(1),
-            "mean abs": eps * flat.abs().mean(1),
-            "max": eps * flat.abs().amax(1),
-            "eps squared": eps * eps * flat.abs().sum(1),
-            "squares": eps * flat.square().sum(1),
-            "whole batch": (eps * flat.abs().sum()).expand(len(x)),
-        }
-        others["loss promised"] = (loss(x) + promised).detach()
-        promised, kept = others.get(kind, promised), real / promised
-        if kind == "part kept":
-            real = kept.nan_to_num(0.0)
-        if kind == "not a difference":
-            real = loss(moved).detach()
-        if kind == "difference reversed":
-            real = -real
-        if kind == "absolute":
-            real = real.abs()
-        return (real, promised) if kind == "swapped" else (promised, real)
-
-    return answer
-
-
-def _rises_attached(
-    loss: Callable[[Tensor], Tensor], x: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    promised, real = _promised_and_real(loss, x, eps)
-    return promised, real + 0 * torch.ones(1, requires_grad=True)
-
-
 promised_and_real = Exercise(
     name="promised_and_real",
     lesson="06",
     title="The rise that the gradient promises, and the real one",
     task=(
         "loss is a function of images: loss(x) gives one number for each image, shape (N,). With g "
-        "its gradient by x, return two tensors of shape (N,): the rise that g promises for an FGSM "
-        "step, eps·‖g‖₁ of each image, and the real rise, loss(x + eps·sign(g)) - loss(x). Do not "
-        "clamp. x is (N, …), eps is a number. Both results are detached."
+        "its gradient with respect to x, return two tensors of shape (N,): the rise that g "
+        "promises for an FGSM step, eps·‖g‖₁ of each image, and the real rise, loss(x + "
+        "eps·sign(g)) - loss(x). Do not clamp. x is (N, …), eps is a number. Both results are "
+        "detached."
     ),
     difficulty=2,
     minutes=10,
@@ -647,107 +406,57 @@ promised_and_real = Exercise(
     inputs=_loss_functions,
     properties=(_promise_is_never_negative, _nothing_moves_at_eps_zero),
     right_answers=(_promised_by_product, _promised_by_loop),
-    wrong_answers=(
-        Misconception(
-            "L2 norm",
-            _wrong_rises("L2"),
-            "Your promise uses the L2 norm of the gradient. Every pixel moves by eps, so pixel i "
-            "promises eps·|g_i|, and the sum of these is eps·‖g‖₁.",
-        ),
-        Misconception(
-            "no absolute values",
-            _wrong_rises("no abs"),
-            "You add up the gradient with its signs, so that the pixels cancel. The step has the "
-            "gradient's signs: every pixel promises eps·|g_i|.",
-        ),
-        Misconception(
-            "no eps",
-            _wrong_rises("no eps"),
-            "The factor eps is missing in your promise.",
-        ),
-        Misconception(
-            "mean over the pixels",
-            _wrong_rises("mean abs"),
-            "You take the mean of |g_i| over the pixels. Their promises add up.",
-        ),
-        Misconception(
-            "largest pixel",
-            _wrong_rises("max"),
-            "You take the largest |g_i|. All pixels move, so all their promises add up.",
-        ),
-        Misconception(
-            "eps squared",
-            _wrong_rises("eps squared"),
-            "eps enters your promise twice. The change of a pixel is eps·sign(g_i), and the "
-            "promise is g_i times that change.",
-        ),
-        Misconception(
-            "sum of squares",
-            _wrong_rises("squares"),
-            "Your promise is eps times the sum of squares. That belongs to a step of eps·g, "
-            "without the sign.",
-        ),
-        Misconception(
-            "the whole batch",
-            _wrong_rises("whole batch"),
-            "You add up over the images as well. Each image has its own promise: shape (N,).",
-        ),
-        Misconception(
-            "mean loss",
-            _wrong_rises("mean loss"),
-            "You differentiate the mean of the losses, so each image's gradient is divided by N. "
-            "Take the sum: each image then keeps its own gradient.",
-        ),
-        Misconception(
-            "no sign in the step",
-            _wrong_rises("no sign in the step"),
-            "Your real step is eps·gradient, without the sign. FGSM moves every pixel by eps.",
-        ),
-        Misconception(
-            "downhill",
-            _wrong_rises("down"),
-            "Your real step goes against the gradient. An attack goes up: x + eps·sign(g).",
-        ),
-        Misconception(
-            "clamped",
-            _wrong_rises("clamped"),
-            "You clamp the moved images to [0, 1]. Here they stay as they are: the promise is that "
-            "of the whole step.",
-        ),
-        Misconception(
-            "not a difference",
-            _wrong_rises("not a difference"),
-            "Your second value is the loss after the step. The rise is that minus the loss before.",
-        ),
-        Misconception(
-            "difference reversed",
-            _wrong_rises("difference reversed"),
-            "Your second value is before minus after. The rise is after minus before.",
-        ),
-        Misconception(
-            "absolute difference",
-            _wrong_rises("absolute"),
-            "You take the absolute value of the real rise. A loss that FALLS after a step up the "
-            "gradient is what we look for: keep its sign.",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_rises("swapped"),
-            "Your two results are swapped. First the promised rise, then the real one.",
-        ),
-        Misconception("attached to the graph", _rises_attached, evidence.ATTACHED),
-        Misconception(
-            "loss promised",
-            _wrong_rises("loss promised"),
-            "Your first value is the loss that is promised after the step. Asked is the rise, "
-            "eps·‖g‖₁ alone.",
-        ),
-        Misconception(
-            "part kept",
-            _wrong_rises("part kept"),
-            "Your second value is the part of the promise that is kept. Asked is the real rise "
-            "itself. The division comes later.",
-        ),
+    wrong_answers=edits(
+        _promised_and_real,
+        f"""
+        L2 norm: `.abs().sum(dim=1)` -> `.norm(dim=1)`
+            Your promise uses the L2 norm of the gradient. Every pixel moves by eps, so pixel i
+            promises eps·|g_i|, and the sum of these is eps·‖g‖₁.
+        no absolute values: `.abs()` -> ``
+            You add up the gradient with its signs, so that the pixels cancel each other. The step
+            has the gradient's signs: every pixel promises eps·|g_i|.
+        no eps: `promised = eps * ` -> `promised = `
+            The factor eps is missing in your promise.
+        mean over the pixels: `.sum(dim=1)` -> `.mean(dim=1)`
+            You take the mean of |g_i| over the pixels. Their promises add up.
+        largest pixel: `.sum(dim=1)` -> `.amax(dim=1)`
+            You take the largest |g_i|. All pixels move, so all their promises add up.
+        eps squared: `promised = eps` -> `promised = eps**2`
+            eps enters your promise twice. The change of a pixel is eps·sign(g_i), and the promise
+            is g_i times that change.
+        sum of squares: `.abs()` -> `.square()`
+            Your promise is eps times the sum of squares. That belongs to a step of eps·g, without
+            the sign.
+        the whole batch: `.sum(dim=1)` -> `.sum().expand(len(x))`
+            You add up over the images as well. Each image has its own promise: shape (N,).
+        mean loss: `.sum(), pixels` -> `.mean(), pixels`
+            You differentiate the mean of the losses, so each image's gradient is divided by N. Take
+            the sum: each image then keeps its own gradient.
+        no sign in the step: `.sign()` -> ``
+            Your real step is eps·gradient, without the sign. FGSM moves every pixel by eps.
+        downhill: `x + eps` -> `x - eps`
+            Your real step goes against the gradient. An attack goes up: x + eps·sign(g).
+        clamped: `x + eps * gradient.sign()` -> `(x + eps * gradient.sign()).clamp(0, 1)`
+            You clamp the moved images to [0, 1]. Here they stay as they are: the promise is for the
+            whole step.
+        not a difference: ` - loss(x)` -> ``
+            Your second value is the loss after the step. The rise is that minus the loss before.
+        difference reversed: `real.detach()` -> `-real.detach()`
+            Your second value is before minus after. The rise is after minus before.
+        absolute difference: `real.detach()` -> `real.abs().detach()`
+            You take the absolute value of the real rise. A loss that FALLS after a step up the
+            gradient is what we look for: keep its sign.
+        swapped: `promised, real.detach()` -> `real.detach(), promised`
+            Your two results are swapped. First the promised rise, then the real one.
+        attached to the graph: `loss(x + ` -> `loss(pixels + `, `.detach()` -> ``
+            {evidence.ATTACHED}
+        loss promised: `return promised` -> `return loss(x) + promised`
+            Your first value is the loss that is promised after the step. The task asks for the
+            rise, eps·‖g‖₁ alone.
+        part kept: `real.detach()` -> `(real / promised).nan_to_num(0.0)`
+            Your second value is the part of the promise that is kept. The task asks for the real
+            rise itself. The division comes later.
+        """,
     ),
     hints=(
         "First the gradient, on a copy of x that requires one. The losses of different images do "
@@ -756,7 +465,7 @@ promised_and_real = Exercise(
         "times the sum of |g| over its pixels: `g.flatten(1).abs().sum(dim=1)`.",
         "The real rise is `loss(x + eps * g.sign()) - loss(x)`, with `.detach()`.",
     ),
-    takeaway="On a straight loss the two agree. The larger the gap, the less FGSM can tell.",
+    takeaway="On a linear loss the two agree. The larger the gap, the less FGSM can tell.",
 )
 
 
@@ -775,10 +484,10 @@ def _gradients(generator: torch.Generator) -> list[Args]:
     """Make (g, eps)."""
     return [
         (torch.tensor([3.0, -4.0]), 0.25),
-        (torch.tensor([0.0, 2.0, 0.0]), 0.1),  # a single weight: all of them can do the same
+        (torch.tensor([0.0, 2.0, 0.0]), 0.1),  # one entry: signs do as much as the attack
         (torch.ones(784), 0.25),
-        (_randn(generator, 784), 0.25),
-        (_randn(generator, 50), 0.0),
+        (inputs.randn(generator, 784), 0.25),
+        (inputs.randn(generator, 50), 0.0),
     ]
 
 
@@ -786,7 +495,7 @@ def _noise_is_weaker(args: Args, output: Any) -> str | None:
     signs, uniform, attack = (float(v) for v in output)
     if uniform <= signs + 1e-6 and signs <= attack + 1e-5:
         return None
-    return "Your noise does more than the attack, or uniform noise more than signs. It cannot."
+    return "In your answer noise does more than the attack, or uniform noise more than signs."
 
 
 def _noise_by_variance(g: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -801,49 +510,12 @@ def _noise_by_loop(g: Tensor, eps: float) -> tuple[float, float, float]:
     return signs, signs / math.sqrt(3), eps * total[1]
 
 
-def _wrong_noise(kind: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    """Make a noise_and_attack with one thing wrong."""
-
-    def answer(g: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        signs = eps * g.norm()
-        uniform, attack = signs / math.sqrt(3), eps * g.abs().sum()
-        if kind == "variance":
-            signs, uniform = signs.square(), uniform.square()
-        if kind == "L1 noise":
-            signs, uniform = attack, attack / math.sqrt(3)
-        if kind == "L2 attack":
-            attack = signs
-        if kind == "largest entry":
-            attack = eps * g.abs().max()
-        if kind == "mean zero":
-            signs, uniform = 0 * signs, 0 * signs
-        if kind == "sum":
-            signs = eps * g.sum()
-            uniform, attack = signs / math.sqrt(3), signs
-        if kind == "root n":
-            root = math.sqrt(len(g))
-            signs, uniform = signs / root, uniform / root
-        if kind == "no eps":
-            signs, uniform, attack = (v / eps if eps else v + 1 for v in (signs, uniform, attack))
-        uniforms = {
-            "third": signs / 3,
-            "half": signs / 2,
-            "same": signs,
-            "width": 2 * uniform,
-            "root twelve": signs / math.sqrt(12),
-        }
-        uniform = uniforms.get(kind, uniform)
-        return (uniform, signs, attack) if kind == "swapped" else (signs, uniform, attack)
-
-    return answer
-
-
 noise_and_attack = Exercise(
     name="noise_and_attack",
     lesson="06",
     title="What noise can do, and what an attack can do",
     task=(
-        "A loss has the gradient g, shape (d,), and is straight: a change eta moves it by g·eta. "
+        "A loss has the gradient g, shape (d,), and is linear: a change eta moves it by g·eta. "
         "Return three numbers: the standard deviation of g·eta when every eta_i is +eps or -eps by "
         "the toss of a coin; the same when every eta_i is uniform between -eps and eps; and the "
         "largest g·eta with all |eta_i| at most eps."
@@ -854,82 +526,47 @@ noise_and_attack = Exercise(
     inputs=_gradients,
     properties=(_noise_is_weaker,),
     right_answers=(_noise_by_variance, _noise_by_loop),
-    wrong_answers=(
-        Misconception(
-            "variance",
-            _wrong_noise("variance"),
-            "Your first two values are variances. The standard deviation is the square root.",
-        ),
-        Misconception(
-            "noise that never cancels",
-            _wrong_noise("L1 noise"),
-            "You let the noise add up like the attack. Independent terms mostly cancel: it is "
-            "their variances that add up, so the result has the root of a sum of squares, ‖g‖₂.",
-        ),
-        Misconception(
-            "attack by the L2 norm",
-            _wrong_noise("L2 attack"),
-            "Your attack uses ‖g‖₂. The attacker picks each sign, so nothing cancels: eps·‖g‖₁.",
-        ),
-        Misconception(
-            "the mean",
-            _wrong_noise("mean zero"),
-            "The MEAN of g·eta is 0 for both kinds of noise. Asked is how far it typically is "
-            "from that, the standard deviation.",
-        ),
-        Misconception(
-            "plain sum",
-            _wrong_noise("sum"),
-            "You add up the entries of g with their signs. For noise add up squares, for the "
-            "attack absolute values.",
-        ),
-        Misconception(
-            "divided by the root of d",
-            _wrong_noise("root n"),
-            "You divide by the root of d, as for a mean. g·eta is a sum over the pixels.",
-        ),
-        Misconception("no eps", _wrong_noise("no eps"), "The factor eps is missing."),
-        Misconception(
-            "a third",
-            _wrong_noise("third"),
-            "You divide by 3 for uniform noise. U(-eps, eps) has the VARIANCE eps²/3, so the "
-            "standard deviation is eps/√3.",
-        ),
-        Misconception(
-            "half",
-            _wrong_noise("half"),
-            "You use the mean of |eta_i|, which is eps/2. The standard deviation of "
-            "U(-eps, eps) is eps/√3.",
-        ),
-        Misconception(
-            "uniform like signs",
-            _wrong_noise("same"),
-            "Your two kinds of noise are equally strong. Uniform noise is mostly smaller than eps: "
-            "its variance is eps²/3.",
-        ),
-        Misconception(
-            "twice the width",
-            _wrong_noise("width"),
-            "Your uniform noise runs from -2·eps to 2·eps. Its variance is (2·eps)²/12 = eps²/3, "
-            "as the width is 2·eps.",
-        ),
-        Misconception(
-            "half the width",
-            _wrong_noise("root twelve"),
-            "You divide by the root of 12. That is for a width of eps. From -eps to eps the width "
-            "is 2·eps, and (2·eps)²/12 = eps²/3.",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_noise("swapped"),
-            "Your first two values are swapped. First the coin tosses, then the uniform noise.",
-        ),
-        Misconception(
-            "largest entry",
-            _wrong_noise("largest entry"),
-            "Your attack moves one pixel only, the one with the largest gradient. Every pixel may "
-            "move by eps, and their parts add up.",
-        ),
+    wrong_answers=edits(
+        _noise_and_attack,
+        """
+        variance: `signs.item(), uniform.item()` -> `signs.item() ** 2, uniform.item() ** 2`
+            Your first two values are variances. The standard deviation is the square root.
+        noise that never cancels: `g.square().sum().sqrt()` -> `g.abs().sum()`
+            You let the noise add up like the attack. Independent terms mostly cancel: it is their
+            variances that add up, so the result has the root of a sum of squares, ‖g‖₂.
+        attack by the L2 norm: `eps * g.abs().sum()` -> `eps * length`
+            Your attack uses ‖g‖₂. The attacker picks each sign, so nothing cancels: eps·‖g‖₁.
+        the mean: `signs.item(), uniform.item()` -> `0.0, 0.0`
+            The MEAN of g·eta is 0 for both kinds of noise. The task asks how far it typically is
+            from that: the standard deviation.
+        plain sum: `g.square().sum().sqrt()` -> `g.sum()`, `.abs()` -> ``
+            You add up the entries of g with their signs. For noise add up squares, for the attack
+            absolute values.
+        divided by the root of d: `.sum().sqrt()` -> `.mean().sqrt()`
+            You divide by the root of d, as for a mean. g·eta is a sum over the pixels.
+        no eps: `eps * ` => ``
+            The factor eps is missing.
+        a third: `3**0.5` -> `3`
+            You divide by 3 for uniform noise. U(-eps, eps) has the VARIANCE eps²/3, so the standard
+            deviation is eps/√3.
+        half: `3**0.5` -> `2`
+            You use the mean of |eta_i|, which is eps/2. The standard deviation of U(-eps, eps) is
+            eps/√3.
+        uniform like signs: ` / 3**0.5` -> ``
+            Your two kinds of noise are equally strong. Uniform noise is mostly smaller than eps:
+            its variance is eps²/3.
+        twice the width: `uniform = eps` -> `uniform = 2 * eps`
+            Your uniform noise runs from -2·eps to 2·eps. From -eps to eps the width is 2·eps, so
+            the variance is (2·eps)²/12 = eps²/3.
+        half the width: `3**0.5` -> `12**0.5`
+            You divide by the root of 12. That is for a width of eps. From -eps to eps the width is
+            2·eps, and (2·eps)²/12 = eps²/3.
+        swapped: `signs.item(), uniform.item()` -> `uniform.item(), signs.item()`
+            Your first two values are swapped. First the coin tosses, then the uniform noise.
+        largest entry: `.abs().sum()` -> `.abs().max()`
+            Your attack moves one pixel only, the one with the largest gradient. Every pixel may
+            move by eps, and their parts add up.
+        """,
     ),
     hints=(
         "The terms g_i·eta_i of the noise are independent. Then the variance of their sum is the "
@@ -939,7 +576,7 @@ noise_and_attack = Exercise(
         "`signs = eps * g.square().sum().sqrt()`, uniform is `signs / 3**0.5`, and the attack is "
         "`eps * g.abs().sum()`.",
     ),
-    takeaway="For d equal entries noise reaches √d, the attack d: for a digit that is 28 to 784.",
+    takeaway="For d equal entries noise reaches √d and the attack d: for a digit, 28 against 784.",
 )
 
 
@@ -960,8 +597,8 @@ def _filters(generator: torch.Generator) -> list[Args]:
         (even,),
         (torch.tensor([[2.0, 1.0, -1.0, 0.0, 0.0]]),),
         (line,),
-        (_randn(generator, 6, 30),),
-        (1e-4 * _randn(generator, 3, 20),),
+        (inputs.randn(generator, 6, 30),),
+        (1e-4 * inputs.randn(generator, 3, 20),),
     ]
 
 
@@ -969,7 +606,7 @@ def _between_one_and_d(args: Args, output: Tensor) -> str | None:
     d = args[0].shape[1]
     if bool(((output > 1 - 1e-3) & (output < d + 1e-2)).all()):
         return None
-    return f"Your number leaves the range from 1 pixel to all {d} pixels of a filter."
+    return f"Your numbers should lie between 1 pixel and all {d} pixels of a filter."
 
 
 def _participation_by_shares(w: Tensor) -> Tensor:
@@ -979,28 +616,6 @@ def _participation_by_shares(w: Tensor) -> Tensor:
 
 def _participation_by_norms(w: Tensor) -> Tensor:
     return torch.stack([(row.norm(p=2) / row.norm(p=4)) ** 4 for row in w])
-
-
-def _wrong_participation(kind: str) -> Callable[[Tensor], Tensor]:
-    """Make a participation with one thing wrong."""
-
-    def answer(w: Tensor) -> Tensor:
-        energy = w.square()
-        top, bottom = energy.sum(1).square(), energy.square().sum(1)
-        answers = {
-            "absolute": w.abs().sum(1).square() / energy.sum(1),
-            "signed": w.sum(1).square() / energy.sum(1),
-            "upside down": bottom / top,
-            "top not squared": energy.sum(1) / bottom,
-            "bottom not squared": top / energy.sum(1),
-            "root": (top / bottom).sqrt(),
-            "share": top / bottom / w.shape[1],
-            "not zero": (w != 0).sum(1).to(w.dtype),
-            "whole layer": (energy.sum().square() / energy.square().sum()).expand(len(w)),
-        }
-        return answers[kind]
-
-    return answer
 
 
 participation = Exercise(
@@ -1018,63 +633,42 @@ participation = Exercise(
     inputs=_filters,
     properties=(_between_one_and_d,),
     right_answers=(_participation_by_shares, _participation_by_norms),
-    wrong_answers=(
-        Misconception(
-            "absolute values",
-            _wrong_participation("absolute"),
-            "You have (sum of |w|)² / (sum of w²). That is another, gentler count. Here the "
-            "energies w² are counted: (sum of w²)² / (sum of w⁴).",
-        ),
-        Misconception(
-            "signs kept",
-            _wrong_participation("signed"),
-            "Your upper sum adds up w with its signs, so that positive and negative weights "
-            "cancel. Square each weight first.",
-        ),
-        Misconception(
-            "upside down",
-            _wrong_participation("upside down"),
-            "Your fraction is upside down. One single pixel should give 1, and d equal pixels d.",
-        ),
-        Misconception(
-            "upper sum not squared",
-            _wrong_participation("top not squared"),
-            "Your upper sum is not squared, so the result changes when all weights are doubled. "
-            "It should not.",
-        ),
-        Misconception(
-            "lower sum of squares",
-            _wrong_participation("bottom not squared"),
-            "Your lower sum is that of w². It is the sum of w⁴, so that the result does not "
-            "change when all weights are doubled.",
-        ),
-        Misconception(
-            "root",
-            _wrong_participation("root"),
-            "You take a square root at the end. Without it, d equal pixels give exactly d.",
-        ),
-        Misconception(
-            "share of the image",
-            _wrong_participation("share"),
-            "You divide by d, or take means in place of sums. That gives a share of the image. "
-            "Asked is a number of pixels.",
-        ),
-        Misconception(
-            "count of non-zeros",
-            _wrong_participation("not zero"),
-            "You count the weights that are not zero. After training none of them is exactly zero. "
-            "The formula counts a weight by its energy.",
-        ),
-        Misconception(
-            "the whole layer",
-            _wrong_participation("whole layer"),
-            "You add up over all filters. Each filter has its own sums: `sum(dim=1)`.",
-        ),
+    wrong_answers=edits(
+        _participation,
+        """
+        absolute values: `w.square()` -> `w.abs()`
+            You have (sum of |w|)² / (sum of w²). That is another, gentler count. Here the energies
+            w² are counted: (sum of w²)² / (sum of w⁴).
+        signs kept: `w.square()` -> `w`
+            The sum in your numerator adds up w with its signs, so that positive and negative
+            weights cancel. Square each weight first.
+        upside down: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`
+        -> `energy.square().sum(dim=1) / energy.sum(dim=1).square()`
+            Your fraction is upside down. A single pixel should give 1, and d equal pixels should
+            give d.
+        upper sum not squared: `.square() /` -> ` /`
+            The sum in your numerator is not squared, so the result changes when all weights are
+            doubled. It should not.
+        lower sum of squares: `energy.square()` -> `energy`
+            The sum in your denominator is that of w². Take the sum of w⁴, so that the result does
+            not change when all weights are doubled.
+        root: `.square() / energy.square().sum(dim=1)` -> ` / energy.square().sum(dim=1).sqrt()`
+            You take a square root at the end. Without it, d equal pixels give exactly d.
+        share of the image: `.sum(dim=1)` => `.mean(dim=1)`
+            You divide by d, or take means in place of sums. That gives a share of the image. The
+            task asks for a number of pixels.
+        count of non-zeros: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`
+        -> `(w != 0).sum(dim=1).to(w.dtype)`
+            You count the weights that are not zero. After training none of them is exactly zero.
+            The formula counts a weight by its energy.
+        the whole layer: `.sum(dim=1)` => `.sum().expand(len(w))`
+            You add up over all filters. Each filter has its own sums: `sum(dim=1)`.
+        """,
     ),
     hints=(
         "Square all weights first: that is the energy of each pixel, shape (units, d).",
-        "Sum over `dim=1`. Above stands the square of the sum of the energies, below the sum of "
-        "the squared energies.",
+        "Sum over `dim=1`. The numerator is the square of the sum of the energies, the denominator "
+        "the sum of the squared energies.",
         "With `energy = w.square()`: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`.",
     ),
     takeaway="k equal pixels count as k. A faint haze over the image hardly counts.",
@@ -1096,29 +690,29 @@ quiz = parse(
     A paper trains on FGSM examples and reports an FGSM error that fell from 90 % to 18 %. What do
     you know about the error under a stronger attack?
     - It is at most a little over 18 %.
-        Nothing says so. In this lesson FGSM found few errors and PGD found nearly all, on the
-        same network.
+        Nothing says so. In this lesson PGD found an error for nearly every digit, and FGSM for few,
+        on the same network.
     - It fell in the same proportion.
-        The training saw one-step examples only. It owes nothing to other attacks.
+        The training saw one-step examples only. It promises nothing about other attacks.
     + It is at least 18 %, and it may be 100 %.
-        An attack only ever gives a lower bound of the damage. Which it is, a stronger attack must
-        measure.
+        An attack only ever gives a lower bound on the damage. Only a stronger attack can show how
+        much higher it is.
 
     x~ depends on the weights, through the sign of the gradient. Why does training not
     differentiate through it?
     + Because the slope of the sign function is 0.
         It is 0 wherever it exists. So nothing flows back through it, and x~ may be treated as a
-        constant. The price: training cannot foresee how the attack will answer a new weight.
+        constant. The price: training cannot foresee how the attack will react to a new weight.
     - Because it would be too slow.
         It would be slower, but that is not the reason. Think of the slope of the sign function.
     - Because x~ is computed once, before training.
-        It is computed anew at every step, for the weights of the moment.
+        It is computed anew at every step, for the current weights.
 
     A network that was trained with alpha = 0 errs on 30 % of the clean digits and on 1 % of the
     FGSM digits. What is going on?
     - It is very robust.
-        An attacker need not attack: the clean digit does more harm. And PGD still wins on nearly
-        all.
+        An attacker need not attack: the clean digit does more harm. And PGD still succeeds on
+        nearly all digits.
     + It reads the label off the FGSM change.
         The change is computed from the true label. A network that has only seen changed digits
         may read the change in place of the digit.
@@ -1128,30 +722,30 @@ quiz = parse(
     Training on digits with random ±eps hardly changes the FGSM error. Why?
     + Random changes barely move the loss.
         They are nearly orthogonal to the gradient, so there is little to learn. The noise moves a
-        straight loss by about eps·‖g‖₂, the attack by eps·‖g‖₁.
+        linear loss by about eps·‖g‖₂, the attack by eps·‖g‖₁.
     - The noise is smaller than the attack.
         In the max norm they are equal: each pixel moves by eps.
     - The network cannot learn noisy digits.
         It learns them well: the clean error is as good as before.
 
-    You train with dropout and craft x~ from the same pass that trains, with units dropped. What
-    do you expect?
+    You train with dropout and craft x~ in the same pass that trains, with units dropped. What do
+    you expect?
     - The attack is stronger, because it knows the mask.
         It is strong against the thinned network of that step, which nobody will ever attack.
     - No difference, because dropout averages out.
         The signs of an average are not the average of the signs. Section 3 measured the
         difference.
     + A much higher FGSM error later than when crafting in eval mode.
-        The attacker will meet the whole network. Its gradient is another one, and training never
-        saw its x~.
+        The attacker will meet the whole network. Its gradient is a different one, and training
+        never saw its x~.
 
     Why is adversarial training not just weight decay?
     - It shrinks the weights, only more strongly than a penalty.
         In this lesson the adversarially trained weights were the larger ones.
-    + It charges for what the attack harms, not for weights.
+    + It penalises the harm of the attack, not the weights.
         An example costs as much as the attack hurts it, and nothing once it is safe. The weights
-        may even grow. Weight decay charges for the weights themselves, and here it did not lower
-        the FGSM error.
+        may even grow. Weight decay penalises the weights themselves, and here it did not lower the
+        FGSM error.
     - It uses the L2 norm.
         It uses no norm of the weights at all. The max norm limits the pixels.
     """

@@ -6,42 +6,26 @@ Each reference depends on torch alone: `solution()` shows it as it stands here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course.banks import inputs
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
 _NAN = float("nan")
 
 
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator)
-
-
-def _labels(generator: torch.Generator, classes: int, count: int) -> Tensor:
-    return torch.randint(0, classes, (count,), generator=generator)
-
-
 def _network(generator: torch.Generator, features: int, hidden: int, classes: int) -> nn.Module:
-    """Make a small network that bends, in eval mode, with dropout for those who switch it on."""
-    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(features, classes)]
-    if hidden:
-        dropout = nn.Dropout(0.5)
-        layers = [layers[0], nn.Linear(features, hidden), nn.ReLU(), dropout]
-        layers.append(nn.Linear(hidden, classes))
-    model = nn.Sequential(*layers)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(_randn(generator, *parameter.shape))
-    return model.eval().requires_grad_(False)
+    """Make a small ReLU network, in eval mode, whose weights require no gradients."""
+    model = inputs.network(generator, features, hidden, classes, activation=nn.ReLU)
+    return model.requires_grad_(False)
 
 
 # --- 1. A walk through input space --------------------------------------------------------------
@@ -62,14 +46,14 @@ def _walk_inputs(generator: torch.Generator) -> list[Args]:
         (_network(generator, 3, 0, 2), x, direction, torch.tensor([0.25])),
         (
             _network(generator, 4, 6, 3),
-            torch.rand(1, 1, 2, 2, generator=generator),
-            _randn(generator, 1, 1, 2, 2),
+            inputs.rand(generator, 1, 1, 2, 2),
+            inputs.randn(generator, 1, 1, 2, 2),
             torch.linspace(-15, 15, 7),
         ),
         (
             _network(generator, 9, 8, 10),
-            torch.rand(1, 1, 3, 3, generator=generator),
-            2 * _randn(generator, 1, 1, 3, 3),
+            inputs.rand(generator, 1, 1, 3, 3),
+            2 * inputs.randn(generator, 1, 1, 3, 3),
             torch.tensor([0.0, 0.1, 0.3]),
         ),
     ]
@@ -93,39 +77,6 @@ def _walk_by_stack(model: nn.Module, x: Tensor, direction: Tensor, eps: Tensor) 
     return logits
 
 
-def _wrong_walk(kind: str) -> Callable[..., Tensor]:
-    """Make a walk_logits with one thing wrong."""
-
-    def answer(model: nn.Module, x: Tensor, direction: Tensor, eps: Tensor) -> Tensor:
-        steps = eps.reshape(-1, *[1] * (x.ndim - 1))
-        if kind == "minus":
-            steps = -steps
-        if kind == "accumulates":
-            steps = steps.cumsum(0)
-        if kind == "sign of the direction":
-            direction = direction.sign()
-        if kind == "unit length":
-            direction = direction / direction.norm()
-        points = x + steps * direction
-        if kind == "clipped":
-            points = points.clamp(0, 1)
-        if kind == "without x":
-            points = steps * direction
-        if kind == "between two points":
-            points = (1 - steps) * x + steps * direction
-        logits: Tensor = model(points)
-        if kind == "probabilities":
-            logits = logits.softmax(dim=1)
-        if kind == "answers":
-            logits = logits.argmax(dim=1)
-        if kind == "assumed straight":
-            here = model(x)
-            logits = here + eps[:, None] * (model(x + direction) - here)
-        return logits.T if kind == "transposed" else logits
-
-    return answer
-
-
 walk_logits = Exercise(
     name="walk_logits",
     lesson="07",
@@ -141,71 +92,41 @@ walk_logits = Exercise(
     inputs=_walk_inputs,
     properties=(_at_zero_stands_the_digit,),
     right_answers=(_walk_by_loop, _walk_by_stack),
-    wrong_answers=(
-        Misconception(
-            "clipped",
-            _wrong_walk("clipped"),
-            "You put the points back into [0, 1]. Clipping bends the line: from some eps on, "
-            "pixels stand still. This walk is to leave the images behind, so do not clip.",
-        ),
-        Misconception(
-            "probabilities",
-            _wrong_walk("probabilities"),
-            "You return probabilities. The softmax bends every curve. Asked are the logits, the "
-            "model's output as it is.",
-        ),
-        Misconception(
-            "answers",
-            _wrong_walk("answers"),
-            "You return the class that wins at each eps. Asked are all K logits: the losers show "
-            "what happens, too.",
-        ),
-        Misconception(
-            "without x",
-            _wrong_walk("without x"),
-            "Your walk starts at the black image 0. It should pass through the digit: add x.",
-        ),
-        Misconception(
-            "minus",
-            _wrong_walk("minus"),
-            "You walk the other way: x - eps·direction. A positive eps should follow the "
-            "direction.",
-        ),
-        Misconception(
-            "accumulates",
-            _wrong_walk("accumulates"),
-            "Each of your steps starts where the last one ended, so the steps add up. Every point "
-            "is counted from x: x + eps·direction.",
-        ),
-        Misconception(
-            "between two points",
-            _wrong_walk("between two points"),
-            "You mix x and the direction, as if you walked from one image to another. The "
-            "direction is not an image: all of x stays, and eps·direction is added.",
-        ),
-        Misconception(
-            "sign of the direction",
-            _wrong_walk("sign of the direction"),
-            "You take the sign of the direction. Whoever calls the function has chosen the "
-            "direction. Use it as it is.",
-        ),
-        Misconception(
-            "unit length",
-            _wrong_walk("unit length"),
-            "You scale the direction to length 1. Then eps is a Euclidean distance, and no longer "
-            "the change of a pixel. Use the direction as it is.",
-        ),
-        Misconception(
-            "assumed straight",
-            _wrong_walk("assumed straight"),
-            "You compute two points and draw a straight line through them. The logits of a network "
-            "are straight only piece by piece: ask the model at every eps.",
-        ),
-        Misconception(
-            "transposed",
-            _wrong_walk("transposed"),
-            "Your table lies on its side. One row for each eps, one column for each class: (E, K).",
-        ),
+    wrong_answers=edits(
+        _walk_logits,
+        """
+        clipped: `model(points)` -> `model(points.clamp(0, 1))`
+            You put the points back into [0, 1]. Clipping bends the line: from some eps on, pixels
+            stop changing. This walk is meant to leave the range of images, so do not clip.
+        probabilities: `return logits` -> `return logits.softmax(dim=1)`
+            You return probabilities. The softmax bends every curve. The task asks for the logits,
+            the model's output as it is.
+        answers: `return logits` -> `return logits.argmax(dim=1)`
+            You return the class that wins at each eps. The task asks for all K logits: the other
+            classes show what happens, too.
+        without x: `x + ` -> ``
+            Your walk starts at the black image 0. It should pass through the digit: add x.
+        minus: `x + ` -> `x - `
+            You walk the other way: x - eps·direction. A positive eps should follow the direction.
+        accumulates: `steps * ` -> `steps.cumsum(0) * `
+            Each of your steps starts where the last one ended, so the steps add up. Every point is
+            counted from x: x + eps·direction.
+        between two points: `x + ` -> `(1 - steps) * x + `
+            You mix x and the direction, as if you walked from one image to another. The direction
+            is not an image: all of x stays, and eps·direction is added.
+        sign of the direction: `* direction` -> `* direction.sign()`
+            You take the sign of the direction. Whoever calls the function has chosen the direction.
+            Use it as it is.
+        unit length: `* direction` -> `* direction / direction.norm()`
+            You scale the direction to length 1. Then eps is a Euclidean distance, and no longer the
+            change of a pixel. Use the direction as it is.
+        assumed straight: `model(points)`
+        -> `model(x) + eps[:, None] * (model(x + direction) - model(x))`
+            You compute two points and draw a straight line through them. The logits of a network
+            are linear only piece by piece: ask the model at every eps.
+        transposed: `return logits` -> `return logits.T`
+            Your table is transposed. One row for each eps, one column for each class: (E, K).
+        """,
     ),
     hints=(
         "Make a batch with one image for each eps, then call the model once. A loop over eps is "
@@ -236,9 +157,9 @@ def _band(eps: Tensor, logits: Tensor, y: int) -> tuple[float, float]:
 
 def _band_inputs(generator: torch.Generator) -> list[Args]:
     def walk(winners: list[int], classes: int = 4) -> Tensor:
-        """Make logits whose largest, of each row, is that of the class asked for."""
+        """Make logits: in each row the given class has the largest."""
         won = functional.one_hot(torch.tensor(winners), classes).float()
-        return 2 * won + torch.rand(len(winners), classes, generator=generator) - 5.0
+        return 2 * won + inputs.rand(generator, len(winners), classes) - 5.0
 
     first = torch.tensor([[0.0, 2.0], [3.0, 2.0], [4.0, 2.0], [3.0, 2.5], [1.0, 3.0]])
     even, uneven = torch.linspace(-4, 4, 9), torch.tensor([-9.0, -2.0, -0.5, 0.0, 0.1, 0.3, 7.0])
@@ -262,7 +183,7 @@ def _band_holds_zero(args: Args, output: Any) -> str | None:
         return "Here the model is wrong on the digit itself, at eps = 0. Then there is no band."
     if low <= 0 <= high:
         return None
-    return "Your band does not hold eps = 0, where the digit itself stands."
+    return "Your band does not contain eps = 0, where the digit itself is."
 
 
 def _band_by_sets(eps: Tensor, logits: Tensor, y: int) -> tuple[Tensor, Tensor]:
@@ -284,50 +205,15 @@ def _band_by_products(eps: Tensor, logits: Tensor, y: int) -> tuple[float, float
     return float(eps[middle + 1 - int(down)]), float(eps[middle + int(up) - 1])
 
 
-def _wrong_band(kind: str) -> Callable[..., Any]:
-    """Make a band with one thing wrong."""
-
-    def answer(eps: Tensor, logits: Tensor, y: int) -> Any:
-        middle = len(eps) // 2 if kind == "middle of the list" else int((eps == 0).nonzero())
-        if kind == "the answer at 0":
-            y = int(logits[middle].argmax())
-        right = logits.argmax(dim=1) == y
-        if kind == "positive logit":
-            right = logits[:, y] > 0
-        if kind == "smallest logit":
-            right = logits.argmin(dim=1) == y
-        if kind == "all that is right":
-            return eps[right].min().item(), eps[right].max().item()
-        if not right[middle] and kind != "no look at 0":
-            return (0.0, 0.0) if kind == "zero" else (_NAN, _NAN)
-        low = high = middle
-        while low > 0 and right[low - 1]:
-            low -= 1
-        while high < len(eps) - 1 and right[high + 1]:
-            high += 1
-        if kind == "first wrong":
-            low, high = max(low - 1, 0), min(high + 1, len(eps) - 1)
-        if kind == "places":
-            return low, high
-        ends = (eps[low].item(), eps[high].item())
-        if kind == "width":
-            return ends[1] - ends[0]
-        if kind == "nearer edge":
-            near = min(-ends[0], ends[1])
-            return -near, near
-        return ends[::-1] if kind == "swapped" else ends
-
-    return answer
-
-
 band = Exercise(
     name="band",
     lesson="07",
     title="The band where the model is right",
     task=(
         "Return the two ends, low and high, of the unbroken stretch of eps around 0 in which the "
-        "true class y has the largest logit. eps is (E,), rising, and holds 0; logits is (E, K); y "
-        "is a number. If the model is wrong at eps = 0, return float('nan') twice."
+        "true class y has the largest logit. eps is (E,), in increasing order, and contains 0; "
+        "logits is (E, K); y is a number. If the model is wrong at eps = 0, return float('nan') "
+        "twice."
     ),
     difficulty=2,
     minutes=10,
@@ -335,84 +221,54 @@ band = Exercise(
     inputs=_band_inputs,
     properties=(_band_holds_zero,),
     right_answers=(_band_by_sets, _band_by_products),
-    wrong_answers=(
-        Misconception(
-            "all that is right",
-            _wrong_band("all that is right"),
-            "You take the smallest and the largest eps at which the model is right. Between them "
-            "it may be wrong. The band is the unbroken stretch around 0.",
-        ),
-        Misconception(
-            "first wrong",
-            _wrong_band("first wrong"),
-            "Your ends are the first eps on each side at which the model is wrong. Return the last "
-            "ones at which it is right.",
-        ),
-        Misconception(
-            "width",
-            _wrong_band("width"),
-            "You return the width, one number. Return both ends: the band need not lie evenly "
-            "around 0.",
-        ),
-        Misconception(
-            "nearer edge",
-            _wrong_band("nearer edge"),
-            "You use the nearer edge on both sides. The two ends are found one by one, and may "
-            "differ much.",
-        ),
-        Misconception(
-            "places",
-            _wrong_band("places"),
-            "You return places in the list (0, 1, 2, …). Return the values of eps at these places.",
-        ),
-        Misconception(
-            "positive logit",
-            _wrong_band("positive logit"),
-            "You ask whether the logit of y is positive. The model answers with the largest logit, "
-            "whatever its sign.",
-        ),
-        Misconception(
-            "smallest logit",
-            _wrong_band("smallest logit"),
-            "You look for the smallest logit (`argmin`). The model answers with the largest.",
-        ),
-        Misconception(
-            "the answer at 0",
-            _wrong_band("the answer at 0"),
-            "You measure where the answer stays what it is at eps = 0. Asked is where it is right. "
-            "The two differ when the model is wrong on the digit itself.",
-        ),
-        Misconception(
-            "zero",
-            _wrong_band("zero"),
-            "Where the model is wrong on the digit itself you return 0 and 0. That reads as a very "
-            "thin band. There is none: return float('nan') twice.",
-        ),
-        Misconception(
-            "no look at 0",
-            _wrong_band("no look at 0"),
-            "You walk outwards from 0 without asking whether the model is right at 0 itself.",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_band("swapped"),
-            "Your two ends are swapped. First the low one, then the high one.",
-        ),
-        Misconception(
-            "middle of the list",
-            _wrong_band("middle of the list"),
-            "You start in the middle of the list. The digit itself stands where eps is 0, and "
-            "that may be elsewhere: `int((eps == 0).nonzero())`.",
-        ),
+    wrong_answers=edits(
+        _band,
+        """
+        all that is right: `not right[low]` -> `not right.any()`,
+        `eps[low].item(), eps[high].item()` -> `eps[right].min().item(), eps[right].max().item()`
+            You take the smallest and the largest eps at which the model is right. Between them it
+            may be wrong. The band is the unbroken stretch around 0.
+        first wrong: `eps[low]` -> `eps[max(low - 1, 0)]`,
+        `eps[high]` -> `eps[min(high + 1, len(eps) - 1)]`
+            Your ends are the first eps on each side at which the model is wrong. Return the last
+            ones at which it is right.
+        width: `eps[low].item(), eps[high].item()` -> `eps[high].item() - eps[low].item()`
+            You return the width, one number. Return both ends: the band need not be symmetric
+            around 0.
+        nearer edge: `return eps[low].item(), eps[high].item()`
+        -> `near = min(-eps[low].item(), eps[high].item())¶return -near, near`
+            You use the nearer edge on both sides. Find each end on its own: they may be at very
+            different distances.
+        places: `eps[low].item(), eps[high].item()` -> `low, high`
+            You return indices (0, 1, 2, …). Return the values of eps at these indices.
+        positive logit: `logits.argmax(dim=1) == y` -> `logits[:, y] > 0`
+            You ask whether the logit of y is positive. The model answers with the largest logit,
+            whatever its sign.
+        smallest logit: `argmax` -> `argmin`
+            You look for the smallest logit (`argmin`). The model answers with the largest.
+        the answer at 0: `== y` -> `== logits[eps == 0].argmax()`
+            You measure where the answer stays what it is at eps = 0. The task asks where it is
+            right. The two differ when the model is wrong on the digit itself.
+        zero: `float("nan")` => `0.0`
+            Where the model is wrong on the digit itself you return 0 and 0. That reads as a very
+            thin band. There is no band at all: return float('nan') twice.
+        no look at 0: `not right[low]` -> `len(eps) == 0`
+            You walk outwards from 0 without asking whether the model is right at 0 itself.
+        swapped: `eps[low].item(), eps[high].item()` -> `eps[high].item(), eps[low].item()`
+            Your two ends are swapped. First the low one, then the high one.
+        middle of the list: `int((eps == 0).nonzero())` -> `len(eps) // 2`
+            You start in the middle of the list. The digit itself is where eps is 0, and that may be
+            elsewhere: `int((eps == 0).nonzero())`.
+        """,
     ),
     hints=(
         "First make a list of true and false: at which eps is `logits.argmax(dim=1)` equal to y?",
-        "Start at the place where eps is 0, `int((eps == 0).nonzero())`. If the model is wrong "
+        "Start at the index where eps is 0, `int((eps == 0).nonzero())`. If the model is wrong "
         "there, you are done: nan.",
-        "From there walk to the left as long as the next place is right: "
+        "From there walk to the left as long as the model is right at the next index: "
         "`while low > 0 and right[low - 1]: low -= 1`. Then the same to the right.",
     ),
-    takeaway="Now it can be measured over many digits, in place of one picture.",
+    takeaway="Now the band can be measured over many digits, in place of one picture.",
 )
 
 
@@ -430,8 +286,8 @@ def _transfer_errors(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tenso
 def _transfer_inputs(generator: torch.Generator) -> list[Args]:
     def case(count: int, features: int, classes: int, hidden: tuple[int, ...]) -> Args:
         models = nn.ModuleList([_network(generator, features, h, classes) for h in hidden])
-        crafted = _randn(generator, len(hidden), count, features)
-        return models, crafted, _labels(generator, classes, count)
+        crafted = inputs.randn(generator, len(hidden), count, features)
+        return models, crafted, inputs.labels(generator, count, classes)
 
     models, crafted, y = case(5, 3, 3, (0, 4, 0))
     return [
@@ -450,7 +306,7 @@ def _entries_are_shares(args: Args, output: Tensor) -> str | None:
     return "Each entry should be a number of mistakes, divided by the number N of images."
 
 
-def _transfer_by_einsum(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
+def _transfer_in_one_batch(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
     count, images = crafted.shape[0], crafted.flatten(0, 1)  # (S·N, ...)
     columns = []
     for model in models:
@@ -465,41 +321,6 @@ def _transfer_by_filling(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> T
         for j, model in enumerate(models):
             errors[i, j] = 1 - model(crafted[i]).argmax(1).eq(y).sum() / len(y)
     return errors
-
-
-def _wrong_transfer(kind: str) -> Callable[..., Tensor]:
-    """Make a transfer_errors with one thing wrong."""
-
-    def entry(models: nn.ModuleList, crafted: Tensor, y: Tensor, i: int, j: int) -> Tensor:
-        source = models[i](crafted[i]).argmax(1)
-        target = models[j](crafted[i]).argmax(1)
-        if kind == "never fed to another":
-            target = source
-        if kind == "each its own":
-            target = models[j](crafted[j % len(crafted)]).argmax(1)
-        counted = target != y
-        if kind == "accuracy":
-            counted = ~counted
-        if kind == "the same answer":
-            counted = counted & (target == source)
-        if kind == "the source's answers as labels":
-            counted = target != source
-        if kind == "only where the source errs":
-            counted = counted[source != y]
-        if kind == "both err":
-            counted = counted & (source != y)
-        shown: Tensor = counted.float().mean()
-        return {"counts": len(y) * shown, "percent": 100 * shown}.get(kind, shown)
-
-    def answer(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
-        rows = [
-            torch.stack([entry(models, crafted, y, i, j) for j in range(len(models))])
-            for i in range(len(crafted))
-        ]
-        errors = torch.stack(rows)
-        return errors.T if kind == "transposed" else errors
-
-    return answer
 
 
 transfer_errors = Exercise(
@@ -517,70 +338,52 @@ transfer_errors = Exercise(
     reference=_transfer_errors,
     inputs=_transfer_inputs,
     properties=(_entries_are_shares,),
-    right_answers=(_transfer_by_einsum, _transfer_by_filling),
-    wrong_answers=(
-        Misconception(
-            "transposed",
-            _wrong_transfer("transposed"),
-            "Your matrix lies on its side. Rows are the models that the images were crafted on, "
-            "columns the models that they are fed to.",
-        ),
-        Misconception(
-            "accuracy",
-            _wrong_transfer("accuracy"),
-            "You return accuracies. An error counts the answers that are not y.",
-        ),
-        Misconception(
-            "counts",
-            _wrong_transfer("counts"),
-            "You return numbers of mistakes. Divide by the number N of images.",
-        ),
-        Misconception(
-            "percent",
-            _wrong_transfer("percent"),
-            "Your entries are percentages. Return fractions between 0 and 1.",
-        ),
-        Misconception(
-            "only where the source errs",
-            _wrong_transfer("only where the source errs"),
-            "You measure only on the images that fool their source. That is another quantity (it "
-            "is larger). Count over all N images, so that every entry has the same base.",
-        ),
-        Misconception(
-            "both err",
-            _wrong_transfer("both err"),
-            "You count an image only if it also fools its source. Whether the source errs does not "
-            "matter here: count every mistake of model j.",
-        ),
-        Misconception(
-            "the same answer",
-            _wrong_transfer("the same answer"),
-            "You count an image only if both models give the same wrong class. That is agreement, "
-            "and comes later. Here every wrong class counts.",
-        ),
-        Misconception(
-            "the source's answers as labels",
-            _wrong_transfer("the source's answers as labels"),
-            "You compare with the answers of the source. An error is measured against the true "
-            "labels y.",
-        ),
-        Misconception(
-            "never fed to another",
-            _wrong_transfer("never fed to another"),
-            "All your columns are equal: crafted[i] only meets model i. Feed it to model j.",
-        ),
-        Misconception(
-            "each its own",
-            _wrong_transfer("each its own"),
-            "All your rows are equal: model j only meets its own examples crafted[j]. Feed it "
-            "crafted[i].",
-        ),
+    right_answers=(_transfer_in_one_batch, _transfer_by_filling),
+    wrong_answers=edits(
+        _transfer_errors,
+        """
+        transposed: `torch.stack(rows)` -> `torch.stack(rows, dim=1)`
+            Your matrix is transposed. Rows are the models that the images were crafted on, columns
+            the models that they are fed to.
+        accuracy: `!= y` -> `== y`
+            You return accuracies. An error rate counts the answers that are not y.
+        counts: `.mean()` -> `.sum()`
+            You return numbers of mistakes. Divide by the number N of images.
+        percent: `torch.stack(rows)` -> `100 * torch.stack(rows)`
+            Your entries are percentages. Return fractions between 0 and 1.
+        only where the source errs: `images in crafted`
+        -> `source, images in zip(models, crafted)`,
+        `!= y)` -> `!= y)[source(images).argmax(dim=1) != y]`
+            You measure only on the images that fool their source. That is another quantity (it is
+            larger). Count over all N images, so that every entry has the same base.
+        both err: `images in crafted` -> `source, images in zip(models, crafted)`,
+        `!= y)` -> `!= y).logical_and(source(images).argmax(dim=1) != y)`
+            You count an image only if it also fools its source. Whether the source errs does not
+            matter here: count every mistake of model j.
+        the same answer: `images in crafted` -> `source, images in zip(models, crafted)`,
+        `errors = ` -> `given = source(images).argmax(dim=1)¶errors = `,
+        `(model(images).argmax(dim=1) != y)`
+        -> `((model(images).argmax(dim=1) == given) & (given != y))`
+            You count an image only if both models give the same wrong class. That is agreement,
+            which comes later. Here every wrong class counts.
+        the source's answers as labels: `images in crafted`
+        -> `source, images in zip(models, crafted)`, `!= y` -> `!= source(images).argmax(dim=1)`
+            You compare with the answers of the source. An error is measured against the true labels
+            y.
+        never fed to another: `images in crafted` -> `source, images in zip(models, crafted)`,
+        `model(images)` -> `source(images)`
+            All your columns are equal: crafted[i] is only fed to model i. Feed it to model j.
+        each its own: `for model in models` -> `for j, model in enumerate(models)`,
+        `model(images)` -> `model(crafted[j % len(crafted)])`
+            All your rows are equal: model j only gets its own examples crafted[j]. Feed it
+            crafted[i].
+        """,
     ),
     hints=(
-        "Two loops, one in the other: over the sets of images outside, over the models inside.",
+        "Two nested loops: over the sets of images outside, over the models inside.",
         "One entry is `(model(images).argmax(dim=1) != y).float().mean()`.",
-        "`torch.stack(list)` makes one tensor of a list of tensors: once for each row, and once "
-        "for all rows.",
+        "`torch.stack(list)` makes one tensor out of a list of tensors: once for each row, and "
+        "once for all rows.",
     ),
     takeaway="The diagonal is the usual white-box attack. The rest of it is transfer.",
 )
@@ -598,8 +401,8 @@ def _same_mistake(one: Tensor, two: Tensor, y: Tensor) -> tuple[float, float]:
 
 def _mistake_inputs(generator: torch.Generator) -> list[Args]:
     y = torch.tensor([0, 0, 1, 1, 2])
-    many = [_labels(generator, 4, 40) for _ in range(3)]
-    biased = torch.where(torch.rand(40, generator=generator) < 0.6, many[0], many[1])
+    many = [inputs.labels(generator, 40, 4) for _ in range(3)]
+    biased = torch.where(inputs.rand(generator, 40) < 0.6, many[0], many[1])
     return [
         (torch.tensor([1, 1, 0, 1, 0]), torch.tensor([1, 2, 1, 0, 2]), y),
         (torch.tensor([1, 1, 1, 1, 2]), torch.tensor([1, 0, 1, 1, 2]), y),
@@ -629,47 +432,13 @@ def _same_by_loop(one: Tensor, two: Tensor, y: Tensor) -> tuple[float, float]:
             mistakes += 1
             shared += b != truth
             matches += a == b
-    return (
-        matches / mistakes if mistakes else _NAN,
-        matches / shared if shared else _NAN,
-    )
+    return matches / mistakes if mistakes else _NAN, matches / shared if shared else _NAN
 
 
 def _same_by_sums(one: Tensor, two: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     wrong, also = one.ne(y), two.ne(y)
     matches = (wrong & one.eq(two)).sum()
     return matches / wrong.sum(), matches / (wrong & also).sum()
-
-
-def _wrong_same(kind: str) -> Callable[..., tuple[float, float]]:
-    """Make a same_mistake with one thing wrong."""
-
-    def share(counted: Tensor, base: Tensor) -> float:
-        if not bool(base.any()):
-            return 0.0 if kind == "zero" else _NAN
-        value = float((counted & base).sum() / base.sum())
-        return 100 * value if kind == "percent" else value
-
-    def answer(one: Tensor, two: Tensor, y: Tensor) -> tuple[float, float]:
-        first, second = one != y, two != y
-        both, same = first & second, one == two
-        if kind == "any mistake":
-            same = both
-        if kind == "different":
-            same = ~same
-        base, joint = first, both
-        if kind == "over all examples":
-            same, base, joint = same & first, torch.ones_like(first), torch.ones_like(first)
-        if kind == "right answers too":
-            base = joint = torch.ones_like(first)
-        if kind == "mistakes of the second":
-            base = second
-        if kind == "either errs":
-            joint = first | second
-        values = share(same, base), share(same, joint)
-        return values[::-1] if kind == "swapped" else values
-
-    return answer
 
 
 same_mistake = Exercise(
@@ -688,59 +457,35 @@ same_mistake = Exercise(
     inputs=_mistake_inputs,
     properties=(_agreements_are_shares,),
     right_answers=(_same_by_loop, _same_by_sums),
-    wrong_answers=(
-        Misconception(
-            "over all examples",
-            _wrong_same("over all examples"),
-            "You divide by all N images. The question is about mistakes: divide by the number of "
-            "mistakes of the first model, and then by the number on which both err.",
-        ),
-        Misconception(
-            "right answers too",
-            _wrong_same("right answers too"),
-            "You count all equal answers, right ones too. Two good models agree on almost every "
-            "clean image, because both are right. That says nothing about their mistakes.",
-        ),
-        Misconception(
-            "any mistake",
-            _wrong_same("any mistake"),
-            "You count the images on which both err, whatever they answer. The two classes must be "
-            "the same: one == two.",
-        ),
-        Misconception(
-            "mistakes of the second",
-            _wrong_same("mistakes of the second"),
-            "Your first value is over the mistakes of the second model. Take those of the first: "
-            "the examples were made to fool it.",
-        ),
-        Misconception(
-            "either errs",
-            _wrong_same("either errs"),
-            "Your second value is over the images on which at least one errs (`|`). Take those on "
-            "which both err (`&`).",
-        ),
-        Misconception(
-            "different",
-            _wrong_same("different"),
-            "You count the images on which the answers differ. Count the equal ones.",
-        ),
-        Misconception(
-            "zero",
-            _wrong_same("zero"),
-            'Without mistakes you return 0. That reads as "they never agree". There is nothing '
-            "to agree on: return float('nan').",
-        ),
-        Misconception(
-            "percent",
-            _wrong_same("percent"),
-            "Your values are percentages. Return fractions between 0 and 1.",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_same("swapped"),
-            "Your two values are swapped. First over the mistakes of the first model, then over "
-            "those of both.",
-        ),
+    wrong_answers=edits(
+        _same_mistake,
+        """
+        over all examples: `.mean().item()` => `.sum().item() / len(y)`
+            You divide by all N images. The question is about mistakes: divide by the number of
+            mistakes of the first model, and then by the number on which both err.
+        right answers too: `[first_errs]` -> ``, `[both_err]` -> ``
+            You count all equal answers, right ones too. Two good models agree on almost every clean
+            image, because both are right. That says nothing about their mistakes.
+        any mistake: `(one == two)` -> `both_err`
+            You count the images on which both err, whatever they answer. The two classes must be
+            the same: one == two.
+        mistakes of the second: `first_errs, both_err = one` -> `first_errs, both_err = two`
+            Your first value is over the mistakes of the second model. Take those of the first: the
+            examples were made to fool it.
+        either errs: `&` -> `|`
+            Your second value is over the images on which at least one errs (`|`). Take those on
+            which both err (`&`).
+        different: `one == two` -> `one != two`
+            You count the images on which the answers differ. Count the equal ones.
+        zero: `.mean()` => `.mean().nan_to_num()`
+            Without mistakes you return 0. That reads as "they never agree". There is nothing to
+            agree on: return float('nan').
+        percent: `same = ` -> `same = 100 * `
+            Your values are percentages. Return fractions between 0 and 1.
+        swapped: `first_errs, both_err =` -> `both_err, first_errs =`
+            Your two values are swapped. First over the mistakes of the first model, then over those
+            of both.
+        """,
     ),
     hints=(
         "Make three lists of true and false: where the first errs, where both err, and where the "
@@ -766,13 +511,13 @@ def _step_share(g_source: Tensor, g_target: Tensor) -> Tensor:
 def _gradient_inputs(generator: torch.Generator) -> list[Args]:
     source = torch.tensor([[1.0, -2.0, 3.0], [-1.0, 0.5, 0.0]])
     target = torch.tensor([[2.0, 1.0, 1.0], [-4.0, 1.0, 3.0]])
-    big = _randn(generator, 5, 30)
+    big = inputs.randn(generator, 5, 30)
     return [
         (source, target),
         (target[:1], source[:1]),
-        (big, big + 0.5 * _randn(generator, 5, 30)),
-        # The gradient of a sure model is tiny, and its signs are worth as much.
-        (_randn(generator, 3, 8), 1e-12 * _randn(generator, 3, 8)),
+        (big, big + 0.5 * inputs.randn(generator, 5, 30)),
+        # The gradient of a confident model is tiny, and its signs are worth as much.
+        (inputs.randn(generator, 3, 8), 1e-12 * inputs.randn(generator, 3, 8)),
         (-big, big),
     ]
 
@@ -812,40 +557,16 @@ def _share_by_agreement(g_source: Tensor, g_target: Tensor) -> Tensor:
     return (weights * agree).sum(1)
 
 
-def _wrong_share(kind: str) -> Callable[..., Tensor]:
-    """Make a step_share with one thing wrong."""
-
-    def answer(g_source: Tensor, g_target: Tensor) -> Tensor:
-        s, t = g_source, g_target
-        if kind == "roles swapped":
-            s, t = t, s
-        reached, best = (t * s.sign()).sum(1), t.abs().sum(1)
-        slips: dict[str, Tensor] = {
-            "cosine": functional.cosine_similarity(s, t, eps=1e-30),
-            "no sign": (s * t).sum(1) / best,
-            "equal signs": (s.sign() == t.sign()).to(t.dtype).mean(1),
-            "signs of both": (s.sign() * t.sign()).mean(1),
-            "L2 norm": reached / t.norm(dim=1),
-            "gain": reached,
-            "absolute value": (reached / best).abs(),
-            "no harm": (reached / best).clamp(min=0),
-            "added in the denominator": reached / (best + 1e-8),
-            "whole batch": reached.sum() / best.sum(),
-        }
-        return slips.get(kind, reached / best)
-
-    return answer
-
-
 step_share = Exercise(
     name="step_share",
     lesson="07",
     title="What borrowed signs are worth",
     task=(
-        "An attacker takes the signs of the source's gradient and steps on the target. Return, for "
-        "each image, which share of the best possible first-order gain this step reaches: the gain "
-        "is the dot product of the target's gradient with the signs, and the best gain is ‖g‖₁ of "
-        "the target's gradient. Both gradients are (N, d). The result is (N,), from -1 to 1."
+        "An attacker uses the signs of the source's gradient for a step against the target. "
+        "Return, for each image, which share of the best possible first-order gain this step "
+        "reaches: the gain is the dot product of the target's gradient with the signs, and the "
+        "best gain is ‖g‖₁ of the target's gradient. Both gradients are (N, d). The result is "
+        "(N,), from -1 to 1."
     ),
     difficulty=2,
     minutes=8,
@@ -857,72 +578,44 @@ step_share = Exercise(
         _opposite_signs_are_worth_minus_one,
     ),
     right_answers=(_share_by_loop, _share_by_agreement),
-    wrong_answers=(
-        Misconception(
-            "cosine",
-            _wrong_share("cosine"),
-            "You compute the cosine of the two gradients. That compares the gradients themselves. "
-            "The attacker steps along the signs of one: take the sign of the source's gradient, "
-            "and divide by the L1 norm of the target's.",
-        ),
-        Misconception(
-            "no sign",
-            _wrong_share("no sign"),
-            "The sign is missing: FGSM steps along g_source.sign(), not along the gradient.",
-        ),
-        Misconception(
-            "roles swapped",
-            _wrong_share("roles swapped"),
-            "The roles are swapped. The signs come from the source, the gain is measured with the "
-            "target's gradient.",
-        ),
-        Misconception(
-            "equal signs",
-            _wrong_share("equal signs"),
-            "You count the pixels with equal signs. Pixels do not count alike: each one weighs as "
-            "much as the target's gradient there. And unequal signs cost, they are not just 0.",
-        ),
-        Misconception(
-            "signs of both",
-            _wrong_share("signs of both"),
-            "You take the sign of both gradients, so every pixel counts alike. The target's "
-            "gradient keeps its size: a strong pixel gains more.",
-        ),
-        Misconception(
-            "L2 norm",
-            _wrong_share("L2 norm"),
-            "You divide by the L2 norm. The best step in the max norm gains ‖g‖₁, the sum of the "
-            "absolute values (lesson 3).",
-        ),
-        Misconception(
-            "gain",
-            _wrong_share("gain"),
-            "You return the gain itself. Divide it by the best possible one, the L1 norm of the "
-            "target's gradient.",
-        ),
-        Misconception(
-            "absolute value",
-            _wrong_share("absolute value"),
-            "You drop the minus. A negative share means that the borrowed step helps the target.",
-        ),
-        Misconception(
-            "no harm",
-            _wrong_share("no harm"),
-            "You cut negative shares off at 0. A borrowed step can do worse than nothing: keep the "
-            "negative values.",
-        ),
-        Misconception(
-            "added in the denominator",
-            _wrong_share("added in the denominator"),
-            "You add a small number to the denominator. A sure model has gradients smaller than "
-            "that, and their share would vanish. Divide by the L1 norm alone.",
-        ),
-        Misconception(
-            "whole batch",
-            _wrong_share("whole batch"),
-            "You return one number for the whole batch. Return one share for each image: sum over "
-            "dim=1.",
-        ),
+    wrong_answers=edits(
+        _step_share,
+        """
+        cosine: `.sign()` -> ``,
+        `g_target.abs().sum(dim=1)` -> `g_source.norm(dim=1) * g_target.norm(dim=1)`
+            You compute the cosine of the two gradients. That compares the gradients themselves. The
+            attacker steps along the signs of one: take the sign of the source's gradient, and
+            divide by the L1 norm of the target's.
+        no sign: `.sign()` -> ``
+            The sign is missing: FGSM steps along g_source.sign(), not along the gradient.
+        roles swapped: `reached = ` -> `g_source, g_target = g_target, g_source¶reached = `
+            The roles are swapped. The signs come from the source, the gain is measured with the
+            target's gradient.
+        equal signs: `reached / best` -> `(g_source.sign() == g_target.sign()).float().mean(dim=1)`
+            You count the pixels with equal signs. Pixels do not count equally: each one has the
+            weight of the target's gradient there. And unequal signs lower the gain; they do not
+            just add 0.
+        signs of both: `reached / best` -> `(g_source.sign() * g_target.sign()).mean(dim=1)`
+            You take the sign of both gradients, so every pixel counts equally. The target's
+            gradient keeps its size: a pixel with a large gradient gains more.
+        L2 norm: `.abs().sum(dim=1)` -> `.norm(dim=1)`
+            You divide by the L2 norm. The best step in the max norm gains ‖g‖₁, the sum of the
+            absolute values (lesson 3).
+        gain: `reached / best` -> `reached`
+            You return the gain itself. Divide it by the best possible one, the L1 norm of the
+            target's gradient.
+        absolute value: `reached / best` -> `(reached / best).abs()`
+            You drop the minus sign. A negative share means that the borrowed step helps the target.
+        no harm: `reached / best` -> `(reached / best).clamp(min=0)`
+            You clip negative shares at 0. A borrowed step can do worse than nothing: keep the
+            negative values.
+        added in the denominator: `/ best` -> `/ (best + 1e-8)`
+            You add a small number to the denominator. A confident model has gradients smaller than
+            that, and their share would vanish. Divide by the L1 norm alone.
+        whole batch: `reached / best` -> `reached.sum() / best.sum()`
+            You return one number for the whole batch. Return one share for each image: sum over
+            dim=1.
+        """,
     ),
     hints=(
         "For one image the gain is a dot product: the target's gradient times the signs of the "
@@ -947,9 +640,9 @@ def _answer_or_refuse(p: Tensor, y: Tensor, threshold: float) -> tuple[float, fl
 
 def _refusal_inputs(generator: torch.Generator) -> list[Args]:
     p = torch.tensor([[0.75, 0.2], [0.5, 0.1], [0.1, 0.3], [0.02, 0.01], [0.9, 0.6]])
-    many = torch.rand(50, 6, generator=generator) ** 2
+    many = inputs.rand(generator, 50, 6) ** 2
     labels = torch.where(
-        torch.rand(50, generator=generator) < 0.5, many.argmax(1), _labels(generator, 6, 50)
+        inputs.rand(generator, 50) < 0.5, many.argmax(1), inputs.labels(generator, 50, 6)
     )
     return [
         (p, torch.tensor([0, 1, 1, 1, 1]), 0.5),
@@ -963,7 +656,7 @@ def _refusal_inputs(generator: torch.Generator) -> list[Args]:
 def _fooled_is_part_of_answered(args: Args, output: Any) -> str | None:
     if -1e-6 <= float(output[1]) <= float(output[0]) + 1e-6:
         return None
-    return "Who is fooled has answered, so your second share cannot be above the first."
+    return "A model that is fooled has answered, so your second share cannot be above the first."
 
 
 def _at_zero_it_always_answers(args: Args, output: Any) -> str | None:
@@ -987,40 +680,6 @@ def _refuse_by_where(p: Tensor, y: Tensor, threshold: float) -> tuple[Tensor, Te
     return 1 - refused.double().mean(), ((answer >= 0) & (answer != y)).double().mean()
 
 
-def _wrong_refusal(kind: str) -> Callable[..., tuple[float, float]]:
-    """Make an answer_or_refuse with one thing wrong."""
-
-    def answer(p: Tensor, y: Tensor, threshold: float) -> tuple[float, float]:
-        if kind == "softmax":
-            p = p.softmax(dim=1)
-        if kind == "made to sum to 1":
-            p = p / p.sum(dim=1, keepdim=True)
-        highest, predicted = p.max(dim=1)
-        if kind == "true class":
-            highest = p.gather(1, y[:, None]).squeeze(1)
-        if kind == "sum":
-            highest = p.sum(dim=1)
-        answered = highest > threshold if kind == "above" else highest >= threshold
-        wrong = predicted != y
-        fooled = answered & wrong
-        if kind == "refusals as errors":
-            fooled = ~answered | wrong
-        if kind == "errors of all":
-            fooled = wrong
-        if kind == "right answers":
-            fooled = answered & ~wrong
-        shares = [float(part.double().mean()) for part in (answered, fooled)]
-        if kind == "over the answered":
-            shares[1] = shares[1] / shares[0] if shares[0] else _NAN
-        if kind == "refused":
-            shares[0] = 1 - shares[0]
-        if kind in ("percent", "counts"):
-            shares = [(100 if kind == "percent" else len(y)) * share for share in shares]
-        return (shares[1], shares[0]) if kind == "swapped" else (shares[0], shares[1])
-
-    return answer
-
-
 answer_or_refuse = Exercise(
     name="answer_or_refuse",
     lesson="07",
@@ -1037,91 +696,54 @@ answer_or_refuse = Exercise(
     inputs=_refusal_inputs,
     properties=(_fooled_is_part_of_answered, _at_zero_it_always_answers),
     right_answers=(_refuse_by_loop, _refuse_by_where),
-    wrong_answers=(
-        Misconception(
-            "softmax",
-            _wrong_refusal("softmax"),
-            "You apply a softmax to the probabilities. They are probabilities already, one for "
-            "each class alone. A softmax makes them sum to 1, and the model can no longer say "
-            '"none of these".',
-        ),
-        Misconception(
-            "made to sum to 1",
-            _wrong_refusal("made to sum to 1"),
-            "You divide each row by its sum. Then the model always believes in some digit. Rows of "
-            "an RBF network need not sum to 1, and that is what makes a refusal possible.",
-        ),
-        Misconception(
-            "over the answered",
-            _wrong_refusal("over the answered"),
-            "Your second share is over the images that are answered. Asked is the share of all "
-            "images: a model that answers once, wrongly, should not look worse than one that is "
-            "wrong everywhere.",
-        ),
-        Misconception(
-            "refusals as errors",
-            _wrong_refusal("refusals as errors"),
-            "You count a refusal as a wrong answer. It is a price too, but the first share shows "
-            "it. The second counts only answers that are given and wrong.",
-        ),
-        Misconception(
-            "errors of all",
-            _wrong_refusal("errors of all"),
-            "Your second share also counts wrong classes that the model never says, because it "
-            "refuses. Count only the images that it answers.",
-        ),
-        Misconception(
-            "true class",
-            _wrong_refusal("true class"),
-            "You compare the probability of the true class with the threshold. The model does not "
-            "know the true class: it looks at its highest probability.",
-        ),
-        Misconception(
-            "sum",
-            _wrong_refusal("sum"),
-            "You compare the sum of the probabilities with the threshold. Take the highest one.",
-        ),
-        Misconception(
-            "above",
-            _wrong_refusal("above"),
-            "You answer only above the threshold (`>`). Exactly at it, the model answers too "
-            "(`>=`).",
-        ),
-        Misconception(
-            "refused",
-            _wrong_refusal("refused"),
-            "Your first share is how often the model refuses. Asked is how often it answers.",
-        ),
-        Misconception(
-            "percent",
-            _wrong_refusal("percent"),
-            "Your values are percentages. Return fractions between 0 and 1.",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_refusal("swapped"),
-            "Your two shares are swapped. First how often it answers, then how often wrongly.",
-        ),
-        Misconception(
-            "right answers",
-            _wrong_refusal("right answers"),
-            "Your second share counts the answers that are given and right. Asked are those that "
-            "are given and wrong.",
-        ),
-        Misconception(
-            "counts",
-            _wrong_refusal("counts"),
-            "You return numbers of images. Divide by the number N of all images.",
-        ),
+    wrong_answers=edits(
+        _answer_or_refuse,
+        """
+        softmax: `p.max` -> `p.softmax(dim=1).max`
+            You apply a softmax to the probabilities. They are probabilities already, one for each
+            class alone. A softmax makes them sum to 1, and the model can no longer say "none of
+            these".
+        made to sum to 1: `p.max` -> `(p / p.sum(dim=1, keepdim=True)).max`
+            You divide each row by its sum. Then the model always believes in some digit. Rows of an
+            RBF network need not sum to 1, and that is what makes a refusal possible.
+        over the answered: `fooled.float()` -> `fooled[answered].float()`
+            Your second share is over the images that are answered. The task asks for the share of
+            all images: a model that answers once, wrongly, should not look worse than one that is
+            wrong everywhere.
+        refusals as errors: `answered & ` -> `~answered | `
+            You count a refusal as a wrong answer. A refusal has a price too, but the first share
+            shows it. The second counts only answers that are given and wrong.
+        errors of all: `answered & ` -> ``
+            Your second share also counts wrong classes that the model does not answer with, because
+            it refuses. Count only the images that it answers.
+        true class: `highest >=` -> `p.gather(1, y[:, None]).squeeze(1) >=`
+            You compare the probability of the true class with the threshold. The model does not
+            know the true class: it looks at its highest probability.
+        sum: `highest >=` -> `p.sum(dim=1) >=`
+            You compare the sum of the probabilities with the threshold. Take the highest one.
+        above: `>=` -> `>`
+            You answer only above the threshold (`>`). Exactly at it, the model answers too (`>=`).
+        refused: `answered.float()` -> `(~answered).float()`
+            Your first share is how often the model refuses. The task asks how often it answers.
+        percent: `.item()` => `.item() * 100`
+            Your values are percentages. Return fractions between 0 and 1.
+        swapped: `return ` -> `answered, fooled = fooled, answered¶return `
+            Your two shares are swapped. First how often it answers, then how often wrongly.
+        right answers: `!= y` -> `== y`
+            Your second share counts the answers that are given and right. The task asks for those
+            that are given and wrong.
+        counts: `.mean()` => `.sum()`
+            You return numbers of images. Divide by the number N of all images.
+        """,
     ),
     hints=(
         "`p.max(dim=1)` gives the highest probability and its class at once.",
         "`answered = highest >= threshold`. An image fools the model if it is answered and the "
-        "class is wrong: join the two with `&`.",
+        "class is wrong: combine the two with `&`.",
         "Both shares are means over all N images: `answered.float().mean().item()`, and the same "
         "for `answered & (predicted != y)`.",
     ),
-    takeaway="A refusal is safe and costs something. Report both shares, always together.",
+    takeaway="A refusal is safe but costs something. Report both shares, always together.",
 )
 
 
@@ -1151,7 +773,7 @@ quiz = parse(
 
     Examples crafted on model A fool model B. What did the attacker need to know of B?
     + Its task.
-        A model of one's own for the same task is enough. Keeping weights secret is therefore no
+        A model of one's own for the same task is enough. Keeping weights secret is therefore not a
         defence.
     - B's weights.
         That is the white-box attack: the diagonal of the matrix. B was never asked for a gradient
@@ -1163,7 +785,7 @@ quiz = parse(
     Two models agree on 50 % of the first one's mistakes, and on 80 % of the mistakes that both
     make. How can both be true?
     - They were measured on different sets of images.
-        Same images. Only the number that one divides by differs.
+        Same images. Only the number to divide by differs.
     + The matches are the same, the second base is smaller.
         Where the second model is right the two cannot agree on a wrong class. The second share
         leaves these images out.
@@ -1175,19 +797,19 @@ quiz = parse(
     + Its own FGSM misses attacks that exist. Measure PGD.
         Transfer above white-box is a sign of gradient masking. PGD on our model of this kind
         finds an attack for nearly every digit.
-    - It is robust: 10 % is the white-box figure, and white-box is the worst case.
+    - It is robust: 10 % is the white-box error, and white-box is the worst case.
         White-box should be the worst case. A weaker attacker who does better proves that the 10 %
-        were no worst case.
+        were not the worst case.
     - The undefended model is the better attacker, nothing more.
-        Who knows the weights can do everything that the other can, and more. If the result is
-        less, the search was bad.
+        An attacker who knows the weights can do everything that the other can, and more. If the
+        error is lower, the search was poor.
 
     In 784 dimensions two gradients have the cosine 0.4. How should you read it?
     - Nearly unrelated: 0.4 is closer to 0 than to 1.
         Two random directions in 784 dimensions have cosines of about ±0.04. 0.4 is ten times
         that.
     - 40 % of the pixels have equal signs.
-        A cosine is no count of pixels. Even at cosine 0 about half of the signs are equal.
+        A cosine does not count pixels. Even at cosine 0 about half of the signs are equal.
     + Far more alike than chance would make them.
         Chance gives about 1/√784, which is 0.036. Borrowed signs then gain a good part of what
         the target's own signs would.
@@ -1195,12 +817,12 @@ quiz = parse(
     The RBF network has low confidence on FGSM's mistakes. Is it safe to let it refuse whenever
     its confidence is under one half?
     - Yes: it does not answer attacked digits any more.
-        Not those of FGSM. An attacker who knows the rule does not aim at an error, but at a sure
-        error, and finds some.
-    + No: an attack can aim at sure errors.
+        Not those of FGSM. An attacker who knows the rule does not aim at just any error, but at a
+        confident error, and finds some.
+    + No: an attack can aim at confident errors.
         And it refuses many clean digits as well. Both were measured in section 6. A defence is
         judged by the attack that knows it, with its price beside it.
     - No: an RBF network is linear.
-        It is not: its logits fall off like parabolas. That is why it is unsure far away.
+        It is not: its logits fall off like parabolas. That is why its confidence is low far away.
     """
 )
