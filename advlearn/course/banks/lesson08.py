@@ -44,7 +44,7 @@ def _zero_half_way(args: Args, output: Any) -> str | None:
     if abs(float(w @ (mean0 + mean1) / 2 + b)) <= 1e-4 * scale + 1e-6:
         return None
     return (
-        "Half-way between the two means both densities are equal, so w·x + b should be 0 there. "
+        "Halfway between the two means both densities are equal, so w·x + b should be 0 there. "
         "Yours is not."
     )
 
@@ -93,7 +93,7 @@ gaussian_weights = Exercise(
             Your classes are swapped: this is log p(x | 0) - log p(x | 1). The score should be
             positive near mean1.
         half w: `(mean1 - mean0)` -> `0.5 * (mean1 - mean0)`
-            Your w is half of what it should be. The 1/2 of the exponent is used up by the 2 of the
+            Your w is half of what it should be. The 1/2 in the exponent cancels with the 2 of the
             mixed term: (x - m)² = x² - 2xm + m².
         no half: `0.5 * ` -> ``
             The factor 1/2 is missing in b. In the exponent -(x - m)² / (2 variance), the part
@@ -103,7 +103,7 @@ gaussian_weights = Exercise(
             class 0: mean0² - mean1².
         no b: `0.5` -> `0.0`
             Your b is 0. That is right only when both means are equally far from zero. The part of
-            the exponents without x is left over.
+            the exponents without x remains.
         """,
     ),
     hints=(
@@ -139,7 +139,7 @@ def _joint_inputs(generator: torch.Generator) -> list[Args]:
 def _posterior_adds_up(args: Args, output: Any) -> str | None:
     if torch.allclose(output[0].sum(1), torch.ones(len(args[0])), atol=1e-4):
         return None
-    return "Each row of your first result should add up to 1: these are the chances of the classes."
+    return "Each row of your first result should add up to 1: these are probabilities."
 
 
 def _evidence_is_above_the_best(args: Args, output: Any) -> str | None:
@@ -183,7 +183,7 @@ posterior_and_evidence = Exercise(
             Your formula is right, but exp leaves the range of float32: exp(-400) is 0, and 0 / 0 is
             nan. `torch.logsumexp` subtracts the largest entry first.
         log posterior: `torch.exp` -> ``
-            Your first result is log p(k | x). Asked for is p(k | x) itself: apply exp.
+            Your first result is log p(k | x). The task asks for p(k | x) itself: apply exp.
         wrong axis: `torch.exp(log_joint - log_evidence[:, None])` -> `log_joint.softmax(dim=0)`
             Your posterior is normalised over the examples (dim=0). Bayes' rule compares the classes
             of one image: dim=1.
@@ -202,7 +202,7 @@ posterior_and_evidence = Exercise(
         of the posterior: `posterior, log_evidence`
         -> `posterior, log_joint.softmax(dim=1).sum(dim=1).log()`
             Your log-evidence is computed from the posterior, and is always 0. The posterior has
-            been divided by p(x): what it was is lost. Use log_joint.
+            been divided by p(x), so p(x) is lost. Use log_joint.
         no log: `posterior, log_evidence` -> `posterior, log_evidence.exp()`
             Your second result is p(x) itself, which is 0 or infinite in float32 for real images.
             Keep the logarithm.
@@ -214,7 +214,7 @@ posterior_and_evidence = Exercise(
         "`torch.logsumexp(log_joint, dim=1)` is log p(x).",
         "Division is subtraction of logarithms: exp(log_joint - log_evidence[:, None]).",
     ),
-    takeaway="A class is decided by differences within one row. How low the row lies is forgotten.",
+    takeaway="Only differences within a row decide the class, not how low the whole row is.",
     rtol=1e-3,  # a difference of large logarithms has few digits
 )
 
@@ -282,17 +282,16 @@ unnoticed_rate = Exercise(
             You count the mistakes that are caught. Above 0 the detector says attack, so quiet means
             an alarm of 0 or less.
         survivors: `wrong & quiet` -> `~wrong & quiet`
-            You count what is classified correctly without an alarm. That is the defender's success,
-            and asked for is the attacker's.
+            You count what is classified correctly without an alarm. That is the defender's success.
+            The task asks for the attacker's.
         odds as a probability: `alarm <= 0` -> `alarm <= 0.5`
-            Your threshold is 0.5. That belongs to a probability. alarm is a log-odds: a probability
-            of one half has log-odds 0.
+            Your threshold is 0.5. That is a threshold for a probability. alarm holds log-odds: a
+            probability of one half has log-odds 0.
         count: `.mean()` -> `.sum()`
-            You return a number of examples. Asked for is a share, between 0 and 1.
+            You return a number of examples. The task asks for a share, between 0 and 1.
         product: `(wrong & quiet).float().mean()` -> `(wrong.float().mean() * quiet.float().mean())`
-            You multiply two shares. That would be right if mistakes and alarms had nothing to do
-            with each other. Ask both questions of each example, join them with `&`, then take the
-            mean.
+            You multiply two shares. That would be right if mistakes and alarms were independent.
+            Ask both questions of each example, join them with `&`, then take the mean.
         """,
     ),
     hints=(
@@ -372,25 +371,26 @@ knowing_loss = Exercise(
         _knowing_loss,
         f"""
         sum: `torch.minimum(others - true, -alarm)` -> `others - true - alarm`
-            You add the two goals. Then a very wrong digit can pay for a loud alarm. The smaller of
-            the two makes the attack work on whichever goal is behind.
+            You add up the two goals. Then a very wrong digit can make up for a high alarm. The
+            smaller of the two makes the attack work on whichever goal is behind.
         maximum: `minimum` -> `maximum`
             You take the larger of the two. It is positive as soon as one goal is reached, and the
             attacker needs both: take the smaller.
         loud: `-alarm` -> `alarm`
-            Your loss grows with the alarm. The attacker wants a silent detector: -alarm.
+            Your loss grows with the alarm. The attacker wants a silent detector, so the term is
+            -alarm.
         forgets the alarm: `torch.minimum(others - true, -alarm)` -> `others - true`
             Your loss looks only at the digits. That is the attack that the detector catches. The
-            last column, the alarm, must come in.
+            last column, the alarm, must be in the loss too.
         forgets the digit: `torch.minimum(others - true, -alarm)` -> `-alarm`
-            Your loss looks only at the alarm. A clean image is silent too. The digit must also be
-            wrong.
+            Your loss looks only at the alarm. A clean image raises no alarm either. The digit must
+            also be wrong.
         true digit among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
             Your best digit may be the true one. Then the difference is 0 where the model is right,
             and has no gradient. Leave y out: scatter -inf into its place.
         alarm among the digits: `digits.scatter` -> `logits.scatter`
-            You count the alarm as a digit. The last column is no class: take the best wrong digit
-            from logits[:, :-1].
+            You count the alarm as a digit. The last column is not a class: take the best wrong
+            digit from logits[:, :-1].
         against the attacker: `others - true` -> `true - others`
             Your difference is the wrong way round: it grows when the model is right. The attacker
             wants others - true to be large.
@@ -404,7 +404,7 @@ knowing_loss = Exercise(
         "`digits.gather(1, y[:, None]).squeeze(1)` the true one.",
         "Combine them: `torch.minimum(others - true, -alarm)`.",
     ),
-    takeaway="An attacker turns every defence that he knows of into one more term of his loss.",
+    takeaway="An attacker turns every known defence into one more term of the loss.",
 )
 
 
@@ -421,14 +421,14 @@ def _member_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]]),),
         (torch.tensor([[[2.0, 0.0, 1.0]], [[50.0, 51.0, 50.0]], [[-3.0, 1.0, 0.0]]]),),
-        # A member that is very sure: its small probabilities are below the smallest float32.
+        # A very confident member: its small probabilities are below the smallest float32.
         (torch.tensor([[[300.0, 0.0, 40.0]], [[280.0, 60.0, 0.0]]]),),
         (3 * randn(generator, 5, 5, 5),),
         (randn(generator, 12, 4, 10),),
     ]
 
 
-def _chances_add_up(args: Args, output: Tensor) -> str | None:
+def _probabilities_add_up(args: Args, output: Tensor) -> str | None:
     if torch.allclose(output.exp().sum(1), torch.ones(len(output)), atol=1e-4):
         return None
     return "exp of each of your rows should add up to 1: it is a mean of probabilities."
@@ -453,14 +453,14 @@ ensemble_logits = Exercise(
     title="The logits of an ensemble",
     task=(
         "An ensemble answers with the mean of its members' probabilities. logits is (M, N, K), one "
-        "sheet for each of M members. Return the logarithm of the mean probabilities, (N, K). It "
-        "must be finite also where a member is very sure."
+        "(N, K) table for each of M members. Return the logarithm of the mean probabilities, "
+        "(N, K). It must be finite even where a member is very confident."
     ),
     difficulty=2,
     minutes=7,
     reference=_ensemble_logits,
     inputs=_member_inputs,
-    properties=(_chances_add_up,),
+    properties=(_probabilities_add_up,),
     right_answers=(_ensemble_by_shift, _ensemble_in_turn),
     wrong_answers=edits(
         _ensemble_by_shift,
@@ -469,8 +469,8 @@ ensemble_logits = Exercise(
             You average the logits. A member with large logits then outvotes all others. Turn each
             member's logits into log-probabilities first: log_softmax over the classes.
         mean of logs: `top + (logs - top).exp().mean(0).log()` -> `logs.mean(0)`
-            You average the log-probabilities. That is the logarithm of the geometric mean. Asked
-            for is the logarithm of the mean: logsumexp over the members, minus log M.
+            You average the log-probabilities. That is the logarithm of the geometric mean. The task
+            asks for the logarithm of the mean: logsumexp over the members, minus log M.
         underflow: `logs.amax(0)` -> `0`
             Your formula is right, but a very small probability rounds to 0, and log(0) is -inf. An
             attack gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.
@@ -484,8 +484,8 @@ ensemble_logits = Exercise(
             the logarithm.
         votes: `top + (logs - top).exp().mean(0).log()`
         -> `torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).float().mean(0)`
-            You count votes. A vote has no gradient, and it forgets how sure a member is. Average
-            the probabilities.
+            You count votes. A vote has no gradient, and it does not say how confident a member is.
+            Average the probabilities.
         over the members: `logsumexp(2` -> `logsumexp(0`
             Your softmax runs over the members (dim=0). The probabilities of one member add up to 1
             over the classes: dim=2.
@@ -493,7 +493,7 @@ ensemble_logits = Exercise(
             Your softmax runs over the examples (dim=1). The probabilities of one member add up to 1
             over the classes, dim=2, for each example alone.
         cut off: `logs.amax(0)` -> `0`, `.log()` -> `.clamp(min=1e-12).log()`
-            You cut small probabilities off. The result is finite, but flat below the cut: an attack
+            You clamp small probabilities. The result is finite, but flat below the limit: an attack
             gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.
         """,
     ),
@@ -519,7 +519,7 @@ def _rubbish_rate(probabilities: Tensor) -> tuple[float, float]:
     return called.float().mean().item(), highest[called].mean().item()
 
 
-def _chance_inputs(generator: torch.Generator) -> list[Args]:
+def _rubbish_inputs(generator: torch.Generator) -> list[Args]:
     softmax = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]])
     sigmoid = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.25, 0.2], [0.6, 0.7, 0.95]])
     return [
@@ -528,7 +528,7 @@ def _chance_inputs(generator: torch.Generator) -> list[Args]:
         (0.3 * rand(generator, 6, 10),),  # nothing is called a digit
         (rand(generator, 12, 4),),
         ((4 * randn(generator, 30, 10)).softmax(1),),
-        (torch.tensor([[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]]),),  # exactly one half is no call
+        (torch.tensor([[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]]),),  # one half is not enough
     ]
 
 
@@ -573,28 +573,29 @@ rubbish_rate = Exercise(
     difficulty=1,
     minutes=5,
     reference=_rubbish_rate,
-    inputs=_chance_inputs,
+    inputs=_rubbish_inputs,
     properties=(_share_of_images, _above_one_half),
     right_answers=(_rubbish_by_loop, _rubbish_by_weights),
     wrong_answers=edits(
         _rubbish_rate,
         """
         above chance: `> 0.5` -> `> 1 / probabilities.shape[1]`
-            Your threshold is 1/K, the chance level. Called a digit means a probability above one
+            Your threshold is 1/K, the chance level. "Called a digit" means a probability above one
             half.
         sum of the row: `highest > 0.5` -> `probabilities.sum(dim=1) > 0.5`
             You add up the row. A softmax row always adds up to 1, so every image would count. Look
             at its largest entry.
         the rest: `> 0.5` -> `<= 0.5`
-            You count the images that are NOT called a digit. For rubbish, a call is the mistake.
+            You count the images that are NOT called a digit. For rubbish, those that are called a
+            digit are the mistakes.
         entries: `.amax(dim=1)` -> ``, `called.float().mean()` -> `(called.sum() / len(called))`
             You count entries above 0.5. With independent sigmoids one image can have several. Count
             images: take the largest entry of each row first.
         all entries: `called.float().mean()` -> `(probabilities > 0.5).float().mean()`
             Your rate divides by all N·K entries. Divide by the number of images N.
         over all: `highest[called]` -> `highest`
-            You average the confidence over all images. It is asked for those that are called a
-            digit.
+            You average the confidence over all images. The task asks for the mean over those that
+            are called a digit.
         zero: `highest[called].mean()` -> `highest[called].mean().nan_to_num(nan=0.0)`
             When nothing is called a digit, you return the confidence 0. There is nothing to
             average: return float('nan').
@@ -602,12 +603,12 @@ rubbish_rate = Exercise(
         -> `highest[called].mean().item(), called.float().mean().item()`
             Your two values are swapped. First the share, then the confidence.
         one half counts: `> 0.5` -> `>= 0.5`
-            You also count a probability of exactly 0.5 (`>=`). Called a digit means above one half
-            (`>`).
+            You also count a probability of exactly 0.5 (`>=`). "Called a digit" means above one
+            half (`>`).
         made to sum to 1: `probabilities.amax(dim=1)`
         -> `(probabilities / probabilities.sum(dim=1, keepdim=True)).amax(dim=1)`
-            You make each row sum to 1. Independent sigmoids need not, and dividing takes their own
-            opinion away. Use the probabilities as they are.
+            You make each row sum to 1. The rows of independent sigmoids need not do so, and
+            dividing changes their probabilities. Use the probabilities as they are.
         """,
     ),
     hints=(
@@ -615,7 +616,7 @@ rubbish_rate = Exercise(
         "`called = highest > 0.5` marks the images. Its mean is the first result.",
         "`highest[called].mean().item()` is the second. The mean of an empty tensor is nan.",
     ),
-    takeaway="On rubbish every answer is a mistake, so the only right answer is a low one.",
+    takeaway="Every class is wrong for rubbish, so every probability should be low.",
 )
 
 
@@ -644,8 +645,7 @@ quiz = parse(
         The paper trains no detector. We trained one, and it catches nearly every plain FGSM
         example.
     + The FGSM error of a generative classifier of digits.
-        A deep Boltzmann machine, clean error 0.88 %. It shows that being generative does not
-        suffice.
+        A deep Boltzmann machine, clean error 0.88 %. It shows that being generative is not enough.
     - The accuracy of a generative classifier under attack.
         It is an error: 97.5 % of the attacked digits are misread.
 
@@ -653,30 +653,31 @@ quiz = parse(
     an 8, with probability 1. How can both be?
     + Bayes' rule divides by p(x).
         Then only differences between the classes are left. Far away these are large: the nearest
-        class takes everything.
+        class gets all the probability.
     - The posterior was computed with an overflow.
         It is exact. The classes are compared with each other, and one is less bad.
     - The model was trained on too few digits.
-        More digits change the numbers, and not that the posterior forgets p(x).
+        More digits change the numbers, but the posterior still does not depend on p(x).
 
     A detector catches 100 % of the FGSM examples and gives no false alarm. What has been shown?
     - That adversarial examples can be recognised.
         Those that were made without knowing of the detector. The next attacker reads your code.
     - That the classifier behind it is robust.
-        The classifier is as easy to fool as before. Only a guard stands before it.
+        The classifier is as easy to fool as before. There is only a detector in front of it.
     + That this detector recognises this attack.
-        It also cries wolf at random noise: it knows the texture of the step.
+        It also raises an alarm at random noise: it has learned the texture of the step.
 
-    For the loss of the attack that knows, why "the smaller of the two" and not their sum?
+    In the loss of the attacker who knows of the detector, why "the smaller of the two" and not
+    their sum?
     + The smaller one is positive only if both goals are reached.
-        Each step works on the goal that is behind.
+        Each step works on the goal that is further behind.
     - The sum has no gradient.
         It has one. But it can be raised by making the wrong digit even more wrong, while the
         alarm rings.
     - The smaller one makes the perturbation smaller.
         The size is fixed by eps, whatever the loss.
 
-    Twelve networks answer together. The paper's error is 91.1 % or 87.9 %. Which figure describes
+    Twelve networks answer together. The paper's error is 91.1 % or 87.9 %. Which number describes
     the ensemble as a defence?
     - 87.9 %: an attacker has only one network at hand.
         Then eleven of the twelve are assumed to be secret. That attack is weaker because its
@@ -684,7 +685,8 @@ quiz = parse(
     + 91.1 %: the attack on the whole ensemble.
         A defence is judged by an attacker who knows it. The ensemble is one differentiable model.
     - The mean of both.
-        They answer two questions: what if he knows all, and what if he knows one member?
+        They answer two different questions: what if the attacker knows all members, and what if
+        only one?
 
     Why does the RBF network call no N(0, I) image a digit, when softmax regression does it for
     most?
@@ -693,18 +695,18 @@ quiz = parse(
     - It was trained on such images.
         No model here has seen noise of this kind.
     + Far from its centre, each class says no.
-        Each class answers for itself. A softmax must share out 100 %, and linear logits grow with
-        the distance.
+        Each class decides for itself. A softmax must divide 100 % among the classes, and linear
+        logits grow with the distance.
 
     A model keeps its answer for 99 % of random changes with |η_i| = eps in every pixel. Is it
     locally stable there?
-    + The 99 % do not tell.
-        The worst change decides, and not the usual one. Random terms w_i·η_i cancel, those of an
-        attack add up. Measure PGD.
+    + We cannot tell from the 99 %.
+        The worst change decides, not the typical one. Random terms w_i·η_i cancel, those of an
+        attack add up. Measure it with PGD.
     - Yes: 99 % of the neighbourhood is safe.
-        An attacker does not draw at random. He looks for the other 1 %, and the gradient shows
-        him where it is.
+        An attacker does not draw at random. The attacker looks for the other 1 %, and the gradient
+        shows where it is.
     - No: it errs on clean images too.
-        Clean error is another matter. A model can be right, and unstable.
+        Clean error is another matter. A model can be right and still unstable.
     """
 )
