@@ -118,8 +118,8 @@ pgd_step = Exercise(
         _pgd_step,
         """
         moving ball: `x - eps, x + eps` -> `moved - eps, moved + eps`
-            You project into a ball around `moved`. Then the ball travels along, and after k steps a
-            pixel may be k·eps away. The ball stays where it began: around x.
+            You project into a ball around `moved`. Then the ball moves along, and after k steps a
+            pixel may be k·eps away. The ball stays around x, where the attack began.
         no ball: `clamp(inside` -> `clamp(stepped`
             You never put the image back into the eps-ball. Clamp it to [x - eps, x + eps].
         ball first: `moved +` -> `moved.clamp(x - eps, x + eps) +`,
@@ -129,7 +129,7 @@ pgd_step = Exercise(
             Your result leaves the range [0, 1] of a pixel. The ball around x alone does not prevent
             that: clamp to [0, 1] as well.
         eps as step: `step_size` -> `eps`
-            Your step is eps long. That is FGSM's step. PGD takes small ones, of step_size.
+            Your step is eps long. That is FGSM's step. PGD takes small steps, of step_size.
         from x: `moved +` -> `x +`
             You step from x, so all earlier steps are forgotten. Step from `moved`.
         no sign: `torch.sign(gradient)` -> `gradient`
@@ -137,7 +137,7 @@ pgd_step = Exercise(
         minus: `moved +` -> `moved -`
             You subtract the step. That lowers the loss. An attack raises it.
         nothing but x: `torch.clamp(inside, 0, 1)` -> `x.clone()`
-            Your function returns x as it came.
+            Your function returns x unchanged.
         """,
     ),
     hints=(
@@ -243,27 +243,27 @@ my_pgd = Exercise(
         -> `start = x.detach().clone().requires_grad_(True)`, `model(moved)` -> `model(start)`,
         `grad(loss, moved)` -> `grad(loss, start)`
             You take the gradient at x in every round, so every step goes the same way. That is FGSM
-            in small pieces. Take the gradient where you are now.
+            in small steps. Take the gradient where you are now.
         moving ball: `x - eps, x + eps` -> `moved - eps, moved + eps`
-            Your ball is around the current image and travels along with it. In the end pixels are
+            Your ball is around the current image and moves along with it. In the end, pixels are
             further than eps from x. Project around x in every round.
         ball at the end: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
         -> `torch.clamp(moved, 0, 1)`,
         `return moved` -> `return torch.clamp(moved, x - eps, x + eps)`
-            You project once, at the end. Until then the attack walks outside the ball, and what it
-            learned there is of little use inside. Project after every step.
+            You project once, at the end. Until then the attack moves outside the ball, and
+            gradients from there are of little use inside. Project after every step.
         one big step: `range(steps)` -> `range(1)`, `step_size` -> `eps`
             Your result is that of FGSM: one step of eps. Take `steps` small steps of step_size.
         a step too few: `range(steps)` -> `range(steps - 1)`
             You take one step too few: steps - 1 in place of steps.
         no sign: `gradient.sign()` -> `gradient`
-            Your step is step_size·gradient, without the sign. The gradient of a sure model is tiny,
-            and so would be your steps.
+            Your step is step_size·gradient, without the sign. The gradient of a confident model is
+            tiny, and so are your steps.
         minus: `moved.detach() +` -> `moved.detach() -`
             You step against the gradient. That lowers the loss. An attack raises it.
         predicted labels: `model(moved), y` -> `model(moved), model(x).argmax(dim=1)`
-            Your loss uses the labels that the model predicts. Where the model errs already, that
-            drives the image back to the right answer. Use the true labels y.
+            Your loss uses the labels that the model predicts. Where the model is wrong already,
+            that drives the image back to the right answer. Use the true labels y.
         no range: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
         -> `torch.clamp(moved, x - eps, x + eps)`
             Your result leaves the range [0, 1] of a pixel. Clamp to it after every step.
@@ -278,8 +278,8 @@ my_pgd = Exercise(
             Your steps have the length eps / steps. The argument step_size says how long a step is.
             (Steps of eps / steps would reach the border only if no sign ever changed.)
         softmax twice: `model(moved)` -> `model(moved).softmax(dim=1)`
-            You apply softmax before `cross_entropy`. That function wants logits and applies softmax
-            itself. Applied twice, it flattens the loss and turns some signs.
+            You apply softmax before `cross_entropy`. That function expects logits and applies
+            softmax itself. Applied twice, it flattens the loss and flips some signs.
         """,
     ),
     hints=(
@@ -287,7 +287,7 @@ my_pgd = Exercise(
         "pgd_step.",
         "In every round: `moved.requires_grad_(True)`, the loss of model(moved), and "
         "`torch.autograd.grad(loss, moved)[0]`.",
-        "Continue from `moved.detach()`. Otherwise each round stays tied to all rounds before it.",
+        "Continue from `moved.detach()`. Otherwise each round's graph holds all rounds before it.",
     ),
     takeaway="PGD is FGSM that looks again after every small step.",
 )
@@ -308,7 +308,7 @@ def _read_signs(
 
 
 def _sign_inputs(generator: torch.Generator) -> list[Args]:
-    figures = [
+    cases = [
         ([0.95, 0.99, 1.0], 0.6, 1.0, 0.0),  # an undefended model
         ([0.02, 0.98, 1.0], 0.3, 1.0, 0.0),  # a masked one
         ([0.06, 0.09, 0.1], 0.03, 1.0, 0.0),  # a robust one
@@ -320,12 +320,12 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
         ([0.4, 0.42, 0.43], 0.5, 0.9, 0.1),
         ([0.3, 0.6, 0.32], 0.31, 1.0, 0.0),  # the middle rung alone is far off
     ]
-    return [(torch.tensor(ladder), *rest, 0.05) for ladder, *rest in figures] + [
+    return [(torch.tensor(ladder), *rest, 0.05) for ladder, *rest in cases] + [
         (torch.tensor([0.4, 0.42, 0.43]), 0.5, 0.9, 0.1, 0.2)
     ]
 
 
-def _are_yes_or_no(args: Args, output: Any) -> str | None:
+def _are_zero_or_one(args: Args, output: Any) -> str | None:
     if all(float(value) in (0.0, 1.0) for value in output):
         return None
     return "Each of your values should be 1.0 (the sign is there) or 0.0 (it is not)."
@@ -366,54 +366,55 @@ read_signs = Exercise(
     minutes=10,
     reference=_read_signs,
     inputs=_sign_inputs,
-    properties=(_are_yes_or_no,),
+    properties=(_are_zero_or_one,),
     right_answers=(_signs_as_integers, _signs_by_amounts),
     wrong_answers=edits(
         _read_signs,
         """
         weaker reversed: `later[0] < fgsm - slack` -> `later[0] > fgsm + slack`
-            You take it for a sign that PGD finds more than FGSM. More is what many careful steps
-            should find. The first sign is that they find less: ladder[1] under ladder[0].
+            You count it as a sign if PGD finds more than FGSM. Many small steps should find more.
+            The first sign is that they find less: ladder[1] below ladder[0].
         only upwards: `.abs()` -> ``
             More work that finds less is a sign too: then the attack is misled. Look at the size of
             the difference, in both directions.
         only downwards: `(later - fgsm).abs()` -> `(fgsm - later)`
-            More work that finds much more is a sign too: then the cheap figure of FGSM hides the
-            truth. Look at the size of the difference, in both directions.
+            More work that finds much more is a sign too: then the error under FGSM is far too low.
+            Look at the size of the difference, in both directions.
         neighbours: `(later - fgsm)` -> `(later - ladder[:-1])`
-            You compare each attack with the one before. Many small rises then go unseen. Compare
+            You compare each attack with the one before. Many small rises then go unnoticed. Compare
             each one with the first, FGSM.
         against PGD: `fgsm + slack` -> `ladder[-1] + slack`
             You compare FGSM examples of another model with PGD on the model itself. Compare like
-            with like: FGSM crafted elsewhere against FGSM crafted here.
+            with like: FGSM examples of the other model with FGSM examples of this one.
         whole reversed: `whole < 1` -> `whole > 1`
-            You call it a sign that the error reaches 100 %. Without a limit on the change, 100 % is
-            what must come. Less is the sign.
+            You count it as a sign if the error reaches 100 %. Without a limit on the change, it
+            must. The sign is an error below 100 %.
         at eps: `whole` -> `ladder[-1]`
-            You ask for an error of 100 % at eps. A robust model stays under it there. Only over the
-            whole range of a pixel, `whole`, must the attack win.
+            You ask for an error of 100 % at eps. A robust model stays below that. Only over the
+            whole range of a pixel, `whole`, must the attack always succeed.
         all zero: `zero > slack` -> `zero > 1 - slack`
             You wait until all gradients are zero. Some are enough: each such digit looks robust to
             an attack that cannot move.
         accuracy: `fgsm, later`
         -> `ladder, transfer, whole = 1 - ladder, 1 - transfer, 1 - whole¶fgsm, later`
-            You read the figures as accuracy. They are errors: the share that the model gets wrong.
+            You read the numbers as accuracies. They are error rates: the share that the model gets
+            wrong.
         no slack: `fgsm, later` -> `slack = 0.0¶fgsm, later`
             You count every difference, however small. Differences up to `slack` may be chance.
         first and last: `(later - fgsm)` -> `(later[-1] - fgsm)`
-            You compare only the last attack with FGSM. A step of the ladder in between may be far
-            off as well. Compare every later entry with the first.
+            You compare only the last attack with FGSM. An attack in between may differ as well.
+            Compare every later entry with the first.
         last weaker: `later[0]` -> `later[-1]`
-            Your first sign looks at the last attack. It is about the first PGD, ladder[1]: it does
-            least beyond FGSM, and should find at least as much.
+            Your first sign looks at the last attack. It is about the first PGD, ladder[1], the one
+            with the least work. It should still find as much as FGSM.
         slack for differences only: `whole < 1 - slack, zero > slack` -> `whole < 1, zero > 0`
-            You grant the slack to the first three signs only. It holds for `whole` and `zero` too:
-            under 1 by more than slack, above 0 by more than slack.
+            You apply the slack to the first three signs only. It applies to `whole` and `zero` too:
+            below 1 by more than slack, above 0 by more than slack.
         """,
     ),
     hints=(
-        "Write down for each sign which of two numbers must be larger. All figures are errors: "
-        "more means a stronger attack.",
+        "Write down for each sign which of two numbers must be larger. All numbers are error "
+        "rates: a larger one means a stronger attack.",
         "`(ladder[1:] - ladder[0]).abs().max()` is how far the later attacks are from FGSM, in "
         "either direction.",
         "A comparison gives True or False; `float(...)` turns it into 1.0 or 0.0. The five "
@@ -574,13 +575,13 @@ worst_case = Exercise(
         wrong axis: `dim=0` -> `dim=1`
             Your `any` runs over the digits. It should run over the attacks, dim=0.
         accuracy: `fooled.any` -> `(~fooled).all`
-            Your value is the accuracy that is left. The error is one minus that.
+            Your value is the accuracy that remains. The error is one minus that.
         last attack: `fooled.any(dim=0)` -> `fooled[-1]`
             You look at the last attack only.
         first attack: `fooled.any(dim=0)` -> `fooled[0]`
             You look at the first attack only.
         sum of the attacks: `.any(dim=0).float().mean()` -> `.float().mean(dim=1).sum()`
-            You add the errors up. A digit that two attacks break is then counted twice.
+            You add up the errors. A digit that two attacks break is then counted twice.
         percent: `return ` -> `return 100 * `
             Your value is a percentage. Return a fraction between 0 and 1.
         """,
@@ -591,7 +592,7 @@ worst_case = Exercise(
         "`.any(dim=0)` asks of each digit whether one attack succeeded. `.float().mean()` then "
         "gives the share.",
     ),
-    takeaway="Every attack more can only raise this error. AutoAttack reports it so.",
+    takeaway="Each further attack can only raise this error. AutoAttack reports it in this way.",
 )
 
 
@@ -653,8 +654,9 @@ wilson = Exercise(
         """
         usual: ` + z**2 / (2 * total)` -> ``, ` + z**2 / (4 * total**2)` -> ``,
         ` + z**2 / total` -> ``
-            You have the usual p ± z·sqrt(p(1-p)/N). At 0 of 100 it has length zero, as if you were
-            certain. Wilson's formula moves the centre and stays honest there.
+            You have the textbook interval p ± z·sqrt(p(1-p)/N). At 0 of 100 its length is zero, as
+            if the rate were certain. Wilson's formula moves the centre and keeps a positive length
+            there.
         no scale: ` / scale` => ``
             The division by 1 + z²/N is missing. Without it the interval can leave [0, 1].
         share as centre: ` + z**2 / (2 * total)` -> ``
@@ -665,10 +667,9 @@ wilson = Exercise(
         no root: ` ** 0.5` -> ``
             The root is missing: it covers p(1-p)/N + z²/4N².
         one sigma: `1.96` -> `1.0`
-            You use z = 1, one standard error. That covers about two thirds; for 95 of 100, z is
-            1.96.
+            You use z = 1, one standard error. That covers about two thirds; for 95 %, z is 1.96.
         90 percent: `1.96` -> `1.645`
-            You use z = 1.645. That is the interval for 90 of 100; for 95, z is 1.96.
+            You use z = 1.645. That is the 90 % interval; for 95 %, z is 1.96.
         percent: `(centre` => `100 * (centre`
             Your ends are percentages. Return fractions between 0 and 1.
         swapped: `half = z` -> `half = -z`
@@ -688,7 +689,7 @@ wilson = Exercise(
         "`** 0.5` is the square root. Mind the brackets: the root covers a sum of two terms.",
         "Return (centre - half) / scale and (centre + half) / scale.",
     ),
-    takeaway="No errors among 100 still leaves room for nearly four in a hundred.",
+    takeaway="Even with no errors among 100, the true rate may be nearly 4 %.",
     rtol=1e-3,
 )
 
@@ -719,8 +720,8 @@ quiz = parse(
     A defence rounds every pixel to five grey values. PGD finds hardly anything. What do you check
     first?
     + Whether the gradients are zero.
-        Rounding is flat almost everywhere, so its derivative is zero and PGD stays where it
-        began. An attack without gradients, or transfer, will tell.
+        Rounding is flat almost everywhere, so its derivative is zero and PGD stays where it began.
+        An attack without gradients, or transfer, will show what is there.
     - Whether eps is large enough.
         With a gradient of zero PGD does not move at any eps.
     - Nothing: rounding removes the small changes.
@@ -739,8 +740,9 @@ quiz = parse(
     Model A has 7 wrong of 100 under attack, model B has 11 of 100. Is A more robust?
     - Yes, 7 is less than 11.
         Both intervals are about ten points wide, and they overlap widely.
-    + These figures do not tell.
-        Take more digits. And if both met the same digits, look at those on which they differ.
+    + We cannot tell from these numbers.
+        Take more digits. And if both were tested on the same digits, look at those on which they
+        differ.
     - No, because A may have masked gradients.
         It may, and the checklist would say more. But the first answer is that the difference can
         be chance.
@@ -750,12 +752,12 @@ quiz = parse(
         An undefended model shows none either: attacks simply work on it.
     - The attack's error is the true worst case.
         It is a lower bound. A better attack may find more.
-    + The figure may stand, for now.
-        The checklist can only raise doubt. It never removes it all.
+    + The result may stand, for now.
+        The checklist can only raise doubt. It never removes all doubt.
 
     In the paper, FGSM examples of a plain network fool the adversarially trained one in 19.6 % of
     cases; its own FGSM examples do so in 17.9 %. Why is that odd?
-    + Who knows the model should do better than who does not.
+    + An attacker who knows the model should do better.
         The white-box attacker could have used the other network's examples too. So one step on
         the model itself did not find what is there.
     - Transfer should never work at all.
