@@ -38,7 +38,7 @@ def _worst_case_inputs(generator: torch.Generator) -> list[Args]:
         (torch.eye(4).bool(),),
         (torch.ones(2, 6).bool(),),
         (many,),
-        (torch.tensor([[1, 0, 1, 1], [1, 1, 1, 0]]).bool(),),  # an attack puts one right again
+        (torch.tensor([[1, 0, 1, 1], [1, 1, 1, 0]]).bool(),),  # an attack makes one right again
     ]
 
 
@@ -48,7 +48,7 @@ def _is_not_above_any_attack(args: Args, output: Any) -> str | None:
         return None
     return (
         "Your worst case is better than the accuracy under one of the attacks. "
-        "It cannot be: a digit that this attack fools is lost."
+        "It cannot be: a digit on which this attack succeeds is lost."
     )
 
 
@@ -57,9 +57,9 @@ worst_case = Exercise(
     lesson="10",
     title="The worst case, example by example",
     task=(
-        "Return the share of the examples that every attack leaves right. right is a bool tensor "
-        "(A, N): right[a, i] says whether the model is right on example i under attack a, and row "
-        "0 is no attack at all. The result is a number between 0 and 1."
+        "Return the share of the examples on which the model is right under every attack. right is "
+        "a bool tensor (A, N): right[a, i] says whether the model is right on example i under "
+        "attack a, and row 0 is no attack at all. The result is a number between 0 and 1."
     ),
     difficulty=1,
     minutes=5,
@@ -75,8 +75,9 @@ worst_case = Exercise(
         _worst_case,
         """
         the strongest attack alone: `.all(dim=0)` -> ``, `.mean()` -> `.mean(dim=1).min()`
-            You take the accuracy under the strongest attack. Each attack fools other examples, and
-            the attacker may choose anew for each: combine the rows example by example first.
+            You take the accuracy under the strongest attack. Each attack succeeds on other
+            examples, and the attacker may choose the best one for each: combine the rows example by
+            example first.
         mean over the attacks: `.all(dim=0)` -> ``
             You average over the attacks. A weak attack in the list then makes the model look
             better, and an attacker would just not use it.
@@ -84,7 +85,7 @@ worst_case = Exercise(
             You count an example if it is right under at least one attack: that is the best case. It
             has to be right under all of them.
         the last attack alone: `right.all(dim=0)` -> `right[-1]`
-            You look at the last attack alone. The others fool examples that it misses.
+            You look at the last attack alone. The others succeed on examples that it misses.
         error: `return survived` -> `return 1 - survived`
             Your number is the share that is lost. Return the share that stays right.
         count: `.mean()` -> `.sum()`
@@ -93,14 +94,14 @@ worst_case = Exercise(
             You divide by the examples that were right without an attack. That leaves the clean
             mistakes out. A robust accuracy is over all N examples.
         wrong axis: `dim=0` -> `dim=1`
-            You combine along the examples: that is the share of the attacks that fool nobody.
+            You combine along the examples: that is the share of the attacks that never succeed.
             Combine along the attacks, dim=0.
         attacks without the clean row: `right.all` -> `right[1:].all`
             You leave out row 0. A digit that is wrong without any attack is lost too: it counts
             like the others.
         product of the rows: `.all(dim=0)` -> ``, `.mean()` -> `.mean(dim=1).prod()`
-            You multiply the accuracies. That would be right if the attacks fooled digits
-            independently of each other. They do not: combine the rows example by example.
+            You multiply the accuracies. That would be right if the attacks succeeded independently
+            of each other. They do not: combine the rows example by example.
         """,
     ),
     hints=(
@@ -195,14 +196,14 @@ is_legal = Exercise(
         """
         no tolerance: ` + 1e-6` -> ``
             You allow for no rounding. x + eps is rounded to float32, and x~ - x once more, so many
-            honest pixels seem to move by 0.00000001 too much.
+            legal pixels seem to move by 0.00000001 too much.
         mean: `.amax(` -> `.mean(`
             You compare the mean change with eps. The rule is about each pixel: take the largest.
         L1: `.amax(` -> `.sum(`
             You add up the changes of all pixels. The rule is about each pixel by itself: take the
             largest change.
         L2: `.amax(` -> `.norm(`
-            You compare the L2 length of the change with eps. The ball of this course is in the max
+            You compare the L2 norm of the change with eps. The ball of this course is in the max
             norm: the largest change of one pixel.
         upwards only: `.abs()` -> ``
             You look at pixels that went up. Those that went down too far pass: take `.abs()`.
@@ -210,11 +211,11 @@ is_legal = Exercise(
             You take the largest change over the whole batch. One bad image then spoils the verdict
             of all others.
         ball only: `in_range & ` -> ``
-            You forget the range of a pixel: below 0 or above 1 there is no image.
+            You forget the range of a pixel: a value below 0 or above 1 is not a pixel.
         range only: ` & (change <= eps + 1e-6)` -> ``
             You only check that pixels lie in [0, 1]. How far did they move?
         any pixel in range: `.all(` -> `.any(`
-            You are content if any pixel lies in [0, 1]. All of them must.
+            You accept an image if any pixel lies in [0, 1]. All of them must.
         nan passes: `(adversarial >= 0)` -> `~(adversarial < 0)`,
         `(adversarial <= 1)` -> `~(adversarial > 1)`, `(change <=` -> `~(change >`
             An image with nan passes your check. Every comparison with nan is false, so ask whether
@@ -224,7 +225,7 @@ is_legal = Exercise(
         reversed: `return ` -> `return 1 - `
             Your verdicts are the wrong way round: 1 is for images that keep the rules.
         black and white refused: `>= 0` -> `> 0`, `(adversarial <= 1)` -> `(adversarial < 1)`
-            You refuse pixels of exactly 0 or 1. Black and white lie in [0, 1] and are allowed.
+            You reject pixels of exactly 0 or 1. Black and white lie in [0, 1] and are allowed.
         """,
     ),
     hints=(
@@ -310,7 +311,7 @@ straight_through = Exercise(
             You round to multiples of 1/levels. That makes levels + 1 values; the step between
             `levels` values from 0 to 1 is 1/(levels - 1).
         floor: `.round` -> `.floor`
-            You cut off in place of rounding. `torch.round` goes to the nearest level.
+            You round down. `torch.round` goes to the nearest level.
         mean over the batch: `.sum()` -> `.mean()`
             Your gradient is divided by the number of examples. `cross_entropy` takes the mean
             unless you pass `reduction="sum"`.
@@ -325,8 +326,8 @@ straight_through = Exercise(
         -> `loss.backward()¶return x.grad`
             {evidence.GRADIENTS_LEFT}
         true logit: `-model(seen).log_softmax(1)` -> `model(seen)`
-            You differentiate the logit of the true class. Asked is the gradient of the cross-
-            entropy, in which the other classes count too.
+            You differentiate the logit of the true class. The task asks for the gradient of the
+            cross-entropy, in which the other classes count too.
         two grids: `x * (levels - 1)` -> `x * levels`
             You multiply by one number and divide by another. Rounding to multiples of 1/(levels
             - 1) multiplies and divides by the same number, levels - 1.
@@ -419,8 +420,8 @@ scale_free_margin = Exercise(
             For equal logits you get 0/0 = nan. A model that returns constants would stop your
             attack with that.
         a constant in the divisor: `torch.where(spread > 0, spread, 1.0)` -> `(spread + 1e-6)`
-            You add a constant to the spread. For tiny logits the constant wins, and the loss has a
-            scale again. Treat the spread 0 by itself.
+            You add a constant to the spread. For tiny logits the constant dominates, and the loss
+            has a scale again. Treat the spread 0 by itself.
         true class among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
             Your best other logit may be the true one. Leave the true class out, or the loss is 0
             wherever the model is right.
@@ -442,11 +443,11 @@ scale_free_margin = Exercise(
             the largest. Put minus infinity there: -torch.inf.
         divided by the L1 norm: `spread, 1.0` -> `logits.abs().sum(dim=1), 1.0`
             You divide by the sum of the absolute logits. That changes when a constant is added to
-            all logits, and no answer changes then. Divide by largest minus smallest.
+            all logits, which changes no answer. Divide by largest minus smallest.
         """,
     ),
     hints=(
-        "Multiply all logits by 1000 in your mind. Which differences grow by the same factor?",
+        "Imagine all logits multiplied by 1000. Which differences grow by the same factor?",
         "`logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)` is the best logit without the "
         "true class. `logits.gather(1, y[:, None]).squeeze(1)` is the true one.",
         "Divide by `torch.where(spread > 0, spread, 1.0)`: where the spread is 0, the difference "
@@ -519,7 +520,7 @@ average_gradient = Exercise(
         _average_draw_by_draw,
         f"""
         sum: `.mean(dim=0)` -> `.sum(dim=0)`
-            You add the gradients of the draws up. Divide by the number of draws D.
+            You add up the gradients of the draws. Divide by the number of draws D.
         first draw only: `in noises` -> `in noises[:1]`
             You use the first draw alone. The next draw has another gradient: average them all.
         mean noise: `in noises` -> `in noises.mean(dim=0, keepdim=True)`
@@ -545,8 +546,8 @@ average_gradient = Exercise(
             {evidence.GRADIENTS_LEFT}
         mean probabilities: `in outputs`
         -> `in [torch.stack(outputs).softmax(dim=2).mean(dim=0).log()]`
-            You average the probabilities before the logarithm. Asked is the average of the
-            gradients, one loss for each draw.
+            You average the probabilities before the logarithm. The task asks for the average of the
+            gradients, with one loss for each draw.
         clamped: `x + noise` -> `(x + noise).clamp(0, 1)`
             You clamp the noisy images to [0, 1]. The defence shows the model x + noise as it is.
         noise adds up: `in noises` -> `in noises.cumsum(dim=0)`
@@ -558,7 +559,7 @@ average_gradient = Exercise(
         "One draw gives a noisy gradient. What do you do with many noisy measurements?",
         "For each draw: `noisy = (x + noise).requires_grad_(True)`, the loss of `model(noisy)`, "
         "its gradient.",
-        "Add the gradients up in a loop over `noises`, and divide by `len(noises)`. Use "
+        "Add up the gradients in a loop over `noises`, and divide by `len(noises)`. Use "
         '`reduction="sum"` in the loss.',
     ),
     takeaway="Randomness hides the gradient from one look, not from many.",
@@ -579,13 +580,13 @@ quiz = parse(
     """
     Attack A leaves a model right on 60 of 100 digits, attack B on 55. How many digits are right
     in the worst case?
-    - 55, by the stronger
-        Only if B fools every digit that A fools.
+    - 55, by the stronger attack
+        Only if B succeeds on every digit on which A does.
     - 57.5, the mean
         A mean rewards the model for weak attacks in the list.
     + From 15 to 55
-        A fools 40 and B fools 45. If they fool different digits, 15 are left; if A's are among
-        B's, 55. So each digit must be counted by itself.
+        A succeeds on 40 digits and B on 45. If these are all different, 15 are left; if A's are
+        among B's, 55. So each digit must be counted by itself.
 
     A model gets 99 % under FGSM, 98 % under random noise and 3 % under images crafted on another
     model. What do you conclude?
@@ -598,7 +599,7 @@ quiz = parse(
         This says nothing about how good the other model is.
 
     You multiply a model's logits by 10,000. What happens?
-    - It becomes more robust: it is surer now.
+    - It becomes more robust: it is more confident now.
         The largest logit stays the largest: each answer is the same as before, also under attack.
     + Float32 cross-entropy finds no gradient.
         The answers stay, and softmax rounds to 0 and 1. A loss without a scale finds the same
@@ -611,16 +612,16 @@ quiz = parse(
         Loading it runs whatever its author put in. A safetensors file holds numbers and a text.
         Nothing in it can run.
     - It is larger.
-        The sizes hardly differ. It is about what is in it.
+        The sizes hardly differ. What matters is what is in the file.
     - A pickle holds no gradients.
         Neither file does. The arena computes gradients itself.
 
     Your submission scores 41 % of 300 digits, your neighbour's 38 %. Is yours more robust?
     - Yes, by three points.
-        On other digits the order could turn: each interval is about eleven points wide.
+        On other digits the order could be reversed: each interval is about eleven points wide.
     - No, the neighbour's is.
-        Nothing points that way. The difference is within chance.
-    + These digits do not tell.
+        Nothing suggests that. The difference may be chance.
+    + We cannot tell from this.
         The two 95 % intervals overlap widely. More digits, or a comparison digit by digit, could
         tell.
     """
