@@ -11,25 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advlearn.course.banks.inputs import labels, rand, randn
 from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
-
-
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator)
-
-
-def _rand(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=generator)
-
-
-def _labels(generator: torch.Generator, count: int, classes: int) -> Tensor:
-    return torch.randint(0, classes, (count,), generator=generator)
-
 
 # --- 1. Two Gaussian classes are a linear model --------------------------------------------------
 
@@ -44,8 +32,8 @@ def _gaussian_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.5]), torch.tensor([0.5, 0.25])),
         (torch.tensor([0.2, 0.4]), torch.tensor([0.2, 0.9]), torch.tensor([2.0, 4.0])),
-        (_rand(generator, 5), _rand(generator, 5), 0.05 + _rand(generator, 5)),
-        (_rand(generator, 9), _rand(generator, 9), 0.05 + 3 * _rand(generator, 9)),
+        (rand(generator, 5), rand(generator, 5), 0.05 + rand(generator, 5)),
+        (rand(generator, 9), rand(generator, 9), 0.05 + 3 * rand(generator, 9)),
     ]
 
 
@@ -56,44 +44,22 @@ def _zero_half_way(args: Args, output: Any) -> str | None:
     if abs(float(w @ (mean0 + mean1) / 2 + b)) <= 1e-4 * scale + 1e-6:
         return None
     return (
-        "Half-way between the two means both densities are equal, so w·x + b should be 0 there. "
+        "Halfway between the two means both densities are equal, so w·x + b should be 0 there. "
         "Yours is not."
     )
 
 
 def _gaussian_by_autograd(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     zero = torch.zeros_like(mean0).requires_grad_(True)
-    score = (
-        torch.distributions.Normal(mean1, variance.sqrt()).log_prob(zero).sum()
-        - torch.distributions.Normal(mean0, variance.sqrt()).log_prob(zero).sum()
-    )
+    means = torch.stack([mean0, mean1])
+    log_p = torch.distributions.Normal(means, variance.sqrt()).log_prob(zero).sum(1)  # (2,)
+    score = log_p[1] - log_p[0]
     return torch.autograd.grad(score, zero)[0], score.detach()
 
 
 def _gaussian_by_midpoint(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     w = torch.linalg.solve(torch.diag(variance), mean1 - mean0)
     return w, -torch.dot(w, mean0 + mean1) / 2
-
-
-def _wrong_gaussian(kind: str) -> Any:
-    """Make a gaussian_weights with one thing wrong."""
-
-    def answer(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        if kind == "no variance":
-            variance = torch.ones_like(variance)
-        if kind == "standard deviation":
-            variance = variance.sqrt()
-        if kind == "times":
-            variance = 1 / variance
-        if kind == "swapped":
-            mean0, mean1 = mean1, mean0
-        w, b = _gaussian_weights(mean0, mean1, variance)
-        if kind == "half w":
-            w = w / 2
-        factor = {"no half": 2.0, "sign of b": -1.0, "no b": 0.0}.get(kind, 1.0)
-        return w, factor * b
-
-    return answer
 
 
 gaussian_weights = Exercise(
@@ -112,54 +78,33 @@ gaussian_weights = Exercise(
     inputs=_gaussian_inputs,
     properties=(_zero_half_way,),
     right_answers=(_gaussian_by_autograd, _gaussian_by_midpoint),
-    wrong_answers=(
-        Misconception(
-            "no variance",
-            _wrong_gaussian("no variance"),
-            "The variance is missing. A pixel that varies much within a class says little about "
-            "the class, so its weight is divided by its variance.",
-        ),
-        Misconception(
-            "standard deviation",
-            _wrong_gaussian("standard deviation"),
-            "You divide by the standard deviation, the root of the variance. The exponent of a "
-            "Gaussian is -(x - mean)² / (2 variance).",
-        ),
-        Misconception(
-            "times",
-            _wrong_gaussian("times"),
-            "You multiply by the variance. It stands in the denominator of the exponent: divide.",
-        ),
-        Misconception(
-            "swapped classes",
-            _wrong_gaussian("swapped"),
-            "Your classes are swapped: this is log p(x | 0) - log p(x | 1). The score should be "
-            "positive near mean1.",
-        ),
-        Misconception(
-            "half w",
-            _wrong_gaussian("half w"),
-            "Your w is half of what it should be. The 1/2 of the exponent is used up by the 2 of "
-            "the mixed term: (x - m)² = x² - 2xm + m².",
-        ),
-        Misconception(
-            "no half",
-            _wrong_gaussian("no half"),
-            "The factor 1/2 is missing in b. In the exponent -(x - m)² / (2 variance), the part "
-            "without x is -m² / (2 variance).",
-        ),
-        Misconception(
-            "sign of b",
-            _wrong_gaussian("sign of b"),
-            "Your b has the wrong sign. The part without x is -mean1² for class 1, minus -mean0² "
-            "for class 0: mean0² - mean1².",
-        ),
-        Misconception(
-            "no b",
-            _wrong_gaussian("no b"),
-            "Your b is 0. That is right only when both means are equally far from zero. The part "
-            "of the exponents without x is left over.",
-        ),
+    wrong_answers=edits(
+        _gaussian_weights,
+        """
+        no variance: ` / variance` => ``
+            The variance is missing. A pixel that varies much within a class says little about the
+            class, so its weight is divided by its variance.
+        standard deviation: `variance` => `variance.sqrt()`
+            You divide by the standard deviation, the root of the variance. The exponent of a
+            Gaussian is -(x - mean)² / (2 variance).
+        times: `/ variance` => `* variance`
+            You multiply by the variance. It stands in the denominator of the exponent: divide.
+        swapped classes: `return w, b` -> `return -w, -b`
+            Your classes are swapped: this is log p(x | 0) - log p(x | 1). The score should be
+            positive near mean1.
+        half w: `(mean1 - mean0)` -> `0.5 * (mean1 - mean0)`
+            Your w is half of what it should be. The 1/2 in the exponent cancels with the 2 of the
+            mixed term: (x - m)² = x² - 2xm + m².
+        no half: `0.5 * ` -> ``
+            The factor 1/2 is missing in b. In the exponent -(x - m)² / (2 variance), the part
+            without x is -m² / (2 variance).
+        sign of b: `0.5` -> `-0.5`
+            Your b has the wrong sign. The part without x is -mean1² for class 1, minus -mean0² for
+            class 0: mean0² - mean1².
+        no b: `0.5` -> `0.0`
+            Your b is 0. That is right only when both means are equally far from zero. The part of
+            the exponents without x remains.
+        """,
     ),
     hints=(
         "Write down both exponents, -(x - mean)² / (2 variance), and subtract. Which terms are the "
@@ -186,15 +131,15 @@ def _joint_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([[-6.0, -2.0, -3.5]]),),
         # Far from every digit and close to one: in float32 exp(-400) is 0 and exp(300) is inf.
         (torch.tensor([[-400.0, -402.0, -401.0], [300.0, 302.0, 280.0]]),),
-        (5 * _randn(generator, 6, 4),),
-        (_randn(generator, 3, 3) - 40.0,),
+        (5 * randn(generator, 6, 4),),
+        (randn(generator, 3, 3) - 40.0,),
     ]
 
 
 def _posterior_adds_up(args: Args, output: Any) -> str | None:
     if torch.allclose(output[0].sum(1), torch.ones(len(args[0])), atol=1e-4):
         return None
-    return "Each row of your first result should add up to 1: these are the chances of the classes."
+    return "Each row of your first result should add up to 1: these are probabilities."
 
 
 def _evidence_is_above_the_best(args: Args, output: Any) -> str | None:
@@ -205,32 +150,6 @@ def _evidence_is_above_the_best(args: Args, output: Any) -> str | None:
         "Your log p(x) is below the largest log p(x, k). A sum of positive numbers is at least as "
         "large as the largest of them."
     )
-
-
-def _wrong_joint(kind: str) -> Any:
-    """Make a posterior_and_evidence with one thing wrong."""
-
-    def answer(log_joint: Tensor) -> tuple[Tensor, Tensor]:
-        posterior, evidence_ = log_joint.softmax(1), log_joint.logsumexp(1)
-        if kind == "underflow":
-            joint = log_joint.exp()
-            return joint / joint.sum(1, keepdim=True), joint.sum(1).log()
-        if kind == "log posterior":
-            posterior = log_joint.log_softmax(1)
-        if kind == "wrong axis":
-            posterior = log_joint.softmax(0)
-        if kind == "sigmoid":
-            posterior = log_joint.sigmoid()
-        changed = {
-            "best class": log_joint.amax(1),
-            "sum of logs": log_joint.sum(1),
-            "mean": evidence_ - math.log(log_joint.shape[1]),
-            "of the posterior": posterior.sum(1).log(),
-            "no log": evidence_.exp(),
-        }
-        return posterior, changed.get(kind, evidence_)
-
-    return answer
 
 
 posterior_and_evidence = Exercise(
@@ -255,60 +174,39 @@ posterior_and_evidence = Exercise(
             log_joint.amax(1) + (log_joint - log_joint.amax(1, keepdim=True)).exp().sum(1).log(),
         ),
     ),
-    wrong_answers=(
-        Misconception(
-            "underflow",
-            _wrong_joint("underflow"),
-            "Your formula is right, but exp leaves the range of float32: exp(-400) is 0, and "
-            "0 / 0 is nan. `torch.logsumexp` subtracts the largest entry first.",
-        ),
-        Misconception(
-            "log posterior",
-            _wrong_joint("log posterior"),
-            "Your first result is log p(k | x). Asked for is p(k | x) itself: apply exp.",
-        ),
-        Misconception(
-            "wrong axis",
-            _wrong_joint("wrong axis"),
-            "Your posterior is normalised over the examples (dim=0). Bayes' rule compares the "
-            "classes of one image: dim=1.",
-        ),
-        Misconception(
-            "sigmoid",
-            _wrong_joint("sigmoid"),
-            "You apply the sigmoid to each entry on its own. Bayes' rule divides p(x, k) by the "
-            "sum over all classes.",
-        ),
-        Misconception(
-            "best class",
-            _wrong_joint("best class"),
-            "Your log-evidence is that of the best class alone. An image can come from any class: "
-            "p(x) is the sum of p(x, k) over k.",
-        ),
-        Misconception(
-            "sum of logs",
-            _wrong_joint("sum of logs"),
-            "You add up the logarithms. That multiplies the densities. p(x) is their sum: take the "
-            "logarithm of the sum of the exponentials.",
-        ),
-        Misconception(
-            "mean",
-            _wrong_joint("mean"),
-            "You average over the classes. The frequencies p(k) are in log_joint already, so p(x) "
-            "is the plain sum over k.",
-        ),
-        Misconception(
-            "of the posterior",
-            _wrong_joint("of the posterior"),
-            "Your log-evidence is computed from the posterior, and is always 0. The posterior has "
-            "been divided by p(x): what it was is lost. Use log_joint.",
-        ),
-        Misconception(
-            "no log",
-            _wrong_joint("no log"),
-            "Your second result is p(x) itself, which is 0 or infinite in float32 for real images. "
-            "Keep the logarithm.",
-        ),
+    wrong_answers=edits(
+        _posterior_and_evidence,
+        """
+        underflow: `torch.logsumexp(log_joint, dim=1)` -> `log_joint.exp().sum(dim=1).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])`
+        -> `log_joint.exp() / log_joint.exp().sum(dim=1, keepdim=True)`
+            Your formula is right, but exp leaves the range of float32: exp(-400) is 0, and 0 / 0 is
+            nan. `torch.logsumexp` subtracts the largest entry first.
+        log posterior: `torch.exp` -> ``
+            Your first result is log p(k | x). The task asks for p(k | x) itself: apply exp.
+        wrong axis: `torch.exp(log_joint - log_evidence[:, None])` -> `log_joint.softmax(dim=0)`
+            Your posterior is normalised over the examples (dim=0). Bayes' rule compares the classes
+            of one image: dim=1.
+        sigmoid: `torch.exp(log_joint - log_evidence[:, None])` -> `log_joint.sigmoid()`
+            You apply the sigmoid to each entry on its own. Bayes' rule divides p(x, k) by the sum
+            over all classes.
+        best class: `posterior, log_evidence` -> `posterior, log_joint.amax(dim=1)`
+            Your log-evidence is that of the best class alone. An image can come from any class:
+            p(x) is the sum of p(x, k) over k.
+        sum of logs: `posterior, log_evidence` -> `posterior, log_joint.sum(dim=1)`
+            You add up the logarithms. That multiplies the densities. p(x) is their sum: take the
+            logarithm of the sum of the exponentials.
+        mean: `posterior, log_evidence` -> `posterior, log_evidence - math.log(log_joint.shape[1])`
+            You average over the classes. The frequencies p(k) are in log_joint already, so p(x) is
+            the plain sum over k.
+        of the posterior: `posterior, log_evidence`
+        -> `posterior, log_joint.softmax(dim=1).sum(dim=1).log()`
+            Your log-evidence is computed from the posterior, and is always 0. The posterior has
+            been divided by p(x), so p(x) is lost. Use log_joint.
+        no log: `posterior, log_evidence` -> `posterior, log_evidence.exp()`
+            Your second result is p(x) itself, which is 0 or infinite in float32 for real images.
+            Keep the logarithm.
+        """,
     ),
     hints=(
         "p(x) = sum over k of p(x, k), and p(k | x) = p(x, k) / p(x). Both stay finite if you work "
@@ -316,7 +214,7 @@ posterior_and_evidence = Exercise(
         "`torch.logsumexp(log_joint, dim=1)` is log p(x).",
         "Division is subtraction of logarithms: exp(log_joint - log_evidence[:, None]).",
     ),
-    takeaway="A class is decided by differences within one row. How low the row lies is forgotten.",
+    takeaway="Only differences within a row decide the class, not how low the whole row is.",
     rtol=1e-3,  # a difference of large logarithms has few digits
 )
 
@@ -333,38 +231,14 @@ def _unnoticed_rate(logits: Tensor, alarm: Tensor, y: Tensor) -> float:
 def _guard_inputs(generator: torch.Generator) -> list[Args]:
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0], [0.0, 4.0], [5.0, 0.0]])
     alarm = torch.tensor([-1.0, -0.7, 2.0, 0.3, -3.0])
-    many = 2 * _randn(generator, 40, 5)
+    many = 2 * randn(generator, 40, 5)
     return [
         (logits, alarm, torch.tensor([0, 0, 1, 0, 1])),
         (logits, alarm, torch.tensor([0, 1, 0, 1, 0])),  # no mistake
         (logits, alarm.abs(), torch.tensor([1, 0, 1, 0, 1])),  # all wrong, all noticed
-        (many, _randn(generator, 40), _labels(generator, 40, 5)),
-        (many, 3 * _randn(generator, 40), many.argmax(1)),
+        (many, randn(generator, 40), labels(generator, 40, 5)),
+        (many, 3 * randn(generator, 40), many.argmax(1)),
     ]
-
-
-def _wrong_rate(kind: str) -> Any:
-    """Make an unnoticed_rate with one thing wrong."""
-
-    def answer(logits: Tensor, alarm: Tensor, y: Tensor) -> float:
-        wrong, quiet = logits.argmax(1) != y, alarm <= 0
-        if kind == "odds as a probability":
-            quiet = alarm <= 0.5
-        both = (wrong & quiet).double()
-        value = {
-            "misses": quiet.double().mean(),
-            "mistakes": wrong.double().mean(),
-            "over the mistakes": both.sum() / wrong.sum(),
-            "over the unnoticed": both.sum() / quiet.sum(),
-            "or": (wrong | quiet).double().mean(),
-            "noticed": (wrong & ~quiet).double().mean(),
-            "survivors": (~wrong & quiet).double().mean(),
-            "count": both.sum(),
-            "product": wrong.double().mean() * quiet.double().mean(),
-        }
-        return value.get(kind, both.mean()).item()
-
-    return answer
 
 
 unnoticed_rate = Exercise(
@@ -387,66 +261,38 @@ unnoticed_rate = Exercise(
             / len(y)
         ),
     ),
-    wrong_answers=(
-        Misconception(
-            "misses",
-            _wrong_rate("misses"),
-            "You count every example without an alarm. One that is also classified correctly does "
-            "no harm: count those that are wrong AND unnoticed.",
-        ),
-        Misconception(
-            "mistakes",
-            _wrong_rate("mistakes"),
-            "You count every mistake of the classifier. A mistake that raises the alarm is caught: "
-            "it does not count.",
-        ),
-        Misconception(
-            "over the mistakes",
-            _wrong_rate("over the mistakes"),
-            "You divide by the number of mistakes. Every rate in this course is over all examples, "
-            "so that two attacks can be compared.",
-        ),
-        Misconception(
-            "over the unnoticed",
-            _wrong_rate("over the unnoticed"),
-            "You divide by the number of examples without an alarm. Divide by the number of all "
-            "examples.",
-        ),
-        Misconception(
-            "or",
-            _wrong_rate("or"),
-            "You count examples that are wrong OR unnoticed. An attacker needs both at once: &.",
-        ),
-        Misconception(
-            "noticed",
-            _wrong_rate("noticed"),
-            "You count the mistakes that are caught. Above 0 the detector says attack, so quiet "
-            "means an alarm of 0 or less.",
-        ),
-        Misconception(
-            "survivors",
-            _wrong_rate("survivors"),
-            "You count what is classified correctly without an alarm. That is the defender's "
-            "success, and asked for is the attacker's.",
-        ),
-        Misconception(
-            "odds as a probability",
-            _wrong_rate("odds as a probability"),
-            "Your threshold is 0.5. That belongs to a probability. alarm is a log-odds: a "
-            "probability of one half has log-odds 0.",
-        ),
-        Misconception(
-            "count",
-            _wrong_rate("count"),
-            "You return a number of examples. Asked for is a share, between 0 and 1.",
-        ),
-        Misconception(
-            "product",
-            _wrong_rate("product"),
-            "You multiply two shares. That would be right if mistakes and alarms had nothing to "
-            "do with each other. Ask both questions of each example, join them with `&`, then "
-            "take the mean.",
-        ),
+    wrong_answers=edits(
+        _unnoticed_rate,
+        """
+        misses: `wrong & quiet` -> `quiet`
+            You count every example without an alarm. One that is also classified correctly does no
+            harm: count those that are wrong AND unnoticed.
+        mistakes: `wrong & quiet` -> `wrong`
+            You count every mistake of the classifier. A mistake that raises the alarm is caught: it
+            does not count.
+        over the mistakes: `.mean()` -> `.sum().div(wrong.sum())`
+            You divide by the number of mistakes. Every rate in this course is over all examples, so
+            that two attacks can be compared.
+        over the unnoticed: `.mean()` -> `.sum().div(quiet.sum())`
+            You divide by the number of examples without an alarm. Divide by the number of all
+            examples.
+        or: `wrong & quiet` -> `wrong | quiet`
+            You count examples that are wrong OR unnoticed. An attacker needs both at once: &.
+        noticed: `wrong & quiet` -> `wrong & ~quiet`
+            You count the mistakes that are caught. Above 0 the detector says attack, so quiet means
+            an alarm of 0 or less.
+        survivors: `wrong & quiet` -> `~wrong & quiet`
+            You count what is classified correctly without an alarm. That is the defender's success.
+            The task asks for the attacker's.
+        odds as a probability: `alarm <= 0` -> `alarm <= 0.5`
+            Your threshold is 0.5. That is a threshold for a probability. alarm holds log-odds: a
+            probability of one half has log-odds 0.
+        count: `.mean()` -> `.sum()`
+            You return a number of examples. The task asks for a share, between 0 and 1.
+        product: `(wrong & quiet).float().mean()` -> `(wrong.float().mean() * quiet.float().mean())`
+            You multiply two shares. That would be right if mistakes and alarms were independent.
+            Ask both questions of each example, join them with `&`, then take the mean.
+        """,
     ),
     hints=(
         "Two conditions for each example: the predicted class is wrong, and the alarm is silent.",
@@ -473,9 +319,9 @@ def _knowing_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (logits, torch.tensor([0, 0, 1])),
         (logits, torch.tensor([1, 2, 2])),
-        (3 * _randn(generator, 8, 11), _labels(generator, 8, 10)),
+        (3 * randn(generator, 8, 11), labels(generator, 8, 10)),
         (torch.tensor([[-1.0, -5.0, -6.0, -0.5], [-9.0, -8.0, -3.0, -2.0]]), torch.tensor([0, 2])),
-        (20 * _randn(generator, 5, 5), _labels(generator, 5, 4)),
+        (20 * randn(generator, 5, 5), labels(generator, 5, 4)),
     ]
 
 
@@ -506,37 +352,6 @@ def _knowing_by_mask(logits: Tensor, y: Tensor) -> Tensor:
     return torch.where(ahead < -logits[:, -1], ahead, -logits[:, -1])
 
 
-def _wrong_knowing(kind: str) -> Any:
-    """Make a knowing_loss with one thing wrong."""
-
-    def answer(logits: Tensor, y: Tensor) -> Tensor:
-        digits, alarm = logits[:, :-1], logits[:, -1]
-        true = digits.gather(1, y[:, None]).squeeze(1)
-        others = digits.scatter(1, y[:, None], -torch.inf).amax(1)
-        if kind == "true digit among the others":
-            others = digits.amax(1)
-        if kind == "alarm among the digits":
-            others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
-        ahead = others - true
-        if kind == "against the attacker":
-            ahead = -ahead
-        return {
-            "sum": ahead - alarm,
-            "maximum": torch.maximum(ahead, -alarm),
-            "loud": torch.minimum(ahead, alarm),
-            "forgets the alarm": ahead,
-            "forgets the digit": -alarm,
-        }.get(kind, torch.minimum(ahead, -alarm))
-
-    return answer
-
-
-def _knowing_in_place(logits: Tensor, y: Tensor) -> Tensor:
-    true = logits.gather(1, y[:, None]).squeeze(1).clone()
-    others = logits[:, :-1].scatter_(1, y[:, None], -torch.inf).amax(1)
-    return torch.minimum(others - true, -logits[:, -1])
-
-
 knowing_loss = Exercise(
     name="knowing_loss",
     lesson="08",
@@ -552,55 +367,36 @@ knowing_loss = Exercise(
     inputs=_knowing_inputs,
     properties=(_positive_means_success,),
     right_answers=(_knowing_by_loop, _knowing_by_mask),
-    wrong_answers=(
-        Misconception(
-            "sum",
-            _wrong_knowing("sum"),
-            "You add the two goals. Then a very wrong digit can pay for a loud alarm. The smaller "
-            "of the two makes the attack work on whichever goal is behind.",
-        ),
-        Misconception(
-            "maximum",
-            _wrong_knowing("maximum"),
-            "You take the larger of the two. It is positive as soon as one goal is reached, and "
-            "the attacker needs both: take the smaller.",
-        ),
-        Misconception(
-            "loud",
-            _wrong_knowing("loud"),
-            "Your loss grows with the alarm. The attacker wants a silent detector: -alarm.",
-        ),
-        Misconception(
-            "forgets the alarm",
-            _wrong_knowing("forgets the alarm"),
-            "Your loss looks only at the digits. That is the attack that the detector catches. The "
-            "last column, the alarm, must come in.",
-        ),
-        Misconception(
-            "forgets the digit",
-            _wrong_knowing("forgets the digit"),
-            "Your loss looks only at the alarm. A clean image is silent too. The digit must also "
-            "be wrong.",
-        ),
-        Misconception(
-            "true digit among the others",
-            _wrong_knowing("true digit among the others"),
-            "Your best digit may be the true one. Then the difference is 0 where the model is "
-            "right, and has no gradient. Leave y out: scatter -inf into its place.",
-        ),
-        Misconception(
-            "alarm among the digits",
-            _wrong_knowing("alarm among the digits"),
-            "You count the alarm as a digit. The last column is no class: take the best wrong "
-            "digit from logits[:, :-1].",
-        ),
-        Misconception(
-            "against the attacker",
-            _wrong_knowing("against the attacker"),
-            "Your difference is the wrong way round: it grows when the model is right. The "
-            "attacker wants others - true to be large.",
-        ),
-        Misconception("in place", _knowing_in_place, evidence.INPUT_CHANGED),
+    wrong_answers=edits(
+        _knowing_loss,
+        f"""
+        sum: `torch.minimum(others - true, -alarm)` -> `others - true - alarm`
+            You add up the two goals. Then a very wrong digit can make up for a high alarm. The
+            smaller of the two makes the attack work on whichever goal is behind.
+        maximum: `minimum` -> `maximum`
+            You take the larger of the two. It is positive as soon as one goal is reached, and the
+            attacker needs both: take the smaller.
+        loud: `-alarm` -> `alarm`
+            Your loss grows with the alarm. The attacker wants a silent detector, so the term is
+            -alarm.
+        forgets the alarm: `torch.minimum(others - true, -alarm)` -> `others - true`
+            Your loss looks only at the digits. That is the attack that the detector catches. The
+            last column, the alarm, must be in the loss too.
+        forgets the digit: `torch.minimum(others - true, -alarm)` -> `-alarm`
+            Your loss looks only at the alarm. A clean image raises no alarm either. The digit must
+            also be wrong.
+        true digit among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
+            Your best digit may be the true one. Then the difference is 0 where the model is right,
+            and has no gradient. Leave y out: scatter -inf into its place.
+        alarm among the digits: `digits.scatter` -> `logits.scatter`
+            You count the alarm as a digit. The last column is not a class: take the best wrong
+            digit from logits[:, :-1].
+        against the attacker: `others - true` -> `true - others`
+            Your difference is the wrong way round: it grows when the model is right. The attacker
+            wants others - true to be large.
+        in place: `scatter` -> `scatter_`
+            {evidence.INPUT_CHANGED}
+        """,
     ),
     hints=(
         "Split the columns: `digits, alarm = logits[:, :-1], logits[:, -1]`.",
@@ -608,7 +404,7 @@ knowing_loss = Exercise(
         "`digits.gather(1, y[:, None]).squeeze(1)` the true one.",
         "Combine them: `torch.minimum(others - true, -alarm)`.",
     ),
-    takeaway="An attacker turns every defence that he knows of into one more term of his loss.",
+    takeaway="An attacker turns every known defence into one more term of the loss.",
 )
 
 
@@ -625,39 +421,17 @@ def _member_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]]),),
         (torch.tensor([[[2.0, 0.0, 1.0]], [[50.0, 51.0, 50.0]], [[-3.0, 1.0, 0.0]]]),),
-        # A member that is very sure: its small probabilities are below the smallest float32.
+        # A very confident member: its small probabilities are below the smallest float32.
         (torch.tensor([[[300.0, 0.0, 40.0]], [[280.0, 60.0, 0.0]]]),),
-        (3 * _randn(generator, 5, 5, 5),),
-        (_randn(generator, 12, 4, 10),),
+        (3 * randn(generator, 5, 5, 5),),
+        (randn(generator, 12, 4, 10),),
     ]
 
 
-def _chances_add_up(args: Args, output: Tensor) -> str | None:
+def _probabilities_add_up(args: Args, output: Tensor) -> str | None:
     if torch.allclose(output.exp().sum(1), torch.ones(len(output)), atol=1e-4):
         return None
     return "exp of each of your rows should add up to 1: it is a mean of probabilities."
-
-
-def _wrong_ensemble(kind: str) -> Any:
-    """Make an ensemble_logits with one thing wrong."""
-
-    def answer(logits: Tensor) -> Tensor:
-        count = math.log(len(logits))
-        votes = torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).to(logits.dtype)
-        return {
-            "mean of logits": logits.mean(0),
-            "mean of logs": logits.log_softmax(2).mean(0),
-            "underflow": logits.softmax(2).mean(0).log(),
-            "cut off": logits.softmax(2).mean(0).clamp(min=1e-12).log(),
-            "sum": logits.log_softmax(2).logsumexp(0),
-            "not normalised": logits.logsumexp(0) - count,
-            "probabilities": logits.softmax(2).mean(0),
-            "votes": votes.mean(0),
-            "over the members": logits.log_softmax(0).logsumexp(0) - count,
-            "over the examples": logits.log_softmax(1).logsumexp(0) - count,
-        }[kind]
-
-    return answer
 
 
 def _ensemble_by_shift(logits: Tensor) -> Tensor:
@@ -679,75 +453,49 @@ ensemble_logits = Exercise(
     title="The logits of an ensemble",
     task=(
         "An ensemble answers with the mean of its members' probabilities. logits is (M, N, K), one "
-        "sheet for each of M members. Return the logarithm of the mean probabilities, (N, K). It "
-        "must be finite also where a member is very sure."
+        "(N, K) table for each of M members. Return the logarithm of the mean probabilities, "
+        "(N, K). It must be finite even where a member is very confident."
     ),
     difficulty=2,
     minutes=7,
     reference=_ensemble_logits,
     inputs=_member_inputs,
-    properties=(_chances_add_up,),
+    properties=(_probabilities_add_up,),
     right_answers=(_ensemble_by_shift, _ensemble_in_turn),
-    wrong_answers=(
-        Misconception(
-            "mean of logits",
-            _wrong_ensemble("mean of logits"),
-            "You average the logits. A member with large logits then outvotes all others. Turn "
-            "each member's logits into log-probabilities first: log_softmax over the classes.",
-        ),
-        Misconception(
-            "mean of logs",
-            _wrong_ensemble("mean of logs"),
-            "You average the log-probabilities. That is the logarithm of the geometric mean. Asked "
-            "for is the logarithm of the mean: logsumexp over the members, minus log M.",
-        ),
-        Misconception(
-            "underflow",
-            _wrong_ensemble("underflow"),
-            "Your formula is right, but a very small probability rounds to 0, and log(0) is -inf. "
-            "An attack gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.",
-        ),
-        Misconception(
-            "sum",
-            _wrong_ensemble("sum"),
-            "This is the logarithm of the SUM of the probabilities. For the mean, subtract log M.",
-        ),
-        Misconception(
-            "not normalised",
-            _wrong_ensemble("not normalised"),
-            "You skip the softmax of each member. Logits of different members have no common "
-            "scale. Apply log_softmax over the classes (dim=2) first.",
-        ),
-        Misconception(
-            "probabilities",
-            _wrong_ensemble("probabilities"),
-            "You return the mean probabilities themselves. The course's models give logits: return "
-            "the logarithm.",
-        ),
-        Misconception(
-            "votes",
-            _wrong_ensemble("votes"),
-            "You count votes. A vote has no gradient, and it forgets how sure a member is. Average "
-            "the probabilities.",
-        ),
-        Misconception(
-            "over the members",
-            _wrong_ensemble("over the members"),
-            "Your softmax runs over the members (dim=0). The probabilities of one member add up to "
-            "1 over the classes: dim=2.",
-        ),
-        Misconception(
-            "over the examples",
-            _wrong_ensemble("over the examples"),
-            "Your softmax runs over the examples (dim=1). The probabilities of one member add up "
-            "to 1 over the classes, dim=2, for each example alone.",
-        ),
-        Misconception(
-            "cut off",
-            _wrong_ensemble("cut off"),
-            "You cut small probabilities off. The result is finite, but flat below the cut: an "
-            "attack gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.",
-        ),
+    wrong_answers=edits(
+        _ensemble_by_shift,
+        """
+        mean of logits: `top + (logs - top).exp().mean(0).log()` -> `logits.mean(0)`
+            You average the logits. A member with large logits then outvotes all others. Turn each
+            member's logits into log-probabilities first: log_softmax over the classes.
+        mean of logs: `top + (logs - top).exp().mean(0).log()` -> `logs.mean(0)`
+            You average the log-probabilities. That is the logarithm of the geometric mean. The task
+            asks for the logarithm of the mean: logsumexp over the members, minus log M.
+        underflow: `logs.amax(0)` -> `0`
+            Your formula is right, but a very small probability rounds to 0, and log(0) is -inf. An
+            attack gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.
+        sum: `.mean(0)` -> `.sum(0)`
+            This is the logarithm of the SUM of the probabilities. For the mean, subtract log M.
+        not normalised: ` - logits.logsumexp(2, keepdim=True)` -> ``
+            You skip the softmax of each member. Logits of different members have no common scale.
+            Apply log_softmax over the classes (dim=2) first.
+        probabilities: `top + (logs - top).exp().mean(0).log()` -> `logs.exp().mean(0)`
+            You return the mean probabilities themselves. The course's models give logits: return
+            the logarithm.
+        votes: `top + (logs - top).exp().mean(0).log()`
+        -> `torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).float().mean(0)`
+            You count votes. A vote has no gradient, and it does not say how confident a member is.
+            Average the probabilities.
+        over the members: `logsumexp(2` -> `logsumexp(0`
+            Your softmax runs over the members (dim=0). The probabilities of one member add up to 1
+            over the classes: dim=2.
+        over the examples: `logsumexp(2` -> `logsumexp(1`
+            Your softmax runs over the examples (dim=1). The probabilities of one member add up to 1
+            over the classes, dim=2, for each example alone.
+        cut off: `logs.amax(0)` -> `0`, `.log()` -> `.clamp(min=1e-12).log()`
+            You clamp small probabilities. The result is finite, but flat below the limit: an attack
+            gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.
+        """,
     ),
     hints=(
         "Three steps: log-probabilities of each member, the logarithm of their sum, then the mean "
@@ -771,16 +519,16 @@ def _rubbish_rate(probabilities: Tensor) -> tuple[float, float]:
     return called.float().mean().item(), highest[called].mean().item()
 
 
-def _chance_inputs(generator: torch.Generator) -> list[Args]:
+def _rubbish_inputs(generator: torch.Generator) -> list[Args]:
     softmax = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]])
     sigmoid = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.25, 0.2], [0.6, 0.7, 0.95]])
     return [
         (softmax,),
         (sigmoid,),  # independent: the rows need not add up to 1
-        (0.3 * _rand(generator, 6, 10),),  # nothing is called a digit
-        (_rand(generator, 12, 4),),
-        ((4 * _randn(generator, 30, 10)).softmax(1),),
-        (torch.tensor([[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]]),),  # exactly one half is no call
+        (0.3 * rand(generator, 6, 10),),  # nothing is called a digit
+        (rand(generator, 12, 4),),
+        ((4 * randn(generator, 30, 10)).softmax(1),),
+        (torch.tensor([[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]]),),  # one half is not enough
     ]
 
 
@@ -812,38 +560,6 @@ def _rubbish_by_weights(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     return called.mean(), (highest * called).sum() / called.sum()
 
 
-def _wrong_rubbish(kind: str) -> Any:
-    """Make a rubbish_rate with one thing wrong."""
-
-    def answer(probabilities: Tensor) -> tuple[float, float]:
-        highest = probabilities.amax(1)
-        called = highest > 0.5
-        if kind == "one half counts":
-            called = highest >= 0.5
-        if kind == "made to sum to 1":
-            highest = (probabilities / probabilities.sum(1, keepdim=True)).amax(1)
-            called = highest > 0.5
-        if kind == "above chance":
-            called = highest > 1 / probabilities.shape[1]
-        if kind == "sum of the row":
-            called = probabilities.sum(1) > 0.5
-        if kind == "the rest":
-            called = ~called
-        rate, mean = called.float().mean().item(), highest[called].mean().item()
-        if kind == "entries":
-            rate = ((probabilities > 0.5).float().sum() / len(probabilities)).item()
-            mean = probabilities[probabilities > 0.5].mean().item()
-        if kind == "all entries":
-            rate = (probabilities > 0.5).float().mean().item()
-        if kind == "over all":
-            mean = highest.mean().item()
-        if kind == "zero" and math.isnan(mean):
-            mean = 0.0
-        return (mean, rate) if kind == "swapped" else (rate, mean)
-
-    return answer
-
-
 rubbish_rate = Exercise(
     name="rubbish_rate",
     lesson="08",
@@ -857,74 +573,50 @@ rubbish_rate = Exercise(
     difficulty=1,
     minutes=5,
     reference=_rubbish_rate,
-    inputs=_chance_inputs,
+    inputs=_rubbish_inputs,
     properties=(_share_of_images, _above_one_half),
     right_answers=(_rubbish_by_loop, _rubbish_by_weights),
-    wrong_answers=(
-        Misconception(
-            "above chance",
-            _wrong_rubbish("above chance"),
-            "Your threshold is 1/K, the chance level. Called a digit means a probability above "
-            "one half.",
-        ),
-        Misconception(
-            "sum of the row",
-            _wrong_rubbish("sum of the row"),
-            "You add up the row. A softmax row always adds up to 1, so every image would count. "
-            "Look at its largest entry.",
-        ),
-        Misconception(
-            "the rest",
-            _wrong_rubbish("the rest"),
-            "You count the images that are NOT called a digit. For rubbish, a call is the mistake.",
-        ),
-        Misconception(
-            "entries",
-            _wrong_rubbish("entries"),
-            "You count entries above 0.5. With independent sigmoids one image can have several. "
-            "Count images: take the largest entry of each row first.",
-        ),
-        Misconception(
-            "all entries",
-            _wrong_rubbish("all entries"),
-            "Your rate divides by all N·K entries. Divide by the number of images N.",
-        ),
-        Misconception(
-            "over all",
-            _wrong_rubbish("over all"),
-            "You average the confidence over all images. It is asked for those that are called a "
-            "digit.",
-        ),
-        Misconception(
-            "zero",
-            _wrong_rubbish("zero"),
-            "When nothing is called a digit, you return the confidence 0. There is nothing to "
-            "average: return float('nan').",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_rubbish("swapped"),
-            "Your two values are swapped. First the share, then the confidence.",
-        ),
-        Misconception(
-            "one half counts",
-            _wrong_rubbish("one half counts"),
-            "You also count a probability of exactly 0.5 (`>=`). Called a digit means above one "
-            "half (`>`).",
-        ),
-        Misconception(
-            "made to sum to 1",
-            _wrong_rubbish("made to sum to 1"),
-            "You make each row sum to 1. Independent sigmoids need not, and dividing takes their "
-            "own opinion away. Use the probabilities as they are.",
-        ),
+    wrong_answers=edits(
+        _rubbish_rate,
+        """
+        above chance: `> 0.5` -> `> 1 / probabilities.shape[1]`
+            Your threshold is 1/K, the chance level. "Called a digit" means a probability above one
+            half.
+        sum of the row: `highest > 0.5` -> `probabilities.sum(dim=1) > 0.5`
+            You add up the row. A softmax row always adds up to 1, so every image would count. Look
+            at its largest entry.
+        the rest: `> 0.5` -> `<= 0.5`
+            You count the images that are NOT called a digit. For rubbish, those that are called a
+            digit are the mistakes.
+        entries: `.amax(dim=1)` -> ``, `called.float().mean()` -> `(called.sum() / len(called))`
+            You count entries above 0.5. With independent sigmoids one image can have several. Count
+            images: take the largest entry of each row first.
+        all entries: `called.float().mean()` -> `(probabilities > 0.5).float().mean()`
+            Your rate divides by all N·K entries. Divide by the number of images N.
+        over all: `highest[called]` -> `highest`
+            You average the confidence over all images. The task asks for the mean over those that
+            are called a digit.
+        zero: `highest[called].mean()` -> `highest[called].mean().nan_to_num(nan=0.0)`
+            When nothing is called a digit, you return the confidence 0. There is nothing to
+            average: return float('nan').
+        swapped: `called.float().mean().item(), highest[called].mean().item()`
+        -> `highest[called].mean().item(), called.float().mean().item()`
+            Your two values are swapped. First the share, then the confidence.
+        one half counts: `> 0.5` -> `>= 0.5`
+            You also count a probability of exactly 0.5 (`>=`). "Called a digit" means above one
+            half (`>`).
+        made to sum to 1: `probabilities.amax(dim=1)`
+        -> `(probabilities / probabilities.sum(dim=1, keepdim=True)).amax(dim=1)`
+            You make each row sum to 1. The rows of independent sigmoids need not do so, and
+            dividing changes their probabilities. Use the probabilities as they are.
+        """,
     ),
     hints=(
         "For each image only the largest probability matters: `probabilities.amax(dim=1)`.",
         "`called = highest > 0.5` marks the images. Its mean is the first result.",
         "`highest[called].mean().item()` is the second. The mean of an empty tensor is nan.",
     ),
-    takeaway="On rubbish every answer is a mistake, so the only right answer is a low one.",
+    takeaway="Every class is wrong for rubbish, so every probability should be low.",
 )
 
 
@@ -953,8 +645,7 @@ quiz = parse(
         The paper trains no detector. We trained one, and it catches nearly every plain FGSM
         example.
     + The FGSM error of a generative classifier of digits.
-        A deep Boltzmann machine, clean error 0.88 %. It shows that being generative does not
-        suffice.
+        A deep Boltzmann machine, clean error 0.88 %. It shows that being generative is not enough.
     - The accuracy of a generative classifier under attack.
         It is an error: 97.5 % of the attacked digits are misread.
 
@@ -962,30 +653,31 @@ quiz = parse(
     an 8, with probability 1. How can both be?
     + Bayes' rule divides by p(x).
         Then only differences between the classes are left. Far away these are large: the nearest
-        class takes everything.
+        class gets all the probability.
     - The posterior was computed with an overflow.
         It is exact. The classes are compared with each other, and one is less bad.
     - The model was trained on too few digits.
-        More digits change the numbers, and not that the posterior forgets p(x).
+        More digits change the numbers, but the posterior still does not depend on p(x).
 
     A detector catches 100 % of the FGSM examples and gives no false alarm. What has been shown?
     - That adversarial examples can be recognised.
         Those that were made without knowing of the detector. The next attacker reads your code.
     - That the classifier behind it is robust.
-        The classifier is as easy to fool as before. Only a guard stands before it.
+        The classifier is as easy to fool as before. There is only a detector in front of it.
     + That this detector recognises this attack.
-        It also cries wolf at random noise: it knows the texture of the step.
+        It also raises an alarm at random noise: it has learned the texture of the step.
 
-    For the loss of the attack that knows, why "the smaller of the two" and not their sum?
+    In the loss of the attacker who knows of the detector, why "the smaller of the two" and not
+    their sum?
     + The smaller one is positive only if both goals are reached.
-        Each step works on the goal that is behind.
+        Each step works on the goal that is further behind.
     - The sum has no gradient.
         It has one. But it can be raised by making the wrong digit even more wrong, while the
         alarm rings.
     - The smaller one makes the perturbation smaller.
         The size is fixed by eps, whatever the loss.
 
-    Twelve networks answer together. The paper's error is 91.1 % or 87.9 %. Which figure describes
+    Twelve networks answer together. The paper's error is 91.1 % or 87.9 %. Which number describes
     the ensemble as a defence?
     - 87.9 %: an attacker has only one network at hand.
         Then eleven of the twelve are assumed to be secret. That attack is weaker because its
@@ -993,7 +685,8 @@ quiz = parse(
     + 91.1 %: the attack on the whole ensemble.
         A defence is judged by an attacker who knows it. The ensemble is one differentiable model.
     - The mean of both.
-        They answer two questions: what if he knows all, and what if he knows one member?
+        They answer two different questions: what if the attacker knows all members, and what if
+        only one?
 
     Why does the RBF network call no N(0, I) image a digit, when softmax regression does it for
     most?
@@ -1002,18 +695,18 @@ quiz = parse(
     - It was trained on such images.
         No model here has seen noise of this kind.
     + Far from its centre, each class says no.
-        Each class answers for itself. A softmax must share out 100 %, and linear logits grow with
-        the distance.
+        Each class decides for itself. A softmax must divide 100 % among the classes, and linear
+        logits grow with the distance.
 
     A model keeps its answer for 99 % of random changes with |η_i| = eps in every pixel. Is it
     locally stable there?
-    + The 99 % do not tell.
-        The worst change decides, and not the usual one. Random terms w_i·η_i cancel, those of an
-        attack add up. Measure PGD.
+    + We cannot tell from the 99 %.
+        The worst change decides, not the typical one. Random terms w_i·η_i cancel, those of an
+        attack add up. Measure it with PGD.
     - Yes: 99 % of the neighbourhood is safe.
-        An attacker does not draw at random. He looks for the other 1 %, and the gradient shows
-        him where it is.
+        An attacker does not draw at random. The attacker looks for the other 1 %, and the gradient
+        shows where it is.
     - No: it errs on clean images too.
-        Clean error is another matter. A model can be right, and unstable.
+        Clean error is another matter. A model can be right and still unstable.
     """
 )

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advlearn.course.banks.inputs import labels, rand
 from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
@@ -29,10 +30,12 @@ def _images(generator: torch.Generator, *shape: int) -> Tensor:
 
 
 def _signed(generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw uniform numbers in [-1, 1), in float64."""
     return 2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1
 
 
 def _network(generator: torch.Generator, pixels: int) -> nn.Module:
+    """Make a network with one hidden layer, in float64, and weights in [-2, 2)."""
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(pixels, 12), nn.Tanh(), nn.Dropout(0.5), nn.Linear(12, 4)
     ).double()
@@ -69,7 +72,8 @@ def _step_inputs(generator: torch.Generator) -> list[Args]:
 
 
 def _stays_in_the_ball(args: Args, output: Tensor) -> str | None:
-    x, eps = args[0], args[3]
+    # pgd_step begins with x; my_pgd and fast_step begin with the model.
+    x, eps = args[isinstance(args[0], nn.Module)], args[3]
     if ((output - x).abs() <= eps + 1e-5).all():
         return None
     return f"Some of your pixels are further than eps = {eps:g} from the first image x."
@@ -95,27 +99,6 @@ def _step_by_change(
     return (x + change).clamp(0, 1)
 
 
-def _wrong_step(slip: str) -> Any:
-    """Make a step of PGD with one thing wrong."""
-
-    def answer(x: Tensor, moved: Tensor, gradient: Tensor, eps: float, step_size: float) -> Tensor:
-        direction = gradient if slip == "no sign" else gradient.sign()
-        direction = -direction if slip == "minus" else direction
-        start = x if slip == "from x" else moved
-        if slip == "ball first":
-            start = moved.clamp(x - eps, x + eps)
-        size = eps if slip == "eps as step" else step_size
-        stepped = start + size * direction
-        if slip == "nothing but x":
-            return x.clone()
-        centre = moved if slip == "moving ball" else x
-        if slip not in ("no ball", "ball first"):
-            stepped = stepped.clamp(centre - eps, centre + eps)
-        return stepped if slip == "no range" else stepped.clamp(0, 1)
-
-    return answer
-
-
 pgd_step = Exercise(
     name="pgd_step",
     lesson="09",
@@ -131,54 +114,31 @@ pgd_step = Exercise(
     inputs=_step_inputs,
     properties=(_stays_in_the_ball, _stays_in_the_pixel_range),
     right_answers=(_step_by_bounds, _step_by_change),
-    wrong_answers=(
-        Misconception(
-            "moving ball",
-            _wrong_step("moving ball"),
-            "You project into a ball around `moved`. Then the ball travels along, and after k "
-            "steps a pixel may be k·eps away. The ball stays where it began: around x.",
-        ),
-        Misconception(
-            "no ball",
-            _wrong_step("no ball"),
-            "You never put the image back into the eps-ball. Clamp it to [x - eps, x + eps].",
-        ),
-        Misconception(
-            "ball first",
-            _wrong_step("ball first"),
-            "You project before the step, so the step may leave the ball again. Project last.",
-        ),
-        Misconception(
-            "no range",
-            _wrong_step("no range"),
-            "Your result leaves the range [0, 1] of a pixel. The ball around x alone does not "
-            "prevent that: clamp to [0, 1] as well.",
-        ),
-        Misconception(
-            "eps as step",
-            _wrong_step("eps as step"),
-            "Your step is eps long. That is FGSM's step. PGD takes small ones, of step_size.",
-        ),
-        Misconception(
-            "from x",
-            _wrong_step("from x"),
-            "You step from x, so all earlier steps are forgotten. Step from `moved`.",
-        ),
-        Misconception(
-            "no sign",
-            _wrong_step("no sign"),
-            "Your step is step_size·gradient, without the sign. Only the sign of an entry counts.",
-        ),
-        Misconception(
-            "minus",
-            _wrong_step("minus"),
-            "You subtract the step. That lowers the loss. An attack raises it.",
-        ),
-        Misconception(
-            "nothing but x",
-            _wrong_step("nothing but x"),
-            "Your function returns x as it came.",
-        ),
+    wrong_answers=edits(
+        _pgd_step,
+        """
+        moving ball: `x - eps, x + eps` -> `moved - eps, moved + eps`
+            You project into a ball around `moved`. Then the ball moves along, and after k steps a
+            pixel may be k·eps away. The ball stays around x, where the attack began.
+        no ball: `clamp(inside` -> `clamp(stepped`
+            You never put the image back into the eps-ball. Clamp it to [x - eps, x + eps].
+        ball first: `moved +` -> `moved.clamp(x - eps, x + eps) +`,
+        `clamp(inside` -> `clamp(stepped`
+            You project before the step, so the step may leave the ball again. Project last.
+        no range: `torch.clamp(inside, 0, 1)` -> `inside`
+            Your result leaves the range [0, 1] of a pixel. The ball around x alone does not prevent
+            that: clamp to [0, 1] as well.
+        eps as step: `step_size` -> `eps`
+            Your step is eps long. That is FGSM's step. PGD takes small steps, of step_size.
+        from x: `moved +` -> `x +`
+            You step from x, so all earlier steps are forgotten. Step from `moved`.
+        no sign: `torch.sign(gradient)` -> `gradient`
+            Your step is step_size·gradient, without the sign. Only the sign of an entry counts.
+        minus: `moved +` -> `moved -`
+            You subtract the step. That lowers the loss. An attack raises it.
+        nothing but x: `torch.clamp(inside, 0, 1)` -> `x.clone()`
+            Your function returns x unchanged.
+        """,
     ),
     hints=(
         "There are two images: x, where the attack began, and `moved`, where it is now. Which one "
@@ -220,13 +180,9 @@ def _attack_inputs(generator: torch.Generator) -> list[Args]:
         if count == 2:
             for parameter in model.parameters():  # as after a training step
                 parameter.grad = torch.ones_like(parameter)
-        labels = torch.randint(0, 4, (count,), generator=generator)
-        inputs.append((model, _images(generator, count, pixels), labels, eps, steps, step_size))
+        y = labels(generator, count, 4)
+        inputs.append((model, _images(generator, count, pixels), y, eps, steps, step_size))
     return inputs
-
-
-def _attack_stays_in_the_ball(args: Args, output: Tensor) -> str | None:
-    return _stays_in_the_ball((args[1], None, None, args[3]), output)
 
 
 def _raises_the_loss(args: Args, output: Tensor) -> str | None:
@@ -264,68 +220,6 @@ def _pgd_by_log_softmax(
     return point
 
 
-def _wrong_pgd(slip: str) -> Any:
-    """Make a PGD with one thing wrong."""
-
-    def answer(
-        model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
-    ) -> Tensor:
-        if slip == "predicted labels":
-            y = model(x).argmax(1)
-        moved = x.detach().clone()
-        for _ in range(steps - 1 if slip == "a step too few" else steps):
-            slope = _gradient(model, x if slip == "gradient at x" else moved, y)
-            if slip == "softmax twice":
-                pixels = moved.clone().requires_grad_(True)
-                loss = functional.cross_entropy(model(pixels).softmax(1), y)
-                slope = torch.autograd.grad(loss, pixels)[0]
-            if slip != "no sign":
-                slope = slope.sign()
-            centre = moved if slip == "moving ball" else x
-            if slip == "eps over steps":
-                step_size = eps / steps
-            moved = moved + (-1 if slip == "minus" else 1) * step_size * slope
-            if slip != "ball at the end":
-                moved = moved.clamp(centre - eps, centre + eps)
-            moved = moved if slip == "no range" else moved.clamp(0, 1)
-        return moved.clamp(x - eps, x + eps) if slip == "ball at the end" else moved
-
-    return answer
-
-
-def _one_big_step(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
-) -> Tensor:
-    return (x + eps * _gradient(model, x, y).sign()).clamp(0, 1)
-
-
-def _pgd_with_backward(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
-) -> Tensor:
-    moved = x.clone()
-    for _ in range(steps):
-        moved = moved.detach().requires_grad_(True)
-        functional.cross_entropy(model(moved), y).backward()
-        assert moved.grad is not None, "backward fills it"
-        moved = moved.detach() + step_size * moved.grad.sign()
-        moved = moved.clamp(x - eps, x + eps).clamp(0, 1)
-    return moved
-
-
-def _pgd_attached(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
-) -> Tensor:
-    return _my_pgd(model, x, y, eps, steps, step_size).requires_grad_(True)
-
-
-def _pgd_in_train_mode(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float
-) -> Tensor:
-    moved = _my_pgd(model, x, y, eps, steps, step_size)
-    model.train()
-    return moved
-
-
 my_pgd = Exercise(
     name="my_pgd",
     lesson="09",
@@ -340,81 +234,60 @@ my_pgd = Exercise(
     minutes=12,
     reference=_my_pgd,
     inputs=_attack_inputs,
-    properties=(_attack_stays_in_the_ball, _stays_in_the_pixel_range, _raises_the_loss),
+    properties=(_stays_in_the_ball, _stays_in_the_pixel_range, _raises_the_loss),
     right_answers=(_pgd_by_change, _pgd_by_log_softmax),
-    wrong_answers=(
-        Misconception(
-            "gradient at x",
-            _wrong_pgd("gradient at x"),
-            "You take the gradient at x in every round, so every step goes the same way. That is "
-            "FGSM in small pieces. Take the gradient where you are now.",
-        ),
-        Misconception(
-            "moving ball",
-            _wrong_pgd("moving ball"),
-            "Your ball is around the current image and travels along with it. In the end pixels "
-            "are further than eps from x. Project around x in every round.",
-        ),
-        Misconception(
-            "ball at the end",
-            _wrong_pgd("ball at the end"),
-            "You project once, at the end. Until then the attack walks outside the ball, and what "
-            "it learned there is of little use inside. Project after every step.",
-        ),
-        Misconception(
-            "one big step",
-            _one_big_step,
-            "Your result is that of FGSM: one step of eps. Take `steps` small steps of step_size.",
-        ),
-        Misconception(
-            "a step too few",
-            _wrong_pgd("a step too few"),
-            "You take one step too few: steps - 1 in place of steps.",
-        ),
-        Misconception(
-            "no sign",
-            _wrong_pgd("no sign"),
-            "Your step is step_size·gradient, without the sign. The gradient of a sure model is "
-            "tiny, and so would be your steps.",
-        ),
-        Misconception(
-            "minus",
-            _wrong_pgd("minus"),
-            "You step against the gradient. That lowers the loss. An attack raises it.",
-        ),
-        Misconception(
-            "predicted labels",
-            _wrong_pgd("predicted labels"),
-            "Your loss uses the labels that the model predicts. Where the model errs already, "
-            "that drives the image back to the right answer. Use the true labels y.",
-        ),
-        Misconception(
-            "no range",
-            _wrong_pgd("no range"),
-            "Your result leaves the range [0, 1] of a pixel. Clamp to it after every step.",
-        ),
-        Misconception("gradients left in the model", _pgd_with_backward, evidence.GRADIENTS_LEFT),
-        Misconception("attached to the graph", _pgd_attached, evidence.ATTACHED),
-        Misconception("train mode", _pgd_in_train_mode, evidence.MODE_CHANGED),
-        Misconception(
-            "eps over steps",
-            _wrong_pgd("eps over steps"),
-            "Your steps have the length eps / steps. The argument step_size says how long a step "
-            "is. (Steps of eps / steps would reach the border only if no sign ever changed.)",
-        ),
-        Misconception(
-            "softmax twice",
-            _wrong_pgd("softmax twice"),
-            "You apply softmax before `cross_entropy`. That function wants logits and applies "
-            "softmax itself. Applied twice, it flattens the loss and turns some signs.",
-        ),
+    wrong_answers=edits(
+        _my_pgd,
+        f"""
+        gradient at x: `moved.requires_grad_(True)`
+        -> `start = x.detach().clone().requires_grad_(True)`, `model(moved)` -> `model(start)`,
+        `grad(loss, moved)` -> `grad(loss, start)`
+            You take the gradient at x in every round, so every step goes the same way. That is FGSM
+            in small steps. Take the gradient where you are now.
+        moving ball: `x - eps, x + eps` -> `moved - eps, moved + eps`
+            Your ball is around the current image and moves along with it. In the end, pixels are
+            further than eps from x. Project around x in every round.
+        ball at the end: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `torch.clamp(moved, 0, 1)`,
+        `return moved` -> `return torch.clamp(moved, x - eps, x + eps)`
+            You project once, at the end. Until then the attack moves outside the ball, and
+            gradients from there are of little use inside. Project after every step.
+        one big step: `range(steps)` -> `range(1)`, `step_size` -> `eps`
+            Your result is that of FGSM: one step of eps. Take `steps` small steps of step_size.
+        a step too few: `range(steps)` -> `range(steps - 1)`
+            You take one step too few: steps - 1 in place of steps.
+        no sign: `gradient.sign()` -> `gradient`
+            Your step is step_size·gradient, without the sign. The gradient of a confident model is
+            tiny, and so are your steps.
+        minus: `moved.detach() +` -> `moved.detach() -`
+            You step against the gradient. That lowers the loss. An attack raises it.
+        predicted labels: `model(moved), y` -> `model(moved), model(x).argmax(dim=1)`
+            Your loss uses the labels that the model predicts. Where the model is wrong already,
+            that drives the image back to the right answer. Use the true labels y.
+        no range: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `torch.clamp(moved, x - eps, x + eps)`
+            Your result leaves the range [0, 1] of a pixel. Clamp to it after every step.
+        gradients left in the model: `(gradient,) = torch.autograd.grad(loss, moved)`
+        -> `loss.backward()¶gradient = moved.grad`
+            {evidence.GRADIENTS_LEFT}
+        attached to the graph: `moved.detach() +` -> `moved +`
+            {evidence.ATTACHED}
+        train mode: `return moved` -> `model.train()¶return moved`
+            {evidence.MODE_CHANGED}
+        eps over steps: `step_size` -> `eps / steps`
+            Your steps have the length eps / steps. The argument step_size says how long a step is.
+            (Steps of eps / steps would reach the border only if no sign ever changed.)
+        softmax twice: `model(moved)` -> `model(moved).softmax(dim=1)`
+            You apply softmax before `cross_entropy`. That function expects logits and applies
+            softmax itself. Applied twice, it flattens the loss and flips some signs.
+        """,
     ),
     hints=(
         "Begin with `moved = x.detach().clone()`. The body of the loop is a gradient and your "
         "pgd_step.",
         "In every round: `moved.requires_grad_(True)`, the loss of model(moved), and "
         "`torch.autograd.grad(loss, moved)[0]`.",
-        "Continue from `moved.detach()`. Otherwise each round stays tied to all rounds before it.",
+        "Continue from `moved.detach()`. Otherwise each round's graph holds all rounds before it.",
     ),
     takeaway="PGD is FGSM that looks again after every small step.",
 )
@@ -435,7 +308,7 @@ def _read_signs(
 
 
 def _sign_inputs(generator: torch.Generator) -> list[Args]:
-    figures = [
+    cases = [
         ([0.95, 0.99, 1.0], 0.6, 1.0, 0.0),  # an undefended model
         ([0.02, 0.98, 1.0], 0.3, 1.0, 0.0),  # a masked one
         ([0.06, 0.09, 0.1], 0.03, 1.0, 0.0),  # a robust one
@@ -447,74 +320,33 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
         ([0.4, 0.42, 0.43], 0.5, 0.9, 0.1),
         ([0.3, 0.6, 0.32], 0.31, 1.0, 0.0),  # the middle rung alone is far off
     ]
-    return [(torch.tensor(ladder), *rest, 0.05) for ladder, *rest in figures] + [
+    return [(torch.tensor(ladder), *rest, 0.05) for ladder, *rest in cases] + [
         (torch.tensor([0.4, 0.42, 0.43]), 0.5, 0.9, 0.1, 0.2)
     ]
 
 
-def _are_yes_or_no(args: Args, output: Any) -> str | None:
+def _are_zero_or_one(args: Args, output: Any) -> str | None:
     if all(float(value) in (0.0, 1.0) for value in output):
         return None
     return "Each of your values should be 1.0 (the sign is there) or 0.0 (it is not)."
 
 
-def _signs_by_if(
+def _signs_as_integers(
     ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
 ) -> list[int]:
-    rungs = ladder.tolist()
-    found = [0] * 5
-    if rungs[0] - rungs[1] > slack:
-        found[0] = 1
-    if max(abs(rung - rungs[0]) for rung in rungs) > slack:
-        found[1] = 1
-    if transfer - rungs[0] > slack:
-        found[2] = 1
-    if 1 - whole > slack:
-        found[3] = 1
-    if zero > slack:
-        found[4] = 1
-    return found
+    fgsm, *later = ladder.tolist()
+    changes = any(abs(error - fgsm) > slack for error in later)
+    signs = [fgsm - later[0] > slack, changes, transfer - fgsm > slack, whole + slack < 1]
+    return [1 if sign else 0 for sign in (*signs, zero > slack)]
 
 
-def _signs_by_heaviside(
+def _signs_by_amounts(
     ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
 ) -> Any:
     first = float(ladder[0])
     spread = max(float(ladder.max()) - first, first - float(ladder.min()))
     amounts = torch.tensor([first - float(ladder[1]), spread, transfer - first, 1 - whole, zero])
     return tuple((amounts > slack).double())
-
-
-def _wrong_signs(slip: str) -> Any:
-    """Read the checklist with one thing wrong."""
-
-    def answer(
-        ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
-    ) -> tuple[float, ...]:
-        if slip == "accuracy":
-            ladder, transfer, whole = 1 - ladder, 1 - transfer, 1 - whole
-        slack = 0.0 if slip == "no slack" else slack
-        fgsm, later = ladder[0], ladder[1:]
-        changes = {
-            "only upwards": (later - fgsm).max(),
-            "only downwards": (fgsm - later).max(),
-            "neighbours": (ladder[1:] - ladder[:-1]).abs().max(),
-            "first and last": (ladder[-1] - fgsm).abs(),
-        }.get(slip, (later - fgsm).abs().max())
-        weaker = later[0] > fgsm + slack if slip == "weaker reversed" else later[0] < fgsm - slack
-        if slip == "last weaker":
-            weaker = later[-1] < fgsm - slack
-        against = ladder[-1] if slip == "against PGD" else fgsm
-        short = whole > 1 - slack if slip == "whole reversed" else whole < 1 - slack
-        if slip == "at eps":
-            short = float(ladder[-1]) < 1 - slack
-        blind = zero > (1 - slack if slip == "all zero" else slack)
-        if slip == "slack for differences only":
-            short, blind = whole < 1, zero > 0
-        signs = (weaker, changes > slack, transfer > against + slack, short, blind)
-        return tuple(float(sign) for sign in signs)
-
-    return answer
 
 
 read_signs = Exercise(
@@ -534,90 +366,55 @@ read_signs = Exercise(
     minutes=10,
     reference=_read_signs,
     inputs=_sign_inputs,
-    properties=(_are_yes_or_no,),
-    right_answers=(_signs_by_if, _signs_by_heaviside),
-    wrong_answers=(
-        Misconception(
-            "weaker reversed",
-            _wrong_signs("weaker reversed"),
-            "You take it for a sign that PGD finds more than FGSM. More is what many careful steps "
-            "should find. The first sign is that they find less: ladder[1] under ladder[0].",
-        ),
-        Misconception(
-            "only upwards",
-            _wrong_signs("only upwards"),
-            "More work that finds less is a sign too: then the attack is misled. Look at the size "
-            "of the difference, in both directions.",
-        ),
-        Misconception(
-            "only downwards",
-            _wrong_signs("only downwards"),
-            "More work that finds much more is a sign too: then the cheap figure of FGSM hides the "
-            "truth. Look at the size of the difference, in both directions.",
-        ),
-        Misconception(
-            "neighbours",
-            _wrong_signs("neighbours"),
-            "You compare each attack with the one before. Many small rises then go unseen. "
-            "Compare each one with the first, FGSM.",
-        ),
-        Misconception(
-            "against PGD",
-            _wrong_signs("against PGD"),
-            "You compare FGSM examples of another model with PGD on the model itself. Compare like "
-            "with like: FGSM crafted elsewhere against FGSM crafted here.",
-        ),
-        Misconception(
-            "whole reversed",
-            _wrong_signs("whole reversed"),
-            "You call it a sign that the error reaches 100 %. Without a limit on the change, 100 % "
-            "is what must come. Less is the sign.",
-        ),
-        Misconception(
-            "at eps",
-            _wrong_signs("at eps"),
-            "You ask for an error of 100 % at eps. A robust model stays under it there. Only over "
-            "the whole range of a pixel, `whole`, must the attack win.",
-        ),
-        Misconception(
-            "all zero",
-            _wrong_signs("all zero"),
-            "You wait until all gradients are zero. Some are enough: each such digit looks robust "
-            "to an attack that cannot move.",
-        ),
-        Misconception(
-            "accuracy",
-            _wrong_signs("accuracy"),
-            "You read the figures as accuracy. They are errors: the share that the model gets "
-            "wrong.",
-        ),
-        Misconception(
-            "no slack",
-            _wrong_signs("no slack"),
-            "You count every difference, however small. Differences up to `slack` may be chance.",
-        ),
-        Misconception(
-            "first and last",
-            _wrong_signs("first and last"),
-            "You compare only the last attack with FGSM. A step of the ladder in between may be "
-            "far off as well. Compare every later entry with the first.",
-        ),
-        Misconception(
-            "last weaker",
-            _wrong_signs("last weaker"),
-            "Your first sign looks at the last attack. It is about the first PGD, ladder[1]: it "
-            "does least beyond FGSM, and should find at least as much.",
-        ),
-        Misconception(
-            "slack for differences only",
-            _wrong_signs("slack for differences only"),
-            "You grant the slack to the first three signs only. It holds for `whole` and `zero` "
-            "too: under 1 by more than slack, above 0 by more than slack.",
-        ),
+    properties=(_are_zero_or_one,),
+    right_answers=(_signs_as_integers, _signs_by_amounts),
+    wrong_answers=edits(
+        _read_signs,
+        """
+        weaker reversed: `later[0] < fgsm - slack` -> `later[0] > fgsm + slack`
+            You count it as a sign if PGD finds more than FGSM. Many small steps should find more.
+            The first sign is that they find less: ladder[1] below ladder[0].
+        only upwards: `.abs()` -> ``
+            More work that finds less is a sign too: then the attack is misled. Look at the size of
+            the difference, in both directions.
+        only downwards: `(later - fgsm).abs()` -> `(fgsm - later)`
+            More work that finds much more is a sign too: then the error under FGSM is far too low.
+            Look at the size of the difference, in both directions.
+        neighbours: `(later - fgsm)` -> `(later - ladder[:-1])`
+            You compare each attack with the one before. Many small rises then go unnoticed. Compare
+            each one with the first, FGSM.
+        against PGD: `fgsm + slack` -> `ladder[-1] + slack`
+            You compare FGSM examples of another model with PGD on the model itself. Compare like
+            with like: FGSM examples of the other model with FGSM examples of this one.
+        whole reversed: `whole < 1` -> `whole > 1`
+            You count it as a sign if the error reaches 100 %. Without a limit on the change, it
+            must. The sign is an error below 100 %.
+        at eps: `whole` -> `ladder[-1]`
+            You ask for an error of 100 % at eps. A robust model stays below that. Only over the
+            whole range of a pixel, `whole`, must the attack always succeed.
+        all zero: `zero > slack` -> `zero > 1 - slack`
+            You wait until all gradients are zero. Some are enough: each such digit looks robust to
+            an attack that cannot move.
+        accuracy: `fgsm, later`
+        -> `ladder, transfer, whole = 1 - ladder, 1 - transfer, 1 - whole¶fgsm, later`
+            You read the numbers as accuracies. They are error rates: the share that the model gets
+            wrong.
+        no slack: `fgsm, later` -> `slack = 0.0¶fgsm, later`
+            You count every difference, however small. Differences up to `slack` may be chance.
+        first and last: `(later - fgsm)` -> `(later[-1] - fgsm)`
+            You compare only the last attack with FGSM. An attack in between may differ as well.
+            Compare every later entry with the first.
+        last weaker: `later[0]` -> `later[-1]`
+            Your first sign looks at the last attack. It is about the first PGD, ladder[1], the one
+            with the least work. It should still find as much as FGSM.
+        slack for differences only: `whole < 1 - slack, zero > slack` -> `whole < 1, zero > 0`
+            You apply the slack to the first three signs only. It applies to `whole` and `zero` too:
+            below 1 by more than slack, above 0 by more than slack.
+        """,
     ),
     hints=(
-        "Write down for each sign which of two numbers must be larger. All figures are errors: "
-        "more means a stronger attack.",
+        "Write down for each sign which of two numbers must be larger. All numbers are error "
+        "rates: a larger one means a stronger attack.",
         "`(ladder[1:] - ladder[0]).abs().max()` is how far the later attacks are from FGSM, in "
         "either direction.",
         "A comparison gives True or False; `float(...)` turns it into 1.0 or 0.0. The five "
@@ -642,14 +439,10 @@ def _fast_inputs(generator: torch.Generator) -> list[Args]:
     inputs: list[Args] = []
     for count, pixels, eps in ((1, 4, 0.3), (8, 9, 0.2), (6, 16, 0.3)):
         x = _images(generator, count, pixels)
-        labels = torch.randint(0, 4, (count,), generator=generator)
+        y = labels(generator, count, 4)
         noise = eps * _signed(generator, count, pixels)
-        inputs.append((_network(generator, pixels), x, labels, eps, noise))
+        inputs.append((_network(generator, pixels), x, y, eps, noise))
     return inputs
-
-
-def _fast_stays_in_the_ball(args: Args, output: Tensor) -> str | None:
-    return _stays_in_the_ball((args[1], None, None, args[3]), output)
 
 
 def _fast_by_change(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
@@ -661,34 +454,8 @@ def _fast_by_delta(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Te
     delta = noise.clone().requires_grad_(True)
     loss = -torch.log_softmax(model(x + delta), 1).gather(1, y[:, None]).mean()
     slope = torch.autograd.grad(loss, delta)[0]
-    delta = torch.minimum(
-        torch.maximum(delta.detach() + eps * 5 / 4 * slope.sign(), torch.full_like(x, -eps)),
-        torch.full_like(x, eps),
-    )
+    delta = (delta.detach() + eps * 5 / 4 * slope.sign()).clip(-eps, eps)
     return (x + delta).clip(0, 1)
-
-
-def _wrong_fast(slip: str) -> Any:
-    """Make a step from a random start with one thing wrong."""
-
-    def answer(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
-        start = x + noise
-        if slip == "clamped start":
-            start = start.clamp(0, 1)
-        slope = _gradient(model, x if slip == "gradient at x" else start, y)
-        slope = slope if slip == "no sign" else slope.sign()
-        size = {"eps": eps, "minus": -1.25 * eps, "sum": 0.25 * eps}.get(slip, 1.25 * eps)
-        moved = (x if slip == "from x" else start) + size * slope
-        if slip != "no ball":
-            centre = start if slip == "ball around the start" else x
-            moved = moved.clamp(centre - eps, centre + eps)
-        return moved if slip == "no range" else moved.clamp(0, 1)
-
-    return answer
-
-
-def _fast_attached(model: nn.Module, x: Tensor, y: Tensor, eps: float, noise: Tensor) -> Tensor:
-    return _fast_step(model, x, y, eps, noise).requires_grad_(True)
 
 
 fast_step = Exercise(
@@ -704,61 +471,39 @@ fast_step = Exercise(
     minutes=8,
     reference=_fast_step,
     inputs=_fast_inputs,
-    properties=(_fast_stays_in_the_ball, _stays_in_the_pixel_range),
+    properties=(_stays_in_the_ball, _stays_in_the_pixel_range),
     right_answers=(_fast_by_change, _fast_by_delta),
-    wrong_answers=(
-        Misconception(
-            "clamped start",
-            _wrong_fast("clamped start"),
-            "You clamp the start to [0, 1]. On a black pixel that removes every start below 0, "
-            "half of them. Clamp only at the end.",
-        ),
-        Misconception(
-            "gradient at x",
-            _wrong_fast("gradient at x"),
-            "You take the gradient at x. The point of a random start is to look from elsewhere: "
-            "take it at x + noise.",
-        ),
-        Misconception(
-            "from x",
-            _wrong_fast("from x"),
-            "You step from x, so the noise is lost. Step from the start, x + noise.",
-        ),
-        Misconception(
-            "eps",
-            _wrong_fast("eps"),
-            "Your step is eps long. From a random start that does not reach the border of the ball "
-            "in most pixels. The recipe takes 1.25·eps.",
-        ),
-        Misconception(
-            "ball around the start",
-            _wrong_fast("ball around the start"),
-            "You project around the start. The ball is around x: otherwise a pixel may end up to "
-            "2·eps away.",
-        ),
-        Misconception(
-            "no ball",
-            _wrong_fast("no ball"),
-            "Your pixels leave the eps-ball: the noise and the step add up to 2.25·eps. Clamp to "
-            "[x - eps, x + eps].",
-        ),
-        Misconception(
-            "no range",
-            _wrong_fast("no range"),
-            "Your result leaves the range [0, 1] of a pixel. The start may, the result may not.",
-        ),
-        Misconception(
-            "minus",
-            _wrong_fast("minus"),
-            "You step against the gradient. That lowers the loss. An attack raises it.",
-        ),
-        Misconception("attached to the graph", _fast_attached, evidence.ATTACHED),
-        Misconception(
-            "no sign",
-            _wrong_fast("no sign"),
-            "Your step is 1.25·eps·gradient, without the sign. Only the sign of an entry counts, "
-            "so that every pixel moves by 1.25·eps.",
-        ),
+    wrong_answers=edits(
+        _fast_step,
+        f"""
+        clamped start: `(x + noise)` -> `(x + noise).clamp(0, 1)`
+            You clamp the start to [0, 1]. On a black pixel that removes every start below 0, half
+            of them. Clamp only at the end.
+        gradient at x: `(x + noise)` -> `x`, `start.detach()` -> `x + noise`
+            You take the gradient at x. The point of a random start is to look from elsewhere: take
+            it at x + noise.
+        from x: `start.detach()` -> `x`
+            You step from x, so the noise is lost. Step from the start, x + noise.
+        eps: `1.25 * eps` -> `eps`
+            Your step is eps long. From a random start that does not reach the border of the ball in
+            most pixels. The recipe takes 1.25·eps.
+        ball around the start: `x - eps, x + eps` -> `x + noise - eps, x + noise + eps`
+            You project around the start. The ball is around x: otherwise a pixel may end up to
+            2·eps away.
+        no ball: `torch.clamp(moved, x - eps, x + eps)` -> `moved`
+            Your pixels leave the eps-ball: the noise and the step add up to 2.25·eps. Clamp to [x -
+            eps, x + eps].
+        no range: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `torch.clamp(moved, x - eps, x + eps)`
+            Your result leaves the range [0, 1] of a pixel. The start may, the result may not.
+        minus: `start.detach() +` -> `start.detach() -`
+            You step against the gradient. That lowers the loss. An attack raises it.
+        attached to the graph: `start.detach()` -> `start`
+            {evidence.ATTACHED}
+        no sign: `gradient.sign()` -> `gradient`
+            Your step is 1.25·eps·gradient, without the sign. Only the sign of an entry counts, so
+            that every pixel moves by 1.25·eps.
+        """,
     ),
     hints=(
         "Where do you take the gradient, and from where do you step? Both times it is the start.",
@@ -783,9 +528,9 @@ def _case_inputs(generator: torch.Generator) -> list[Args]:
     few = torch.tensor([[3, 1, 9, 1], [3, 7, 4, 1], [3, 1, 9, 1]])
     inputs: list[Args] = [(few, y)]
     for attacks, count, chance in ((3, 40, 0.2), (5, 64, 0.1), (1, 10, 0.5), (4, 30, 0.6)):
-        labels = torch.randint(0, 10, (count,), generator=generator)
-        flip = torch.rand(attacks, count, generator=generator) < chance
-        inputs.append((torch.where(flip, (labels + 1) % 10, labels), labels))
+        y = labels(generator, count, 10)
+        flip = rand(generator, attacks, count) < chance
+        inputs.append((torch.where(flip, (y + 1) % 10, y), y))
     return inputs
 
 
@@ -794,13 +539,6 @@ def _at_least_every_attack(args: Args, output: Any) -> str | None:
     if float(output) >= float((predictions != y).double().mean(1).max()) - 1e-6:
         return None
     return "Your error is smaller than that of one of the attacks alone."
-
-
-def _case_by_loop(predictions: Tensor, y: Tensor) -> float:
-    survives = 0
-    for column, label in zip(predictions.T.tolist(), y.tolist(), strict=True):
-        survives += all(answer == label for answer in column)
-    return 1 - survives / len(y)
 
 
 worst_case = Exercise(
@@ -818,59 +556,35 @@ worst_case = Exercise(
     inputs=_case_inputs,
     properties=(_at_least_every_attack,),
     right_answers=(
-        _case_by_loop,
+        lambda predictions, y: 1 - sum(map(all, (predictions == y).T.tolist())) / len(y),
         lambda predictions, y: 1 - (predictions == y).double().prod(0).mean(),
         lambda predictions, y: (predictions != y).sum(0).clamp(max=1).double().mean().item(),
     ),
-    wrong_answers=(
-        Misconception(
-            "mean of the attacks",
-            lambda predictions, y: (predictions != y).float().mean().item(),
-            "You average over the attacks. An attacker tries them all and keeps what works: a "
-            "digit is lost when one of them succeeds.",
-        ),
-        Misconception(
-            "best attack",
-            lambda predictions, y: (predictions != y).float().mean(1).max().item(),
-            "You take the error of the single best attack. Different attacks break different "
-            "digits. Decide digit by digit first, then take the mean.",
-        ),
-        Misconception(
-            "all attacks",
-            lambda predictions, y: (predictions != y).all(0).float().mean().item(),
-            "You count a digit only if every attack breaks it. One success is enough: `any`, not "
-            "`all`.",
-        ),
-        Misconception(
-            "wrong axis",
-            lambda predictions, y: (predictions != y).any(1).float().mean().item(),
-            "Your `any` runs over the digits. It should run over the attacks, dim=0.",
-        ),
-        Misconception(
-            "accuracy",
-            lambda predictions, y: (predictions == y).all(0).float().mean().item(),
-            "Your value is the accuracy that is left. The error is one minus that.",
-        ),
-        Misconception(
-            "last attack",
-            lambda predictions, y: (predictions[-1] != y).float().mean().item(),
-            "You look at the last attack only.",
-        ),
-        Misconception(
-            "first attack",
-            lambda predictions, y: (predictions[0] != y).float().mean().item(),
-            "You look at the first attack only.",
-        ),
-        Misconception(
-            "sum of the attacks",
-            lambda predictions, y: (predictions != y).float().mean(1).sum().item(),
-            "You add the errors up. A digit that two attacks break is then counted twice.",
-        ),
-        Misconception(
-            "percent",
-            lambda predictions, y: 100 * (predictions != y).any(0).float().mean().item(),
-            "Your value is a percentage. Return a fraction between 0 and 1.",
-        ),
+    wrong_answers=edits(
+        _worst_case,
+        """
+        mean of the attacks: `.any(dim=0)` -> ``
+            You average over the attacks. An attacker tries them all and keeps what works: a digit
+            is lost when one of them succeeds.
+        best attack: `.any(dim=0).float().mean()` -> `.float().mean(dim=1).max()`
+            You take the error of the single best attack. Different attacks break different digits.
+            Decide digit by digit first, then take the mean.
+        all attacks: `.any` -> `.all`
+            You count a digit only if every attack breaks it. One success is enough: `any`, not
+            `all`.
+        wrong axis: `dim=0` -> `dim=1`
+            Your `any` runs over the digits. It should run over the attacks, dim=0.
+        accuracy: `fooled.any` -> `(~fooled).all`
+            Your value is the accuracy that remains. The error is one minus that.
+        last attack: `fooled.any(dim=0)` -> `fooled[-1]`
+            You look at the last attack only.
+        first attack: `fooled.any(dim=0)` -> `fooled[0]`
+            You look at the first attack only.
+        sum of the attacks: `.any(dim=0).float().mean()` -> `.float().mean(dim=1).sum()`
+            You add up the errors. A digit that two attacks break is then counted twice.
+        percent: `return ` -> `return 100 * `
+            Your value is a percentage. Return a fraction between 0 and 1.
+        """,
     ),
     hints=(
         "When is one digit safe? When no attack at all changes the answer.",
@@ -878,7 +592,7 @@ worst_case = Exercise(
         "`.any(dim=0)` asks of each digit whether one attack succeeded. `.float().mean()` then "
         "gives the share.",
     ),
-    takeaway="Every attack more can only raise this error. AutoAttack reports it so.",
+    takeaway="Each further attack can only raise this error. AutoAttack reports it in this way.",
 )
 
 
@@ -920,32 +634,6 @@ def _wilson_by_counts(count: int, total: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _wrong_interval(slip: str) -> Any:
-    """Make an interval with one thing wrong."""
-
-    def answer(count: int, total: int) -> tuple[float, float]:
-        share = count / total
-        z = {"one sigma": 1.0, "90 percent": 1.645}.get(slip, 1.96)
-        spread = share * (1 - share) / total
-        if slip == "usual":
-            return share - z * spread**0.5, share + z * spread**0.5
-        correction = 0.0 if slip == "no correction in the root" else z**2 / (4 * total**2)
-        half = z * (spread + correction) ** 0.5
-        half = z * (spread + correction) if slip == "no root" else half
-        half = half / z if slip == "no z" else half
-        shift = z**2 / (2 * total)
-        centre = share if slip == "share as centre" else share + shift
-        scale = 1.0 if slip == "no scale" else 1 + z**2 / total
-        low, high = (centre - half) / scale, (centre + half) / scale
-        if slip == "scale under the root only":
-            low, high = centre - half / scale, centre + half / scale
-        if slip == "percent":
-            return 100 * low, 100 * high
-        return (high, low) if slip == "swapped" else (low, high)
-
-    return answer
-
-
 wilson = Exercise(
     name="wilson",
     lesson="09",
@@ -961,67 +649,39 @@ wilson = Exercise(
     inputs=_interval_inputs,
     properties=(_interval_is_inside,),
     right_answers=(_wilson_by_roots, _wilson_by_counts),
-    wrong_answers=(
-        Misconception(
-            "usual",
-            _wrong_interval("usual"),
-            "You have the usual p ± z·sqrt(p(1-p)/N). At 0 of 100 it has length zero, as if you "
-            "were certain. Wilson's formula moves the centre and stays honest there.",
-        ),
-        Misconception(
-            "no scale",
-            _wrong_interval("no scale"),
-            "The division by 1 + z²/N is missing. Without it the interval can leave [0, 1].",
-        ),
-        Misconception(
-            "share as centre",
-            _wrong_interval("share as centre"),
-            "Your interval is centred at p. Wilson's is centred at p + z²/2N, over the scale: "
-            "pulled a little towards one half.",
-        ),
-        Misconception(
-            "no correction in the root",
-            _wrong_interval("no correction in the root"),
-            "The term z²/4N² inside the root is missing. It is all that is left when p is 0 or 1.",
-        ),
-        Misconception(
-            "no root",
-            _wrong_interval("no root"),
-            "The root is missing: it covers p(1-p)/N + z²/4N².",
-        ),
-        Misconception(
-            "one sigma",
-            _wrong_interval("one sigma"),
-            "You use z = 1, one standard error. That covers about two thirds; for 95 of 100, z is "
-            "1.96.",
-        ),
-        Misconception(
-            "90 percent",
-            _wrong_interval("90 percent"),
-            "You use z = 1.645. That is the interval for 90 of 100; for 95, z is 1.96.",
-        ),
-        Misconception(
-            "percent",
-            _wrong_interval("percent"),
-            "Your ends are percentages. Return fractions between 0 and 1.",
-        ),
-        Misconception(
-            "swapped",
-            _wrong_interval("swapped"),
-            "Your ends are swapped. The lower one comes first.",
-        ),
-        Misconception(
-            "no z",
-            _wrong_interval("no z"),
-            "The factor z in front of the root is missing. It says how many standard errors the "
-            "interval reaches to each side.",
-        ),
-        Misconception(
-            "scale under the root only",
-            _wrong_interval("scale under the root only"),
-            "You divide only the part with the root by 1 + z²/N. The whole numerator is divided: "
-            "put (centre ± half) in brackets first.",
-        ),
+    wrong_answers=edits(
+        _wilson,
+        """
+        usual: ` + z**2 / (2 * total)` -> ``, ` + z**2 / (4 * total**2)` -> ``,
+        ` + z**2 / total` -> ``
+            You have the textbook interval p ± z·sqrt(p(1-p)/N). At 0 of 100 its length is zero, as
+            if the rate were certain. Wilson's formula moves the centre and keeps a positive length
+            there.
+        no scale: ` / scale` => ``
+            The division by 1 + z²/N is missing. Without it the interval can leave [0, 1].
+        share as centre: ` + z**2 / (2 * total)` -> ``
+            Your interval is centred at p. Wilson's is centred at p + z²/2N, over the scale: pulled
+            a little towards one half.
+        no correction in the root: ` + z**2 / (4 * total**2)` -> ``
+            The term z²/4N² inside the root is missing. It is all that is left when p is 0 or 1.
+        no root: ` ** 0.5` -> ``
+            The root is missing: it covers p(1-p)/N + z²/4N².
+        one sigma: `1.96` -> `1.0`
+            You use z = 1, one standard error. That covers about two thirds; for 95 %, z is 1.96.
+        90 percent: `1.96` -> `1.645`
+            You use z = 1.645. That is the 90 % interval; for 95 %, z is 1.96.
+        percent: `(centre` => `100 * (centre`
+            Your ends are percentages. Return fractions between 0 and 1.
+        swapped: `half = z` -> `half = -z`
+            Your ends are swapped. The lower one comes first.
+        no z: `half = z * ` -> `half = `
+            The factor z in front of the root is missing. It says how many standard errors the
+            interval reaches to each side.
+        scale under the root only: `(centre - half)` -> `centre - half`,
+        `(centre + half)` -> `centre + half`
+            You divide only the part with the root by 1 + z²/N. The whole numerator is divided: put
+            (centre ± half) in brackets first.
+        """,
     ),
     hints=(
         "Compute p, then the three parts: the centre p + z²/2N, the half width with the root, and "
@@ -1029,7 +689,7 @@ wilson = Exercise(
         "`** 0.5` is the square root. Mind the brackets: the root covers a sum of two terms.",
         "Return (centre - half) / scale and (centre + half) / scale.",
     ),
-    takeaway="No errors among 100 still leaves room for nearly four in a hundred.",
+    takeaway="Even with no errors among 100, the true rate may be nearly 4 %.",
     rtol=1e-3,
 )
 
@@ -1060,8 +720,8 @@ quiz = parse(
     A defence rounds every pixel to five grey values. PGD finds hardly anything. What do you check
     first?
     + Whether the gradients are zero.
-        Rounding is flat almost everywhere, so its derivative is zero and PGD stays where it
-        began. An attack without gradients, or transfer, will tell.
+        Rounding is flat almost everywhere, so its derivative is zero and PGD stays where it began.
+        An attack without gradients, or transfer, will show what is there.
     - Whether eps is large enough.
         With a gradient of zero PGD does not move at any eps.
     - Nothing: rounding removes the small changes.
@@ -1080,8 +740,9 @@ quiz = parse(
     Model A has 7 wrong of 100 under attack, model B has 11 of 100. Is A more robust?
     - Yes, 7 is less than 11.
         Both intervals are about ten points wide, and they overlap widely.
-    + These figures do not tell.
-        Take more digits. And if both met the same digits, look at those on which they differ.
+    + We cannot tell from these numbers.
+        Take more digits. And if both were tested on the same digits, look at those on which they
+        differ.
     - No, because A may have masked gradients.
         It may, and the checklist would say more. But the first answer is that the difference can
         be chance.
@@ -1091,12 +752,12 @@ quiz = parse(
         An undefended model shows none either: attacks simply work on it.
     - The attack's error is the true worst case.
         It is a lower bound. A better attack may find more.
-    + The figure may stand, for now.
-        The checklist can only raise doubt. It never removes it all.
+    + The result may stand, for now.
+        The checklist can only raise doubt. It never removes all doubt.
 
     In the paper, FGSM examples of a plain network fool the adversarially trained one in 19.6 % of
     cases; its own FGSM examples do so in 17.9 %. Why is that odd?
-    + Who knows the model should do better than who does not.
+    + An attacker who knows the model should do better.
         The white-box attacker could have used the other network's examples too. So one step on
         the model itself did not find what is there.
     - Transfer should never work at all.

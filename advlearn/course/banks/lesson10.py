@@ -10,30 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advlearn.course.banks.inputs import labels, network, rand, randn
 from advlearn.course.grading import evidence
 from advlearn.course.grading import exercise as engine
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.misconceptions import edits
 from advlearn.course.grading.quiz import parse
 
 functional = torch.nn.functional
-
-
-def _randn(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator)
-
-
-def _images(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=generator)
-
-
-def _network(generator: torch.Generator, pixels: int, classes: int = 4) -> nn.Module:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 12), nn.Tanh(), nn.Linear(12, classes))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(_randn(generator, *parameter.shape))
-    return model.eval()
 
 
 # --- 1. The worst case --------------------------------------------------------------------------
@@ -46,14 +31,14 @@ def _worst_case(right: Tensor) -> float:
 
 def _worst_case_inputs(generator: torch.Generator) -> list[Args]:
     table = torch.tensor([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 0]]).bool()
-    many = torch.rand(5, 60, generator=generator) < 0.8
+    many = rand(generator, 5, 60) < 0.8
     return [
         (table,),
         (table[:1],),
         (torch.eye(4).bool(),),
         (torch.ones(2, 6).bool(),),
         (many,),
-        (torch.tensor([[1, 0, 1, 1], [1, 1, 1, 0]]).bool(),),  # an attack puts one right again
+        (torch.tensor([[1, 0, 1, 1], [1, 1, 1, 0]]).bool(),),  # an attack makes one right again
     ]
 
 
@@ -63,16 +48,8 @@ def _is_not_above_any_attack(args: Args, output: Any) -> str | None:
         return None
     return (
         "Your worst case is better than the accuracy under one of the attacks. "
-        "It cannot be: a digit that this attack fools is lost."
+        "It cannot be: a digit on which this attack succeeds is lost."
     )
-
-
-def _worst_case_by_loop(right: Tensor) -> float:
-    attacks, examples = right.shape
-    kept = 0
-    for example in range(examples):
-        kept += all(bool(right[attack, example]) for attack in range(attacks))
-    return kept / examples
 
 
 worst_case = Exercise(
@@ -80,9 +57,9 @@ worst_case = Exercise(
     lesson="10",
     title="The worst case, example by example",
     task=(
-        "Return the share of the examples that every attack leaves right. right is a bool tensor "
-        "(A, N): right[a, i] says whether the model is right on example i under attack a, and row "
-        "0 is no attack at all. The result is a number between 0 and 1."
+        "Return the share of the examples on which the model is right under every attack. right is "
+        "a bool tensor (A, N): right[a, i] says whether the model is right on example i under "
+        "attack a, and row 0 is no attack at all. The result is a number between 0 and 1."
     ),
     difficulty=1,
     minutes=5,
@@ -90,68 +67,42 @@ worst_case = Exercise(
     inputs=_worst_case_inputs,
     properties=(_is_not_above_any_attack,),
     right_answers=(
-        _worst_case_by_loop,
+        lambda right: sum(map(all, right.T.tolist())) / right.shape[1],
         lambda right: 1 - (~right).any(dim=0).double().mean(),
         lambda right: (right.sum(dim=0) == len(right)).float().mean(),
     ),
-    wrong_answers=(
-        Misconception(
-            "the strongest attack alone",
-            lambda right: right.float().mean(dim=1).min().item(),
-            "You take the accuracy under the strongest attack. Each attack fools other examples, "
-            "and the attacker may choose anew for each: combine the rows example by example first.",
-        ),
-        Misconception(
-            "mean over the attacks",
-            lambda right: right.float().mean().item(),
-            "You average over the attacks. A weak attack in the list then makes the model look "
-            "better, and an attacker would just not use it.",
-        ),
-        Misconception(
-            "any",
-            lambda right: right.any(dim=0).float().mean().item(),
-            "You count an example if it is right under at least one attack: that is the best "
-            "case. It has to be right under all of them.",
-        ),
-        Misconception(
-            "the last attack alone",
-            lambda right: right[-1].float().mean().item(),
-            "You look at the last attack alone. The others fool examples that it misses.",
-        ),
-        Misconception(
-            "error",
-            lambda right: 1 - right.all(dim=0).float().mean().item(),
-            "Your number is the share that is lost. Return the share that stays right.",
-        ),
-        Misconception(
-            "count",
-            lambda right: float(right.all(dim=0).sum()),
-            "Your number is a count. Divide it by the number of examples N.",
-        ),
-        Misconception(
-            "only what was right before",
-            lambda right: (right.all(dim=0).sum() / right[0].sum()).item(),
-            "You divide by the examples that were right without an attack. That leaves the clean "
-            "mistakes out. A robust accuracy is over all N examples.",
-        ),
-        Misconception(
-            "wrong axis",
-            lambda right: right.all(dim=1).float().mean().item(),
-            "You combine along the examples: that is the share of the attacks that fool nobody. "
-            "Combine along the attacks, dim=0.",
-        ),
-        Misconception(
-            "attacks without the clean row",
-            lambda right: right[1:].all(dim=0).float().mean().item() if len(right) > 1 else 1.0,
-            "You leave out row 0. A digit that is wrong without any attack is lost too: it counts "
-            "like the others.",
-        ),
-        Misconception(
-            "product of the rows",
-            lambda right: right.float().mean(dim=1).prod().item(),
-            "You multiply the accuracies. That would be right if the attacks fooled digits "
-            "independently of each other. They do not: combine the rows example by example.",
-        ),
+    wrong_answers=edits(
+        _worst_case,
+        """
+        the strongest attack alone: `.all(dim=0)` -> ``, `.mean()` -> `.mean(dim=1).min()`
+            You take the accuracy under the strongest attack. Each attack succeeds on other
+            examples, and the attacker may choose the best one for each: combine the rows example by
+            example first.
+        mean over the attacks: `.all(dim=0)` -> ``
+            You average over the attacks. A weak attack in the list then makes the model look
+            better, and an attacker would just not use it.
+        any: `.all` -> `.any`
+            You count an example if it is right under at least one attack: that is the best case. It
+            has to be right under all of them.
+        the last attack alone: `right.all(dim=0)` -> `right[-1]`
+            You look at the last attack alone. The others succeed on examples that it misses.
+        error: `return survived` -> `return 1 - survived`
+            Your number is the share that is lost. Return the share that stays right.
+        count: `.mean()` -> `.sum()`
+            Your number is a count. Divide it by the number of examples N.
+        only what was right before: `survived.float().mean()` -> `(survived.sum() / right[0].sum())`
+            You divide by the examples that were right without an attack. That leaves the clean
+            mistakes out. A robust accuracy is over all N examples.
+        wrong axis: `dim=0` -> `dim=1`
+            You combine along the examples: that is the share of the attacks that never succeed.
+            Combine along the attacks, dim=0.
+        attacks without the clean row: `right.all` -> `right[1:].all`
+            You leave out row 0. A digit that is wrong without any attack is lost too: it counts
+            like the others.
+        product of the rows: `.all(dim=0)` -> ``, `.mean()` -> `.mean(dim=1).prod()`
+            You multiply the accuracies. That would be right if the attacks succeeded independently
+            of each other. They do not: combine the rows example by example.
+        """,
     ),
     hints=(
         "First decide about each example by itself: under how many attacks must it be right to "
@@ -193,8 +144,8 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
     )
     edge = torch.tensor([[0.1, 0.95, 0.9], [0.1, 0.95, 0.9]])
     out = torch.tensor([[-0.1, 1.1, 1.1], [0.2, 0.9, 1.0]])  # no pixel in the range; all of them
-    images = _images(generator, 40, 1, 4, 4)
-    step = 0.1 * _randn(generator, 40, 1, 4, 4).sign()
+    images = rand(generator, 40, 1, 4, 4)
+    step = 0.1 * randn(generator, 40, 1, 4, 4).sign()
     moved = (images + step).clamp(0, 1)  # by rounding, some pixels move by a little more than 0.1
     moved[::4] = images[::4] + 1.5 * step[::4]
     return [
@@ -214,50 +165,14 @@ def _is_one_verdict_each(args: Args, output: Tensor) -> str | None:
 def _legal_by_loop(x: Tensor, adversarial: Tensor, eps: float) -> Tensor:
     verdicts = []
     for before, after in zip(x, adversarial, strict=True):
-        good = bool(torch.isfinite(after).all()) and float((after - before).abs().max()) <= (
-            eps + 1e-6
-        )
-        verdicts.append(good and float(after.min()) >= 0 and float(after.max()) <= 1)
+        near = bool(((after - before).abs() <= eps + 1e-6).all())
+        verdicts.append(near and float(after.min()) >= 0 and float(after.max()) <= 1)
     return torch.tensor(verdicts).float()
 
 
 def _legal_by_clamp(x: Tensor, adversarial: Tensor, eps: float) -> Tensor:
     box = torch.minimum(torch.maximum(adversarial, x - eps), x + eps).clamp(0, 1)
     return ((box - adversarial).abs() <= 1e-6).flatten(1).all(dim=1).float()
-
-
-def _wrong_legal(kind: str) -> Any:
-    """Make an is_legal with one thing wrong."""
-
-    def answer(x: Tensor, adversarial: Tensor, eps: float) -> Tensor:
-        difference = (adversarial - x).flatten(1)
-        change = difference.abs().amax(dim=1)
-        if kind == "mean":
-            change = difference.abs().mean(dim=1)
-        if kind == "L1":
-            change = difference.abs().sum(dim=1)
-        if kind == "L2":
-            change = difference.norm(dim=1)
-        if kind == "upwards":
-            change = difference.amax(dim=1)
-        if kind == "batch":
-            change = difference.nan_to_num().abs().max().expand(len(x))
-        limit = {"no tolerance": eps, "255": eps / 255 + 1e-6}.get(kind, eps + 1e-6)
-        inside = ((adversarial >= 0) & (adversarial <= 1)).flatten(1)
-        if kind == "strict":
-            inside = ((adversarial > 0) & (adversarial < 1)).flatten(1)
-        in_range = inside.any(dim=1) if kind == "any" else inside.all(dim=1)
-        good = in_range & (change <= limit)
-        if kind == "ball only":
-            good = change <= limit
-        if kind == "range only":
-            good = in_range
-        if kind == "nan":
-            outside = ((adversarial < 0) | (adversarial > 1)).flatten(1).any(dim=1)
-            good = ~outside & ~(change > limit)
-        return 1 - good.float() if kind == "reversed" else good.float()
-
-    return answer
 
 
 is_legal = Exercise(
@@ -276,77 +191,42 @@ is_legal = Exercise(
     inputs=_legal_inputs,
     properties=(_is_one_verdict_each,),
     right_answers=(_legal_by_loop, _legal_by_clamp),
-    wrong_answers=(
-        Misconception(
-            "no tolerance",
-            _wrong_legal("no tolerance"),
-            "You allow for no rounding. x + eps is rounded to float32, and x~ - x once more, so "
-            "many honest pixels seem to move by 0.00000001 too much.",
-        ),
-        Misconception(
-            "mean",
-            _wrong_legal("mean"),
-            "You compare the mean change with eps. The rule is about each pixel: take the largest.",
-        ),
-        Misconception(
-            "L1",
-            _wrong_legal("L1"),
-            "You add up the changes of all pixels. The rule is about each pixel by itself: take "
-            "the largest change.",
-        ),
-        Misconception(
-            "L2",
-            _wrong_legal("L2"),
-            "You compare the L2 length of the change with eps. The ball of this course is in the "
-            "max norm: the largest change of one pixel.",
-        ),
-        Misconception(
-            "upwards only",
-            _wrong_legal("upwards"),
-            "You look at pixels that went up. Those that went down too far pass: take `.abs()`.",
-        ),
-        Misconception(
-            "one verdict for the batch",
-            _wrong_legal("batch"),
-            "You take the largest change over the whole batch. One bad image then spoils the "
-            "verdict of all others.",
-        ),
-        Misconception(
-            "ball only",
-            _wrong_legal("ball only"),
-            "You forget the range of a pixel: below 0 or above 1 there is no image.",
-        ),
-        Misconception(
-            "range only",
-            _wrong_legal("range only"),
-            "You only check that pixels lie in [0, 1]. How far did they move?",
-        ),
-        Misconception(
-            "any pixel in range",
-            _wrong_legal("any"),
-            "You are content if any pixel lies in [0, 1]. All of them must.",
-        ),
-        Misconception(
-            "nan passes",
-            _wrong_legal("nan"),
-            "An image with nan passes your check. Every comparison with nan is false, so ask "
-            "whether all is well, not whether something is wrong.",
-        ),
-        Misconception(
-            "eps over 255",
-            _wrong_legal("255"),
-            "You divide eps by 255. The pixels run from 0 to 1, and eps is in the same units.",
-        ),
-        Misconception(
-            "reversed",
-            _wrong_legal("reversed"),
-            "Your verdicts are the wrong way round: 1 is for images that keep the rules.",
-        ),
-        Misconception(
-            "black and white refused",
-            _wrong_legal("strict"),
-            "You refuse pixels of exactly 0 or 1. Black and white lie in [0, 1] and are allowed.",
-        ),
+    wrong_answers=edits(
+        _is_legal,
+        """
+        no tolerance: ` + 1e-6` -> ``
+            You allow for no rounding. x + eps is rounded to float32, and x~ - x once more, so many
+            legal pixels seem to move by 0.00000001 too much.
+        mean: `.amax(` -> `.mean(`
+            You compare the mean change with eps. The rule is about each pixel: take the largest.
+        L1: `.amax(` -> `.sum(`
+            You add up the changes of all pixels. The rule is about each pixel by itself: take the
+            largest change.
+        L2: `.amax(` -> `.norm(`
+            You compare the L2 norm of the change with eps. The ball of this course is in the max
+            norm: the largest change of one pixel.
+        upwards only: `.abs()` -> ``
+            You look at pixels that went up. Those that went down too far pass: take `.abs()`.
+        one verdict for the batch: `.amax(dim=1)` -> `.nan_to_num().max()`
+            You take the largest change over the whole batch. One bad image then spoils the verdict
+            of all others.
+        ball only: `in_range & ` -> ``
+            You forget the range of a pixel: a value below 0 or above 1 is not a pixel.
+        range only: ` & (change <= eps + 1e-6)` -> ``
+            You only check that pixels lie in [0, 1]. How far did they move?
+        any pixel in range: `.all(` -> `.any(`
+            You accept an image if any pixel lies in [0, 1]. All of them must.
+        nan passes: `(adversarial >= 0)` -> `~(adversarial < 0)`,
+        `(adversarial <= 1)` -> `~(adversarial > 1)`, `(change <=` -> `~(change >`
+            An image with nan passes your check. Every comparison with nan is false, so ask whether
+            all is well, not whether something is wrong.
+        eps over 255: `eps + 1e-6` -> `eps / 255 + 1e-6`
+            You divide eps by 255. The pixels run from 0 to 1, and eps is in the same units.
+        reversed: `return ` -> `return 1 - `
+            Your verdicts are the wrong way round: 1 is for images that keep the rules.
+        black and white refused: `>= 0` -> `> 0`, `(adversarial <= 1)` -> `(adversarial < 1)`
+            You reject pixels of exactly 0 or 1. Black and white lie in [0, 1] and are allowed.
+        """,
     ),
     hints=(
         "Three questions for each image: how far did its furthest pixel move, do all pixels lie "
@@ -371,12 +251,12 @@ def _straight_through(model: nn.Module, x: Tensor, y: Tensor, levels: int) -> Te
 
 
 def _rounding_inputs(generator: torch.Generator) -> list[Args]:
-    labels = torch.randint(0, 4, (6,), generator=generator)
-    small = _network(generator, 3, 3)
+    y = labels(generator, 6, 4)
+    small = network(generator, 3, 12, 3, dropout=None)
     return [
         (small, torch.tensor([[0.1, 0.8, 0.3], [0.9, 0.2, 0.6]]), torch.tensor([0, 2]), 2),
-        (_network(generator, 9), _images(generator, 6, 1, 3, 3), labels, 4),
-        (_network(generator, 9), _images(generator, 6, 1, 3, 3), labels, 11),
+        (network(generator, 9, 12, 4, dropout=None), rand(generator, 6, 1, 3, 3), y, 4),
+        (network(generator, 9, 12, 4, dropout=None), rand(generator, 6, 1, 3, 3), y, 11),
     ]
 
 
@@ -390,7 +270,8 @@ def _identity_backward(model: nn.Module, x: Tensor, y: Tensor, levels: int) -> T
     x = x.clone().requires_grad_(True)
     rounded = (x * (levels - 1)).round() / (levels - 1)
     seen = x + (rounded - x).detach()  # the value of rounded, the gradient of x
-    return torch.autograd.grad(-model(seen).log_softmax(1).gather(1, y[:, None]).sum(), x)[0]
+    loss = -model(seen).log_softmax(1).gather(1, y[:, None]).sum()
+    return torch.autograd.grad(loss, x)[0]
 
 
 def _straight_through_by_loop(model: nn.Module, x: Tensor, y: Tensor, levels: int) -> Tensor:
@@ -400,36 +281,6 @@ def _straight_through_by_loop(model: nn.Module, x: Tensor, y: Tensor, levels: in
         loss = functional.cross_entropy(model(seen), label.unsqueeze(0))
         rows.append(torch.autograd.grad(loss, seen)[0])
     return torch.cat(rows)
-
-
-def _wrong_rounding(kind: str) -> Any:
-    """Make a straight_through with one thing wrong."""
-
-    def answer(model: nn.Module, x: Tensor, y: Tensor, levels: int) -> Tensor:
-        steps = levels if kind == "levels" else levels - 1
-        cut = torch.floor if kind == "floor" else torch.round
-        pixels = x.clone().requires_grad_(True)
-        seen = cut(pixels * steps) / steps
-        if kind == "two grids":
-            seen = torch.round(pixels * levels) / (levels - 1)
-        if kind == "at x":
-            seen = pixels
-        elif kind != "through":
-            seen = pixels + (seen - pixels).detach()
-        reduction = "mean" if kind == "mean" else "sum"
-        loss = functional.cross_entropy(model(seen), y, reduction=reduction)
-        if kind == "true logit":
-            loss = model(seen).gather(1, y[:, None]).sum()
-        if kind == "backward":
-            loss.backward()
-            assert pixels.grad is not None, "backward fills it"
-            return pixels.grad
-        gradient = torch.autograd.grad(loss, pixels)[0]
-        if kind == "rounded gradient":
-            return cut(gradient * steps) / steps
-        return {"minus": -gradient, "sign": gradient.sign()}.get(kind, gradient)
-
-    return answer
 
 
 straight_through = Exercise(
@@ -448,64 +299,39 @@ straight_through = Exercise(
     inputs=_rounding_inputs,
     properties=(_is_not_all_zero,),
     right_answers=(_identity_backward, _straight_through_by_loop),
-    wrong_answers=(
-        Misconception(
-            "through the rounding",
-            _wrong_rounding("through"),
-            "You differentiate the rounding itself. It is a staircase: flat nearly everywhere, so "
-            "your gradient is zero, just as the defender wants it.",
-        ),
-        Misconception(
-            "at x",
-            _wrong_rounding("at x"),
-            "You take the gradient at x. The model never sees x: take it at the rounded image.",
-        ),
-        Misconception(
-            "one level too many",
-            _wrong_rounding("levels"),
-            "You round to multiples of 1/levels. That makes levels + 1 values; the step between "
-            "`levels` values from 0 to 1 is 1/(levels - 1).",
-        ),
-        Misconception(
-            "floor",
-            _wrong_rounding("floor"),
-            "You cut off in place of rounding. `torch.round` goes to the nearest level.",
-        ),
-        Misconception(
-            "mean over the batch",
-            _wrong_rounding("mean"),
-            "Your gradient is divided by the number of examples. `cross_entropy` takes the mean "
-            'unless you pass `reduction="sum"`.',
-        ),
-        Misconception(
-            "minus",
-            _wrong_rounding("minus"),
-            "Your gradient has the opposite sign: it points where the loss falls.",
-        ),
-        Misconception(
-            "sign",
-            _wrong_rounding("sign"),
-            "You return the signs. The task asks for the gradient; the sign comes later.",
-        ),
-        Misconception(
-            "rounded gradient",
-            _wrong_rounding("rounded gradient"),
-            "You round the gradient. The defence rounds pixels, and the gradient stays as it is.",
-        ),
-        Misconception("gradients left in the model", _wrong_rounding("backward"),
-                      evidence.GRADIENTS_LEFT),
-        Misconception(
-            "true logit",
-            _wrong_rounding("true logit"),
-            "You differentiate the logit of the true class. Asked is the gradient of the cross- "
-            "entropy, in which the other classes count too.",
-        ),
-        Misconception(
-            "two grids",
-            _wrong_rounding("two grids"),
-            "You multiply by one number and divide by another. Rounding to multiples of 1/(levels "
-            "- 1) multiplies and divides by the same number, levels - 1.",
-        ),
+    wrong_answers=edits(
+        _identity_backward,
+        f"""
+        through the rounding: `x + (rounded - x).detach()` -> `rounded`
+            You differentiate the rounding itself. It is a staircase: flat nearly everywhere, so
+            your gradient is zero, just as the defender wants it.
+        at x: `model(seen)` -> `model(x)`
+            You take the gradient at x. The model never sees x: take it at the rounded image.
+        one level too many: `levels - 1` => `levels`
+            You round to multiples of 1/levels. That makes levels + 1 values; the step between
+            `levels` values from 0 to 1 is 1/(levels - 1).
+        floor: `.round` -> `.floor`
+            You round down. `torch.round` goes to the nearest level.
+        mean over the batch: `.sum()` -> `.mean()`
+            Your gradient is divided by the number of examples. `cross_entropy` takes the mean
+            unless you pass `reduction="sum"`.
+        minus: `-model` -> `model`
+            Your gradient has the opposite sign: it points where the loss falls.
+        sign: `x)[0]` -> `x)[0].sign()`
+            You return the signs. The task asks for the gradient; the sign comes later.
+        rounded gradient: `return ` -> `gradient = `,
+        `x)[0]` -> `x)[0]¶return (gradient * (levels - 1)).round() / (levels - 1)`
+            You round the gradient. The defence rounds pixels, and the gradient stays as it is.
+        gradients left in the model: `return torch.autograd.grad(loss, x)[0]`
+        -> `loss.backward()¶return x.grad`
+            {evidence.GRADIENTS_LEFT}
+        true logit: `-model(seen).log_softmax(1)` -> `model(seen)`
+            You differentiate the logit of the true class. The task asks for the gradient of the
+            cross-entropy, in which the other classes count too.
+        two grids: `x * (levels - 1)` -> `x * levels`
+            You multiply by one number and divide by another. Rounding to multiples of 1/(levels
+            - 1) multiplies and divides by the same number, levels - 1.
+        """,
     ),
     hints=(
         "The rounding is flat, so autograd gives zero through it. What if the rounded image were "
@@ -515,7 +341,7 @@ straight_through = Exercise(
         '`cross_entropy(model(rounded), y, reduction="sum")`.',
     ),
     takeaway="The forward pass is exact, the backward pass a guess. A good guess is enough.",
-)  # fmt: skip
+)
 
 
 # --- 4. A margin without a scale ----------------------------------------------------------------
@@ -531,16 +357,16 @@ def _scale_free_margin(logits: Tensor, y: Tensor) -> Tensor:
 def _margin_inputs(generator: torch.Generator) -> list[Args]:
     logits = torch.tensor([[4.0, 1.0, 0.0], [0.0, 2.0, 1.0], [1.0, 1.0, -1.0]])
     y = torch.tensor([0, 2, 1])
-    many = 3 * _randn(generator, 20, 10)
-    labels = torch.randint(0, 10, (20,), generator=generator)
+    many = 3 * randn(generator, 20, 10)
+    true = labels(generator, 20, 10)
     return [
         (logits, y),
         (logits + 5.0, y),
         (1e-7 * logits, y),
         (torch.tensor([[2.0, 2.0, 2.0], [3.0, 0.0, 1.0]]), torch.tensor([1, 0])),
         (logits - 9.0, y),  # all logits below 0
-        (many, labels),
-        (1e4 * many, labels),
+        (many, true),
+        (1e4 * many, true),
     ]
 
 
@@ -566,36 +392,6 @@ def _margin_of_scaled(logits: Tensor, y: Tensor) -> Tensor:
     return unit.masked_fill(mask, -1.0).amax(1) - (unit * mask).sum(1)
 
 
-def _wrong_margin(kind: str) -> Any:
-    """Make a scale_free_margin with one thing wrong."""
-
-    def answer(logits: Tensor, y: Tensor) -> Tensor:
-        if kind == "softmax":
-            logits = logits.softmax(dim=1)
-        true = logits.gather(1, y[:, None]).squeeze(1)
-        others = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)
-        if kind == "over all classes":
-            others = logits.amax(dim=1)
-        if kind == "zero in its place":
-            others = logits.scatter(1, y[:, None], 0.0).amax(dim=1)
-        difference = true - others if kind == "sign" else others - true
-        spread = logits.amax(dim=1) - logits.amin(dim=1)
-        safe = torch.where(spread > 0, spread, 1.0)
-        divisor = {
-            "none": torch.ones_like(spread),
-            "batch": (logits.max() - logits.min()).clamp(min=1e-30),
-            "nan": spread,
-            "constant": spread + 1e-6,
-            "largest": torch.where(spread > 0, logits.amax(dim=1), 1.0),
-            "deviation": torch.where(spread > 0, logits.std(dim=1), 1.0),
-            "L1 norm": torch.where(spread > 0, logits.abs().sum(dim=1), 1.0),
-            "softmax": torch.ones_like(spread),
-        }.get(kind, safe)
-        return difference / divisor
-
-    return answer
-
-
 scale_free_margin = Exercise(
     name="scale_free_margin",
     lesson="10",
@@ -612,74 +408,46 @@ scale_free_margin = Exercise(
     inputs=_margin_inputs,
     properties=(_is_between_minus_one_and_one,),
     right_answers=(_margin_by_loop, _margin_of_scaled),
-    wrong_answers=(
-        Misconception(
-            "no division",
-            _wrong_margin("none"),
-            "You do not divide by the spread. Your loss grows with the scale of the logits.",
-        ),
-        Misconception(
-            "spread of the batch",
-            _wrong_margin("batch"),
-            "You divide by the spread of the whole batch. Each example needs its own, along dim=1.",
-        ),
-        Misconception(
-            "nan for equal logits",
-            _wrong_margin("nan"),
-            "For equal logits you get 0/0 = nan. A model that returns constants would stop your "
-            "attack with that.",
-        ),
-        Misconception(
-            "a constant in the divisor",
-            _wrong_margin("constant"),
-            "You add a constant to the spread. For tiny logits the constant wins, and the loss has "
-            "a scale again. Treat the spread 0 by itself.",
-        ),
-        Misconception(
-            "true class among the others",
-            _wrong_margin("over all classes"),
-            "Your best other logit may be the true one. Leave the true class out, or the loss is 0 "
-            "wherever the model is right.",
-        ),
-        Misconception(
-            "sign",
-            _wrong_margin("sign"),
-            "Your sign is reversed. The loss should be negative where the model is right, and the "
-            "attack makes it grow.",
-        ),
-        Misconception(
-            "softmax first",
-            _wrong_margin("softmax"),
-            "You apply softmax first. It saturates: for large logits the probabilities are 0 and "
-            "1, and their gradient vanishes. That is the trick that you want to break.",
-        ),
-        Misconception(
-            "divided by the largest logit",
-            _wrong_margin("largest"),
-            "You divide by the largest logit. It may be negative, and it changes when a constant "
-            "is added to all logits. Divide by largest minus smallest.",
-        ),
-        Misconception(
-            "divided by the standard deviation",
-            _wrong_margin("deviation"),
-            "You divide by the standard deviation. That has no scale either, but the task asks for "
-            "the spread, largest minus smallest.",
-        ),
-        Misconception(
-            "zero in its place",
-            _wrong_margin("zero in its place"),
-            "You put 0 in the place of the true logit. Where all other logits are negative, that "
-            "0 is the largest. Put minus infinity there: -torch.inf.",
-        ),
-        Misconception(
-            "divided by the L1 norm",
-            _wrong_margin("L1 norm"),
-            "You divide by the sum of the absolute logits. That changes when a constant is added "
-            "to all logits, and no answer changes then. Divide by largest minus smallest.",
-        ),
+    wrong_answers=edits(
+        _scale_free_margin,
+        """
+        no division: ` / torch.where(spread > 0, spread, 1.0)` -> ``
+            You do not divide by the spread. Your loss grows with the scale of the logits.
+        spread of the batch: `logits.amax(dim=1) - logits.amin(dim=1)`
+        -> `logits.max() - logits.min()`
+            You divide by the spread of the whole batch. Each example needs its own, along dim=1.
+        nan for equal logits: `torch.where(spread > 0, spread, 1.0)` -> `spread`
+            For equal logits you get 0/0 = nan. A model that returns constants would stop your
+            attack with that.
+        a constant in the divisor: `torch.where(spread > 0, spread, 1.0)` -> `(spread + 1e-6)`
+            You add a constant to the spread. For tiny logits the constant dominates, and the loss
+            has a scale again. Treat the spread 0 by itself.
+        true class among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
+            Your best other logit may be the true one. Leave the true class out, or the loss is 0
+            wherever the model is right.
+        sign: `others - true` -> `true - others`
+            Your sign is reversed. The loss should be negative where the model is right, and the
+            attack makes it grow.
+        softmax first: `true = ` -> `logits = logits.softmax(dim=1)¶true = `,
+        ` / torch.where(spread > 0, spread, 1.0)` -> ``
+            You apply softmax first. It saturates: for large logits the probabilities are 0 and 1,
+            and their gradient vanishes. That is the trick that you want to break.
+        divided by the largest logit: `spread, 1.0` -> `logits.amax(dim=1), 1.0`
+            You divide by the largest logit. It may be negative, and it changes when a constant is
+            added to all logits. Divide by largest minus smallest.
+        divided by the standard deviation: `spread, 1.0` -> `logits.std(dim=1), 1.0`
+            You divide by the standard deviation. That has no scale either, but the task asks for
+            the spread, largest minus smallest.
+        zero in its place: `-torch.inf` -> `0.0`
+            You put 0 in the place of the true logit. Where all other logits are negative, that 0 is
+            the largest. Put minus infinity there: -torch.inf.
+        divided by the L1 norm: `spread, 1.0` -> `logits.abs().sum(dim=1), 1.0`
+            You divide by the sum of the absolute logits. That changes when a constant is added to
+            all logits, which changes no answer. Divide by largest minus smallest.
+        """,
     ),
     hints=(
-        "Multiply all logits by 1000 in your mind. Which differences grow by the same factor?",
+        "Imagine all logits multiplied by 1000. Which differences grow by the same factor?",
         "`logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)` is the best logit without the "
         "true class. `logits.gather(1, y[:, None]).squeeze(1)` is the true one.",
         "Divide by `torch.where(spread > 0, spread, 1.0)`: where the spread is 0, the difference "
@@ -702,17 +470,13 @@ def _average_gradient(model: nn.Module, x: Tensor, y: Tensor, noises: Tensor) ->
 
 
 def _noise_inputs(generator: torch.Generator) -> list[Args]:
-    x = _images(generator, 6, 1, 3, 3)
-    labels = torch.randint(0, 4, (6,), generator=generator)
+    few = torch.tensor([[0.1, 0.8, 0.3], [0.9, 0.2, 0.6]])
+    x, y = rand(generator, 6, 1, 3, 3), labels(generator, 6, 4)
+    small = network(generator, 3, 12, 3, dropout=None)
     return [
-        (
-            _network(generator, 3, 3),
-            torch.tensor([[0.1, 0.8, 0.3], [0.9, 0.2, 0.6]]),
-            torch.tensor([0, 2]),
-            _randn(generator, 4, 2, 3),
-        ),
-        (_network(generator, 9), x, labels, 0.5 * _randn(generator, 8, *x.shape)),
-        (_network(generator, 9), x, labels, 0.5 * _randn(generator, 3, *x.shape)),
+        (small, few, torch.tensor([0, 2]), randn(generator, 4, 2, 3)),
+        (network(generator, 9, 12, 4, dropout=None), x, y, 0.5 * randn(generator, 8, *x.shape)),
+        (network(generator, 9, 12, 4, dropout=None), x, y, 0.5 * randn(generator, 3, *x.shape)),
     ]
 
 
@@ -729,47 +493,12 @@ def _gradient_of_average(model: nn.Module, x: Tensor, y: Tensor, noises: Tensor)
     return torch.autograd.grad(torch.stack(losses).mean(dim=0).sum(), x)[0]
 
 
-def _wrong_average(kind: str) -> Any:
-    """Make an average_gradient with one thing wrong."""
-
-    def answer(model: nn.Module, x: Tensor, y: Tensor, noises: Tensor) -> Tensor:
-        pixels = x.clone().requires_grad_(True)
-        if kind == "first":
-            noises = noises[:1]
-        if kind == "mean noise":
-            noises = noises.mean(dim=0, keepdim=True)
-        if kind == "no noise":
-            noises = torch.zeros_like(noises)
-        if kind == "mean logits":
-            logits = torch.stack([model(pixels + n) for n in noises]).mean(dim=0)
-            return torch.autograd.grad(
-                functional.cross_entropy(logits, y, reduction="sum"), pixels
-            )[0]
-        if kind == "mean probabilities":
-            chances = torch.stack([model(pixels + n).softmax(1) for n in noises]).mean(dim=0)
-            value = functional.nll_loss(chances.log(), y, reduction="sum")
-            return torch.autograd.grad(value, pixels)[0]
-        if kind == "adds up":
-            noises = noises.cumsum(dim=0)
-        reduction = "mean" if kind == "batch mean" else "sum"
-        seen = [pixels + n for n in noises]
-        if kind == "clamped":
-            seen = [images.clamp(0, 1) for images in seen]
-        losses = [functional.cross_entropy(model(s), y, reduction=reduction) for s in seen]
-        if kind == "backward":
-            (torch.stack(losses).mean()).backward()
-            assert pixels.grad is not None, "backward fills it"
-            return pixels.grad
-        rows = [torch.autograd.grad(loss, pixels, retain_graph=True)[0] for loss in losses]
-        gradients = torch.stack(rows)
-        if kind == "signs":
-            gradients = gradients.sign()
-        if kind == "largest":
-            index = gradients.abs().argmax(dim=0, keepdim=True)
-            return gradients.gather(0, index).squeeze(0)
-        return gradients.sum(dim=0) if kind == "sum" else gradients.mean(dim=0)
-
-    return answer
+def _average_draw_by_draw(model: nn.Module, x: Tensor, y: Tensor, noises: Tensor) -> Tensor:
+    x = x.clone().requires_grad_(True)
+    outputs = [model(x + noise) for noise in noises]
+    losses = [functional.cross_entropy(z, y, reduction="sum") for z in outputs]
+    gradients = torch.stack([torch.autograd.grad(loss, x)[0] for loss in losses])
+    return gradients.mean(dim=0)
 
 
 average_gradient = Exercise(
@@ -786,78 +515,51 @@ average_gradient = Exercise(
     minutes=10,
     reference=_average_gradient,
     inputs=_noise_inputs,
-    right_answers=(_average_in_one_batch, _gradient_of_average),
-    wrong_answers=(
-        Misconception(
-            "sum",
-            _wrong_average("sum"),
-            "You add the gradients of the draws up. Divide by the number of draws D.",
-        ),
-        Misconception(
-            "first draw only",
-            _wrong_average("first"),
-            "You use the first draw alone. The next draw has another gradient: average them all.",
-        ),
-        Misconception(
-            "mean noise",
-            _wrong_average("mean noise"),
-            "You average the noise, and it cancels. The gradients are to be averaged, each taken "
-            "at its own noisy image.",
-        ),
-        Misconception(
-            "no noise",
-            _wrong_average("no noise"),
-            "You leave the noise out. The model never sees x itself, only noisy images.",
-        ),
-        Misconception(
-            "mean logits",
-            _wrong_average("mean logits"),
-            "You average the logits before the loss. The defence gives one noisy answer at a time, "
-            "so average the losses, or their gradients.",
-        ),
-        Misconception(
-            "mean over the batch",
-            _wrong_average("batch mean"),
-            "Your gradient is also divided by the number of examples N. Pass "
-            '`reduction="sum"`, and divide by D alone.',
-        ),
-        Misconception(
-            "mean of the signs",
-            _wrong_average("signs"),
-            "You average the signs. A draw with a tiny gradient then counts as much as one with a "
-            "large gradient. Take the sign after the average.",
-        ),
-        Misconception(
-            "largest",
-            _wrong_average("largest"),
-            "You keep the largest gradient of all draws. Noise makes large ones too: average.",
-        ),
-        Misconception(
-            "gradients left in the model", _wrong_average("backward"), evidence.GRADIENTS_LEFT
-        ),
-        Misconception(
-            "mean probabilities",
-            _wrong_average("mean probabilities"),
-            "You average the probabilities before the logarithm. Asked is the average of the "
-            "gradients, one loss for each draw.",
-        ),
-        Misconception(
-            "clamped",
-            _wrong_average("clamped"),
-            "You clamp the noisy images to [0, 1]. The defence shows the model x + noise as it is.",
-        ),
-        Misconception(
-            "noise adds up",
-            _wrong_average("adds up"),
-            "Each of your draws starts where the last one ended, so the noise adds up. Every draw "
-            "starts from x.",
-        ),
+    right_answers=(_average_in_one_batch, _gradient_of_average, _average_draw_by_draw),
+    wrong_answers=edits(
+        _average_draw_by_draw,
+        f"""
+        sum: `.mean(dim=0)` -> `.sum(dim=0)`
+            You add up the gradients of the draws. Divide by the number of draws D.
+        first draw only: `in noises` -> `in noises[:1]`
+            You use the first draw alone. The next draw has another gradient: average them all.
+        mean noise: `in noises` -> `in noises.mean(dim=0, keepdim=True)`
+            You average the noise, and it cancels. The gradients are to be averaged, each taken at
+            its own noisy image.
+        no noise: `x + noise` -> `x`
+            You leave the noise out. The model never sees x itself, only noisy images.
+        mean logits: `in outputs` -> `in [torch.stack(outputs).mean(dim=0)]`
+            You average the logits before the loss. The defence gives one noisy answer at a time, so
+            average the losses, or their gradients.
+        mean over the batch: `, reduction="sum"` -> ``
+            Your gradient is also divided by the number of examples N. Pass `reduction="sum"`, and
+            divide by D alone.
+        mean of the signs: `gradients.mean` -> `gradients.sign().mean`
+            You average the signs. A draw with a tiny gradient then counts as much as one with a
+            large gradient. Take the sign after the average.
+        largest: `gradients.mean(dim=0)`
+        -> `gradients.gather(0, gradients.abs().argmax(dim=0, keepdim=True))[0]`
+            You keep the largest gradient of all draws. Noise makes large ones too: average.
+        gradients left in the model:
+        `gradients = torch.stack([torch.autograd.grad(loss, x)[0] for loss in losses])`
+        -> `torch.stack(losses).mean().backward()`, `gradients.mean(dim=0)` -> `x.grad`
+            {evidence.GRADIENTS_LEFT}
+        mean probabilities: `in outputs`
+        -> `in [torch.stack(outputs).softmax(dim=2).mean(dim=0).log()]`
+            You average the probabilities before the logarithm. The task asks for the average of the
+            gradients, with one loss for each draw.
+        clamped: `x + noise` -> `(x + noise).clamp(0, 1)`
+            You clamp the noisy images to [0, 1]. The defence shows the model x + noise as it is.
+        noise adds up: `in noises` -> `in noises.cumsum(dim=0)`
+            Each of your draws starts where the last one ended, so the noise adds up. Every draw
+            starts from x.
+        """,
     ),
     hints=(
         "One draw gives a noisy gradient. What do you do with many noisy measurements?",
         "For each draw: `noisy = (x + noise).requires_grad_(True)`, the loss of `model(noisy)`, "
         "its gradient.",
-        "Add the gradients up in a loop over `noises`, and divide by `len(noises)`. Use "
+        "Add up the gradients in a loop over `noises`, and divide by `len(noises)`. Use "
         '`reduction="sum"` in the loss.',
     ),
     takeaway="Randomness hides the gradient from one look, not from many.",
@@ -878,13 +580,13 @@ quiz = parse(
     """
     Attack A leaves a model right on 60 of 100 digits, attack B on 55. How many digits are right
     in the worst case?
-    - 55, by the stronger
-        Only if B fools every digit that A fools.
+    - 55, by the stronger attack
+        Only if B succeeds on every digit on which A does.
     - 57.5, the mean
         A mean rewards the model for weak attacks in the list.
     + From 15 to 55
-        A fools 40 and B fools 45. If they fool different digits, 15 are left; if A's are among
-        B's, 55. So each digit must be counted by itself.
+        A succeeds on 40 digits and B on 45. If these are all different, 15 are left; if A's are
+        among B's, 55. So each digit must be counted by itself.
 
     A model gets 99 % under FGSM, 98 % under random noise and 3 % under images crafted on another
     model. What do you conclude?
@@ -897,7 +599,7 @@ quiz = parse(
         This says nothing about how good the other model is.
 
     You multiply a model's logits by 10,000. What happens?
-    - It becomes more robust: it is surer now.
+    - It becomes more robust: it is more confident now.
         The largest logit stays the largest: each answer is the same as before, also under attack.
     + Float32 cross-entropy finds no gradient.
         The answers stay, and softmax rounds to 0 and 1. A loss without a scale finds the same
@@ -910,16 +612,16 @@ quiz = parse(
         Loading it runs whatever its author put in. A safetensors file holds numbers and a text.
         Nothing in it can run.
     - It is larger.
-        The sizes hardly differ. It is about what is in it.
+        The sizes hardly differ. What matters is what is in the file.
     - A pickle holds no gradients.
         Neither file does. The arena computes gradients itself.
 
     Your submission scores 41 % of 300 digits, your neighbour's 38 %. Is yours more robust?
     - Yes, by three points.
-        On other digits the order could turn: each interval is about eleven points wide.
+        On other digits the order could be reversed: each interval is about eleven points wide.
     - No, the neighbour's is.
-        Nothing points that way. The difference is within chance.
-    + These digits do not tell.
+        Nothing suggests that. The difference may be chance.
+    + We cannot tell from this.
         The two 95 % intervals overlap widely. More digits, or a comparison digit by digit, could
         tell.
     """
