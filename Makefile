@@ -7,6 +7,8 @@ TORCH ?=
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Tests on as many workers as there are cores; each lesson and each page on one of them.
+SPREAD := -n logical --maxprocesses=4 --dist=loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test test-browser test-colab quick lint format notebooks measure record book test-book bench palette doctor clean
@@ -46,7 +48,7 @@ $(VENV)/.browser: $(VENV)/.lab
 	@touch $@
 
 test-browser: $(VENV)/.browser ## every lesson in JupyterLab in a real browser, by keyboard and mouse
-	$(RUN) -m pytest -q --durations=5 tests/browser
+	$(RUN) -m pytest -q --durations=5 $(SPREAD) tests/browser
 
 quick: $(VENV)/.dev ## the same without the notebooks
 	@$(RUN) tests/stages.py --without notebooks
@@ -75,7 +77,7 @@ book: $(VENV)/.book ## make the web edition in build/book/html; a warning or a b
 	$(RUN) book/make.py
 
 test-book: book ## look at every page of the book in Chromium: barriers, requests, a phone, search
-	$(RUN) -m pytest -q -m book tests/book
+	$(RUN) -m pytest -q --durations=5 -m book $(SPREAD) tests/book
 
 record: $(VENV)/.book ## measure every lesson and draw its moving picture, for the book
 	$(RUN) book/costs.py

@@ -37,7 +37,7 @@ RUNNING: dict[str, list[str]] = {
     "tests": ["tests", "advlearn"],
 }
 # A worker takes up to 1.3 GB and the kernel of a lesson as much: four stay well under 10 GB.
-MOST_WORKERS = 4
+SPREAD = ["-n", "logical", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder"]
 
 
 class Outcome(NamedTuple):
@@ -47,12 +47,6 @@ class Outcome(NamedTuple):
     failed: bool
     seconds: float
     counts: str = ""
-
-
-def workers() -> int:
-    """Return how many workers pytest gets: one for each core that this process may use."""
-    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return min(len(usable), MOST_WORKERS)
 
 
 def count(report: Path) -> tuple[int, int, int]:
@@ -87,7 +81,6 @@ def read_source(stage: str) -> tuple[Outcome, str]:
 def run_tests(stages: list[str], report: Path) -> Outcome:
     """Run tests, lessons or both in one run of pytest."""
     paths = [argument for stage in stages for argument in RUNNING[stage]]
-    spread = ["-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
     # One thread each; waiting ones sleep, since spinning ones starve each other.
     settings = {
         "PYTHONPATH": str(ROOT),
@@ -96,9 +89,9 @@ def run_tests(stages: list[str], report: Path) -> Outcome:
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     started = time.perf_counter()
-    command = [*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "--durations=8", *paths]
+    command = [*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "--durations=8", *SPREAD, *paths]
     done = subprocess.run(
-        [*command, *(spread if workers() > 1 else []), f"--junitxml={report}"],
+        [*command, f"--junitxml={report}"],
         cwd=ROOT,
         env=os.environ | settings,
         check=False,

@@ -46,6 +46,37 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+SEEN = pytest.StashKey[dict]()
+
+
+def pytest_sessionstart(session):
+    session.config.stash[SEEN] = {}
+
+
+@pytest.hookimpl(tryfirst=True)  # the scheduler of the workers reads the groups
+def pytest_collection_modifyitems(items):
+    """Keep the tests of one page, and those of any other file, on one worker."""
+    for item in items:
+        if ROOT / "tests" / "book" in item.path.parents:
+            page = getattr(item, "callspec", None) and item.callspec.params.get("page")
+            item.add_marker(pytest.mark.xdist_group(page or item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Collect what a worker has seen on its pages."""
+    node.config.stash[SEEN].update(getattr(node, "workeroutput", {}).get("violations", {}))
+
+
+def pytest_sessionfinish(session):
+    """Write the table of what axe found."""
+    seen = session.config.stash[SEEN]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["violations"] = seen
+    elif seen:
+        (BOOK / "axe.md").write_text(axe_table(seen), encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def site():
     """The address at which the built book is served."""
@@ -128,8 +159,8 @@ def look_at(context, address: str) -> Visit:
 
 
 @pytest.fixture(scope="session")
-def visit(browser, site):
-    """Look at a page in a look, once; at the end the table of what axe found is written."""
+def visit(browser, site, request):
+    """Look at a page in a look, once."""
     seen: dict[tuple[str, str], Visit] = {}
     contexts = {
         name: browser.new_context(viewport={"width": width, "height": 800}, color_scheme=colours)
@@ -138,18 +169,20 @@ def visit(browser, site):
 
     def see(page: str, look: str) -> Visit:
         if (page, look) not in seen:
-            seen[page, look] = look_at(contexts[look], f"{site}/{page}")
+            visited = look_at(contexts[look], f"{site}/{page}")
+            impacts = [one["impact"] for one in visited.violations]
+            request.config.stash[SEEN][f"{page} | {look}"] = impacts
+            seen[page, look] = visited
         return seen[page, look]
 
-    yield see
-    (BOOK / "axe.md").write_text(axe_table(seen), encoding="utf-8")
+    return see
 
 
-def axe_table(seen: dict[tuple[str, str], Visit]) -> str:
+def axe_table(seen: dict[str, list[str]]) -> str:
     """Return page, look and the number of violations by impact, in Markdown."""
     impacts = ("critical", "serious", "moderate", "minor")
     lines = [f"| page | look | {' | '.join(impacts)} |", "|---|---|" + "--:|" * len(impacts)]
-    for (page, look), visit in sorted(seen.items()):
-        count = Counter(one["impact"] for one in visit.violations)
-        lines.append(f"| {page} | {look} | {' | '.join(str(count[i]) for i in impacts)} |")
+    for page_and_look, found in sorted(seen.items()):
+        count = Counter(found)
+        lines.append(f"| {page_and_look} | {' | '.join(str(count[i]) for i in impacts)} |")
     return "\n".join(lines) + "\n"

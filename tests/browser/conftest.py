@@ -1,9 +1,10 @@
-"""One server and one browser for all tests; the table of delays at the end."""
+"""One server and one browser for each worker; the table of delays at the end."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import asdict
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -12,6 +13,28 @@ from tests.browser import latency
 from tests.browser.lab import OUT, ROOT, NoBrowserError, desk
 
 ROWS = pytest.StashKey[list]()
+
+
+def pytest_sessionstart(session):
+    """Empty the folder of screenshots of those of an earlier run, before any worker starts."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(OUT, ignore_errors=True)
+        session.config.stash[ROWS] = []
+
+
+@pytest.hookimpl(tryfirst=True)  # the scheduler of the workers reads the groups
+def pytest_collection_modifyitems(items):
+    """Keep the tests of one lesson, and those of any other file, on one worker."""
+    for item in items:
+        lesson = getattr(item, "callspec", None) and item.callspec.params.get("opened")
+        item.add_marker(pytest.mark.xdist_group(lesson.stem if lesson else item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Collect the rows that a worker has measured."""
+    rows = getattr(node, "workeroutput", {}).get("delays", [])
+    node.config.stash[ROWS] += [latency.Row(**row) for row in rows]
 
 
 @pytest.fixture(scope="session")
@@ -31,22 +54,25 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pictures():
-    """The folder for screenshots, emptied of those of an earlier run."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
+    """The folder for screenshots."""
+    OUT.mkdir(parents=True, exist_ok=True)
     return OUT
 
 
 @pytest.fixture(scope="session")
-def delays(request, pictures):
-    """The rows of the table; written whenever the run ends."""
-    rows = request.config.stash[ROWS] = []
+def delays(request):
+    """The rows of the table."""
+    rows = []
     yield rows
-    latency.write(rows, pictures)
+    if hasattr(request.config, "workeroutput"):
+        request.config.workeroutput["delays"] = [asdict(row) for row in rows]
+    else:
+        request.config.stash[ROWS] += rows
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if rows := config.stash.get(ROWS, []):
+    if rows := sorted(config.stash.get(ROWS, []), key=lambda row: row.lesson):
+        latency.write(rows, OUT)
         terminalreporter.section("from key press to picture")
         terminalreporter.write(latency.markdown(rows))
         if hasattr(os, "getloadavg"):
