@@ -53,8 +53,8 @@ test-browser: $(VENV)/.browser ## every lesson in JupyterLab in a real browser, 
 quick: $(VENV)/.dev ## the same without the notebooks
 	@$(RUN) tests/stages.py --without notebooks
 
-lint: $(VENV)/.dev ## style and types only
-	@$(RUN) tests/stages.py --only style --only types
+lint: $(VENV)/.dev ## style, types and layers only
+	@$(RUN) tests/stages.py --only style --only types --only layers
 
 format: $(VENV)/.dev ## put the code into the project's format
 	$(RUN) -m ruff format .
