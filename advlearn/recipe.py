@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advlearn._atomic import write_atomically
 from advlearn._validation import check_choice, check_count, check_number
 
 
@@ -168,7 +168,7 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file, all or nothing."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {f"model.{name}": value for name, value in self._weights().items()}
         tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
@@ -183,16 +183,8 @@ class Run:
             "best": [self.best_value if math.isfinite(self.best_value) else None, self.best_epoch],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            save_file(
-                {name: value.contiguous() for name, value in tensors.items()},
-                part,
-                metadata={"advlearn": json.dumps(about)},
-            )
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        contiguous = {name: value.contiguous() for name, value in tensors.items()}
+        write_atomically(path, save(contiguous, metadata={"advlearn": json.dumps(about)}))
 
     def load(self, path: Path) -> None:
         """Go on from `save`'s file; refuse one that is broken or of another run."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import pickle
 import re
 import struct
@@ -440,7 +442,7 @@ def test_no_line_is_lost_when_many_write_at_once(tmp_path):
         thread.join()
     assert len({line.name for line in arena.read(path)}) == 40
     assert halves == []
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_a_failed_write_leaves_the_board_as_it_was(tmp_path, monkeypatch):
@@ -448,14 +450,14 @@ def test_a_failed_write_leaves_the_board_as_it_was(tmp_path, monkeypatch):
     arena.append(path, report())
     before = path.read_bytes()
 
-    def full(self, target):
-        raise OSError("no space left")
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*board\.csv"):
         arena.append(path, report("two"))
     assert path.read_bytes() == before
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 @pytest.mark.parametrize("name", ["", "=cmd()", "-1+2", "@x", "a,b", "a\nb", "x" * 41, " a", "a;b"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -304,8 +305,14 @@ def test_lab_says_what_is_missing(course, started, monkeypatch, tmp_path):
     assert result.exit_code == 1
     assert "JupyterLab is not installed. Run `pip install 'jupyterlab>=4'`" in result.output
     (course / "my-lessons" / NAME).unlink()
-    (course / "my-lessons" / f".{NAME}.part").mkdir()
-    assert "my-lessons" in call("lab").output, "a folder that cannot be written is named"
+
+    def refused(_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "fsync", refused)
+    said = call("lab").output
+    assert "Read-only file system" in said
+    assert f"my-lessons/{NAME}" in said, "a file that cannot be written is named"
     assert started == []
 
 

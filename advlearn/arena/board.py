@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from matplotlib.axes import Axes
 
+from advlearn._atomic import write_atomically
 from advlearn.arena.contest import ATTACKS, Report
 from advlearn.metrics import Rate
 
@@ -68,14 +67,7 @@ def append(path: str | Path, report: Report) -> None:
         if not text:
             writer.writerow(COLUMNS)
         writer.writerow(_cells(report))
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text + lines.getvalue())
-            Path(part).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-            Path(part).replace(path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        write_atomically(path, text + lines.getvalue())
 
 
 def _cells(report: Report) -> list[object]:

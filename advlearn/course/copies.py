@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from advlearn._atomic import write_atomically
 from advlearn.data.folders import CHECKOUT, PACKAGE
 
 FOLDER = "my-lessons"
@@ -107,7 +108,7 @@ def refresh(source: Path, mine: Path) -> list[str]:
                     f"{path.name} has a newer version. Yours is untouched: see {beside.name}."
                 )
         record[path.name] = base
-    _write(mine / _RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(mine / _RECORD, json.dumps(record, indent=1) + "\n")
     return said
 
 
@@ -170,11 +171,4 @@ def _beside(own: Path, published: _Version, record: dict[str, _Version]) -> Path
 
 
 def _copy(source: Path, target: Path) -> None:
-    _write(target, source.read_bytes())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_atomically(target, source.read_bytes())

@@ -26,6 +26,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
+from advlearn._atomic import write_atomically
 from advlearn.data.folders import CHECKOUT
 
 if sys.version_info >= (3, 11):
@@ -239,9 +240,7 @@ def main(arguments: list[str]) -> int:
         if after != before:
             different.append(path.name)
             if not only_check:
-                part = path.with_suffix(".part")
-                part.write_text(after, encoding="utf-8")
-                part.replace(path)
+                write_atomically(path, after)
         print(f"{path.name}: {'differs' if path.name in different else 'unchanged'}")
     return 1 if only_check and different else 0
 

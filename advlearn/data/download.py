@@ -226,6 +226,7 @@ def _fetch_one(url: str, resource: Resource, folder: Path, stop_at: float, timeo
             raise _MirrorError(f"the file cannot be unpacked ({error})") from error
         if not is_whole(unpacked, resource.sha256):
             raise _MirrorError("the file does not hold what it should")
+        # `write_atomically` does the same for content in memory; this is a large file or a folder.
         unpacked.replace(folder / resource.local)
 
 

@@ -1,0 +1,51 @@
+"""Files that are written whole: a reader sees the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write a file in one step, whatever else writes or reads it.
+
+    The content goes into a file of its own name beside the target, is brought to the disk, and
+    takes the target's place in one step. Many processes may write one file at once: the last one
+    stays. A process that is killed leaves the old file as it was, and perhaps a hidden `.part`.
+
+    Args:
+        path: in a folder that exists. A file that is there keeps its permissions.
+        content: bytes, or text that is written as UTF-8, line ends as they are.
+
+    Raises:
+        OSError: it cannot be written. The error has the system's number and the name of the file;
+            the old file is as it was, and nothing half-written stays.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomically(Path(folder) / "a.txt", "one")
+        ...     write_atomically(Path(folder) / "a.txt", "two")
+        ...     (Path(folder) / "a.txt").read_text(), len(list(Path(folder).iterdir()))
+        ('two', 1)
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            with part.open("xb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                # Else a power cut may leave the new name on an empty file.
+                os.fsync(file.fileno())
+            if path.exists():
+                with contextlib.suppress(OSError):  # some network disks know no permissions
+                    part.chmod(path.stat().st_mode & 0o7777)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        # A write that fails does not name its file; a rename names the part.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
