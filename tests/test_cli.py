@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from typer.testing import CliRunner, Result
 
 import advlearn
@@ -17,6 +18,11 @@ from advlearn.cli import doctor
 from advlearn.data import files as _files
 from advlearn.data import folders
 from advlearn.reproduce.engine import work
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -113,8 +119,10 @@ def test_doctor_reports(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     for subject in (
         "Python",
-        "numpy",
-        *doctor.NEEDED,
+        "advlearn",
+        "torch",
+        "ipywidgets",
+        "jupyterlab",
         "widgets",
         "processor",
         "GPU",
@@ -134,15 +142,17 @@ def test_doctor_finds_missing_and_old_packages(monkeypatch: pytest.MonkeyPatch) 
     def version(name: str) -> str:
         if name in ("mlxtend", "jupyterlab"):
             raise importlib.metadata.PackageNotFoundError(name)
-        return "2.3.1+cpu" if name == "torch" else real(name)
+        return {"torch": "2.3.1+cpu", "matplotlib": "3.8.0rc1"}.get(name) or real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     result = call("doctor")
     assert result.exit_code == 1
     assert re.search(r"PROBLEM +mlxtend +not installed\n +-> Run `pip install", result.output)
-    assert re.search(r"PROBLEM +torch +2.3.1\+cpu is older than 2.4\n +-> Run", result.output)
+    too_old = r"PROBLEM +torch +2.3.1\+cpu is installed, >=2.4 is needed\n +-> Run"
+    assert re.search(too_old, result.output)
+    assert re.search(r"PROBLEM +matplotlib +3.8.0rc1 is installed, >=3.8 is needed", result.output)
     assert re.search(r"note +jupyterlab +not installed\n +-> Run `pip install", result.output)
-    assert "Problems: 2." in result.output
+    assert "Problems: 3." in result.output
 
 
 def test_doctor_finds_missing_widgets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -172,20 +182,77 @@ def test_doctor_notes_little_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert re.search(rf"note +{subject} .*\n +-> ", result.output), subject
 
 
-def test_needed_packages_are_those_of_pyproject() -> None:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    bounds = dict(re.findall(r'^  "([a-z-]+)>=([0-9.]+)",$', text, re.M))
-    assert {name: bounds.get(name) for name in doctor.NEEDED} == doctor.NEEDED
+def metadata_of_pyproject() -> list[str]:
+    """Return the requirements as an installed package has them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [
+        f"{text.partition(';')[0]}; extra == '{name}'"
+        for name, texts in project["optional-dependencies"].items()
+        for text in texts
+    ]
+    return [*project["dependencies"], *extras]
+
+
+def test_the_doctor_looks_at_what_pyproject_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: metadata_of_pyproject())
+    needed, optional = doctor._requirements()
+    bounds = {one.name: str(one.specifier) for one in needed}
+    assert bounds["torch"] == ">=2.4"
+    assert bounds.keys() >= {"ipywidgets", "mlxtend", "safetensors", "numpy", "packaging"}
     assert "jupyterlab" not in bounds, "Colab has none: it belongs into the extra"
-    assert dict(re.findall(r'^lab = \["([a-z]+)>=([0-9.]+)"\]$', text, re.M)) == doctor.OPTIONAL
+    assert [one.name for one in optional] == ["jupyterlab"]
+    subjects = [finding.subject for finding in doctor.examine_packages()]
+    assert subjects == ["Python", "advlearn", *bounds, "jupyterlab", "widgets"]
+
+
+def test_metadata_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `git pull`: the code is new, and what pip knows of it is old."""
+    monkeypatch.setattr(advlearn, "__version__", "99.0")
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["torch>=99"])
+    found = {finding.subject: finding for finding in doctor.examine_packages()}
+    assert found["advlearn"].state == "note"
+    assert found["advlearn"].detail.startswith("99.0 runs, ")
+    assert "pip install" in found["advlearn"].remedy
+    assert found["torch"].state == "PROBLEM"
+    assert "matplotlib" not in found
+
+
+def test_a_course_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    states = {finding.subject: finding.state for finding in doctor.examine_packages()}
+    assert states["advlearn"] == "PROBLEM"
+    assert "widgets" in states, "the rest is examined all the same"
+
+
+def test_a_missing_packaging_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    states = {finding.subject: finding.state for finding in doctor.examine_packages()}
+    assert states["packaging"] == "PROBLEM"
 
 
 @pytest.mark.parametrize(
-    ("older", "newer"),
-    [("2.3.1+cpu", "2.4"), ("2.9", "2.10"), ("3", "4.0.0rc1")],
+    ("version", "bound", "state"),
+    [
+        ("2.3.1+cpu", "2.4", "PROBLEM"),
+        ("2.4.0rc1", "2.4", "PROBLEM"),
+        ("2.4.0+cpu", "2.4", "ok"),
+        ("2.10", "2.9", "ok"),
+        ("2.9", "2.10", "PROBLEM"),
+        ("4.0.0rc1", "3", "ok"),
+        ("unknown", "1", "PROBLEM"),
+        (None, "1", "PROBLEM"),
+    ],
 )
-def test_versions_compare_as_numbers(older: str, newer: str) -> None:
-    assert doctor._numbers(older) < doctor._numbers(newer)
+def test_versions_are_compared_as_pip_compares_them(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, bound: str, state: str
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    finding = doctor._examine_package(Requirement(f"one>={bound}"), missing="note")
+    assert finding.state == state
+    assert bool(finding.remedy) == (state == "PROBLEM")
 
 
 def test_reproduce_runs_rows_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

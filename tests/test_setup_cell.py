@@ -188,12 +188,14 @@ def test_a_course_that_is_too_old_is_named_with_the_remedy(monkeypatch):
         ("0.10.0", "0.9.1", True),
         ("0.9.1", "0.10.0", False),
         ("1.0.0rc1", "0.9", True),
-        ("0.1.0.dev3", "0.1.0", True),
+        ("0.1.0.dev3", "0.1.0", False),
+        ("2.4.0rc1", "2.4", False),
+        ("2.4.0+cpu", "2.4", True),
         ("0.1", "0.1.0", True),
         ("0.1", "0.1.1", False),
     ],
 )
-def test_versions_compare_as_numbers(monkeypatch, here, wanted, enough):
+def test_versions_are_compared_as_pip_compares_them(monkeypatch, here, wanted, enough):
     monkeypatch.setattr(advlearn, "__version__", here)
     if enough:
         runtime.require(wanted)

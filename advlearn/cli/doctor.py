@@ -5,27 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-# The lower bounds of pyproject.toml, for the packages that a lesson cannot do without.
-NEEDED = {
-    "torch": "2.4",
-    "torchvision": "0.19",
-    "ipywidgets": "7.7",
-    "anywidget": "0.9.13",
-    "matplotlib": "3.8",
-    "mlxtend": "0.23",
-    "safetensors": "0.4.3",
-}
-# That of the extra `lab`; Colab and VS Code have a place of their own for notebooks.
-OPTIONAL = {"jupyterlab": "4"}
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 _JPEG_NAMES = {"cifar10-jpeg", "cifar10-jpeg.tar.gz"}
 
 
@@ -51,32 +40,69 @@ def report(findings: list[Finding]) -> None:
 
 
 def examine_packages() -> Iterator[Finding]:
-    """Compare the installed packages with what the lessons need."""
+    """Compare the installed packages with the bounds that the installed course carries."""
+    import advlearn
+
     system = f"{platform.system()} {platform.machine()}"
-    old = sys.version_info < (3, 10)
-    yield Finding(
-        "PROBLEM" if old else "ok",
-        "Python",
-        f"{platform.python_version()} on {system}",
-        "Install Python 3.11." if old else "",
-    )
-    for name, least in {"numpy": "0", **NEEDED, **OPTIONAL}.items():
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            state = "note" if name in OPTIONAL else "PROBLEM"
-            yield Finding(state, name, "not installed", f"Run `pip install '{name}>={least}'`.")
-            continue
-        if _numbers(version) < _numbers(least):
-            remedy = f"Run `pip install --upgrade '{name}>={least}'`."
-            yield Finding("PROBLEM", name, f"{version} is older than {least}", remedy)
+    yield Finding("ok", "Python", f"{platform.python_version()} on {system}")
+    again = "Run `pip install -e .` in the course's folder, or `pip install --upgrade advlearn`."
+    try:
+        known = importlib.metadata.version("advlearn")
+        needed, optional = _requirements()
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("PROBLEM", "advlearn", "not installed: its needs are not known", again)
+    except ModuleNotFoundError:
+        yield Finding("PROBLEM", "packaging", "not installed", "Run `pip install packaging`.")
+    else:
+        if known == advlearn.__version__:
+            yield Finding("ok", "advlearn", known)
         else:
-            yield Finding("ok", name, version)
+            detail = f"{advlearn.__version__} runs, {known} was installed: its needs may be old"
+            yield Finding("note", "advlearn", detail, again)
+        yield from (_examine_package(one, missing="PROBLEM") for one in needed)
+        yield from (_examine_package(one, missing="note") for one in optional)
     yield _examine_widgets()
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
+def _requirements() -> tuple[list[Requirement], list[Requirement]]:
+    """Return what the lessons cannot do without, and what the extra `lab` adds.
+
+    Colab and VS Code have a place of their own for notebooks, so the extra is optional.
+
+    Raises:
+        PackageNotFoundError: the course is not installed.
+        ModuleNotFoundError: `packaging` is not installed.
+    """
+    from packaging.requirements import Requirement
+
+    every = [Requirement(text) for text in importlib.metadata.requires("advlearn") or []]
+
+    def of(extra: str) -> list[Requirement]:
+        return [one for one in every if one.marker is None or one.marker.evaluate({"extra": extra})]
+
+    needed = of("")
+    return needed, [one for one in of("lab") if one not in needed]
+
+
+def _examine_package(need: Requirement, *, missing: str) -> Finding:
+    """Compare one package with its bounds; `missing` is the state when it is not there."""
+    from packaging.version import InvalidVersion, Version
+
+    wanted = f"{need.name}{need.specifier}"
+    try:
+        version = importlib.metadata.version(need.name)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(missing, need.name, "not installed", f"Run `pip install '{wanted}'`.")
+    try:
+        # A release candidate comes before its release: 2.4.0rc1 is not 2.4.
+        enough = need.specifier.contains(Version(version), prereleases=True)
+    except (InvalidVersion, TypeError):
+        remedy = f"Run `pip install --force-reinstall '{wanted}'`."
+        return Finding("PROBLEM", need.name, f"its version {version!r} is not readable", remedy)
+    if not enough:
+        detail = f"{version} is installed, {need.specifier} is needed"
+        return Finding("PROBLEM", need.name, detail, f"Run `pip install --upgrade '{wanted}'`.")
+    return Finding("ok", need.name, version)
 
 
 def _examine_widgets() -> Finding:

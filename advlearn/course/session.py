@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import re
 
 import numpy as np
 import torch
+from packaging.version import Version
 
 import advlearn
 from advlearn._validation import check_choice, check_count
@@ -16,7 +16,8 @@ def require(version: str) -> None:
     """Stop a lesson that this package is too old for, and say how to update.
 
     Args:
-        version: the oldest that will do, such as "0.1.0".
+        version: the oldest that will do, such as "0.1.0". A release candidate or a development
+            version comes before the release that it leads to.
 
     Raises:
         ImportError: the package is older.
@@ -24,17 +25,12 @@ def require(version: str) -> None:
     Example:
         >>> require("0.1")
     """
-    if _numbers(advlearn.__version__) < _numbers(version):
+    if Version(advlearn.__version__) < Version(version):
         raise ImportError(
             f"this lesson needs advlearn {version} or newer, and {advlearn.__version__} is "
             f"installed: {advlearn.__file__}. If you cloned the course, run `git pull` there; else "
             "run `%pip uninstall -y advlearn`. Then restart the kernel and run this cell again."
         )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    return (*numbers, *[0] * (3 - len(numbers)))
 
 
 def seed_everything(seed: int = 0) -> None:
