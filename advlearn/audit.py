@@ -19,7 +19,7 @@ from torch import Tensor
 from advlearn._validation import check_bounds, check_count, check_number
 from advlearn.attacks import PIXELS, fgsm, input_gradient, pgd
 from advlearn.context import Model
-from advlearn.losses import Loss, margin_loss
+from advlearn.losses import Loss, float32_cross_entropy, margin_loss
 from advlearn.metrics import BATCH, Data, Rate, craft, predict
 
 TRIFLE = 0.01
@@ -165,7 +165,7 @@ def audit(
     4. *The error does not reach 100 %.* Who may change the image completely must win. PGD at eps,
        at twice eps, and over the whole range of a pixel; also seen when a larger eps finds less.
     5. *Zero gradients.* The gradient is zero in every pixel: that of this library's loss, or that
-       of the usual float32 cross-entropy, which most other tools follow.
+       of `float32_cross_entropy`, which most other tools follow.
 
     Args:
         model: maps (N, ...) to logits (N, K); attacked in eval mode, given back as it was.
@@ -222,10 +222,9 @@ def audit(
     whole = (box[1] - box[0]) if box else max(4 * eps, float(data[0].max() - data[0].min()))
     sizes = sorted({size for size in (2 * eps, whole) if eps < size <= whole})
     reach = {eps: many} | {size: wrong(strong(model, data, size)) for size in sizes}
-    usual = partial(torch.nn.functional.cross_entropy, reduction="sum")
     blind = {
         "this library's loss": _blind(model, data, margin_loss, batch_size),
-        "float32 cross-entropy": _blind(model, data, usual, batch_size),
+        "float32 cross-entropy": _blind(model, data, float32_cross_entropy, batch_size),
     }
     return Audit(eps, tuple(_signs(ladder, white, moved, reach, blind)))
 
@@ -237,10 +236,6 @@ def _blind(model: Model, data: Data, loss: Loss, batch_size: int) -> Tensor:
     return torch.cat(sizes) == 0
 
 
-def _rate(wrong: Tensor) -> Rate:
-    return Rate(int(wrong.sum()), wrong.numel())
-
-
 def _signs(
     ladder: Mapping[str, Tensor],
     white: Mapping[str, Tensor],
@@ -249,7 +244,7 @@ def _signs(
     blind: Mapping[str, Tensor],
 ) -> Iterator[Sign]:
     """Judge what was measured, each (N,) booleans: one sign after the other."""
-    rates = {name: _rate(wrong) for name, wrong in ladder.items()}
+    rates = {name: Rate.of(wrong) for name, wrong in ladder.items()}
     one, *rungs = ladder.values()
     seen = more_often(one, rungs[1])
     because = "One step finds more than many." if seen else "Many steps find at least as much."
@@ -266,8 +261,8 @@ def _signs(
         because = "More work finds less."
     yield Sign(SIGNS[1], rose or fell, rates, because)
 
-    figures = {f"{name}, crafted on itself": _rate(wrong) for name, wrong in white.items()}
-    figures |= {f"{name}, crafted on the source": _rate(wrong) for name, wrong in moved.items()}
+    figures = {f"{name}, crafted on itself": Rate.of(wrong) for name, wrong in white.items()}
+    figures |= {f"{name}, crafted on the source": Rate.of(wrong) for name, wrong in moved.items()}
     better = [name for name in moved if more_often(moved[name], white[name])]
     because = "Knowing the model helps the attack."
     if better:
@@ -276,7 +271,7 @@ def _signs(
         because = "Pass source= to check it."
     yield Sign(SIGNS[2], bool(better) if moved else None, figures, because)
 
-    figures = {f"PGD, eps {size:g}": _rate(wrong) for size, wrong in reach.items()}
+    figures = {f"PGD, eps {size:g}": Rate.of(wrong) for size, wrong in reach.items()}
     fell = any(more_often(small, large) for small, large in pairwise(reach.values()))
     short = list(figures.values())[-1].interval[1] < 1 - TRIFLE
     because = "With the whole range of a pixel the attack wins."
@@ -286,7 +281,7 @@ def _signs(
         because = "A larger eps finds less."
     yield Sign(SIGNS[3], short or fell, figures, because)
 
-    figures = {f"zero for {name}": _rate(wrong) for name, wrong in blind.items()}
+    figures = {f"zero for {name}": Rate.of(wrong) for name, wrong in blind.items()}
     seen = any(rate.interval[0] > TRIFLE for rate in figures.values())
     because = "Some examples give no direction." if seen else "Every example has a direction."
     yield Sign(SIGNS[4], seen, figures, because)

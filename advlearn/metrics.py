@@ -52,6 +52,19 @@ class Rate:
     count: int
     total: int
 
+    @classmethod
+    def of(cls, mask: Tensor) -> Rate:
+        """Return the share of the examples for which a boolean tensor is true.
+
+        Args:
+            mask: booleans, one for each example, any shape.
+
+        Example:
+            >>> Rate.of(torch.tensor([True, False, False, True]))
+            Rate(count=2, total=4)
+        """
+        return cls(int(mask.sum()), mask.numel())
+
     def __float__(self) -> float:
         """Return the share, in [0, 1]; NaN when there were no examples."""
         return self.count / self.total if self.total else math.nan
@@ -141,10 +154,6 @@ def predict(model: Model, data: Data, *, batch_size: int = BATCH) -> Tensor:
     return torch.cat(logits)
 
 
-def _rate(wrong: Tensor) -> Rate:
-    return Rate(int(wrong.sum()), wrong.numel())
-
-
 def _confidence(model: Model, logits: Tensor, y: Tensor) -> Confidence:
     wrong = logits.argmax(1) != y
     # The probability of the class that is predicted, which need not be the largest probability's
@@ -152,7 +161,7 @@ def _confidence(model: Model, logits: Tensor, y: Tensor) -> Confidence:
     chosen = probabilities(model, logits.float()).gather(1, logits.argmax(1, keepdim=True))
     chosen = chosen.squeeze(1).double()
     on_errors = float(chosen[wrong].mean()) if bool(wrong.any()) else math.nan
-    return Confidence(on_errors, float(chosen.mean()), _rate(wrong))
+    return Confidence(on_errors, float(chosen.mean()), Rate.of(wrong))
 
 
 def error_rate(model: Model, data: Data, *, batch_size: int = BATCH) -> Rate:
@@ -170,7 +179,7 @@ def error_rate(model: Model, data: Data, *, batch_size: int = BATCH) -> Rate:
         >>> print(error_rate(model, (logits, torch.tensor([0, 0]))))
         50.0 % (9.5-90.5)
     """
-    return _rate(predict(model, data, batch_size=batch_size).argmax(1) != data[1])
+    return Rate.of(predict(model, data, batch_size=batch_size).argmax(1) != data[1])
 
 
 def craft(
@@ -367,7 +376,7 @@ def agreement(first: Model, second: Model, data: Data, *, both_wrong: bool = Fal
     y = data[1]
     one, two = predict(first, data).argmax(1), predict(second, data).argmax(1)
     counted = (one != y) & (two != y) if both_wrong else one != y
-    return _rate((one == two)[counted])
+    return Rate.of((one == two)[counted])
 
 
 def transfer_matrix(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,6 +84,27 @@ class Recipe:
         lr = self.lr * ((self.lr_final or self.lr) / self.lr) ** progress
         end = self.momentum if self.momentum_final is None else self.momentum_final
         return lr, self.momentum + (end - self.momentum) * progress
+
+
+def callable_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function, the same in every process: no addresses.
+
+    The arguments of a `functools.partial` are part of the name, and functions among them are named
+    likewise. An object with `__call__` goes by its class. What is inside a function is not looked
+    at: two of the same name and arguments have one name.
+
+    Example:
+        >>> callable_name(functools.partial(sorted, key=len, reverse=True))
+        "sorted(){'key': 'len', 'reverse': True}"
+    """
+    if isinstance(function, functools.partial):
+        args = tuple(callable_name(value) if callable(value) else value for value in function.args)
+        options = {
+            key: callable_name(value) if callable(value) else value
+            for key, value in function.keywords.items()
+        }
+        return f"{callable_name(function.func)}{args}{options}"
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 @dataclass

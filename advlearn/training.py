@@ -7,7 +7,6 @@ the same weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import time
@@ -33,7 +32,7 @@ from advlearn.attacks import PIXELS, linear_step
 from advlearn.context import precision
 from advlearn.losses import cross_entropy, l1_penalty
 from advlearn.metrics import Data, predict
-from advlearn.recipe import History, Recipe, Run
+from advlearn.recipe import History, Recipe, Run, callable_name
 
 __all__ = ["DivergenceError", "History", "Measure", "Objective", "Recipe", "adversarial_fit", "fit"]
 
@@ -101,7 +100,7 @@ def fit(
         data,
         recipe,
         step=step,
-        extra={"objective": objective and _name(objective)},
+        extra={"objective": objective and callable_name(objective)},
         validation=validation,
         measure=measure,
         checkpoint=checkpoint,
@@ -184,7 +183,7 @@ def adversarial_fit(
         return (alpha * clean + (1 - alpha) * worst).detach()
 
     # What the recipe does not say but the result depends on, for the checkpoint.
-    extra = {"eps": eps, "alpha": alpha, "bounds": box, "attack": attack and _name(attack)}
+    extra = {"eps": eps, "alpha": alpha, "bounds": box, "attack": attack and callable_name(attack)}
     return _train(
         model,
         data,
@@ -196,18 +195,6 @@ def adversarial_fit(
         checkpoint=checkpoint,
         progress=progress,
     )
-
-
-def _name(attack: Callable[..., Any]) -> str:
-    """Name an attack the same way in every process: no addresses."""
-    if isinstance(attack, functools.partial):
-        args = tuple(_name(value) if callable(value) else value for value in attack.args)
-        options = {
-            key: _name(value) if callable(value) else value
-            for key, value in attack.keywords.items()
-        }
-        return f"{_name(attack.func)}{args}{options}"
-    return str(getattr(attack, "__qualname__", type(attack).__qualname__))
 
 
 def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

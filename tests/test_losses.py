@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from advlearn.losses import (
     adversarial_logistic_loss,
     cross_entropy,
+    float32_cross_entropy,
     l1_penalty,
     logistic_loss,
     logit_gradient,
@@ -14,7 +15,7 @@ from advlearn.losses import (
 )
 
 
-def test_cross_entropy_has_the_usual_value():
+def test_cross_entropy_has_the_value_of_pytorchs():
     torch.manual_seed(0)
     logits, y = 5 * torch.randn(200, 10, dtype=torch.float64), torch.randint(10, (200,))
     torch.testing.assert_close(
@@ -22,12 +23,35 @@ def test_cross_entropy_has_the_usual_value():
     )
 
 
-def test_cross_entropy_keeps_its_digits_where_the_usual_form_loses_them():
+def test_cross_entropy_keeps_its_digits_where_pytorchs_loses_them():
     # softmax puts exp(-40) on the wrong class; 1 - that is 1 in float32.
     logits, y = torch.tensor([[40.0, 0.0]]), torch.tensor([0])
     exact = F.cross_entropy(logits.double(), y, reduction="none").item()
     assert cross_entropy(logits, y).item() == pytest.approx(exact, rel=1e-5)
     assert F.cross_entropy(logits, y).item() == 0.0
+
+
+def test_the_float32_cross_entropy_has_the_same_value_and_loses_the_true_class():
+    logits = torch.tensor([[1.0, 2.0, -1.0], [16.0, 0.0, 0.0], [17.5, 0.0, 0.0]])
+    y = torch.zeros(3, dtype=torch.int64)
+    value = float32_cross_entropy(logits, y)
+    torch.testing.assert_close(value, cross_entropy(logits, y), rtol=1e-5, atol=1e-6)
+    lost, kept = (
+        logit_gradient(loss, logits, y) for loss in (float32_cross_entropy, cross_entropy)
+    )
+    assert (kept[:, 0] < 0).all()
+    torch.testing.assert_close(lost[0], kept[0])
+    assert (lost[:2, 0] < 0).all(), "16 ahead it is still there"
+    assert lost[2, 0] == 0, "17.5 ahead it is not"
+    torch.testing.assert_close(lost[2, 1:], kept[2, 1:])
+
+
+def test_the_float32_cross_entropy_is_float32_whatever_it_gets():
+    logits, y = torch.tensor([[20.0, 0.0]], dtype=torch.float64), torch.tensor([0])
+    assert float32_cross_entropy(logits, y).dtype == torch.float32
+    gradient = logit_gradient(float32_cross_entropy, logits, y)
+    assert gradient.dtype == torch.float64
+    assert gradient[0, 0] == 0
 
 
 def test_margin_loss_is_minus_the_log_odds_of_the_true_class():
@@ -42,7 +66,7 @@ def test_half_precision_logits_are_widened():
     assert cross_entropy(logits, torch.tensor([0])).dtype == torch.float32
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, margin_loss])
+@pytest.mark.parametrize("loss", [cross_entropy, float32_cross_entropy, margin_loss])
 def test_a_label_out_of_range_is_named(loss):
     with pytest.raises(ValueError, match=r"label 3.*gives 3 logits.*0 to 2"):
         loss(torch.randn(2, 3), torch.tensor([0, 3]))
@@ -116,4 +140,4 @@ def test_the_logit_gradient_of_half_precision_logits_is_computed_in_float32():
     logits = torch.tensor([[20.0, 0.0, 0.5]], dtype=torch.bfloat16)
     gradient = logit_gradient(cross_entropy, logits, torch.tensor([0]))
     assert gradient.dtype == torch.bfloat16
-    assert gradient[0, 0] < 0  # the usual form gives 0 here
+    assert gradient[0, 0] < 0  # PyTorch's own form gives 0 here

@@ -119,6 +119,13 @@ def test_a_rate_reads_as_a_percentage_and_as_a_number():
     assert Rate(0, 0).interval == (0.0, 1.0)
 
 
+def test_the_rate_of_a_mask_counts_what_is_true():
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    assert Rate.of(mask) == Rate(2, 6)
+    assert Rate.of(mask[:0]) == Rate(0, 0)
+    assert Rate.of(mask[0]) != Rate.of(~mask[0])
+
+
 # --- Error rates ----------------------------------------------------------------------------------
 
 

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from advlearn import recipe as recipe_module
-from advlearn import training
 from advlearn.attacks import fgsm, noise, pgd
 from advlearn.data import load_mnist, subset_classes
 from advlearn.losses import cross_entropy, margin_loss
 from advlearn.metrics import adversarial_error_rate, error_rate
 from advlearn.models import LogisticRegression, MaxoutNet, SoftmaxRegression
+from advlearn.recipe import callable_name
 from advlearn.training import DivergenceError, History, Recipe, adversarial_fit, fit
 from tests.conftest import make_digits, make_mlp
 from tests.test_metrics import Counting
@@ -715,11 +715,11 @@ def test_a_checkpoint_of_another_kind_of_training_is_refused(checkpoint, tmp_pat
 def test_an_attack_is_named_without_addresses_in_every_process():
     """A function among the arguments of an attack once brought its address into the identity."""
     attack = functools.partial(functools.partial(pgd, loss=margin_loss), steps=3)
-    assert training._name(attack) == "pgd(){'loss': 'margin_loss', 'steps': 3}"
+    assert callable_name(attack) == "pgd(){'loss': 'margin_loss', 'steps': 3}"
     inner = functools.partial(functools.partial, fgsm)
-    assert "0x" not in training._name(inner)
-    assert training._name(functools.partial(pgd, steps=7)) == "pgd(){'steps': 7}"
-    assert training._name(Counting(plain_mlp())) == "Counting"
+    assert "0x" not in callable_name(inner)
+    assert callable_name(functools.partial(pgd, steps=7)) == "pgd(){'steps': 7}"
+    assert callable_name(Counting(plain_mlp())) == "Counting"
 
 
 def test_a_checkpoint_of_another_precision_is_refused(checkpoint):

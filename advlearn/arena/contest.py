@@ -134,7 +134,7 @@ def score(
         raise RefusedError(f"{name} gives logits that are not finite. Train it again.")
     low, high = (x - rules.eps).clamp(min=0), (x + rules.eps).clamp(max=1)
     right = judge(x, y)
-    after = dict.fromkeys(ATTACKS, _rate(right))
+    after = dict.fromkeys(ATTACKS, Rate.of(right))
     lost_to = ["" if ok else "clean" for ok in right.tolist()]
     for attack, attempt in _attempts(entry.model, x, y, rules, sources):
         left = right.nonzero().squeeze(1)
@@ -145,14 +145,10 @@ def score(
         for index in left[~right[left]].tolist():
             lost_to[index] = attack
         # This one and all that come later: with no sources "transfer" takes nothing away.
-        after |= dict.fromkeys(ATTACKS[ATTACKS.index(attack) :], _rate(right))
+        after |= dict.fromkeys(ATTACKS[ATTACKS.index(attack) :], Rate.of(right))
     return Report(
         name, entry.architecture, entry.parameters, entry.sha256, rules, after, tuple(lost_to)
     )
-
-
-def _rate(right: Tensor) -> Rate:
-    return Rate(int(right.sum()), len(right))
 
 
 class _Judge:
