@@ -167,12 +167,14 @@ def check_eps(
     return float(eps)
 
 
-def check_count(value: Any, name: str, least: int = 1) -> int:
-    """Require a whole number of at least `least`."""
+def check_count(value: Any, name: str, least: int = 1, most: int | None = None) -> int:
+    """Require a whole number from `least` to `most`, where there is a `most`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be a whole number, got {_kind(value)}.")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}.")
+    if most is not None and int(value) > most:
+        raise ValueError(f"{name} must be at most {most}, got {value}.")
     return int(value)
 
 
@@ -197,6 +199,13 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.60}.")
     return str(value)
+
+
+def check_pair(data: Any) -> tuple[Any, Any]:
+    """Require images and labels that come together: a pair, such as a Dataset."""
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise TypeError(f"data must be a Dataset or a pair (x, y), got {type(data).__name__}.")
+    return data[0], data[1]
 
 
 def check_callable(value: Any, name: str) -> None:

@@ -23,6 +23,7 @@ from advlearn._validation import (
     check_label_range,
     check_labels,
     check_logits,
+    check_pair,
 )
 from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step
 from advlearn.context import Model, attack_mode
@@ -113,11 +114,7 @@ class TransferMatrix(NamedTuple):
 
 def _check_data(model: Model, data: Data) -> Data:
     check_callable(model, "model")
-    if not isinstance(data, tuple) or len(data) != 2:
-        raise TypeError(
-            f"data must be a pair (x, y), such as a Dataset, got {type(data).__name__}."
-        )
-    x, y = data
+    x, y = check_pair(data)
     check_images(x, None)
     check_labels(y, len(x))
     return x, y

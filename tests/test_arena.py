@@ -111,11 +111,11 @@ def torch_saved(tmp_path):
 LARGE = {"channels": [64, 128], "dense": 64}
 REFUSED = {
     "a pickle": (lambda: pickle.dumps(Bomb()), "is a pickle.*whatever code"),
-    "an old pickle": (lambda: pickle.dumps(Bomb(), protocol=0), "is no safetensors file"),
-    "nothing": (lambda: b"", "is no safetensors file"),
-    "a text": (lambda: b"name,score\n" * 10, "is no safetensors file"),
+    "an old pickle": (lambda: pickle.dumps(Bomb(), protocol=0), "it is not a safetensors file"),
+    "nothing": (lambda: b"", "it is not a safetensors file"),
+    "a text": (lambda: b"name,score\n" * 10, "it is not a safetensors file"),
     "a cut file": (lambda: pack(SoftmaxRegression())[:-7], "is damaged"),
-    "an endless header": (nested, "is damaged: its header"),
+    "an endless header": (nested, "its header cannot be read"),
     "no word of itself": (lambda: with_text(architecture=None), "names the architecture None"),
     "an unknown architecture": (lambda: with_text(architecture="os.system"), "'os.system'"),
     "an ensemble of ensembles": (
@@ -529,7 +529,7 @@ def test_the_command_scores_and_draws(tmp_path, softmax, monkeypatch):
     [
         (("score", "no-such-file"), "no-such-file"),
         (("score", "{here}/text", "--eps", "7"), "eps"),
-        (("score", "{here}/text"), "no safetensors file"),
+        (("score", "{here}/text"), "not a safetensors file"),
         (("board", "{here}/text"), "no leaderboard"),
         (("board", "{here}/none.csv"), "makes it"),
     ],

@@ -640,7 +640,7 @@ def test_split_draws_what_it_always_drew() -> None:
         (0, {}, ValueError, "sizes"),
         (60, {}, ValueError, "sizes"),
         (61, {}, ValueError, "sizes"),
-        (0.8, {}, TypeError, "whole numbers, got 0.8"),
+        (0.8, {}, TypeError, "whole number, got float 0.8"),
         ("30", {}, TypeError, "sizes"),
         ((), {}, ValueError, "sizes"),
         ((30, 31), {}, ValueError, "sum"),

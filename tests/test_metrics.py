@@ -409,9 +409,14 @@ def test_noise_of_the_same_size_does_less_harm_than_fgsm():
 # --- Bad input ------------------------------------------------------------------------------------
 
 BAD = [
-    ("data alone", {"data": X}, TypeError, r"data must be a pair \(x, y\).*got Tensor"),
-    ("a triple", {"data": (X, Y, Y)}, TypeError, "data must be a pair"),
-    ("a list", {"data": [X, Y]}, TypeError, "data must be a pair.*got list"),
+    (
+        "data alone",
+        {"data": X},
+        TypeError,
+        r"data must be a Dataset or a pair \(x, y\).*got Tensor",
+    ),
+    ("a triple", {"data": (X, Y, Y)}, TypeError, "data must be a Dataset or a pair"),
+    ("a list", {"data": [X, Y]}, TypeError, "data must be a Dataset or a pair.*got list"),
     ("integer pixels", {"data": ((255 * X).byte(), Y)}, TypeError, "torch.uint8"),
     ("NaN", {"data": (X / 0 * 0, Y)}, ValueError, "x holds NaN"),
     ("empty", {"data": (X[:0], Y[:0])}, ValueError, "empty batch"),

@@ -126,7 +126,11 @@ def damaged_files():
     yield "cut in the header", good[: size // 2], "the file is damaged"
     yield "another length", struct.pack("<Q", size - 1) + good[8:], "the file is damaged"
     yield "a pickle", b"\x80\x04\x95" + bytes(50), "the file is damaged"
-    yield "of someone else", save(tensors), "the file is damaged, or is no model file of the course"
+    yield (
+        "of someone else",
+        save(tensors),
+        "the file is damaged, or is not a model file of the course",
+    )
     yield "text that is no object", save(tensors, {"advlearn": "[1]"}), "the file is damaged"
     yield "infinite", save(broken, text), "the file holds NaN or infinity in linear.bias"
     yield "fewer tensors", save({"linear.bias": tensors["linear.bias"]}, text), "do not fit"

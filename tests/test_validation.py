@@ -20,6 +20,7 @@ from advlearn._validation import (
     check_labels,
     check_logits,
     check_number,
+    check_pair,
 )
 from advlearn.attacks import Bounds
 
@@ -57,6 +58,9 @@ ACCEPTED = [
     (check_count, (1, "n"), 1),
     (check_count, (0, "n", 0), 0),
     (check_count, (np.int32(5), "n"), 5),
+    (check_count, (5, "n", 1, 5), 5),
+    (check_count, (2**64, "n"), 2**64),
+    (check_pair, ((1, 2),), (1, 2)),
     (check_number, (0, "v", 0.0), 0.0),
     (check_number, (1, "v", 0.0, 1.0), 1.0),
     (check_number, (1e-300, "v", 0.0), 1e-300),
@@ -135,6 +139,9 @@ REFUSED = [
     (check_eps, (-1, X, BOX, "eps[3]"), ValueError, r"eps\[3\] must be"),
     (check_count, (0, "n"), ValueError, "n must be at least 1, got 0"),
     (check_count, (-1, "n", 0), ValueError, "n must be at least 0, got -1"),
+    (check_count, (6, "n", 1, 5), ValueError, "n must be at most 5, got 6"),
+    (check_pair, ([X, Y],), TypeError, r"data must be a Dataset or a pair \(x, y\), got list"),
+    (check_pair, ((X, Y, Y),), TypeError, "got tuple"),
     (check_count, (1.0, "n"), TypeError, "n must be a whole number, got float 1.0"),
     (check_count, (True, "n"), TypeError, "n must be a whole number, got bool True"),
     (check_number, (-1e-300, "v", 0.0), ValueError, r"v must be finite and in \[0, inf\]"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ def admit(file: str | Path | bytes) -> Entry:
     header = _header(content, name)
     try:
         text = reference.describe(content, name)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RefusedError(str(error)) from error
     architecture, options = _check_text(text, name)
     skeleton = _skeleton(architecture, options, name)
@@ -88,25 +87,17 @@ def admit(file: str | Path | bytes) -> Entry:
 
 
 def _header(content: bytes, name: str) -> dict[str, Any]:
-    """Return the header of a safetensors file: the tensors' names, dtypes and shapes."""
-    size = int.from_bytes(content[:8], "little")
-    if content[8:9] != b"{" or not 2 <= size <= min(len(content) - 8, MOST_HEADER):
-        pickled = content[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-        why = (
-            "is a pickle, as torch.save writes it. Loading one runs whatever code is in it, so the "
-            "arena never does"
-            if pickled
-            else "is no safetensors file"
-        )
-        raise RefusedError(f"{name} {why}. Export the model with advlearn.data.reference.pack.")
-    try:
-        header = json.loads(content[8 : 8 + size])
-    except (ValueError, RecursionError) as error:
+    """Return the header of a safetensors file, or refuse what is not one."""
+    remedy = "Export the model with advlearn.data.reference.pack."
+    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise RefusedError(
-            f"{name} is damaged: its header cannot be read ({type(error).__name__}). "
-            "Export the model again."
-        ) from error
-    return dict(header)
+            f"{name} is a pickle, as torch.save writes it. Loading one runs whatever code is in "
+            f"it, so the arena never does. {remedy}"
+        )
+    try:
+        return reference.read_header(content, most=MOST_HEADER)
+    except ValueError as error:
+        raise RefusedError(f"{name} is damaged or of another kind: {error}. {remedy}") from error
 
 
 def _check_text(text: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:

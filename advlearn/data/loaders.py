@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from advlearn._validation import check_choice, check_count, check_pair
 from advlearn.data.download import DownloadError, Resource, deadline_seconds, fetch
 from advlearn.data.files import (
     MNIST_SHA256,
@@ -158,8 +159,8 @@ def load_mnist(
         >>> data.y.bincount().tolist()
         [100, 100, 100, 100, 100, 100, 100, 100, 100, 100]
     """
-    _choice(split, "split", _SPLITS)
-    _choice(source, "source", ("auto", "offline", "files", "download"))
+    check_choice(split, "split", _SPLITS)
+    check_choice(source, "source", ("auto", "offline", "files", "download"))
     raw = data_folder(data_dir) / "MNIST" / "raw"
     if source == "offline":
         if exclude_offline:
@@ -266,8 +267,8 @@ def load_cifar10(
         Traceback (most recent call last):
         FileNotFoundError: no CIFAR-10 in nowhere. ...
     """
-    _choice(split, "split", _SPLITS)
-    _choice(source, "source", ("auto", "files", "folder", "download"))
+    check_choice(split, "split", _SPLITS)
+    check_choice(source, "source", ("auto", "files", "folder", "download"))
     folder = data_folder(data_dir)
     parts = ("train", "test") if split == "all" else (split,)
     original = folder / "cifar-10-batches-py"
@@ -367,13 +368,13 @@ def load_image_folder(
     if shape is not None:
         if len(shape) != 2:
             raise ValueError(f"size must be (height, width) or one number, got {size!r:.60}.")
-        shape = (_count(shape[0], "size"), _count(shape[1], "size"))
+        shape = (check_count(shape[0], "size"), check_count(shape[1], "size"))
     if isinstance(classes, str):
         raise TypeError(f"classes must be a sequence of names, got {classes!r}: use [{classes!r}].")
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
         raise ValueError(f"classes must hold distinct names, at least one, got {classes!r:.60}.")
     if limit_per_class is not None:
-        limit_per_class = _count(limit_per_class, "limit_per_class")
+        limit_per_class = check_count(limit_per_class, "limit_per_class")
     images, labels, names = read_folder(
         Path(path).expanduser(),
         split,
@@ -455,12 +456,12 @@ def split(
     """
     data = _given(data)
     if not isinstance(sizes, Sequence):
-        first = _count(sizes, "sizes")
+        first = check_count(sizes, "sizes")
         sizes = (first, data.n - first)
-    parts = [_count(size, "sizes", most=data.n) for size in sizes]
+    parts = [check_count(size, "sizes", most=data.n) for size in sizes]
     if not parts or sum(parts) > data.n:
         raise ValueError(f"sizes = {parts} must be of sum 1 to {data.n}, the number of examples.")
-    order = _mixed_order(data.y.cpu().numpy(), _count(seed, "seed", 0, 2**32 - 1), stratified)
+    order = _mixed_order(data.y.cpu().numpy(), check_count(seed, "seed", 0, 2**32 - 1), stratified)
     ends = np.cumsum(parts)
     return tuple(
         data.take(torch.from_numpy(order[end - part : end]).to(data.y.device))
@@ -497,19 +498,4 @@ def _given(data: Any) -> Dataset:
     """Accept any pair (x, y), and give it the attributes of a Dataset."""
     if isinstance(data, Dataset):
         return data
-    if not isinstance(data, tuple) or len(data) != 2:
-        raise TypeError(f"data must be a Dataset or a pair (x, y), got {type(data).__name__}.")
-    return Dataset(*data)
-
-
-def _choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.60}.")
-
-
-def _count(value: Any, name: str, least: int = 1, most: int = 2**63) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must hold whole numbers, got {value!r:.60}. Round it first.")
-    if not least <= int(value) <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, got {value}.")
-    return int(value)
+    return Dataset(*check_pair(data))

@@ -115,23 +115,48 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 _DAMAGED = (
-    "{name} is damaged, or is no model file of the course ({error}). Make it with "
+    "{name} is damaged, or is not a model file of the course ({error}). Make it with "
     "advlearn.data.reference.pack, or copy it again."
 )
+
+
+def read_header(content: bytes, *, most: int = 100_000_000) -> dict[str, Any]:
+    """Return the header of a safetensors file: each tensor's "dtype", "shape" and "data_offsets".
+
+    The first eight bytes are the length of the header, and the header is JSON. No tensor is read.
+    Texts that travel with the tensors lie under "__metadata__".
+
+    Args:
+        content: of the file.
+        most: bytes that the header may have; safetensors' own limit by default.
+
+    Raises:
+        ValueError: the content is not a safetensors file, or its header cannot be read.
+
+    Example:
+        >>> content = pack(models.SoftmaxRegression(4), "SoftmaxRegression", {"features": 4}, {})
+        >>> read_header(content)["linear.weight"]["shape"]
+        [10, 4]
+    """
+    size = int.from_bytes(content[:8], "little")
+    if content[8:9] != b"{" or not 2 <= size <= min(len(content) - 8, most):
+        raise ValueError("it is not a safetensors file")
+    try:
+        return dict(json.loads(content[8 : 8 + size]))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
 
 
 def describe(content: bytes, name: str = "the file") -> dict[str, Any]:
     """Return what a model file says of itself: "architecture", "options" and "about".
 
     Raises:
-        ValueError: the content is damaged, or is no model file of the course.
+        ValueError: the content is damaged, or is not a model file of the course.
     """
     try:
-        size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        text = json.loads(header["__metadata__"]["advlearn"])
+        text = json.loads(read_header(content)["__metadata__"]["advlearn"])
         return {key: text[key] for key in ("architecture", "options", "about")}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(_DAMAGED.format(name=name, error=error)) from error
 
 
@@ -139,7 +164,7 @@ def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str,
     """Return the model that `pack` kept, in eval mode and float32, and what is known about it.
 
     Raises:
-        ValueError: the content is damaged, is no model of the course, names an unknown
+        ValueError: the content is damaged, is not a model of the course, names an unknown
             architecture, or its tensors do not fit or are not finite. `name` says which file.
 
     Example:
