@@ -10,7 +10,9 @@ import re
 from collections.abc import Sequence
 
 from PIL import Image
-from repository import FOLDER, Lesson
+from repository import FOLDER
+
+from advlearn.course.lessons import Lesson
 
 FIGURES = FOLDER / "extra" / "_figures"
 _EMBEDDED = re.compile(
@@ -42,16 +44,19 @@ def unpack(text: str, depth: int) -> str:
 
 def reduced(lessons: Sequence[Lesson]) -> list[tuple[int, int, bool]]:
     """Return the arrows of the map: (from, to, whether needed), without those that others imply."""
-    direct = {one.number: one.mentions() for one in lessons}
+    direct = {
+        one.number: dict.fromkeys(one.helps, False) | dict.fromkeys(one.needs, True)
+        for one in lessons
+    }
 
     def before(number: int, needed: bool) -> set[int]:
         steps = {n for n, must in direct[number].items() if must or not needed}
         return steps.union(*(before(n, needed) for n in steps)) if steps else set()
 
     arrows = []
-    for number, found in direct.items():
-        for first, needed in sorted(found.items()):
-            same = [n for n, must in found.items() if n != first and (must or not needed)]
+    for number, earlier in direct.items():
+        for first, needed in sorted(earlier.items()):
+            same = [n for n, must in earlier.items() if n != first and (must or not needed)]
             if not any(first in before(n, needed) for n in same):
                 arrows.append((first, number, needed))
     return arrows
@@ -78,13 +83,13 @@ def path_drawing(lessons: Sequence[Lesson]) -> str:
             f'stroke-width="1.5"/><text x="{left}" y="{y + 5}" text-anchor="middle">{one.number}'
             f'</text><text x="{left + 24}" y="{y + 5}">{html.escape(one.title)}</text>'
         )
-    said = ". ".join(
+    words = ". ".join(
         f"Lesson {last} {'needs' if needed else 'is easier after'} lesson {first}"
         for first, last, needed in arrows
     )
     return (
         f'<svg class="path" viewBox="0 0 {left + 350} {row * len(lessons)}" role="img" '
-        f'aria-label="{said}." font-size="15" fill="currentColor">'
+        f'aria-label="{words}." font-size="15" fill="currentColor">'
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="currentColor"/></marker>'
         f"</defs>{''.join(shapes)}</svg>"

@@ -23,14 +23,14 @@ from repository import (
     FOLDER,
     LESSONS,
     ROOT,
-    Lesson,
     binder,
     colab,
-    lessons,
+    opening,
     section,
 )
 
 from advlearn.course import glossary, notebooks
+from advlearn.course.lessons import LESSONS as COURSE
 from advlearn.exercises import all_exercises
 
 SOURCE = FOLDER / "source"
@@ -71,11 +71,11 @@ def opening_picture() -> tuple[str, str]:
     return unpack(image[0] if image else "", 0), eps[1]
 
 
-def _totals(course: list[Lesson]) -> dict[str, object]:
-    return {"count": len(course), "hours": round(sum(one.minutes for one in course) / 60)}
+def _totals() -> dict[str, object]:
+    return {"count": len(COURSE), "hours": round(sum(one.minutes for one in COURSE) / 60)}
 
 
-def landing(course: list[Lesson]) -> str:
+def landing() -> str:
     """Return the book's first page."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     title = section_title(readme)
@@ -87,14 +87,14 @@ def landing(course: list[Lesson]) -> str:
         lead=paragraphs[0],
         picture=picture,
         eps=eps,
-        colab=html.escape(colab(course[0].path)),
-        binder=html.escape(binder(course[0].path)),
+        colab=html.escape(colab(COURSE[0].path)),
+        binder=html.escape(binder(COURSE[0].path)),
         address=ADDRESS,
         folder=ADDRESS.rsplit("/", 1)[-1],
-        start=course[0].start,
-        first=course[0].name,
-        toc="\n".join(f"notebooks/{one.name}" for one in course),
-        **_totals(course),
+        start=opening(COURSE[0]).start,
+        first=COURSE[0].name,
+        toc="\n".join(f"notebooks/{one.name}" for one in COURSE),
+        **_totals(),
     )
 
 
@@ -103,33 +103,33 @@ def section_title(text: str) -> str:
     return re.search(r"^# (.+)$", text, re.M)[1]  # type: ignore[index]
 
 
-def course_map(course: list[Lesson]) -> str:
+def course_map() -> str:
     """Return the page that shows what each lesson teaches."""
+    heads = [(one, opening(one)) for one in COURSE]
     rows = [
-        f"| {one.number:02d} | [{one.title}](notebooks/{one.name}.ipynb) | {one.minutes} | "
-        f"{one.introduction} |"
-        for one in course
+        f"| {one.number:02d} | [{one.title}]({one.path}) | {one.minutes} | {head.introduction} |"
+        for one, head in heads
     ]
     goals = [
-        f"**[{one.number} · {one.title}](notebooks/{one.name}.ipynb)**\n\n"
-        + "\n".join(f"- {goal}" for goal in one.goals)
-        for one in course
+        f"**[{one.number} · {one.title}]({one.path})**\n\n"
+        + "\n".join(f"- {goal}" for goal in head.goals)
+        for one, head in heads
     ]
     return fill(
         "map",
         table="\n".join(rows),
-        drawing=path_drawing(course),
+        drawing=path_drawing(COURSE),
         goals="\n\n".join(goals),
-        **_totals(course),
+        **_totals(),
     )
 
 
-def teachers(course: list[Lesson]) -> str:
+def teachers() -> str:
     """Return the teacher's page."""
     exercises = all_exercises()
-    names = {f"{one.number:02d}": one.name for one in course}
+    paths = {f"{one.number:02d}": one.path for one in COURSE}
     rows = [
-        f"| [{one.lesson}](notebooks/{names[one.lesson]}.ipynb) | {one.title} | `{one.name}` | "
+        f"| [{one.lesson}]({paths[one.lesson]}) | {one.title} | `{one.name}` | "
         f"{one.difficulty} of 3 | {one.minutes} |"
         for one in exercises
     ]
@@ -138,7 +138,7 @@ def teachers(course: list[Lesson]) -> str:
         exercises=f"{len(exercises)} exercises",
         table="\n".join(rows),
         address=ADDRESS,
-        **_totals(course),
+        **_totals(),
     )
 
 
@@ -158,20 +158,19 @@ def mirrored(path: str) -> str:
 def write() -> None:
     """Write everything that Sphinx reads, from nothing."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    course = lessons()
     measured = costs.read()
     pages = {
-        "index.md": landing(course),
-        "map.md": course_map(course),
+        "index.md": landing(),
+        "map.md": course_map(),
         "glossary.md": fill(
             "glossary",
             count=len(glossary.TERMS),
             table=glossary.table(*sorted(glossary.TERMS, key=str.lower)),
         ),
-        "teachers.md": teachers(course),
+        "teachers.md": teachers(),
         "costs.md": fill(
             "costs",
-            table=costs.table(measured, {one.name: one.title for one in course}),
+            table=costs.table(measured, {one.name: one.title for one in COURSE}),
             machine=costs.described(measured["machine"]),
             seconds=f"{notebooks.MOST_SECONDS:.0f}",
             gigabytes=f"{notebooks.MOST_GIGABYTES:g}",

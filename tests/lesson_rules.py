@@ -11,9 +11,12 @@ import nbformat
 from nbformat import NotebookNode
 
 from advlearn.course import notebooks
+from advlearn.course.lessons import LESSONS as TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+ENTRIES = {entry.file: entry for entry in TABLE}
 
 CHECKED = "nbval-check-output"
 MOST_LINES, MOST_COLUMNS = 30, 100
@@ -76,7 +79,8 @@ def anatomy(notebook: NotebookNode, name: str) -> list[str]:
     if known != sorted(known, key=allowed.index):
         problems.append(f"sections are out of order: {known}")
     title = notebook.cells[0].source
-    if not title.startswith(f"# {int(name[:2])} · "):
+    entry = ENTRIES[name]
+    if not title.startswith(f"# {entry.number} · {entry.title}\n"):
         problems.append("the first cell must begin with '# N · title'")
     if not re.search(r"\*\*About \d+ minutes\*\* .*· runs in under \d+ seconds", title, re.S):
         problems.append("the first cell must state the minutes and the seconds")
@@ -217,6 +221,15 @@ def neighbours_are_linked(notebook: NotebookNode, name: str) -> list[str]:
     return problems
 
 
+def prerequisites_are_linked(notebook: NotebookNode, name: str) -> list[str]:
+    """The earlier lessons that "Before you start" links to are those of the table."""
+    text = prose(notebook).partition("## Before you start\n")[2].partition("\n## ")[0]
+    linked = {file for file in re.findall(r"\]\((\d\d_\w+\.ipynb)\)", text) if file < name}
+    entry = ENTRIES[name]
+    wanted = {TABLE[number].file for number in (*entry.needs, *entry.helps)}
+    return [f"{file} is linked, or in the table, but not both" for file in sorted(linked ^ wanted)]
+
+
 def headings_nest(notebook: NotebookNode, name: str) -> list[str]:
     """One title, and no level left out."""
     depths = [depth for depth, _ in headings(notebook)]
@@ -305,6 +318,7 @@ RULES = (
     short_cells,
     links_resolve,
     neighbours_are_linked,
+    prerequisites_are_linked,
     headings_nest,
     exercises_match_the_bank,
     glossary_is_rendered,

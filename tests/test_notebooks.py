@@ -1,4 +1,4 @@
-"""Every lesson keeps every rule, and every rule has a twin: a broken lesson that it sees."""
+"""Every lesson keeps every rule, and every rule sees a lesson that breaks it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from advlearn.course import notebooks
+from advlearn.course import lessons, notebooks
+from advlearn.course.lessons import LESSONS as TABLE
 from tests.lesson_rules import CHECKED, LESSONS, ROOT, RULES, code, prose, read, tags
 
 MODEL = ROOT / "notebooks" / "03_fgsm_linear_models.ipynb"
@@ -29,7 +30,7 @@ def test_there_are_lessons():
     assert MODEL in LESSONS
 
 
-# --- Twins: break a good lesson in one way, and name the rule that must see it --------------------
+# --- Broken copies of a good lesson, each with the rule that must see it --------------------------
 
 
 def cell_with(notebook, words):
@@ -47,6 +48,14 @@ def swap_sections(nb):
 
 def no_minutes(nb):
     nb.cells[0].source = re.sub(r"\*\*About.*", "", nb.cells[0].source)
+
+
+def other_minutes(nb):
+    nb.cells[0].source = nb.cells[0].source.replace("**About 60 min", "**About 61 min")
+
+
+def other_title(nb):
+    nb.cells[0].source = nb.cells[0].source.replace("# 3 · FGSM on", "# 3 · FGSM for")
 
 
 def no_widget(nb):
@@ -136,6 +145,15 @@ def linked_too_late(nb):
     nb.cells.append(new_markdown_cell("See lesson 1, that is [lesson 1](01_sign_function.ipynb)."))
 
 
+def needed_and_not_linked(nb):
+    cell = cell_with(nb, "## Before you start")
+    cell.source = cell.source.replace("(02_softplus_and_maxout.ipynb)", "(01_sign_function.ipynb)")
+
+
+def linked_and_not_needed(nb):
+    cell_with(nb, "## Before you start").source += "\n[Lesson 0](00_start_here.ipynb)."
+
+
 def heading_jump(nb):
     nb.cells.insert(2, new_markdown_cell("#### Deep"))
 
@@ -182,14 +200,17 @@ def huge(nb):
     nb.cells.append(new_markdown_cell("x" * 2_000_000))
 
 
-TWINS = [
+BROKEN = [
     ("anatomy", drop_section),
     ("anatomy", swap_sections),
     ("anatomy", no_minutes),
+    ("anatomy", other_title),
     ("anatomy", no_widget),
     ("one_setup_cell", other_setup),
     ("one_setup_cell", two_setups),
     ("one_setup_cell", badge_of_another),
+    ("normal_form", other_minutes),
+    ("normal_form", other_stars),
     ("normal_form", run_out_of_order),
     ("normal_form", kernel_metadata),
     ("result_cells", checked_without_output),
@@ -205,6 +226,8 @@ TWINS = [
     ("neighbours_are_linked", linked_elsewhere),
     ("neighbours_are_linked", unlinked_in_a_list),
     ("neighbours_are_linked", linked_too_late),
+    ("prerequisites_are_linked", needed_and_not_linked),
+    ("prerequisites_are_linked", linked_and_not_needed),
     ("headings_nest", heading_jump),
     ("headings_nest", second_title),
     ("exercises_match_the_bank", exercise_without_check),
@@ -223,7 +246,7 @@ TWINS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil"), TWINS, ids=[f"{n}-{getattr(s, '__name__', '')}" for n, s in TWINS]
+    ("name", "spoil"), BROKEN, ids=[f"{n}-{getattr(s, '__name__', '')}" for n, s in BROKEN]
 )
 def test_a_broken_lesson_is_seen(name, spoil):
     rule = next(rule for rule in RULES if rule.__name__ == name)
@@ -232,8 +255,8 @@ def test_a_broken_lesson_is_seen(name, spoil):
     assert rule(lesson, MODEL.name), f"{name} did not see {spoil.__name__}"
 
 
-def test_every_rule_has_a_twin():
-    assert {name for name, _ in TWINS} == {rule.__name__ for rule in RULES}
+def test_every_rule_has_a_broken_copy():
+    assert {name for name, _ in BROKEN} == {rule.__name__ for rule in RULES}
 
 
 # --- Words, minutes, repeatability ----------------------------------------------------------------
@@ -255,12 +278,67 @@ def misspelled(text, folder):
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
-def test_the_readme_lists_the_lesson_with_its_minutes(path):
-    minutes = re.search(r"\*\*About (\d+) minutes", read(path).cells[0].source)[1]
-    title = read(path).cells[0].source.splitlines()[0].split(" · ")[1]
-    row = f"| {path.name[:2]} | [{title}](notebooks/{path.name}) | {minutes} |"
-    assert row in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_table_has_every_lesson_in_order():
+    assert [entry.file for entry in TABLE] == [path.name for path in LESSONS]
+    assert [entry.number for entry in TABLE] == list(range(len(TABLE)))
+    for entry in TABLE:
+        assert entry.file.startswith(f"{entry.number:02d}_")
+        assert 20 <= entry.minutes <= 180
+        earlier = [*entry.needs, *entry.helps]
+        assert len(set(earlier)) == len(earlier)
+        assert all(number < entry.number for number in earlier)
+
+
+def test_readme_has_the_table_of_lessons():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert notebooks.fill_readme(text) == text
+    assert text.count(lessons.table()) == 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace("| 60 |", "| 61 |"),
+        lambda text: text.replace("[The sign function]", "[The sign]"),
+        lambda text: text.replace(notebooks.BEGIN, f"{notebooks.BEGIN}\nanother line"),
+    ],
+)
+def test_another_table_in_readme_is_filled_in(spoil):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert spoil(text) != text
+    assert notebooks.fill_readme(spoil(text)) == text
+    for broken in (text.replace(notebooks.BEGIN, ""), text * 2):
+        with pytest.raises(ValueError, match="places for the table of lessons"):
+            notebooks.fill_readme(broken)
+
+
+@pytest.fixture
+def changed(tmp_path, monkeypatch):
+    """A checkout in which minutes, stars, a title and the table of README are wrong."""
+    lesson = read(MODEL)
+    for spoil in (other_minutes, other_stars, other_title):
+        spoil(lesson)
+    nbformat.write(lesson, tmp_path / MODEL.name)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(text.replace("| 60 |", "| 61 |"), encoding="utf-8")
+    monkeypatch.setattr(notebooks, "HERE", tmp_path)
+    monkeypatch.setattr(notebooks, "README", tmp_path / "README.md")
+    monkeypatch.setattr(notebooks, "run", lambda notebook: pytest.fail("a cell was run"))
+    return tmp_path
+
+
+def test_check_sees_what_is_not_filled_in_and_changes_nothing(changed, capsys):
+    before = {path.name: path.read_bytes() for path in changed.iterdir()}
+    assert notebooks.main(["--check"]) == 1
+    assert capsys.readouterr().out == f"{MODEL.name}: differs\nREADME.md: differs\n"
+    assert {path.name: path.read_bytes() for path in changed.iterdir()} == before
+
+
+def test_fill_writes_title_minutes_and_stars(changed):
+    assert notebooks.main(["--fill"]) == 0
+    for path in (MODEL, ROOT / "README.md"):
+        assert (changed / path.name).read_bytes() == path.read_bytes()
+    assert notebooks.main(["--check"]) == 0
 
 
 def test_building_twice_changes_nothing(tmp_path):

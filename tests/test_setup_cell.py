@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import time
 import venv
@@ -260,7 +261,9 @@ def test_filling_writes_the_cell_and_keeps_the_outputs(tmp_path, monkeypatch):
     before = [cell.get("outputs") for cell in lesson.cells]
     code(lesson)[0].source = "old"
     nbformat.write(lesson, tmp_path / LESSONS[3].name)
+    shutil.copy(notebooks.README, tmp_path)
     monkeypatch.setattr(notebooks, "HERE", tmp_path)
+    monkeypatch.setattr(notebooks, "README", tmp_path / "README.md")
     monkeypatch.setattr(notebooks, "run", lambda notebook: pytest.fail("a cell was run"))
     assert notebooks.main(["--fill"]) == 0
     filled = read(tmp_path / LESSONS[3].name)

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from advlearn._atomic import write_atomically
+from advlearn.course.lessons import LESSONS
 from advlearn.data.folders import CHECKOUT, PACKAGE
 
 FOLDER = "my-lessons"
-FIRST = "00_start_here.ipynb"
+FIRST = LESSONS[0].file
 _RECORD = ".versions.json"  # what each copy was made from, in the folder of the copies
 
 

@@ -1,20 +1,22 @@
 """Execute the lessons and write them back in one normal form: `make notebooks`.
 
-The .ipynb files are the source. This script fills in what every lesson shares (the badge and the
-set-up cell, from the address in pyproject.toml), runs the lesson in a fresh kernel, and removes
+The .ipynb files are the source. This script fills in what stands elsewhere (the badge and the
+set-up cell, from the address in pyproject.toml; title and minutes, from `advlearn.course.lessons`;
+stars and minutes of the exercises, from their bank), runs the lesson in a fresh kernel, and removes
 what changes from run to run: times, random ids, widget states, the places where a printed text is
-cut. Running it twice changes nothing.
+cut. It also fills in README's table of lessons. Running it twice changes nothing.
 
     python -m advlearn.course.notebooks    all lessons; with 03, those whose name begins with 03
 
     --check    change nothing; fail if a lesson is not in normal form
-    --fill     run nothing; only write the badge and the set-up cell
+    --fill     run nothing; only fill in
     --measure  change nothing; print the time and the memory of each lesson, and fail if one needs
                more than a lesson may
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -27,6 +29,8 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 from advlearn._atomic import write_atomically
+from advlearn.course import banks
+from advlearn.course.lessons import LESSONS, Lesson, table
 from advlearn.data.folders import CHECKOUT
 
 if sys.version_info >= (3, 11):
@@ -35,6 +39,8 @@ else:
     import tomli as tomllib
 
 HERE = CHECKOUT / "notebooks"
+README = CHECKOUT / "README.md"
+BEGIN, END = "<!-- lessons: filled in by `make notebooks` -->", "<!-- end of lessons -->"
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 ADDRESS: str = PROJECT["project"]["urls"]["Repository"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -118,19 +124,58 @@ def badge(name: str) -> str:
     return f"[![Open in Colab](colab.svg)]({colab_address(f'notebooks/{name}')})"
 
 
-def binder(name: str = "00_start_here.ipynb") -> str:
+def binder(name: str = LESSONS[0].file) -> str:
     """Return the Binder badge, in Markdown: JupyterLab, opened at a lesson."""
     link = binder_address(f"notebooks/{name}")
     return f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({link})"
 
 
 def fill(notebook: nbformat.NotebookNode, name: str) -> None:
-    """Write the badge and the set-up cell, in place."""
+    """Write what stands elsewhere, in place: badge, set-up cell, title, minutes and stars.
+
+    A notebook that is not one of the course's lessons gets the badge and the set-up cell only.
+    """
+    lesson = next((one for one in LESSONS if one.file == name), None)
     for cell in notebook.cells:
         if cell.cell_type == "code" and "setup" in cell.metadata.get("tags", []):
             cell.source = SETUP
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"^\[!\[Open in Colab\].*$", badge(name), cell.source, flags=re.M)
+            if lesson is not None:
+                cell.source = _with_effort(cell.source, lesson)
+    if lesson is not None:
+        head = notebook.cells[0]
+        title = f"# {lesson.number} · {lesson.title}"
+        head.source = re.sub(r"\A# .*", lambda _: title, head.source)
+        minutes = f"**About {lesson.minutes} minutes**"
+        head.source = re.sub(r"\*\*About \d+ minutes\*\*", minutes, head.source)
+
+
+def _with_effort(text: str, lesson: Lesson) -> str:
+    """Return Markdown in which each exercise's heading has the stars and minutes of its bank."""
+    bank = importlib.import_module(f"{banks.__name__}.lesson{lesson.number:02d}")
+
+    def heading(match: re.Match[str]) -> str:
+        exercise = dict(enumerate(bank.EXERCISES, start=1)).get(int(match[2]))
+        if exercise is None:
+            return match[0]
+        stars = "★" * exercise.difficulty + "☆" * (3 - exercise.difficulty)
+        return f"{match[1]}{stars} · {exercise.minutes} minutes"
+
+    return re.sub(r"^(### Exercise (\d+) · .+ · )[★☆]{3} · \d+ minutes$", heading, text, flags=re.M)
+
+
+def fill_readme(text: str) -> str:
+    """Return README with the table of lessons filled in.
+
+    Raises:
+        ValueError: there is no place for the table.
+    """
+    place = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", re.S)
+    text, count = place.subn(lambda _: f"{table()}\n", text)
+    if count != 1:
+        raise ValueError(f"README has {count} places for the table of lessons: {BEGIN} ... {END}")
+    return text
 
 
 def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
@@ -228,20 +273,23 @@ def main(arguments: list[str]) -> int:
     # One thread adds up in one order: the same pictures, however many cores there are.
     os.environ["OMP_NUM_THREADS"] = "1"
     different = []
+
+    def keep(path: Path, after: str) -> None:
+        if after != path.read_text(encoding="utf-8"):
+            different.append(path.name)
+            if not only_check:
+                write_atomically(path, after)
+        print(f"{path.name}: {'differs' if path.name in different else 'unchanged'}")
+
     for path in paths:
-        before = path.read_text(encoding="utf-8")
         if only_check or only_fill:
             notebook = nbformat.read(path, as_version=4)
             fill(notebook, path.name)
             normalise(notebook)
         else:
             notebook = execute(path)
-        after = nbformat.writes(notebook) + "\n"
-        if after != before:
-            different.append(path.name)
-            if not only_check:
-                write_atomically(path, after)
-        print(f"{path.name}: {'differs' if path.name in different else 'unchanged'}")
+        keep(path, nbformat.writes(notebook) + "\n")
+    keep(README, fill_readme(README.read_text(encoding="utf-8")))
     return 1 if only_check and different else 0
 
 

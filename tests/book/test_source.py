@@ -16,6 +16,8 @@ import pytest
 import repository
 import source
 
+from advlearn.course.lessons import LESSONS as TABLE
+from advlearn.course.lessons import Lesson
 from advlearn.exercises import all_exercises
 from tests.lesson_rules import LESSONS, bank
 
@@ -69,35 +71,35 @@ def test_a_moving_picture_without_its_tag_is_refused(tmp_path):
         lesson_page.page(tmp_path / LESSONS[0].name, bank(LESSONS[0].name))
 
 
-def test_each_lesson_says_what_it_is():
-    course = repository.lessons()
-    assert [one.number for one in course] == list(range(len(LESSONS)))
-    for one in course:
-        assert 20 <= one.minutes <= 180
-        assert 3 <= len(one.goals) <= 6
-        assert len(one.introduction) > 60
-        for link in re.findall(r"\]\(([^)]+\.ipynb)", " ".join([one.introduction, *one.goals])):
+def test_each_lesson_says_what_it_is_about():
+    for lesson in TABLE:
+        head = repository.opening(lesson)
+        assert 3 <= len(head.goals) <= 6
+        assert len(head.introduction) > 60
+        for link in re.findall(r"\]\(([^)]+\.ipynb)", " ".join([head.introduction, *head.goals])):
             assert (repository.ROOT / link).is_file(), f"{link} does not lead from the map"
 
 
-def test_what_a_lesson_needs_is_read_from_its_words():
-    said = (
-        "You need maxout (lesson 3) and FGSM ([lesson 4](04_x.ipynb)), 2 of them. "
-        "Lessons 1 (signs) and 2 help. Lesson 9 follows."
-    )
-    found = repository.Lesson(5, "05", "t", 1, "", (), said).mentions()
-    assert found == {3: True, 4: True, 1: False, 2: False}
+def test_a_first_cell_without_an_introduction_is_refused(monkeypatch, tmp_path):
+    notebook = nbformat.read(LESSONS[3], as_version=4)
+    notebook.cells[0].source = "\n\n".join(notebook.cells[0].source.split("\n\n")[:3])
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, tmp_path / TABLE[3].path)
+    monkeypatch.setattr(repository, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="introduction"):
+        repository.opening(TABLE[3])
 
 
 def test_arrows_that_others_imply_are_left_out():
-    def one(number, said):
-        return repository.Lesson(number, "", f"title {number}", 1, "", (), said)
+    def one(number, *needs, helps=()):
+        return Lesson(number, "", f"title {number}", "", "", 1, needs, helps)
 
-    course = [one(1, ""), one(2, "You need lesson 1."), one(3, "You need lesson 2 and lesson 1.")]
-    assert drawings.reduced(course) == [(1, 2, True), (2, 3, True)]
-    assert 'aria-label="Lesson 2 needs lesson 1. Lesson 3 needs lesson 2."' in (
-        drawings.path_drawing(course)
-    )
+    course = [one(1), one(2, 1), one(3, 1, 2), one(4, helps=(1, 3))]
+    assert drawings.reduced(course) == [(1, 2, True), (2, 3, True), (3, 4, False)]
+    assert (
+        'aria-label="Lesson 2 needs lesson 1. Lesson 3 needs lesson 2. '
+        'Lesson 4 is easier after lesson 3."'
+    ) in drawings.path_drawing(course)
 
 
 def test_a_section_ends_at_the_next_heading_of_its_depth():
@@ -113,12 +115,12 @@ def test_texts_are_filled_completely():
 
 
 def test_the_teachers_page_lists_every_exercise():
-    page = source.teachers(repository.lessons())
+    page = source.teachers()
     assert all(f"`{one.name}`" in page for one in all_exercises())
 
 
 def test_the_teachers_snippet_grades_the_exercise_that_it_names(capsys):
-    page = source.teachers(repository.lessons())
+    page = source.teachers()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
     one = {(each.lesson, each.name): each for each in all_exercises()}["03", "fgsm_step"]
     exec(code, {"a_learners_function": one.reference})
