@@ -5,32 +5,70 @@ from __future__ import annotations
 import html
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
 from types import ModuleType
+from typing import NamedTuple
 
 import click
 import typer
-from repository import ROOT
 
-# Packages whose public names stand in `__all__`; what they are made of is nobody's business.
-_ALSO = {"exercises": ("exercises.quiz",)}
+import advlearn
+
+COMMAND_LINE = "cli"
+# What a reader calls beside the library. Other modules are the inside of one of these.
+_OTHERS = {
+    "data": ("data", "data.reference", "data.photographs"),
+    "course": (
+        "exercises",
+        "course.grading.quiz",
+        "course.widgets",
+        "course.glossary",
+        "course.lessons",
+        "course.session",
+        "course.copies",
+    ),
+    "reproduction": ("reproduce.engine.run", "reproduce.paper"),
+    "arena": ("arena",),
+    "command line": (COMMAND_LINE,),
+}
 
 
-def modules() -> Iterator[tuple[int, str, str]]:
-    """Yield level, name and description of every public module, from the table in CONTRIBUTING."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for level, name, what in re.findall(r"^\| (\d) \| `(\w+)` \| (.*) \|$", text, re.M):
-        if not name.startswith("_"):
-            yield int(level), name, what
+class Entry(NamedTuple):
+    """A page of the reference."""
+
+    part: str  # of the package
+    name: str  # of the module, inside the package
+    description: str  # one sentence, Markdown
+
+
+def entries() -> list[Entry]:
+    """Return the pages of the reference: the public modules of the library, then the other parts.
+
+    A module is described by the first line of its docstring.
+    """
+    library = sorted(
+        module.name
+        for module in pkgutil.iter_modules(advlearn.__path__)
+        if not module.ispkg and not module.name.startswith("_") and module.name != "exercises"
+    )
+    pages = {"library": library, **_OTHERS}
+    return [Entry(part, name, _description(name)) for part in pages for name in pages[part]]
+
+
+def _description(name: str) -> str:
+    text = inspect.getdoc(importlib.import_module(f"advlearn.{name}")) or ""
+    return text.partition("\n")[0].replace("|", "\\|")
 
 
 def public_names(module: ModuleType) -> list[str]:
     """Return the classes and functions that a module offers, in the order of its source.
 
-    A package offers what `__all__` names, a module what it defines.
+    A package, or a module that loads its names late, offers what `__all__` names; any other what it
+    defines.
     """
-    if hasattr(module, "__path__"):
+    if hasattr(module, "__path__") or hasattr(module, "__getattr__"):
         return [name for name in module.__all__ if not name.startswith("_")]
     return [
         name
@@ -51,13 +89,9 @@ def _directive(module: ModuleType, name: str) -> str:
 
 def page(name: str) -> str:
     """Return the page of one module of the package, in reStructuredText."""
-    parts = [name, "=" * len(name), ""]
-    for dotted in (name, *_ALSO.get(name, ())):
-        module = importlib.import_module(f"advlearn.{dotted}")
-        if dotted != name:
-            parts += ["", dotted, "-" * len(dotted), ""]
-        parts += [f".. automodule:: {module.__name__}\n   :no-members:\n"]
-        parts += [_directive(module, one) for one in public_names(module)]
+    module = importlib.import_module(f"advlearn.{name}")
+    parts = [name, "=" * len(name), "", f".. automodule:: {module.__name__}\n   :no-members:\n"]
+    parts += [_directive(module, one) for one in public_names(module)]
     return "\n".join(parts)
 
 
@@ -69,7 +103,7 @@ def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Co
         yield from _commands(one, f"{name} {word}")
 
 
-def _said(text: str | None) -> str:
+def _markdown(text: str | None) -> str:
     """Return a help text as Markdown: an option in it is code, not two hyphens."""
     plain = html.escape(" ".join((text or "").split()), quote=False)
     return re.sub(r"(?<![`\w-])(--[a-z][\w-]*)(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"`\1`", plain)
@@ -77,19 +111,19 @@ def _said(text: str | None) -> str:
 
 def command_page() -> str:
     """Return the page of the command line, in Markdown."""
-    from advlearn.cli import app
+    from advlearn.cli.app import app
 
     parts = ["# The command line", ""]
     for name, command in _commands(typer.main.get_command(app), "advlearn"):
-        parts += [f"## {name}", "", _said(command.help), ""]
+        parts += [f"## {name}", "", _markdown(command.help), ""]
         rows = []
         for one in command.params:
             if one.name == "help" or getattr(one, "hidden", False):
                 continue
-            said = ", ".join(f"`{o}`" for o in (*one.opts, *one.secondary_opts))
+            option = ", ".join(f"`{o}`" for o in (*one.opts, *one.secondary_opts))
             if isinstance(one, click.Argument) or one.param_type_name == "argument":
-                said = f"`{(one.name or '').upper()}`"
-            rows.append(f"| {said} | {_said(getattr(one, 'help', None))} |")
+                option = f"`{(one.name or '').upper()}`"
+            rows.append(f"| {option} | {_markdown(getattr(one, 'help', None))} |")
         if rows:
             parts += ["| option | what it does |", "|---|---|", *rows, ""]
     return "\n".join(parts)

@@ -177,15 +177,16 @@ def write() -> None:
         ),
         "api/command_line.md": api.command_page(),
     }
-    modules = list(api.modules())
-    named = [(level, name, what) for level, name, what in modules if name != "cli"]
-    pages |= {f"api/{name}.rst": api.page(name) for _, name, _ in named}
-    files = {name: "command_line.md" if name == "cli" else f"{name}.rst" for _, name, _ in modules}
-    rows = [f"| {level} | [{name}]({files[name]}) | {what} |" for level, name, what in modules]
+    reference = api.entries()
+    described = [entry.name for entry in reference if entry.name != api.COMMAND_LINE]
+    pages |= {f"api/{name}.rst": api.page(name) for name in described}
+    files = {name: f"{name}.rst" for name in described} | {api.COMMAND_LINE: "command_line.md"}
+    rows = [
+        f"| {entry.part} | [{entry.name}]({files[entry.name]}) | {entry.description} |"
+        for entry in reference
+    ]
     pages["api/index.md"] = fill(
-        "api",
-        table="\n".join(rows),
-        toc="\n".join([*(name for _, name, _ in named), "command_line"]),
+        "api", table="\n".join(rows), toc="\n".join([*described, "command_line"])
     )
     pages |= {path: mirrored(path) for path in PAGES}
     for path in LESSONS:

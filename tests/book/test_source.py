@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
 
+import api
 import costs
 import drawings
 import frames
@@ -136,6 +139,40 @@ def test_a_link_to_what_is_not_in_the_book_leads_to_the_repository(monkeypatch, 
     assert source.mirrored("data/README.md") == (
         f"[a]({repository.ADDRESS}/blob/main/LICENSE) [b](results/README.md) [c](#d)"
     )
+
+
+# --- The reference --------------------------------------------------------------------------------
+
+
+def test_every_public_module_of_the_library_has_a_page():
+    names = {entry.name for entry in api.entries() if entry.part == "library"}
+    files = {path.stem for path in (repository.ROOT / "advlearn").glob("[!_]*.py")}
+    assert names == files - {"exercises"}
+    assert {"exercises", "data", "arena", "cli"} <= {entry.name for entry in api.entries()}
+
+
+def test_every_public_name_has_a_docstring():
+    for entry in api.entries():
+        assert entry.description, entry.name
+        module = importlib.import_module(f"advlearn.{entry.name}")
+        names = [] if entry.name == api.COMMAND_LINE else api.public_names(module)
+        assert names or entry.name == api.COMMAND_LINE, entry.name
+        for name in names:
+            assert inspect.getdoc(getattr(module, name)), f"{entry.name}.{name}"
+
+
+def test_the_page_of_a_module_names_what_it_offers():
+    page = api.page("losses")
+    assert ".. autofunction:: advlearn.losses.cross_entropy" in page
+    assert "check_eps" not in page, "imported from elsewhere"
+    assert ".. autoclass:: advlearn.data.Dataset" in api.page("data")
+
+
+def test_the_page_of_the_command_line_has_every_command_and_option():
+    page = api.command_page()
+    assert "## advlearn doctor" in page
+    assert "## advlearn reproduce" in page
+    assert "| `--quick` | Small models on the offline digits, in minutes. |" in page
 
 
 # --- Costs and frames -----------------------------------------------------------------------------
