@@ -5,7 +5,7 @@ with a description of the machine, is written to book/costs.json, from which the
 table. Run it on a machine that does nothing else.
 
     python book/costs.py         all lessons
-    python book/costs.py 00 01   those whose names begin so; the others keep their figures, if they
+    python book/costs.py 00 01   those whose names begin so; the others keep their numbers, if they
                                  were measured on the same machine
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 
 from repository import LESSONS
 
+from advlearn._atomic import write_atomically
 from advlearn.course import notebooks
 
 FILE = Path(__file__).with_name("costs.json")
@@ -64,8 +65,8 @@ def read() -> dict[str, Any]:
     """Return what was measured: "machine", and "lessons" by name."""
     if not FILE.exists():
         return {"machine": {}, "lessons": {}}
-    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return found
+    costs: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return costs
 
 
 def table(costs: dict[str, Any], titles: dict[str, str]) -> str:
@@ -75,26 +76,26 @@ def table(costs: dict[str, Any], titles: dict[str, str]) -> str:
         "|---|--:|--:|--:|---|",
     ]
     for name, title in titles.items():
-        found = costs["lessons"].get(name)
+        cost = costs["lessons"].get(name)
         link = f"[{name[:2]} · {title}](notebooks/{name}.ipynb)"
-        if found is None:
+        if cost is None:
             lines.append(f"| {link} | not measured yet | | | |")
             continue
         lines.append(
-            f"| {link} | {found['seconds']:.0f} | {found['processor_seconds']:.0f} | "
-            f"{found['gigabytes']:.2f} | {found['date']} |"
+            f"| {link} | {cost['seconds']:.0f} | {cost['processor_seconds']:.0f} | "
+            f"{cost['gigabytes']:.2f} | {cost['date']} |"
         )
     return "\n".join(lines)
 
 
-def described(found: dict[str, Any]) -> str:
-    """Return the machine in one sentence."""
-    if not found:
+def described(about: dict[str, Any]) -> str:
+    """Return what `machine` gave in one sentence."""
+    if not about:
         return "No lesson has been measured yet."
-    memory = f", {found['memory_gb']:.0f} GB of memory" if found["memory_gb"] else ""
+    memory = f", {about['memory_gb']:.0f} GB of memory" if about["memory_gb"] else ""
     return (
-        f"{found['processor']}, {found['cores']} cores{memory}, {found['system']}; "
-        f"Python {found['python']}, PyTorch {found['torch']}, advlearn {found['advlearn']}."
+        f"{about['processor']}, {about['cores']} cores{memory}, {about['system']}; "
+        f"Python {about['python']}, PyTorch {about['torch']}, advlearn {about['advlearn']}."
     )
 
 
@@ -118,7 +119,7 @@ def main(arguments: list[str]) -> int:
         }
         ordered = {p.stem: kept[p.stem] for p in LESSONS if p.stem in kept}
         text = json.dumps({"machine": here, "lessons": ordered}, indent=1) + "\n"
-        FILE.write_text(text, encoding="utf-8")
+        write_atomically(FILE, text)
         print(f"{path.name}: {cost.seconds:.0f} s, {cost.gigabytes:.2f} GB", flush=True)
     return 0
 

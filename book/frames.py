@@ -30,6 +30,7 @@ from nbformat.v4 import new_code_cell
 from PIL import Image
 from repository import FOLDER, LESSONS, ROOT
 
+from advlearn._atomic import write_atomically
 from advlearn.course import notebooks
 
 KEPT = Path(__file__).with_name("frames")
@@ -86,17 +87,17 @@ def index() -> dict[str, Any]:
     """Return what is recorded, by lesson."""
     if not INDEX.exists():
         return {}
-    found: dict[str, Any] = json.loads(INDEX.read_text(encoding="utf-8"))
-    return found
+    recorded: dict[str, Any] = json.loads(INDEX.read_text(encoding="utf-8"))
+    return recorded
 
 
 def missing() -> dict[str, str]:
     """Return the lessons that have no frames, or stale ones, and which of the two it is."""
-    found = index()
+    recorded = index()
     return {
-        path.stem: "stale" if path.stem in found else "not recorded"
+        path.stem: "stale" if path.stem in recorded else "not recorded"
         for path in LESSONS
-        if found.get(path.stem, {}).get("fingerprint") != fingerprint(path)
+        if recorded.get(path.stem, {}).get("fingerprint") != fingerprint(path)
     }
 
 
@@ -146,32 +147,32 @@ def record(path: Path) -> None:
     place = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=3600, resources=place).execute()
     printed = "".join(o.text for o in widget.outputs if o.output_type == "stream")
-    found, *drawn = map(json.loads, printed.splitlines())
+    shown, *drawn = map(json.loads, printed.splitlines())
     images = [Image.open(io.BytesIO(base64.b64decode(frame["image"]))) for frame in drawn]
-    said = [frame["words"] for frame in drawn]
-    if not all(said):
+    texts = [frame["words"] for frame in drawn]
+    if not all(texts):
         raise ValueError(f"{path.name}: a frame of the interactive picture has no alt text")
-    controls, kept = found["controls"], list(range(len(images)))
+    controls, kept = shown["controls"], list(range(len(images)))
     sheet, columns, width, height = _sheet(images)
     while len(content := _smallest(sheet)) > HEAVIEST:
         controls, still = thinned(controls)
         kept = [kept[place] for place in still]
         sheet, columns, width, height = _sheet([images[place] for place in kept])
-    said = [said[place] for place in kept]
+    texts = [texts[place] for place in kept]
     KEPT.mkdir(exist_ok=True)
-    (KEPT / f"{path.stem}.webp").write_bytes(content)
+    write_atomically(KEPT / f"{path.stem}.webp", content)
     entry = {
         "fingerprint": fingerprint(path),
         "controls": controls,
-        "fixed": found["fixed"],
+        "fixed": shown["fixed"],
         "columns": columns,
         "width": width,
         "height": height,
-        "said": said,
+        "said": texts,  # the alt texts, a reader hears them as a slider moves
     }
     known = index() | {path.stem: entry}
     ordered = {p.stem: known[p.stem] for p in LESSONS if p.stem in known}
-    INDEX.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(INDEX, json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
 
 
 def slider(name: str, depth: int) -> str:
@@ -183,12 +184,12 @@ def slider(name: str, depth: int) -> str:
     """
     if name in missing():
         return ""
-    found = index()[name]
+    recorded = index()[name]
     folder = FOLDER / "extra" / "_frames"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.webp").write_bytes((KEPT / f"{name}.webp").read_bytes())
     controls, start = [], 0
-    for control, stops in found["controls"].items():
+    for control, stops in recorded["controls"].items():
         place = len(stops) // 2
         start = start * len(stops) + place
         label = html.escape(control.replace("_", " "))
@@ -198,29 +199,29 @@ def slider(name: str, depth: int) -> str:
             f"data-stops='{html.escape(json.dumps(stops))}'> "
             f"<output>{html.escape(stops[place])}</output></label>"
         )
-    columns, width, height = found["columns"], found["width"], found["height"]
-    said = html.escape(found["said"][start])
-    rows = math.ceil(len(found["said"]) / columns)
+    columns, width, height = recorded["columns"], recorded["width"], recorded["height"]
+    alt = html.escape(recorded["said"][start])
+    rows = math.ceil(len(recorded["said"]) / columns)
     where = (
         f"height:{100 * rows}%;left:{-100 * (start % columns)}%;top:{-100 * (start // columns)}%"
     )
     return (
         f'<div class="frames" data-columns="{columns}" '
-        f'data-said="{html.escape(json.dumps(found["said"], ensure_ascii=False))}">'
+        f'data-said="{html.escape(json.dumps(recorded["said"], ensure_ascii=False))}">'
         f'<div class="controls" hidden>{"".join(controls)}</div>'
         f'<div class="window" style="aspect-ratio:{width}/{height};max-width:{width}px">'
-        f'<img loading="lazy" src="{"../" * depth}_frames/{name}.webp" alt="{said}" '
+        f'<img loading="lazy" src="{"../" * depth}_frames/{name}.webp" alt="{alt}" '
         f'style="width:{100 * columns}%;{where}"></div>'
-        f'<p class="said" role="status">{said}</p>{_rest(found["fixed"])}</div>'
+        f'<p class="said" role="status">{alt}</p>{_rest(recorded["fixed"])}</div>'
     )
 
 
 def _rest(fixed: dict[str, str]) -> str:
     """Say which controls the live picture has beyond those that were recorded."""
-    said = ", ".join(f"{name.replace('_', ' ')} = {value}" for name, value in fixed.items())
+    settings = ", ".join(f"{name.replace('_', ' ')} = {value}" for name, value in fixed.items())
     return (
-        f"<p>Recorded at {html.escape(said)}; in the live lesson that moves too.</p>"
-        if said
+        f"<p>Recorded at {html.escape(settings)}; in the live lesson that moves too.</p>"
+        if settings
         else ""
     )
 

@@ -34,23 +34,23 @@ def buttons(path: str) -> str:
         (f"{'../' * DEPTH}_lessons/{Path(path).name}", ' download=""', "Download the notebook"),
     )
     made = (
-        f'<a class="launch" href="{html.escape(where)}"{extra}>{words}</a>'
-        for where, extra, words in links
+        f'<a class="launch" href="{html.escape(where)}"{extra}>{label}</a>'
+        for where, extra, label in links
     )
     return f'<p class="launch-row">{" ".join(made)}</p>'
 
 
 def hints(exercise: object) -> str:
     """Return the hints of an exercise, each folded, as HTML."""
-    said: tuple[str, ...] = exercise.hints  # type: ignore[attr-defined]
+    texts: tuple[str, ...] = exercise.hints  # type: ignore[attr-defined]
     folded = "".join(
-        f"<details><summary>Hint {number} of {len(said)}</summary><p>{coded(text)}</p></details>"
-        for number, text in enumerate(said, start=1)
+        f"<details><summary>Hint {number} of {len(texts)}</summary><p>{coded(text)}</p></details>"
+        for number, text in enumerate(texts, start=1)
     )
-    return f'<div class="hints">{folded}</div>' if said else ""
+    return f'<div class="hints">{folded}</div>' if texts else ""
 
 
-def twin(path: str, name: str) -> str:
+def in_place_of_widget(path: str, name: str) -> str:
     """Return what stands in the book where the notebook has an interactive picture, as HTML."""
     where = (
         f'<a href="{html.escape(colab(path))}">Colab</a> or '
@@ -60,8 +60,8 @@ def twin(path: str, name: str) -> str:
     if moving:
         return f"{moving}<p>To change what it does, run the lesson, in {where}.</p>"
     return (
-        '<p class="twin">Here the lesson has an interactive picture. The one above shows it at one '
-        f"setting. To move it, open the lesson in {where}.</p>"
+        '<p class="placeholder">Here the lesson has an interactive picture. The one above shows it '
+        f"at one setting. To move it, open the lesson in {where}.</p>"
     )
 
 
@@ -89,7 +89,8 @@ def page(path: Path, bank: ModuleType) -> NotebookNode:
         if "setup" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
         if "widget" in tags:
-            cell.outputs = [new_output("display_data", {"text/html": twin(inside, path.stem)})]
+            shown = in_place_of_widget(inside, path.stem)
+            cell.outputs = [new_output("display_data", {"text/html": shown})]
         for output in cell.outputs:
             data = output.get("data", {})
             if PLACEHOLDER in data.get("text/plain", ""):

@@ -21,18 +21,18 @@ class _Page(HTMLParser):
         self.places: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        if found.get("id"):
-            self.places.add(str(found["id"]))
-        if tag == "a" and found.get("name"):
-            self.places.add(str(found["name"]))
-        address = found.get(_LINKS.get(tag, ""))
+        attributes = dict(attrs)
+        if attributes.get("id"):
+            self.places.add(str(attributes["id"]))
+        if tag == "a" and attributes.get("name"):
+            self.places.add(str(attributes["name"]))
+        address = attributes.get(_LINKS.get(tag, ""))
         if address is not None:
             self.links.append(address)
 
 
 class Links(NamedTuple):
-    """What was found."""
+    """How many links a book has, and what is wrong with the broken ones."""
 
     inside: int
     outside: int

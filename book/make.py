@@ -17,7 +17,7 @@ HTML = FOLDER / "html"
 
 
 def weight() -> str:
-    """Return how much there is to load, in words."""
+    """Return in a sentence how much there is to load."""
     sizes = {path: path.stat().st_size for path in HTML.rglob("*") if path.is_file()}
     pages = {path: size for path, size in sizes.items() if path.suffix == ".html"}
     largest = max(pages, key=lambda path: pages[path])
@@ -37,14 +37,14 @@ def main() -> int:
     if status:
         return status
     mend.mend(HTML)
-    found = links.check(HTML)
-    print(*found.broken, sep="\n", end="\n" if found.broken else "")
+    checked = links.check(HTML)
+    print(*checked.broken, sep="\n", end="\n" if checked.broken else "")
     print(
-        f"links: {found.inside} inside, {len(found.broken)} broken; "
-        f"{found.outside} to other hosts, checked for their form only"
+        f"links: {checked.inside} inside, {len(checked.broken)} broken; "
+        f"{checked.outside} to other hosts, checked for their form only"
     )
     print(f"{weight()}\nopen {os.path.relpath(HTML)}/index.html")
-    return int(bool(found.broken))
+    return int(bool(checked.broken))
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ def _space(element: ET.Element, before: ET.Element | None, after: ET.Element | N
 
 
 def _keep(self: Any, tex: str, block: bool) -> str:
-    found: set[str] = self.builder.env.app.math_letters
+    letters: set[str] = self.builder.env.app.math_letters
     made = mathml(tex, block=block)
-    found |= set(html.unescape(made))
+    letters |= set(html.unescape(made))
     return made
 
 

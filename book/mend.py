@@ -30,7 +30,7 @@ REPAIRS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
         r"<dl>\n((?:<dd>(?:(?!<dl|</dl).)*?</dd>\n)+)</dl>\n",
         _signature,
     ),
-    "the sidebar is no landmark": (
+    "the sidebar is not a landmark": (
         r'<div id="pst-primary-sidebar"',
         '<div role="region" aria-label="sidebar" id="pst-primary-sidebar"',
     ),
@@ -38,7 +38,7 @@ REPAIRS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
         r'<th class="head( text-\w+)?"><p></p></th>',
         r'<td class="head\1"></td>',
     ),
-    "a figure in a table is torn from its %": (r"<td[^>]*><p>[^<]*\d %[^<]*</p>", _with_units),
+    "a number in a table is torn from its %": (r"<td[^>]*><p>[^<]*\d %[^<]*</p>", _with_units),
     "a screen reader would read Korean as English": (
         r"(?<=<p)(?=>[^<]*[가-힣][^<]*</p>)",
         ' lang="ko"',
@@ -57,7 +57,7 @@ def mend(folder: Path) -> None:
         ValueError: a repair found nothing to do.
     """
     for template in folder.glob("_static/*webpack-macros.html"):
-        template.unlink()  # the theme's own, no page
+        template.unlink()  # the theme's own, not a page
     idle = set(REPAIRS)
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")

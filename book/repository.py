@@ -84,5 +84,5 @@ def _from_the_root(text: str) -> str:
 
 
 def coded(text: str) -> str:
-    """Return plain text as HTML; words between back-quotes become code."""
+    """Return plain text as HTML; what stands between back-quotes become code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

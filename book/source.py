@@ -1,7 +1,7 @@
 """Write the book's source: what Sphinx reads, made from the repository.
 
 The folders are those of the repository, so that links between lessons and pages hold. Nothing here
-is written by hand twice: words that stand elsewhere are taken from there.
+is written by hand twice: what stands elsewhere is taken from there.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_a_page_has_every_hint_and_no_solution(path):
 
 
 @every_lesson
-def test_a_page_has_files_for_pictures_and_a_twin_for_what_moves(path):
+def test_a_page_has_files_for_pictures_and_something_for_what_moves(path):
     text = nbformat.writes(lesson_page.page(path, bank(path.name)))
     assert "base64," not in text
     assert lesson_page.PLACEHOLDER not in text
