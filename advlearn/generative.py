@@ -116,12 +116,7 @@ class SubspaceMixture(nn.Module):
         check_labels(y, len(x))
         check_number(variance, "variance", 0.0, open_low=True)
         check_count(rounds, "rounds")
-        counts = y.bincount(minlength=self.classes)
-        if len(counts) > self.classes or int(counts.min()) < self.components:
-            raise ValueError(
-                f"y has {counts.tolist()} examples of its classes; the model has {self.classes} "
-                f"classes and needs {self.components} or more of each."
-            )
+        self._class_counts(y, least=self.components)
         self.precision.fill_(1 / variance)
         if self.frame is not None:
             self.frame.copy_(_principal(x.flatten(1), len(self.frame)))
@@ -140,6 +135,16 @@ class SubspaceMixture(nn.Module):
                 if turn:
                     share = self._joint(own, part).softmax(1)
                 self._maximise(own, share, part.start, variance, prior)
+
+    def _class_counts(self, y: Tensor, *, least: int) -> Tensor:
+        """Return how many examples each class has, (K,); require `least` of each."""
+        counts = y.bincount(minlength=self.classes)
+        if len(counts) > self.classes or int(counts.min()) < least:
+            raise ValueError(
+                f"y has {counts.tolist()} examples of its classes; the model has {self.classes} "
+                f"classes and needs {least} or more of each."
+            )
+        return counts
 
     def balance(self, x: Tensor, y: Tensor) -> None:
         """Set the priors p(k) so that each class is expected as often as it occurs, in place.
@@ -167,12 +172,7 @@ class SubspaceMixture(nn.Module):
         """
         check_images(x, None)
         check_labels(y, len(x))
-        counts = y.bincount(minlength=self.classes)
-        if len(counts) > self.classes or int(counts.min()) < 1:
-            raise ValueError(
-                f"y has {counts.tolist()} examples of its classes; the model has {self.classes} "
-                "classes and needs an example of each."
-            )
+        counts = self._class_counts(y, least=1)
         with torch.no_grad():
             logits = torch.cat([self(part) for part in x.split(1000)]).double()
         share = (counts / len(y)).double()

@@ -7,7 +7,8 @@ A model whose probabilities are not the softmax of its logits says so with a met
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,13 @@ def probabilities(model: Model, logits: Tensor) -> Tensor:
         model = model[-1]  # behind a Normalize, the last part knows what its logits mean
     own = getattr(model, "probabilities", None)
     return own(logits) if callable(own) else logits.softmax(1)
+
+
+# What turns logits into the probabilities of one class out of K, or of K independent ones.
+_TOPS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "softmax": partial(torch.softmax, dim=1),
+    "sigmoid": torch.sigmoid,
+}
 
 
 class LogisticRegression(nn.Module):
@@ -90,7 +98,7 @@ class SoftmaxRegression(nn.Module):
 
     def __init__(self, features: int = 784, classes: int = 10, *, top: str = "softmax") -> None:
         super().__init__()
-        self.top = check_choice(top, "top", ("softmax", "sigmoid"))
+        self.top = check_choice(top, "top", tuple(_TOPS))
         self.linear = nn.Linear(check_count(features, "features"), check_count(classes, "classes"))
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -101,7 +109,7 @@ class SoftmaxRegression(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return p(k | x) for each class, by softmax or by independent sigmoids."""
-        return logits.softmax(1) if self.top == "softmax" else logits.sigmoid()
+        return _TOPS[self.top](logits)
 
 
 class _InputDropout(nn.Module):
@@ -166,7 +174,7 @@ class MaxoutNet(nn.Module):
     ) -> None:
         super().__init__()
         check_count(pieces, "pieces")
-        self.top = check_choice(top, "top", ("softmax", "sigmoid"))
+        self.top = check_choice(top, "top", tuple(_TOPS))
         layers: list[nn.Module] = [_InputDropout(_drop(input_dropout, "input_dropout"))]
         for units in hidden:
             layers.append(_MaxoutLinear(features, check_count(units, "hidden"), pieces))
@@ -186,7 +194,7 @@ class MaxoutNet(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return p(k | x) for each class, by softmax or by independent sigmoids."""
-        return logits.softmax(1) if self.top == "softmax" else logits.sigmoid()
+        return _TOPS[self.top](logits)
 
 
 def _drop(value: float, name: str) -> float:

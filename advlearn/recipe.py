@@ -154,7 +154,7 @@ class Run:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
     @contextmanager
-    def safely(self, epoch: int) -> Iterator[None]:
+    def safely(self) -> Iterator[None]:
         """Give the model back as the last whole epoch left it if this one breaks."""
         before, modes = self._weights(), [(m, m.training) for m in self.model.modules()]
         try:

@@ -249,7 +249,7 @@ def _train(
     for epoch in range(len(run.history.rows), recipe.epochs):
         if run.history.stopped_early:
             break
-        with run.safely(epoch), _seeded(recipe.seed, epoch, device):
+        with run.safely(), _seeded(recipe.seed, epoch, device):
             started = time.perf_counter()
             loss = _epoch(run, (x, y), step, epoch, progress=progress)
             row: dict[str, float] = {"epoch": epoch + 1, "loss": loss}

@@ -225,7 +225,7 @@ def test_balance_looks_at_nothing_but_how_often_a_class_occurs(fitted):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"y": torch.arange(300) % 2}, "needs an example of each"),
+        ({"y": torch.arange(300) % 2}, "needs 1 or more of each"),
         ({"y": torch.arange(300) % 4}, "the model has 3 classes"),
         ({"x": torch.full((300, D), torch.nan)}, "x"),
     ],
