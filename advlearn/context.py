@@ -13,6 +13,9 @@ from advlearn._validation import check_choice
 Model = Callable[[Tensor], Tensor]
 """Anything that maps images (N, ...) to logits (N, K); usually a `torch.nn.Module`."""
 
+PRECISIONS = ("exact", "fast")
+"""How matrix products may be computed; see `precision`."""
+
 
 @contextmanager
 def attack_mode(model: Model) -> Iterator[None]:
@@ -80,6 +83,6 @@ def precision(
         ...     layer(torch.ones(1, 3)).dtype
         torch.bfloat16
     """
-    if check_choice(choice, "choice", ("exact", "fast")) == "exact":
+    if check_choice(choice, "choice", PRECISIONS) == "exact":
         return nullcontext()
     return torch.autocast((device or torch.device("cpu")).type, dtype=torch.bfloat16)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from advlearn._atomic import write_atomically
 from advlearn._validation import check_choice, check_count, check_number
+from advlearn.context import PRECISIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class Recipe:
         check_number(self.momentum, "momentum", 0.0, 0.9999)
         check_number(self.l1, "l1", low=0.0)
         check_count(self.patience, "patience")
-        check_choice(self.precision, "precision", ("exact", "fast"))
+        check_choice(self.precision, "precision", PRECISIONS)
         check_count(self.seed, "seed", least=0)
         if self.lr_final is not None:
             check_number(self.lr_final, "lr_final", low=0.0, open_low=True)
@@ -97,13 +98,14 @@ def callable_name(function: Callable[..., Any]) -> str:
         >>> callable_name(functools.partial(sorted, key=len, reverse=True))
         "sorted(){'key': 'len', 'reverse': True}"
     """
+
+    def name(value: Any) -> Any:
+        return callable_name(value) if callable(value) else value
+
     if isinstance(function, functools.partial):
-        args = tuple(callable_name(value) if callable(value) else value for value in function.args)
-        options = {
-            key: callable_name(value) if callable(value) else value
-            for key, value in function.keywords.items()
-        }
-        return f"{callable_name(function.func)}{args}{options}"
+        args = tuple(map(name, function.args))
+        options = {key: name(value) for key, value in function.keywords.items()}
+        return f"{name(function.func)}{args}{options}"
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
