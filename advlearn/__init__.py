@@ -1,9 +1,11 @@
 """advlearn: the library behind a hands-on course on adversarial examples.
 
-The modules follow the nouns of the course: `functional`, `losses`, `models`, `data`, `attacks`,
-`metrics`, `training`, `paper`, `plotting`, `widgets` and `exercises`. The attacks can be had from
-here. They, and PyTorch with them, are loaded at the first use, so that `advlearn doctor` can report
-a PyTorch that does not load.
+The modules beside this file are the library: attacks, losses, models, metrics, training. `data`
+loads images and models, `course` is what the lessons are made of, `exercises` the learner's way to
+the exercises, `reproduce` the paper's experiments, `arena` the contest, `cli` the command line.
+
+The attacks can be had from here. They, and PyTorch with them, are loaded at the first use, so that
+`advlearn doctor` can report a PyTorch that does not load.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def check_number(
 
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    """Require one of a few words."""
+    """Require one of a few choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.60}.")
     return str(value)

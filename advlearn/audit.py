@@ -2,8 +2,8 @@
 
 A model can make its gradients useless and stay as fragile as before. Attacks that follow the
 gradient then find little, and the error under attack looks small. The checklist asks five questions
-whose answers a robust model and an honest attack do not fear. A sign says "look here"; it is no
-proof, and its absence is no proof of robustness.
+whose answers a robust model and an honest attack do not fear. A sign says "look here"; it is not a
+proof, and its absence does not prove robustness.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from advlearn.losses import Loss, float32_cross_entropy, margin_loss
 from advlearn.metrics import BATCH, Data, Rate, craft, predict
 
 TRIFLE = 0.01
-"""A share of the examples that is not worth a sign, however sure it is."""
+"""A share of the examples that is not worth a sign, however certain it is."""
 
 MATERIAL = 0.2
 """By how much the error may rise from one step to the strongest attack of the ladder."""
@@ -64,13 +64,13 @@ class Sign:
 class Audit:
     """What the checklist gave: its signs, in order.
 
-    Printing it gives a text with every figure; a notebook shows the same as a table.
+    Printing it gives a text with every rate; a notebook shows the same as a table.
 
     Example:
-        >>> found = Audit(0.25, (Sign("zero gradients", True, {"zero": Rate(9, 10)}, "Most."),))
-        >>> found.passed, found.seen
+        >>> outcome = Audit(0.25, (Sign("zero gradients", True, {"zero": Rate(9, 10)}, "Most."),))
+        >>> outcome.passed, outcome.seen
         (False, ('zero gradients',))
-        >>> print(found)
+        >>> print(outcome)
         1 of 1 signs seen at eps 0.25
         SEEN: zero gradients. Most.
             zero: 90.0 % (59.6-98.2)
@@ -91,10 +91,10 @@ class Audit:
 
     def __getitem__(self, name: str) -> Sign:
         """Return the sign of this name; KeyError names those that there are."""
-        found = {sign.name: sign for sign in self.signs}
-        if name not in found:
-            raise KeyError(f"there is no sign {name!r}; there are {', '.join(found)}")
-        return found[name]
+        signs = {sign.name: sign for sign in self.signs}
+        if name not in signs:
+            raise KeyError(f"there is no sign {name!r}; there are {', '.join(signs)}")
+        return signs[name]
 
     def __str__(self) -> str:
         lines = [f"{len(self.seen)} of {len(self.signs)} signs seen at eps {self.eps:g}"]
@@ -107,10 +107,10 @@ class Audit:
         lines = [f"{len(self.seen)} of {len(self.signs)} signs seen at eps {self.eps:g}", ""]
         lines += ["| sign | | share of the examples (95 % interval) | why |", "|---|---|---|---|"]
         for sign in self.signs:
-            figures = "<br>".join(f"{what}: {rate}" for what, rate in sign.figures.items())
-            figures = figures.replace("-", "\N{NON-BREAKING HYPHEN}")  # no interval on two lines
+            rates = "<br>".join(f"{what}: {rate}" for what, rate in sign.figures.items())
+            rates = rates.replace("-", "\N{NON-BREAKING HYPHEN}")  # no interval on two lines
             answer = f"**{sign.answer}**" if sign.seen else sign.answer
-            lines.append(f"| {sign.name} | {answer} | {figures} | {sign.because} |")
+            lines.append(f"| {sign.name} | {answer} | {rates} | {sign.because} |")
         return "\n".join(lines)
 
 
@@ -150,15 +150,15 @@ def audit(
     seed: int = 0,
     batch_size: int = BATCH,
 ) -> Audit:
-    """Run the checklist of signs of gradient masking and report each sign with its figures.
+    """Run the checklist of signs of gradient masking and report each sign with its rates.
 
     1. *PGD is weaker than FGSM.* PGD takes many small steps where FGSM takes one. If it finds less
        (see `more_often`), the gradient on the way misleads.
     2. *More steps or restarts change the error.* A ladder of attacks: FGSM, PGD with a quarter of
        `steps`, with all of them, and with `restarts`. Seen when more work finds less, or when the
        strongest attack finds more than one step does, by over `MATERIAL` and beyond chance: then
-       the figure of one step says nothing. An undefended model can show this too, at an eps that
-       breaks about half of its examples. Even then it is true that FGSM's figure must not stand
+       the error after one step says nothing. An undefended model can show this too, at an eps that
+       breaks about half of its examples. Even then it is true that FGSM's error must not stand
        alone.
     3. *Transfer is stronger than the white box.* Examples crafted on `source` fool the model more
        often than those that the same attack crafts on the model itself.
@@ -193,8 +193,8 @@ def audit(
     Example:
         >>> _ = torch.manual_seed(0)
         >>> model, x = torch.nn.Identity(), torch.rand(50, 4)
-        >>> found = audit(model, (x, x.argmax(1)), 0.3, source=lambda x: x.roll(1, 1))
-        >>> found.passed, len(found.signs)
+        >>> outcome = audit(model, (x, x.argmax(1)), 0.3, source=lambda x: x.roll(1, 1))
+        >>> outcome.passed, len(outcome.signs)
         (True, 5)
     """
     check_number(eps, "eps", low=0.0, open_low=True)
@@ -261,27 +261,27 @@ def _signs(
         because = "More work finds less."
     yield Sign(SIGNS[1], rose or fell, rates, because)
 
-    figures = {f"{name}, crafted on itself": Rate.of(wrong) for name, wrong in white.items()}
-    figures |= {f"{name}, crafted on the source": Rate.of(wrong) for name, wrong in moved.items()}
+    both = {f"{name}, crafted on itself": Rate.of(wrong) for name, wrong in white.items()}
+    both |= {f"{name}, crafted on the source": Rate.of(wrong) for name, wrong in moved.items()}
     better = [name for name in moved if more_often(moved[name], white[name])]
     because = "Knowing the model helps the attack."
     if better:
         because = f"{' and '.join(better)} does better without the model's gradient."
     if not moved:
         because = "Pass source= to check it."
-    yield Sign(SIGNS[2], bool(better) if moved else None, figures, because)
+    yield Sign(SIGNS[2], bool(better) if moved else None, both, because)
 
-    figures = {f"PGD, eps {size:g}": Rate.of(wrong) for size, wrong in reach.items()}
+    by_eps = {f"PGD, eps {size:g}": Rate.of(wrong) for size, wrong in reach.items()}
     fell = any(more_often(small, large) for small, large in pairwise(reach.values()))
-    short = list(figures.values())[-1].interval[1] < 1 - TRIFLE
+    short = list(by_eps.values())[-1].interval[1] < 1 - TRIFLE
     because = "With the whole range of a pixel the attack wins."
     if short:
         because = "Some examples survive any change at all."
     if fell:
         because = "A larger eps finds less."
-    yield Sign(SIGNS[3], short or fell, figures, because)
+    yield Sign(SIGNS[3], short or fell, by_eps, because)
 
-    figures = {f"zero for {name}": Rate.of(wrong) for name, wrong in blind.items()}
-    seen = any(rate.interval[0] > TRIFLE for rate in figures.values())
+    zeros = {f"zero for {name}": Rate.of(wrong) for name, wrong in blind.items()}
+    seen = any(rate.interval[0] > TRIFLE for rate in zeros.values())
     because = "Some examples give no direction." if seen else "Every example has a direction."
-    yield Sign(SIGNS[4], seen, figures, because)
+    yield Sign(SIGNS[4], seen, zeros, because)

@@ -75,7 +75,7 @@ def precision(
         device: where the work runs; the CPU when None.
 
     Raises:
-        ValueError: `choice` is another word.
+        ValueError: `choice` is neither of the two.
 
     Example:
         >>> layer = torch.nn.Linear(3, 2)

@@ -1,7 +1,7 @@
 """Losses, one value for each example; the caller averages or sums.
 
 Attacks maximise these, training minimises their mean. All of them are built on `softplus`, so
-that their gradients keep the right direction for examples that the model is sure of.
+that their gradients keep the right direction for examples of which the model is confident.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _true_and_others(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Return -log softmax(z)_y, written as softplus(log(sum over k != y of exp(z_k)) - z_y).
 
-    The value is that of the usual form. The gradient is better: the usual form computes
+    The value is that of `float32_cross_entropy`. The gradient is better: that form computes
     softmax(z)_y - 1, which float32 rounds to 0 once z_y is about 16.6 ahead, and then the true
     class drops out of the input gradient. Here the factor is sigmoid(margin), which is exact until
     it underflows, about 103 ahead. `margin_loss` has no such end.

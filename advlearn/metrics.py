@@ -1,4 +1,4 @@
-"""What is measured about a model, always with how sure the figure is.
+"""What is measured about a model, always with an interval that says how certain it is.
 
 Every rate is over *all* examples of the data set, also those that the model got wrong before the
 attack, and carries a 95 % Wilson interval. Work is done in batches, with the model in eval mode.
@@ -41,7 +41,7 @@ class Rate:
     """A share of examples: `count` of `total`, with its 95 % Wilson interval.
 
     The Wilson interval (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96 stays
-    inside [0, 1] and is honest at 0 % and 100 %, where the usual p ± z sqrt(p(1-p)/n) has length 0.
+    inside [0, 1] and is honest at 0 % and 100 %, where p ± z sqrt(p(1-p)/n) has length 0.
 
     Example:
         >>> print(Rate(16, 1000))
@@ -255,7 +255,7 @@ def confidence_on_errors(model: Model, data: Data, *, batch_size: int = BATCH) -
     The paper's "confidence" is the first; summaries often give the second under that name.
 
     Args:
-        model, data, batch_size: as for `predict`; pass adversarial images for an attack's figure.
+        model, data, batch_size: as for `predict`; pass adversarial images to measure an attack.
 
     Example:
         >>> logits = torch.tensor([[3.0, 0.0], [0.0, 1.0]])

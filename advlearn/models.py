@@ -317,8 +317,8 @@ class RBFNet(nn.Module):
 
     Each class answers for itself, so all probabilities can be near 0: the model can say "none of
     these". (A softmax over ten classes never goes below 10 %.) The logits are the log-odds
-    log(p / (1 - p)), so binary cross-entropy on them is the likelihood of the ten yes-no answers.
-    B_k is diagonal, held as its logarithm to stay positive.
+    log(p / (1 - p)), so binary cross-entropy on them is minus the log-likelihood of K independent
+    binary labels. B_k is diagonal, held as its logarithm to stay positive.
 
     Args:
         features: number of pixels d.

@@ -1,6 +1,6 @@
 """Every figure of the course: (data, *, ax=None) -> Axes.
 
-Each function draws on one Axes and leaves there a description in words, the alt text, which
+Each function draws on one Axes and leaves there a description, the alt text, which
 `show` publishes with the picture for readers who do not see it. Colours are those of Okabe and Ito,
 and lines also differ by dash and marker, so that figures hold in grey.
 """
@@ -70,7 +70,7 @@ def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png") -> None
     """Display a figure in a notebook, with its alt text and a caption, and close it.
 
     The picture travels inside the HTML, so it shows in JupyterLab, Colab and the book alike, and a
-    screen reader finds the words.
+    screen reader finds the description.
 
     Args:
         figure: a figure, or the one Axes of a figure.
@@ -78,19 +78,19 @@ def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png") -> None
         kind: "png", or "jpeg" where photographs would make a PNG large.
 
     Raises:
-        ValueError: no Axes of the figure has an alt text, or `kind` is another word.
+        ValueError: no Axes of the figure has an alt text, or `kind` is neither of the two.
     """
     from IPython.display import display
 
-    words = alt_text(figure)
-    if not words:
+    alt = alt_text(figure)
+    if not alt:
         raise ValueError("figure has no alt text. Draw it with advlearn.plotting or use describe.")
     picture = base64.b64encode(render(figure, kind=kind)).decode()
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     bundle = {
         "text/html": f'<figure style="margin:0"><img style="max-width:100%;height:auto" '
-        f'alt="{html.escape(words)}" src="data:image/{kind};base64,{picture}">{below}</figure>',
-        "text/plain": f"[figure] {words}",
+        f'alt="{html.escape(alt)}" src="data:image/{kind};base64,{picture}">{below}</figure>',
+        "text/plain": f"[figure] {alt}",
     }
     display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
@@ -138,7 +138,7 @@ def _sheet(
     ax = _axes(ax, (side * columns + 0.2, (side + 0.2 * lines) * rows + 0.1))
     height, width = x.shape[2:]
     if titles and rows > 1:
-        # Room for the words above each row.
+        # Room for the titles above each row.
         band = 0.16 * height * lines + 0.08 * height
         padding = math.ceil(band)
         x = torch.nn.functional.pad(x, (0, 0, padding, 0), value=float(style["gap"]))  # type: ignore[arg-type]
@@ -152,8 +152,8 @@ def _sheet(
     return ax, drawn
 
 
-def _count(x: Tensor, noun: str) -> str:
-    return f"{len(x)} {noun}{'' if len(x) == 1 else 's'}"
+def _count(x: Tensor, kind: str) -> str:
+    return f"{len(x)} {kind}{'' if len(x) == 1 else 's'}"
 
 
 def _spoken(titles: Sequence[str] | None) -> str:
@@ -245,7 +245,7 @@ def lines(
         'v² against v from 0 to 1: square goes from 0 to 1.'
     """
     ax = _axes(ax, (6.0, 3.4))
-    said = []
+    parts = []
     for (name, y), (colour, dash, marker) in zip(curves.items(), _styles(), strict=False):
         values = [float(value) for value in y]
         ax.plot(
@@ -258,7 +258,7 @@ def lines(
             label=name,
         )
         real = [value for value in values if not math.isnan(value)]
-        said.append(
+        parts.append(
             f"{name} goes from {real[0]:.3g} to {real[-1]:.3g}" if real else f"{name} has no values"
         )
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -266,7 +266,7 @@ def lines(
     if len(curves) > 1:
         ax.legend(frameon=False, fontsize=9)
     ends = f"{float(x[0]):.3g} to {float(x[-1]):.3g}"
-    return describe(ax, f"{ylabel} against {xlabel} from {ends}: {'; '.join(said)}.")
+    return describe(ax, f"{ylabel} against {xlabel} from {ends}: {'; '.join(parts)}.")
 
 
 def _tidy(ax: Axes) -> None:
@@ -411,7 +411,7 @@ def logits_walk(
 
 
 def transfer_map(matrix: TransferMatrix, *, ax: Axes | None = None) -> Axes:
-    """Draw a transfer matrix: rows crafted on, columns fed to; the figures are written in.
+    """Draw a transfer matrix: rows crafted on, columns fed to; the rates are written in.
 
     Args:
         matrix: from `advlearn.metrics.transfer_matrix`.
@@ -427,16 +427,16 @@ def transfer_map(matrix: TransferMatrix, *, ax: Axes | None = None) -> Axes:
     ax = _axes(ax, (1.1 * count + 2, 0.9 * count + 1.2))
     values = np.array([[100 * float(rate) for rate in row] for row in matrix.errors])
     ax.imshow(values, cmap="Greys", vmin=0, vmax=100)
-    said = []
+    parts = []
     for i, source in enumerate(matrix.names):
         for j, target in enumerate(matrix.names):
             ink = "white" if values[i, j] > 61 else "black"  # a contrast of 4.5 at least
             ax.text(j, i, f"{values[i, j]:.0f}", ha="center", va="center", color=ink)
-            said.append(f"crafted on {source}, fed to {target}: {values[i, j]:.0f} %")
+            parts.append(f"crafted on {source}, fed to {target}: {values[i, j]:.0f} %")
     ax.set_xticks(range(count), matrix.names, rotation=20)
     ax.set_yticks(range(count), matrix.names)
     ax.set(xlabel="fed to", ylabel="crafted on", title="error (%)")
-    return describe(ax, f"Error of each model on each model's examples: {'; '.join(said)}.")
+    return describe(ax, f"Error of each model on each model's examples: {'; '.join(parts)}.")
 
 
 def history(run: History, columns: Sequence[str], *, ylabel: str, ax: Axes | None = None) -> Axes:

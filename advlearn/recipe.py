@@ -217,7 +217,7 @@ class Run:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["advlearn"])
-                theirs = dict(about["identity"])
+                saved = dict(about["identity"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -225,9 +225,9 @@ class Run:
                 "Delete it to start anew."
             ) from error
         other = [
-            f"{key}: {theirs.get(key)!r} there, {self.identity.get(key)!r} here"
-            for key in sorted(theirs.keys() | self.identity.keys())
-            if theirs.get(key) != self.identity.get(key)
+            f"{key}: {saved.get(key)!r} there, {self.identity.get(key)!r} here"
+            for key in sorted(saved.keys() | self.identity.keys())
+            if saved.get(key) != self.identity.get(key)
         ]
         if other:
             raise ValueError(

@@ -88,10 +88,10 @@ def fit(
         >>> history["loss"][-1] < history["loss"][0]
         True
     """
-    score = objective or _cross_entropy
+    losses = objective or _cross_entropy
 
     def step(x: Tensor, y: Tensor) -> Tensor:
-        value = score(model, x, y).mean()
+        value = losses(model, x, y).mean()
         value.backward()
         return value.detach()
 

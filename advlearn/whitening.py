@@ -23,7 +23,7 @@ def contrast_normalise(x: Tensor, *, scale: float = 55.0) -> Tensor:
         x's shape. An image of one colour becomes 0.
 
     Raises:
-        TypeError, ValueError: x is no batch of images, or `scale` is not > 0.
+        TypeError, ValueError: x is not a batch of images, or `scale` is not > 0.
 
     Source:
         Goodfellow et al., "Maxout networks", ICML 2013, section 5.2.
@@ -55,7 +55,7 @@ class Whitening:
         bias: added to each variance, > 0: directions of hardly any variance are not blown up.
 
     Raises:
-        TypeError, ValueError: x is no batch of two images or more, or `bias` is not > 0.
+        TypeError, ValueError: x is not a batch of two images or more, or `bias` is not > 0.
 
     Source:
         Krizhevsky, "Learning multiple layers of features from tiny images", 2009, appendix A;

@@ -58,9 +58,9 @@ def explore(picture, /, **controls):
     }}))
     for values in itertools.product(*(controls[name] for name in moved)):
         figure = picture(**dict(zip(moved, values)), **fixed)
-        words = alt_text(figure)
+        alt = alt_text(figure)
         image = base64.b64encode(render(figure)).decode()
-        print(json.dumps({{"words": words, "image": image}}))"""
+        print(json.dumps({{"alt": alt, "image": image}}))"""
 
 
 def until_widget(notebook: NotebookNode) -> list[NotebookNode]:
@@ -149,7 +149,7 @@ def record(path: Path) -> None:
     printed = "".join(o.text for o in widget.outputs if o.output_type == "stream")
     shown, *drawn = map(json.loads, printed.splitlines())
     images = [Image.open(io.BytesIO(base64.b64decode(frame["image"]))) for frame in drawn]
-    texts = [frame["words"] for frame in drawn]
+    texts = [frame["alt"] for frame in drawn]
     if not all(texts):
         raise ValueError(f"{path.name}: a frame of the interactive picture has no alt text")
     controls, kept = shown["controls"], list(range(len(images)))

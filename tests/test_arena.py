@@ -133,7 +133,7 @@ REFUSED = {
     "NaN weights": (unfinished, "NaN or infinity in linear.weight|NaN or infinity in linear.bias"),
     "whole numbers": (lambda: rewritten(pack(SoftmaxRegression()), integers), "kind I32"),
     "an unknown option": (lambda: with_option(code="import os"), "does not know"),
-    "options that are a list": (lambda: with_text(options=[1]), "no table"),
+    "options that are a list": (lambda: with_text(options=[1]), "not a table"),
     "a huge option": (lambda: with_option(hidden=[10**9]), r"hidden = \[1000000000\].*10,000"),
     "a number of 30 digits": (lambda: with_option(pieces=10**30), "pieces = 1000000"),
     "many layers": (lambda: with_option(hidden=[8] * 9), "8 of them at most"),
@@ -236,7 +236,7 @@ def test_multiplications_are_counted():
     assert arena.admit(pack(ConvNet(channels, dense=dense))).products == by_hand
 
 
-# --- What is no defence ---------------------------------------------------------------------------
+# --- What is not a defence ------------------------------------------------------------------------
 
 
 def test_the_score_is_the_worst_case_over_all_attempts(softmax, network):
@@ -471,7 +471,7 @@ def test_another_file_is_not_overwritten(tmp_path):
     path = tmp_path / "marks.csv"
     path.write_text("name,mark\nme,1\n", encoding="utf-8")
     for act in (lambda: arena.append(path, report()), lambda: arena.read(path)):
-        with pytest.raises(ValueError, match="no leaderboard"):
+        with pytest.raises(ValueError, match="not a leaderboard"):
             act()
     assert path.read_text(encoding="utf-8") == "name,mark\nme,1\n"
 
@@ -530,7 +530,7 @@ def test_the_command_scores_and_draws(tmp_path, softmax, monkeypatch):
         (("score", "no-such-file"), "no-such-file"),
         (("score", "{here}/text", "--eps", "7"), "eps"),
         (("score", "{here}/text"), "not a safetensors file"),
-        (("board", "{here}/text"), "no leaderboard"),
+        (("board", "{here}/text"), "not a leaderboard"),
         (("board", "{here}/none.csv"), "makes it"),
     ],
 )

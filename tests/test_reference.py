@@ -131,7 +131,7 @@ def damaged_files():
         save(tensors),
         "the file is damaged, or is not a model file of the course",
     )
-    yield "text that is no object", save(tensors, {"advlearn": "[1]"}), "the file is damaged"
+    yield "text that is not an object", save(tensors, {"advlearn": "[1]"}), "the file is damaged"
     yield "infinite", save(broken, text), "the file holds NaN or infinity in linear.bias"
     yield "fewer tensors", save({"linear.bias": tensors["linear.bias"]}, text), "do not fit"
     yield "another size", rewritten(good, options={"features": 4}), "tensors that do not fit"

@@ -27,8 +27,8 @@ class Picture:
 
 
 def sent(explorer):
-    """Return the pictures that the page has from the start: place -> words."""
-    return {tuple(frame["place"]): frame["words"] for frame in explorer.view.frames}
+    """Return the pictures that the page has from the start: place -> alt text."""
+    return {tuple(frame["place"]): frame["alt"] for frame in explorer.view.frames}
 
 
 def ask(explorer, *place):
@@ -38,7 +38,7 @@ def ask(explorer, *place):
     explorer.view._handle_custom_msg({"place": list(place)}, [])
     ((message, (png,)),) = answers
     assert message["place"] == list(place)
-    return message["words"], png
+    return message["alt"], png
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_the_slider_reaches_both_ends_and_every_stop():
     for stop in (0.25, 0.0, 0.1, 0.05):
         explorer.move(eps=stop)
         assert explorer.view.place == [stops.index(stop)]
-        assert explorer.frame.words == f"Drawn for {{'eps': {stop}}}."
+        assert explorer.frame.alt == f"Drawn for {{'eps': {stop}}}."
     explorer.view.place = [3]  # what a hand on the page does
     assert explorer.values == {"eps": 0.25}
 
@@ -96,8 +96,8 @@ def test_the_page_has_from_the_start_what_one_move_reaches():
 def test_the_page_asks_for_the_rest():
     picture = Picture()
     explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1, 0.2])
-    words, png = ask(explorer, 1, 2)
-    assert words == "Drawn for {'digit': 7, 'eps': 0.2}."
+    alt, png = ask(explorer, 1, 2)
+    assert alt == "Drawn for {'digit': 7, 'eps': 0.2}."
     assert png.startswith(b"\x89PNG")
     assert len(picture.drawn) == 5
 
@@ -111,8 +111,8 @@ def test_a_later_picture_that_fails_says_so_in_its_place():
         return Picture()(digit=digit, eps=eps)
 
     explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1])
-    words, png = ask(explorer, 1, 1)
-    assert words == "This picture cannot be drawn: ZeroDivisionError: not for sevens"
+    alt, png = ask(explorer, 1, 1)
+    assert alt == "This picture cannot be drawn: ZeroDivisionError: not for sevens"
     assert png == b""
     assert ask(explorer, 0, 1)[1], "the others still can"
 
@@ -127,14 +127,14 @@ def test_a_picture_that_fails_at_the_last_stop_fails_when_it_is_made():
         explore(picture, digit=[3, 7], eps=[0.0, 0.1, 0.3])
 
 
-def test_a_picture_and_its_words_belong_together():
+def test_a_picture_and_its_alt_text_belong_together():
     chances = {0.0: torch.tensor([0.9, 0.1]), 0.25: torch.tensor([0.2, 0.8])}
     explorer = explore(lambda eps: probability_bars(chances[eps], 0), eps=list(chances))
     before = explorer.frame
     explorer.move(eps=0.25)
     after = explorer.frame
-    assert "highest 0 with 90 %" in before.words
-    assert "highest 1 with 80 %; the true class 0 has 20 %" in after.words
+    assert "highest 0 with 90 %" in before.alt
+    assert "highest 1 with 80 %; the true class 0 has 20 %" in after.alt
     assert before.png != after.png
 
 
@@ -142,12 +142,12 @@ def test_a_control_may_have_any_name_and_kind_of_values():
     explorer = explore(Picture(), picture=["one", "two"], eps_in_pixels=range(3))
     assert explorer.view.controls[1] == {"name": "eps in pixels", "stops": ["0", "1", "2"]}
     explorer.move(picture="two", eps_in_pixels=2)
-    assert explorer.frame.words == "Drawn for {'picture': 'two', 'eps_in_pixels': 2}."
+    assert explorer.frame.alt == "Drawn for {'picture': 'two', 'eps_in_pixels': 2}."
 
 
 def test_a_figure_will_do_as_well_as_an_axes():
     explorer = explore(lambda v: Picture()(v=v).figure, v=[1, 2])
-    assert explorer.frame.words == "Drawn for {'v': 1}."
+    assert explorer.frame.alt == "Drawn for {'v': 1}."
 
 
 def test_the_page_gets_its_script_and_its_style():
@@ -174,7 +174,7 @@ def test_bad_controls_are_named(make, error, message):
         make()
 
 
-def test_a_picture_without_words_is_refused():
+def test_a_picture_without_an_alt_text_is_refused():
     """As `show` does: readers who do not see the picture need them."""
 
     def picture(v):
@@ -191,4 +191,4 @@ def test_a_real_figure_moves():
     explorer = explore(lambda end: functions({"v": lambda v: v}, 0, end), end=[1.0, 2.0, 3.0])
     for end in (3.0, 1.0, 2.0):
         explorer.move(end=end)
-        assert f"v goes from 0 to {end:.0f}" in explorer.frame.words
+        assert f"v goes from 0 to {end:.0f}" in explorer.frame.alt

@@ -16,10 +16,10 @@ from advlearn._atomic import write_atomically
 from advlearn.arena.contest import ATTACKS, Report
 from advlearn.metrics import Rate
 
-_FIGURES = ("score", "low", "high")  # percent
+_SHARES = ("score", "low", "high")  # percent
 _COUNTS = tuple(f"right after {name}" for name in ATTACKS)
 COLUMNS = (
-    "name", *_FIGURES, "digits", *_COUNTS, "rules", "architecture", "parameters", "sha256",
+    "name", *_SHARES, "digits", *_COUNTS, "rules", "architecture", "parameters", "sha256",
 )  # fmt: skip
 _NAME = re.compile(r"[^\W_][\w .\-+]{0,39}")
 
@@ -47,7 +47,7 @@ def append(path: str | Path, report: Report) -> None:
         report: what `score` returned.
 
     Raises:
-        ValueError: the name does not fit, or the file is no leaderboard.
+        ValueError: the name does not fit, or the file is not a leaderboard.
         TimeoutError: another process has held the lock for half a minute.
         OSError: the file cannot be written.
     """
@@ -71,10 +71,10 @@ def append(path: str | Path, report: Report) -> None:
 
 
 def _cells(report: Report) -> list[object]:
-    figures = [float(report.score), *report.score.interval]
+    shares = [float(report.score), *report.score.interval]
     return [
         report.name,
-        *(f"{100 * figure:.1f}" for figure in figures),
+        *(f"{100 * share:.1f}" for share in shares),
         report.score.total,
         *(report.right_after[name].count for name in ATTACKS),
         str(report.rules),
@@ -88,7 +88,9 @@ def _rows(text: str, path: Path) -> list[dict[str, str]]:
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     header = next(csv.reader(io.StringIO(text, newline="")), [])
     if tuple(header) != COLUMNS or any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"{path} is no leaderboard of the arena. Name another file, or delete it.")
+        raise ValueError(
+            f"{path} is not a leaderboard of the arena. Name another file, or delete it."
+        )
     return rows
 
 
@@ -97,7 +99,7 @@ def read(path: str | Path) -> list[Standing]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no leaderboard.
+        ValueError: it is not a leaderboard.
     """
     path = Path(path)
     if not path.is_file():
@@ -160,7 +162,7 @@ def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
     shown = standing(lines)
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 0.42 * len(shown) + 1.2), layout="constrained")
-    said = []
+    parts = []
     for place, line in enumerate(shown, start=1):
         value, clean = 100 * float(line.score), 100 * float(line.clean)
         low, high = (100 * end for end in line.score.interval)
@@ -177,7 +179,7 @@ def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
         ax.plot(clean, place, "o", markerfacecolor="none", markeredgecolor=BLACK, markersize=8,
                 markeredgewidth=2, linestyle="none",
                 label="clean accuracy" if first else None)  # fmt: skip
-        said.append(
+        parts.append(
             f"{place}. {line.name}, score {value:.0f} % ({low:.0f}-{high:.0f}), clean {clean:.0f} %"
         )
     ax.set_yticks(range(1, len(shown) + 1), [f"{line.name}" for line in shown])
@@ -185,4 +187,4 @@ def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
     ax.set_title(shown[0].rules, fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return describe(ax, f"Leaderboard, {shown[0].rules}: {'; '.join(said)}.")
+    return describe(ax, f"Leaderboard, {shown[0].rules}: {'; '.join(parts)}.")

@@ -28,7 +28,7 @@ SOURCES = ("maxout", "maxout-adversarial", "robust")
 """The reference models whose adversarial images are tried on every submission."""
 
 ATTACKS = ("clean", "noise", "FGSM", "transfer", "PGD", "PGD on the margin", "random search")
-"""What is tried, in this order. The first is no attack."""
+"""What is tried, in this order. The first is not an attack."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Report:
-    """What the arena found.
+    """What the arena measured.
 
     Attributes:
         name: of the submission.
@@ -154,8 +154,8 @@ def score(
 class _Judge:
     """Say which images are classified rightly, beyond doubt.
 
-    The true logit must be the largest alone: a tie is no answer, nor is NaN. And it must be so in
-    float32 and in float64: what is right by rounding alone is not right.
+    The true logit must be the largest alone: a tie is not an answer, and neither is NaN. And it
+    must be so in float32 and in float64: what is right by rounding alone is not right.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -173,8 +173,8 @@ class _Judge:
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """Return the largest other logit minus the true one: negative where the model is right.
 
-    The sign of its gradient does not depend on the scale of the logits, nor on how sure the model
-    is: multiplied by 10,000 or divided, a model is attacked in the same direction.
+    The sign of its gradient does not depend on the scale of the logits, nor on how confident the
+    model is: multiplied by 10,000 or divided, a model is attacked in the same direction.
 
     Example:
         >>> margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
@@ -281,7 +281,7 @@ def _reference_images(name: str, eps: float, count: int) -> Tensor:
 
 @torch.no_grad()
 def _random_search(model: Model, x: Tensor, y: Tensor, rules: Rules) -> Tensor:
-    """Return the worst images found without any gradient: squares of ±eps, kept if they harm.
+    """Return the worst images of a search without a gradient: squares of ±eps, kept if they harm.
 
     Source:
         After Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack

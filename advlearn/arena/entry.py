@@ -104,7 +104,7 @@ def _check_text(text: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]
     """Require a known architecture and options of sane size."""
     architecture, options = text["architecture"], text["options"]
     if not isinstance(options, dict):
-        raise RefusedError(f"{name} has options that are no table of names and values.")
+        raise RefusedError(f"{name} has options that are not a table of names and values.")
     together = architecture == "Ensemble"
     kind = options.get("architecture") if together else architecture
     if kind not in tuple(reference.ARCHITECTURES):

@@ -112,7 +112,7 @@ def reproduce(
         bool, typer.Option("--publish", help="Write results, models and tables into data/.")
     ] = False,
 ) -> None:
-    """Run the paper's experiments, row by row, and compare their figures with the paper's."""
+    """Run the paper's experiments, row by row, and compare their numbers with the paper's."""
     from advlearn.cli import reproduce as command
 
     try:
@@ -128,7 +128,7 @@ def reproduce(
             checkout=CHECKOUT if publish else None,
         )
     except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
-        # The words of our own errors stand alone; those of the system need their file's name.
+        # The message of our own errors stands alone; one of the system needs its file's name.
         own = isinstance(error, OSError) and error.filename is None and error.args
         _stop(str(error.args[-1] if own else error))
     except KeyboardInterrupt:

@@ -208,8 +208,9 @@ def examine_space(folder: Path) -> Iterator[Finding]:
         folder = folder.absolute().parent
     free = shutil.disk_usage(folder).free
     remedy = "Free some: the full MNIST needs 70 MB, a lesson's own files a few."
-    found = "disk", f"{_size(free)} free"
-    yield Finding("note", *found, remedy) if free < 2e8 else Finding("ok", *found)
+    space = f"{_size(free)} free"
+    little = free < 2e8
+    yield Finding("note" if little else "ok", "disk", space, remedy if little else "")
     memory = _available_memory()
     if memory is None:
         yield Finding("ok", "memory", "unknown on this system; a lesson takes up to 1.5 GB")

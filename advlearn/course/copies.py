@@ -85,7 +85,7 @@ def refresh(source: Path, mine: Path) -> list[str]:
         OSError: `mine` cannot be written.
     """
     mine.mkdir(parents=True, exist_ok=True)
-    record, said = _read_record(mine), []
+    record, news = _read_record(mine), []
     changed_here = _edited(source)
     for path in [*sorted(source.glob("[0-9][0-9]_*.ipynb")), *source.glob("*.svg")]:
         published, own = _Version.of(path), mine / path.name
@@ -105,12 +105,12 @@ def refresh(source: Path, mine: Path) -> list[str]:
             elif beside := _beside(own, published, record):
                 _copy(path, beside)
                 record[beside.name] = base
-                said.append(
+                news.append(
                     f"{path.name} has a newer version. Yours is untouched: see {beside.name}."
                 )
         record[path.name] = base
     write_atomically(mine / _RECORD, json.dumps(record, indent=1) + "\n")
-    return said
+    return news
 
 
 def open_lab(lesson: Path, options: Sequence[str]) -> int:

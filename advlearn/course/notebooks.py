@@ -253,8 +253,8 @@ def print_costs(paths: list[Path]) -> int:
     for path in paths:
         cost = measure(path)
         dear |= not cost.allowed
-        figures = f"{cost.seconds:.0f} | {cost.processor_seconds:.0f} | {cost.gigabytes:.2f}"
-        print(f"| {path.stem} | {figures} | {'' if cost.allowed else 'too much'} |", flush=True)
+        numbers = f"{cost.seconds:.0f} | {cost.processor_seconds:.0f} | {cost.gigabytes:.2f}"
+        print(f"| {path.stem} | {numbers} | {'' if cost.allowed else 'too much'} |", flush=True)
     return int(dear)
 
 

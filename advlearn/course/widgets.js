@@ -32,7 +32,7 @@ function around(place, before, controls) {
 
 function render({ model, el }) {
   const controls = model.get("controls");
-  const frames = new Map(); // place -> {words, url}
+  const frames = new Map(); // place -> {alt, url}
   const asked = new Set();
   let place = [...model.get("place")], before = place;
   let timer = 0, late = 0;
@@ -58,12 +58,12 @@ function render({ model, el }) {
   box.setAttribute("aria-label", `Interactive picture: ${names}`);
   el.append(box);
 
-  function keep(where, said, png) {
+  function keep(where, alt, png) {
     const key = where.join();
     asked.delete(key);
     if (frames.has(key)) return;
     const url = png.byteLength ? URL.createObjectURL(new Blob([png], { type: "image/png" })) : "";
-    frames.set(key, { words: said, url });
+    frames.set(key, { alt, url });
     box.dataset.pictures = frames.size;
   }
 
@@ -97,8 +97,8 @@ function render({ model, el }) {
     }
     image.hidden = !frame.url;
     if (frame.url) image.src = frame.url;
-    image.alt = frame.words;
-    words.textContent = frame.words;
+    image.alt = frame.alt;
+    words.textContent = frame.alt;
     ahead();
   }
 
@@ -121,7 +121,7 @@ function render({ model, el }) {
   window.addEventListener("resize", onResize);
 
   function onAnswer(message, [png]) {
-    keep(message.place, message.words, png);
+    keep(message.place, message.alt, png);
     if (message.place.join() === place.join()) draw();
     else ahead();
   }
@@ -132,7 +132,7 @@ function render({ model, el }) {
   }
   model.on("msg:custom", onAnswer);
   model.on("change:place", onPlace);
-  for (const { place: where, words: said, png } of model.get("frames")) keep(where, said, png);
+  for (const { place: where, alt, png } of model.get("frames")) keep(where, alt, png);
   draw();
   return () => {
     clearTimeout(timer);

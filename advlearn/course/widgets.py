@@ -5,7 +5,7 @@ A lesson writes a function (values) -> Axes, calls it once in an ordinary cell, 
 swaps two images, and the kernel is asked for none that the page has. A function that raises for any
 value of a control does so while the cell runs, where tests see it.
 
-The controls are the browser's own sliders, each with its name and its value in words: the sliders
+The controls are the browser's own sliders, each with its name and its value as text: the sliders
 of ipywidgets tell a screen reader the number of the stop, and no name.
 """
 
@@ -29,9 +29,9 @@ Place = tuple[int, ...]  # for each control, the number of its stop
 
 
 class Frame(NamedTuple):
-    """A drawn picture and its words."""
+    """A drawn picture and its alt text."""
 
-    words: str
+    alt: str
     png: bytes
 
 
@@ -42,9 +42,9 @@ class View(anywidget.AnyWidget):
     _css = Path(__file__).with_name("widgets.css")
     controls: traitlets.List[Any] = traitlets.List().tag(
         sync=True
-    )  # {"name", "stops"}, the stops in words
+    )  # {"name", "stops"}, the stops as text
     place = traitlets.List(traitlets.Int()).tag(sync=True)
-    frames: traitlets.List[Any] = traitlets.List().tag(sync=True)  # {"place", "words", "png"}
+    frames: traitlets.List[Any] = traitlets.List().tag(sync=True)  # {"place", "alt", "png"}
 
 
 class Explorer:
@@ -91,7 +91,7 @@ class Explorer:
 
     @property
     def frame(self) -> Frame:
-        """The picture at the present values, and its words."""
+        """The picture at the present values, and its alt text."""
         return self._frame(tuple(self.view.place))
 
     def _frame(self, place: Place) -> Frame:
@@ -99,12 +99,12 @@ class Explorer:
         if place not in self._frames:
             chosen = zip(self._stops.items(), place, strict=True)
             figure = self._picture(**{name: stops[stop] for (name, stops), stop in chosen})
-            words, png = alt_text(figure), render(figure)
-            if not words:
+            alt, png = alt_text(figure), render(figure)
+            if not alt:
                 raise ValueError(
                     "picture has no alt text. Draw it with advlearn.plotting or use describe."
                 )
-            self._frames[place] = Frame(words, png)
+            self._frames[place] = Frame(alt, png)
         return self._frames[place]
 
     def _answer(self, _: object, question: dict[str, Any], __: object) -> None:
@@ -115,9 +115,9 @@ class Explorer:
         except (
             Exception
         ) as error:  # nobody reads a callback's traceback: say it in the picture's place
-            words = f"This picture cannot be drawn: {type(error).__name__}: {error}"
-            frame = Frame(words, b"")
-        self.view.send({"place": list(place), "words": frame.words}, [frame.png])
+            alt = f"This picture cannot be drawn: {type(error).__name__}: {error}"
+            frame = Frame(alt, b"")
+        self.view.send({"place": list(place), "alt": frame.alt}, [frame.png])
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -146,7 +146,7 @@ def explore(picture: Picture, /, **controls: Sequence[Any]) -> Explorer:
         >>> from advlearn.plotting import functions
         >>> explorer = explore(lambda end: functions({"v": lambda v: v}, 0, end), end=[1.0, 2.0])
         >>> explorer.move(end=2.0)
-        >>> "goes from 0 to 2" in explorer.frame.words
+        >>> "goes from 0 to 2" in explorer.frame.alt
         True
     """
     check_callable(picture, "picture")

@@ -199,27 +199,27 @@ def _choose(
     limit: int | None,
 ) -> dict[str, list[str]]:
     """Return the image names of each class, sorted, of the wanted split and classes."""
-    found: dict[str, list[str]] = {}
+    by_class: dict[str, list[str]] = {}
     for name in names:
         parts = PurePosixPath(name).parts
         # At most one folder lies above the split: archives often have one of their own name.
         is_image = len(parts) in {3, 4} and PurePosixPath(name).suffix.lower() in _SUFFIXES
         hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
         if is_image and parts[-3] == split and not hidden:
-            found.setdefault(parts[-2], []).append(name)
-    if not found:
+            by_class.setdefault(parts[-2], []).append(name)
+    if not by_class:
         raise FileNotFoundError(
             f"{path} holds no images of the split {split!r}. Expected files such as "
             f"{split}/CLASS/0001.png (or .jpg, .jpeg)."
         )
-    wanted = tuple(sorted(found)) if classes is None else classes
+    wanted = tuple(sorted(by_class)) if classes is None else classes
     for name in wanted:
-        if name not in found:
+        if name not in by_class:
             raise FileNotFoundError(
                 f"{path} holds no class {name!r} in {split!r}. There are: "
-                f"{', '.join(sorted(found))}."
+                f"{', '.join(sorted(by_class))}."
             )
-    return {name: sorted(set(found[name]))[:limit] for name in wanted}
+    return {name: sorted(set(by_class[name]))[:limit] for name in wanted}
 
 
 class _Tree:

@@ -55,7 +55,7 @@ class Dataset(_Pair):
         note: one line for people about what this is.
 
     Raises:
-        TypeError, ValueError: x or y is no tensor, or they differ in length.
+        TypeError, ValueError: x or y is not a tensor, or they differ in length.
 
     Example:
         >>> data = Dataset(torch.zeros(3, 1, 28, 28), torch.tensor([7, 3, 7]))
@@ -79,7 +79,7 @@ class Dataset(_Pair):
         classes: tuple[str, ...] = (),
         note: str = "",
     ) -> Dataset:
-        """Check that x and y fit, and keep what is told about them."""
+        """Check that x and y fit, and keep what is known about them."""
         for name, value in (("x", x), ("y", y)):
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a tensor, got {type(value).__name__}.")
@@ -169,7 +169,7 @@ def load_mnist(
                 "MNIST: use source='files' or 'download'."
             )
         return _offline_digits(split)
-    found = "files"
+    origin = "files"
     try:
         if any(mnist_path(raw, name) is None for name in mnist_names(split)):
             if source == "files":
@@ -178,16 +178,16 @@ def load_mnist(
                     "hand (data/README.md), or use source='offline'."
                 )
             download_mnist(data_dir)
-            found = "download"
+            origin = "download"
     except DownloadError as error:
         if source == "download" or exclude_offline:
             raise
         data = _offline_digits(split)
         print(f"{error}\nGoing on with {data.note}.", file=sys.stderr)
         return data
-    data = _full_mnist(raw, split, found, exclude_offline)
+    data = _full_mnist(raw, split, origin, exclude_offline)
     if source == "auto":
-        print(f"{data.note}, from {found}", file=sys.stderr)
+        print(f"{data.note}, from {origin}", file=sys.stderr)
     return data
 
 
@@ -247,7 +247,7 @@ def load_cifar10(
 
     "files" is the original, `cifar-10-batches-py/` as torchvision keeps it. "folder" is the same
     images re-encoded as JPEG, `cifar10-jpeg/` or `cifar10-jpeg.tar.gz`, in a fixed mixed order;
-    its figures differ a little from the original's. "auto" takes the first of the two that is
+    its numbers differ a little from the original's. "auto" takes the first of the two that is
     there. The official download is slow, an hour at times: it happens only with "download".
 
     Args:
@@ -278,10 +278,10 @@ def load_cifar10(
     packed = [folder / name for name in ("cifar10-jpeg", "cifar10-jpeg.tar.gz")]
     there = [path for path in packed if path.exists()]
     if source != "folder" and original.is_dir():
-        found, extra = "download" if fetched else "files", ""
+        origin, extra = "download" if fetched else "files", ""
         loaded = [read_cifar10(folder, part) for part in parts]
     elif source != "files" and there:
-        found, extra = "folder", " re-encoded as JPEG: figures differ a little from the original's"
+        origin, extra = "folder", " re-encoded as JPEG: numbers differ a little from the original's"
         loaded = [read_folder(there[0], part) for part in parts]
     else:
         raise FileNotFoundError(
@@ -291,11 +291,11 @@ def load_cifar10(
         )
     images = np.concatenate([images for images, _, _ in loaded])
     labels = np.concatenate([labels for _, labels, _ in loaded])
-    if found == "folder":  # class by class on the disk; mixed, the first hundred are a fair sample
+    if origin == "folder":  # class by class on the disk; mixed, the first hundred are a fair sample
         order = _mixed_order(labels, seed=0, stratified=True)
         images, labels = images[order], labels[order]
     note = f"CIFAR-10, {split}: {len(labels):,} images{extra}"
-    return _dataset(images, labels, found, loaded[0][2], note)
+    return _dataset(images, labels, origin, loaded[0][2], note)
 
 
 def download_cifar10(data_dir: str | Path | None = None) -> None:
@@ -414,7 +414,7 @@ def subset_classes(data: Dataset, classes: Sequence[int | str], *, relabel: bool
             labels.append(int(wanted))
         else:
             raise ValueError(
-                f"classes holds {wanted!r:.60}, which is no label and none of the names "
+                f"classes holds {wanted!r:.60}, which is neither a label nor one of the names "
                 f"{data.classes}."
             )
     if not labels or len(set(labels)) != len(labels):

@@ -87,7 +87,7 @@ def imagenet_model(name: str = "efficientnet-lite0") -> nn.Module:
     alone.
 
     Its own preprocessing is the first layer, so eps stays in pixel units. For EfficientNet-Lite0
-    it is (255 x - 127) / 128; the mean and std usual for ImageNet would be wrong.
+    it is (255 x - 127) / 128; the mean and std of other ImageNet models would be wrong.
 
     Args:
         name: "efficientnet-lite0", which is on this machine, or "googlenet", the architecture of
@@ -128,8 +128,8 @@ def _googlenet() -> nn.Module:
             f"GoogLeNet's weights could not be downloaded ({error}). Use "
             "imagenet_model('efficientnet-lite0'), which needs no network."
         ) from error
-    # torchvision's own transform_input is switched on by these weights: it expects the usual
-    # ImageNet normalisation in front.
+    # torchvision's own transform_input is switched on by these weights: it expects the
+    # common ImageNet normalisation in front.
     return _frozen(nn.Sequential(Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), network))
 
 

@@ -78,7 +78,7 @@ def pack(
     Args:
         model: whose state is kept; it must be what `build(architecture, options)` gives.
         architecture, options: as for `build`.
-        about: what else should be known of it, as JSON: recipe, data, figures.
+        about: what else should be known of it, as JSON: recipe, data, measured rates.
         half: keep float16, at half the size. What `unpack` gives back is then a rounded model:
             measure that one.
 
@@ -199,7 +199,7 @@ def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str,
 
 
 def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Return what is shipped: name -> file, sha256, architecture, recipe, data, measured figures.
+    """Return what is shipped: name -> file, sha256, architecture, recipe, data, measured rates.
 
     Args:
         folder: where the files lie; None means the published ones.
@@ -227,7 +227,7 @@ def load(name: str, folder: Path | None = None) -> nn.Module:
     """Return a trained reference model, in eval mode, with parameters that need no gradient.
 
     Args:
-        name: such as "maxout-adversarial"; `index()` lists them with their figures.
+        name: such as "maxout-adversarial"; `index()` lists them with their rates.
         folder: where the files lie; None means the published ones.
 
     Raises:
