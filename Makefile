@@ -67,7 +67,7 @@ measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
 	$(RUN) -m advlearn.course.notebooks --measure
 
 test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (installs them in .venv-colab)
-	$(RUN) tests/colab/twin.py
+	$(RUN) tests/colab/environment.py
 
 $(VENV)/.book: $(VENV)/.lab
 	$(PIP) install --quiet --editable ".[book]"

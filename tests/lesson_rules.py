@@ -51,8 +51,8 @@ def prose(notebook: NotebookNode) -> str:
 
 
 def headings(notebook: NotebookNode) -> list[tuple[int, str]]:
-    found = re.findall(r"^(#+) (.+)$", prose(notebook), re.M)
-    return [(len(marks), text.strip()) for marks, text in found]
+    marked = re.findall(r"^(#+) (.+)$", prose(notebook), re.M)
+    return [(len(marks), text.strip()) for marks, text in marked]
 
 
 def bank(name: str) -> ModuleType:
@@ -200,8 +200,8 @@ def mentions(text: str) -> list[tuple[int, str]]:
     text = re.sub(lists, lambda m: re.sub(r"(?<![\d_.])\d+(?![\d_.])", r"lesson \g<0>", m[1]), text)
     linked = r"\[[Ll]esson (?P<a>\d+)\]\((?P<file>[^)#]*)"
     return [
-        (int(found["a"] or found["b"]), found["file"] or "")
-        for found in re.finditer(rf"{linked}|\b[Ll]esson (?P<b>\d+)", text)
+        (int(match["a"] or match["b"]), match["file"] or "")
+        for match in re.finditer(rf"{linked}|\b[Ll]esson (?P<b>\d+)", text)
     ]
 
 

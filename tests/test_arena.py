@@ -95,7 +95,7 @@ def nested():
 
 
 class Bomb:
-    """Whoever unpickles it is told."""
+    """Whoever unpickles it sets `burst`."""
 
     burst = False
 
@@ -225,9 +225,9 @@ def test_a_skeleton_takes_no_memory():
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_every_architecture_for_digits_is_admitted(model, architecture, options):
-    found = arena.admit(reference.pack(model, architecture, options, {}))
-    assert found.architecture == architecture
-    assert found.parameters == sum(value.numel() for value in model.state_dict().values())
+    admitted = arena.admit(reference.pack(model, architecture, options, {}))
+    assert admitted.architecture == architecture
+    assert admitted.parameters == sum(value.numel() for value in model.state_dict().values())
 
 
 def test_multiplications_are_counted():
@@ -281,7 +281,7 @@ def test_logits_of_another_scale_hide_nothing(network, factor):
 
 
 def test_the_scale_trick_does_fool_a_naive_attack(network):
-    """Twin of the test above: saturated logits hide the gradient of torch's cross-entropy."""
+    """The test above can fail: saturated logits hide the gradient of torch's cross-entropy."""
     test = load_mnist("test", source="offline")
     x, y = test.x[:100], test.y[:100]
 

@@ -69,10 +69,10 @@ SEEN = {
 @pytest.mark.parametrize("name", SEEN)
 def test_each_sign_is_seen_on_a_planted_model(name):
     model, sign = SEEN[name]
-    found = audit(model, images(), EPS, source=Bent())
-    assert found[sign].seen, str(found)
-    assert not found.passed
-    assert sign in found.seen
+    report = audit(model, images(), EPS, source=Bent())
+    assert report[sign].seen, str(report)
+    assert not report.passed
+    assert sign in report.seen
 
 
 @pytest.mark.parametrize("name", ["never wrong", "saturated logits"])
@@ -86,11 +86,11 @@ def test_every_sign_has_a_planted_model():
 
 
 def test_a_straight_model_shows_no_sign():
-    found = audit(Bent(), images(), EPS, source=Bent())
-    assert found.passed, str(found)
-    assert [sign.name for sign in found.signs] == list(SIGNS)
-    assert all(sign.seen is False for sign in found.signs)
-    assert found[WEAKER].figures["FGSM"].count == 100
+    report = audit(Bent(), images(), EPS, source=Bent())
+    assert report.passed, str(report)
+    assert [sign.name for sign in report.signs] == list(SIGNS)
+    assert all(sign.seen is False for sign in report.signs)
+    assert report[WEAKER].figures["FGSM"].count == 100
 
 
 def test_saturated_logits_blind_the_usual_loss_and_not_this_library():
@@ -130,24 +130,24 @@ def held_out():
 
 def test_the_masked_reference_model_is_flagged(held_out):
     model, plain = reference.load("maxout-masked"), reference.load("maxout")
-    found = audit(model, held_out, 0.25, source=plain)
-    assert {BUDGET, TRANSFER} <= set(found.seen), str(found)
-    figures = found[BUDGET].figures
+    report = audit(model, held_out, 0.25, source=plain)
+    assert {BUDGET, TRANSFER} <= set(report.seen), str(report)
+    figures = report[BUDGET].figures
     assert float(figures["FGSM"]) < 0.4  # clipped; unclipped it is far lower
     assert float(figures["PGD, 40 steps"]) > 0.9
 
 
 def test_the_robust_reference_model_passes(held_out):
     model, plain = reference.load("robust"), reference.load("maxout")
-    found = audit(model, held_out, 0.3, source=plain)
-    assert found.passed, str(found)
-    assert found[TRANSFER].seen is False
-    assert float(found[BUDGET].figures["PGD, 40 steps"]) < 0.25
+    report = audit(model, held_out, 0.3, source=plain)
+    assert report.passed, str(report)
+    assert report[TRANSFER].seen is False
+    assert float(report[BUDGET].figures["PGD, 40 steps"]) < 0.25
 
 
 def test_an_undefended_reference_model_passes(held_out):
-    found = audit(reference.load("softmax"), held_out, 0.25, source=reference.load("maxout"))
-    assert found.passed, str(found)
+    report = audit(reference.load("softmax"), held_out, 0.25, source=reference.load("maxout"))
+    assert report.passed, str(report)
 
 
 # --- What the audit promises ----------------------------------------------------------------------
@@ -164,10 +164,10 @@ def test_the_figures_are_those_of_the_metrics():
 
 
 def test_without_a_source_transfer_is_left_open():
-    found = audit(Bent(), images(), EPS)
-    assert found[TRANSFER].seen is None
-    assert found[TRANSFER].answer == "not checked"
-    assert found.passed
+    report = audit(Bent(), images(), EPS)
+    assert report[TRANSFER].seen is None
+    assert report[TRANSFER].answer == "not checked"
+    assert report.passed
 
 
 def test_the_model_and_the_random_state_come_back():
@@ -192,9 +192,9 @@ def test_the_bounds_decide_the_whole_range():
 
 
 def test_batches_do_not_decide():
-    found = audit(Bent(sawtooth), images(), EPS, source=Bent(), batch_size=30)
-    assert found[TRANSFER].seen
-    assert found[ZERO].figures["zero for this library's loss"].total == 100
+    report = audit(Bent(sawtooth), images(), EPS, source=Bent(), batch_size=30)
+    assert report[TRANSFER].seen
+    assert report[ZERO].figures["zero for this library's loss"].total == 100
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ def test_more_often_looks_at_the_pairs_that_differ(alone, other, total, more):
 
 
 def test_the_report_has_every_figure_as_text_and_as_a_table():
-    found = audit(Bent(overshoot), images(), EPS, source=Bent())
-    text, table = str(found), found._repr_markdown_()
-    for sign in found.signs:
+    report = audit(Bent(overshoot), images(), EPS, source=Bent())
+    text, table = str(report), report._repr_markdown_()
+    for sign in report.signs:
         assert f"{sign.answer}: {sign.name}. {sign.because}" in text
         for what, rate in sign.figures.items():
             assert f"{what}: {rate}" in text

@@ -25,17 +25,19 @@ FROZEN = {"3.10", "3.11", "3.12"}  # Pythons for which it has a base environment
 
 def problems(root, environment):
     """Name what would make Binder build something else."""
-    found = [f"{name} comes before environment.yml" for name in STRONGER if (root / name).exists()]
+    problems = [
+        f"{name} comes before environment.yml" for name in STRONGER if (root / name).exists()
+    ]
     lines = next((d["pip"] for d in environment["dependencies"] if isinstance(d, dict)), [])
     local = [re.search(r"^(?:-e|--editable) (\.[^ ]*)$", line) for line in lines]
     if not any(local):
-        found.append("the course is not installed from the repository")
+        problems.append("the course is not installed from the repository")
     python = [d for d in environment["dependencies"] if str(d).startswith("python=")]
     if [d.removeprefix("python=") in FROZEN for d in python] != [True]:
-        found.append(f"no base environment for {python}")
+        problems.append(f"no base environment for {python}")
     if not any(match and "[lab]" in match[1] for match in local):
-        found.append("JupyterLab is not asked for")
-    return found
+        problems.append("JupyterLab is not asked for")
+    return problems
 
 
 @pytest.fixture

@@ -209,12 +209,12 @@ def test_metadata_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -
     """After `git pull`: the code is new, and what pip knows of it is old."""
     monkeypatch.setattr(advlearn, "__version__", "99.0")
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["torch>=99"])
-    found = {finding.subject: finding for finding in doctor.examine_packages()}
-    assert found["advlearn"].state == "note"
-    assert found["advlearn"].detail.startswith("99.0 runs, ")
-    assert "pip install" in found["advlearn"].remedy
-    assert found["torch"].state == "PROBLEM"
-    assert "matplotlib" not in found
+    findings = {finding.subject: finding for finding in doctor.examine_packages()}
+    assert findings["advlearn"].state == "note"
+    assert findings["advlearn"].detail.startswith("99.0 runs, ")
+    assert "pip install" in findings["advlearn"].remedy
+    assert findings["torch"].state == "PROBLEM"
+    assert "matplotlib" not in findings
 
 
 def test_a_course_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

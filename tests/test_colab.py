@@ -14,11 +14,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tests.colab import twin
+from tests.colab import environment
 from tests.lesson_rules import CHECKED, LESSONS, ROOT, code, read, tags
 
-PINS = twin.pinned(twin.CONSTRAINTS.read_text(encoding="utf-8"))
-NEEDS = [Requirement(text) for text in twin.PROJECT["dependencies"]]
+PINS = environment.pinned(environment.CONSTRAINTS.read_text(encoding="utf-8"))
+NEEDS = [Requirement(text) for text in environment.PROJECT["dependencies"]]
 
 
 @pytest.mark.parametrize("need", NEEDS, ids=lambda need: need.name)
@@ -33,28 +33,28 @@ def test_what_the_course_needs_is_what_colab_has(need):
 
 
 def test_the_course_runs_on_colabs_python():
-    assert SpecifierSet(twin.PROJECT["requires-python"]).contains(twin.COLAB_PYTHON)
+    assert SpecifierSet(environment.PROJECT["requires-python"]).contains(environment.COLAB_PYTHON)
 
 
 def test_jupyterlab_does_not_come_with_the_course():
     assert "jupyterlab" not in {need.name for need in NEEDS}
     assert "jupyterlab" not in PINS
-    assert twin.PROJECT["optional-dependencies"]["lab"] == ["jupyterlab>=4"]
+    assert environment.PROJECT["optional-dependencies"]["lab"] == ["jupyterlab>=4"]
 
 
 def test_the_list_is_read_whole():
-    text = twin.CONSTRAINTS.read_text(encoding="utf-8")
+    text = environment.CONSTRAINTS.read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if not line.startswith("#")]
     assert len(PINS) == len(rows) > 30
     assert PINS["ipywidgets"] == "7.7.1"
     assert PINS["jupyter-client"] == "7.4.9", "names as pip normalises them"
-    assert set(twin.SHOWN) <= PINS.keys()
+    assert set(environment.SHOWN) <= PINS.keys()
 
 
 def test_a_changed_package_is_named():
     before = {"numpy": "2.1.3", "tornado": "6.5.7"}
-    assert twin.changed(before, before | {"advlearn": "0.1.0"}) == []
-    assert twin.changed(before, {"numpy": "2.2.0"}) == [
+    assert environment.changed(before, before | {"advlearn": "0.1.0"}) == []
+    assert environment.changed(before, {"numpy": "2.2.0"}) == [
         "numpy 2.1.3 became 2.2.0",
         "tornado 6.5.7 became missing",
     ]
@@ -74,18 +74,18 @@ def test_the_environment_is_made_once_and_left_as_colab_has_it(tmp_path, monkeyp
         rows = [{"name": name, "version": version} for name, version in packages.items()]
         return json.dumps(rows)
 
-    monkeypatch.setattr(twin.Twin, "pip", pip)
-    colab = twin.Twin(tmp_path / "venv")
+    monkeypatch.setattr(environment.Environment, "pip", pip)
+    colab = environment.Environment(tmp_path / "venv")
     colab.build()
     assert asked.count("install") == 1
-    assert twin.changed(PINS, colab.installed()) == []
+    assert environment.changed(PINS, colab.installed()) == []
     packages["advlearn"] = "0.1.0"
     colab.build()
     assert asked.count("install") == 1, "it is there already"
     assert "advlearn" not in colab.installed()
     changed_list = tmp_path / "constraints.txt"
     changed_list.write_text("numpy==2.1.4\n")
-    monkeypatch.setattr(twin, "CONSTRAINTS", changed_list)
+    monkeypatch.setattr(environment, "CONSTRAINTS", changed_list)
     colab.build()
     assert asked.count("install") == 2, "another list is another environment"
 
@@ -127,9 +127,9 @@ def a_lost_picture(cell, lesson):
 )
 def test_another_outcome_is_seen(lesson, spoil, words):
     ran = copy.deepcopy(lesson)
-    assert twin.differences(lesson, ran) == []
+    assert environment.differences(lesson, ran) == []
     spoil(code(ran)[2], ran)
-    assert any(words in problem for problem in twin.differences(lesson, ran))
+    assert any(words in problem for problem in environment.differences(lesson, ran))
 
 
 @pytest.fixture
@@ -155,14 +155,14 @@ def test_a_lesson_runs_alone_in_an_empty_folder(small, tmp_path, monkeypatch):
         "sum(k.startswith('ADVLEARN') or k == 'PYTHONPATH' for k in os.environ))"
     )
     (tmp_path / "a").mkdir()
-    outcome = twin.run(small(look), Path(sys.executable), tmp_path / "a", {})
+    outcome = environment.run(small(look), Path(sys.executable), tmp_path / "a", {})
     assert outcome.problems == []
     assert outcome.seconds > 0
     (tmp_path / "b").mkdir()
-    wrong = twin.run(small("print(2)"), Path(sys.executable), tmp_path / "b", {})
+    wrong = environment.run(small("print(2)"), Path(sys.executable), tmp_path / "b", {})
     assert "prints another result" in wrong.problems[0]
     (tmp_path / "c").mkdir()
-    raising = twin.run(small("print(1)", "1 / 0"), Path(sys.executable), tmp_path / "c", {})
+    raising = environment.run(small("print(1)", "1 / 0"), Path(sys.executable), tmp_path / "c", {})
     assert "ZeroDivisionError" in raising.problems[0]
     assert "in the cell 1 / 0" in raising.problems[0]
 
@@ -180,16 +180,16 @@ def test_a_slider_that_changes_nothing_is_seen(small, tmp_path):
         lesson = nbformat.read(path, as_version=4)
         lesson.cells[1].metadata["tags"] = ["widget"]
         nbformat.write(lesson, path)
-        outcome = twin.run(path, Path(sys.executable), tmp_path / name, {})
+        outcome = environment.run(path, Path(sys.executable), tmp_path / name, {})
         assert len(outcome.problems) == problems, outcome.problems
 
 
 def test_git_takes_this_working_tree_for_the_public_address(tmp_path):
     """What is not committed comes along, what git ignores does not."""
-    settings = twin.publish(tmp_path / "repository")
-    command = ["git", "ls-remote", twin.PROJECT["urls"]["Repository"], "HEAD"]
-    environment = {"PATH": os.environ["PATH"], **settings}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    settings = environment.publish(tmp_path / "repository")
+    command = ["git", "ls-remote", environment.PROJECT["urls"]["Repository"], "HEAD"]
+    variables = {"PATH": os.environ["PATH"], **settings}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     assert "HEAD" in done.stdout
     listed = subprocess.check_output(
         ["git", "ls-tree", "-r", "--name-only", "HEAD"], cwd=tmp_path / "repository", text=True

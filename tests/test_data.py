@@ -108,16 +108,16 @@ def test_offline_digits_are_mlxtends() -> None:
     assert got.x.dtype == torch.float32
     assert got.y.dtype == torch.int64
     assert (got.x.min(), got.x.max()) == (0, 1)
-    ours = {
+    loaded = {
         (bytes(image), int(label))
         for image, label in zip((got.x * 255).round().byte().numpy(), got.y, strict=True)
     }
-    theirs = {
+    shipped = {
         (bytes(image), int(label))
         for image, label in zip(pixels.astype(np.uint8), labels, strict=True)
     }
-    assert ours == theirs
-    assert len(ours) == 5000
+    assert loaded == shipped
+    assert len(loaded) == 5000
     assert got.source == "offline"
     assert got.note == "5,000 offline digits: figures differ from the paper's"
     assert got.classes == tuple("0123456789")
@@ -227,10 +227,10 @@ def test_failed_download_falls_back_and_says_so(
     tiny_mnist: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     got = load_mnist("train")
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (got.source, got.n) == ("offline", 4000)
     for part in ("connection refused", "http://127.0.0.1:9/", "What you can do", got.note):
-        assert part in said
+        assert part in printed
     with pytest.raises(DownloadError, match="connection refused"):
         load_mnist("train", source="download")
     with pytest.raises(DownloadError, match="connection refused"):

@@ -173,11 +173,11 @@ def test_wide_directions_lie_in_the_principal_components_of_all_images():
 def test_the_spanned_density_is_that_of_full_covariances():
     model, x, _ = spanned(3)
     eye = torch.eye(D, dtype=x.dtype)
-    found = []
+    densities = []
     for centre, basis in zip(model.centre, model.basis @ model.frame, strict=True):
         inverse = eye * model.precision - basis.T @ basis
-        found.append(MultivariateNormal(centre, precision_matrix=inverse).log_prob(x))
-    weight = model._joint(x) - torch.stack(found, 1)
+        densities.append(MultivariateNormal(centre, precision_matrix=inverse).log_prob(x))
+    weight = model._joint(x) - torch.stack(densities, 1)
     torch.testing.assert_close(weight, weight[:1].expand_as(weight), rtol=0, atol=1e-9)
 
 

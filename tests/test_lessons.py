@@ -81,8 +81,8 @@ def test_an_edit_stays_when_nothing_is_new(course, mine):
 def test_a_newer_version_lies_beside_an_edited_copy(course, mine):
     write(mine / NAME, "print(1)", "def answer(): return 1")
     write(course / "notebooks" / NAME, "print(2)", "def answer(): ...")
-    (said,) = again(course)
-    assert said == (
+    (news,) = again(course)
+    assert news == (
         "00_start_here.ipynb has a newer version. Yours is untouched: "
         "see 00_(new)_start_here.ipynb."
     )
@@ -310,9 +310,9 @@ def test_lab_says_what_is_missing(course, started, monkeypatch, tmp_path):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(os, "fsync", refused)
-    said = call("lab").output
-    assert "Read-only file system" in said
-    assert f"my-lessons/{NAME}" in said, "a file that cannot be written is named"
+    printed = call("lab").output
+    assert "Read-only file system" in printed
+    assert f"my-lessons/{NAME}" in printed, "a file that cannot be written is named"
     assert started == []
 
 

@@ -92,9 +92,9 @@ def test_the_printed_formula_is_wrong_for_the_negative_class():
     for sign in (1.0, -1.0):
         y = torch.tensor([sign]).double()
         worst = logistic_loss((x + corners) @ w + b, y.expand(4)).max()
-        ours = adversarial_logistic_loss(w, b, x, y, eps)[0]
+        formula = adversarial_logistic_loss(w, b, x, y, eps)[0]
         printed = F.softplus(y * (eps * w.abs().sum() - x @ w - b))[0]
-        torch.testing.assert_close(ours, worst, rtol=0, atol=1e-14)
+        torch.testing.assert_close(formula, worst, rtol=0, atol=1e-14)
         assert torch.isclose(printed, worst) == (sign > 0)
 
 

@@ -146,9 +146,9 @@ def test_adversarial_errors_count_also_those_that_were_wrong_before():
 def test_the_adversarial_error_is_that_of_the_attacks_images():
     model = make_mlp(scale=3.0).eval()
     for attack, options in ((fgsm, {"bounds": None}), (pgd, {"steps": 3, "random_start": False})):
-        found = attack(model, X, Y, EPS, **options)
-        assert craft(model, DATA, EPS, attack=attack, **options).equal(found)
-        wrong = int((model(found).argmax(1) != Y).sum())
+        moved = attack(model, X, Y, EPS, **options)
+        assert craft(model, DATA, EPS, attack=attack, **options).equal(moved)
+        wrong = int((model(moved).argmax(1) != Y).sum())
         rate = adversarial_error_rate(model, DATA, EPS, attack=attack, **options)
         assert rate == Rate(wrong, 24)
         assert rate.count > error_rate(model, DATA).count

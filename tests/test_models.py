@@ -259,9 +259,9 @@ def test_convolutions_drop_in_training_only():
 def test_rbf_probabilities_are_the_formula():
     model = stir(RBFNet(36, 4, precision=0.05), scale=0.2)
     x = X.flatten(1)
-    ours = model.probabilities(model(X))
+    shown = model.probabilities(model(X))
     expected = rbf(x, model.centre, model.log_precision.exp())
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-6)
     log_odds = torch.log(expected.double() / (1 - expected.double())).float()
     torch.testing.assert_close(model(X), log_odds, rtol=1e-3, atol=1e-3)
 
@@ -349,14 +349,14 @@ def test_a_confident_member_does_not_blind_the_gradient(margins, loss):
             member.linear.bias[0] += margin + math.log(2.0)
         members.append(member)
     ensemble = Ensemble(members)
-    found = input_gradient(ensemble, x, y, loss=loss)
+    gradient = input_gradient(ensemble, x, y, loss=loss)
     truth = input_gradient(ensemble.double(), x.double(), y, loss=loss)
     assert float(truth.abs().max()) > 0
     clear = truth.abs() > 1e-3 * truth.abs().max()
-    assert found.abs().max() > 0
-    assert found.sign()[clear].equal(truth.sign()[clear].float())
+    assert gradient.abs().max() > 0
+    assert gradient.sign()[clear].equal(truth.sign()[clear].float())
     scale = truth.abs().max()
-    torch.testing.assert_close(found.double() / scale, truth / scale, rtol=0, atol=1e-4)
+    torch.testing.assert_close(gradient.double() / scale, truth / scale, rtol=0, atol=1e-4)
 
 
 # --- Normalisation --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The figures: what is drawn, what is said of it, and how it looks without colour."""
+"""The figures: what is drawn, how it is described, and how it looks without colour."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ def test_a_figure_is_an_axes_that_says_its_numbers(draw, words):
     ax = draw(None)
     assert isinstance(ax, Axes)
     assert ax.has_data() or ax.get_images()
-    said = alt_text(ax)
-    assert all(part in said for part in words), said
-    assert said.endswith(".")
-    assert not said.startswith(" ")
-    assert alt_text(ax.figure) == said
+    alt = alt_text(ax)
+    assert all(part in alt for part in words), alt
+    assert alt.endswith(".")
+    assert not alt.startswith(" ")
+    assert alt_text(ax.figure) == alt
 
 
 @every_figure
@@ -204,11 +204,11 @@ def test_confidence_has_a_gap_where_there_are_no_mistakes():
 
 @pytest.mark.parametrize("values", [(math.nan, 0.7, 0.9), (math.nan, math.nan, math.nan)])
 def test_the_words_for_a_gap_are_not_nan(values):
-    said = alt_text(
+    alt = alt_text(
         plotting.confidence_curves({"plain": CURVE._replace(confidence_on_errors=values)})
     )
-    assert "nan" not in said
-    assert "plain" in said
+    assert "nan" not in alt
+    assert "plain" in alt
 
 
 def test_digits_are_shown_as_they_are():

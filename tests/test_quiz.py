@@ -10,6 +10,7 @@ import pytest
 
 from advlearn.course import banks
 from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.lessons import LESSONS as TABLE
 
 RIGHT, WRONG = Choice("Two", True, "Well done."), Choice("Three", False, "Count again.")
 
@@ -138,8 +139,8 @@ def giveaways(quiz):
     return problems
 
 
-def test_all_lessons_are_found():
-    assert [f"lesson{number:02d}" for number in range(11)] == LESSONS
+def test_every_lesson_of_the_course_has_a_bank():
+    assert [f"lesson{lesson.number:02d}" for lesson in TABLE] == LESSONS
 
 
 @pytest.mark.parametrize("lesson", LESSONS)

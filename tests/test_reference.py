@@ -61,10 +61,10 @@ def test_every_architecture_is_tried_here():
 def test_a_model_makes_a_round_trip_bit_for_bit(architecture):
     model, about = stirred(architecture), {"recipe": "ß", "losses": [0.5, 0.25]}
     content = reference.pack(model, architecture, OPTIONS[architecture], about)
-    again, said = reference.unpack(content)
+    again, read_back = reference.unpack(content)
     assert type(again) is type(model)
     assert again(X).equal(model(X))
-    assert said == about
+    assert read_back == about
     assert not again.training
     assert not any(p.requires_grad for p in again.parameters())
     assert reference.describe(content) == {
@@ -241,7 +241,7 @@ def test_all_models_are_published_once_there_are_results():
         assert set(INDEX) == set(SHIPPED)
 
 
-def test_the_index_gives_the_recipe_that_the_kitchen_gives():
+def test_the_index_gives_the_recipe_of_the_reproduction():
     recipes = {recipe.name: recipe.words for recipe in RECIPES}
     for name, entry in INDEX.items():
         (trained,) = {member for member, _ in SHIPPED[name]}
@@ -299,8 +299,8 @@ def test_a_published_model_errs_as_often_as_its_index_says(name):
     assert close(attacked, entry["measured"]["FGSM error"]), (attacked, entry["measured"])
 
 
-def share(name, figure):
-    rate = INDEX[name]["measured"][figure]
+def share(name, quantity):
+    rate = INDEX[name]["measured"][quantity]
     return rate["count"] / rate["total"]
 
 
@@ -325,7 +325,7 @@ def test_the_masked_model_fools_fgsm_and_not_pgd():
 
 
 def test_the_robust_model_resists_pgd():
-    """Weaker than the figure that is published: 100 digits, 10 steps. FGSM beside it."""
+    """Weaker than the rate that is published: 100 digits, 10 steps. FGSM beside it."""
     if "robust" not in INDEX:
         assert not published("results").exists(), "it is published with the results"
         return
@@ -358,7 +358,7 @@ def test_the_robust_model_resists_pgd_40_with_20_restarts(step_size, most):
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", [name for name in INDEX if INDEX[name]["measured"]])
-def test_the_published_figures_are_those_of_the_shipped_weights(name):
+def test_the_published_rates_are_those_of_the_shipped_weights(name):
     """Clean and FGSM on all test digits: the very numbers of the index."""
     entry = INDEX[name]
     if name == "cifar":
@@ -369,12 +369,12 @@ def test_the_published_figures_are_those_of_the_shipped_weights(name):
     model = reference.load(name)
     eps = 0.3 if name == "robust" else 0.25
     crafted = craft(model, data, eps, attack=fgsm, bounds=None)
-    for rate, figure in (
+    for rate, quantity in (
         (error_rate(model, data), "clean error"),
         (error_rate(model, (crafted, data.y)), "FGSM error"),
     ):
         # Another processor may round another way at a boundary or two.
-        assert abs(rate.count - entry["measured"][figure]["count"]) <= 2, figure
+        assert abs(rate.count - entry["measured"][quantity]["count"]) <= 2, quantity
 
 
 def test_packing_and_loading_leave_the_random_state_as_it_was():

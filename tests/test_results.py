@@ -25,35 +25,35 @@ TABLE = re.search(f"{re.escape(BEGIN)}\n(.*?){re.escape(END)}", README, re.S)
 
 def load():
     """Return every committed result, in the paper's order."""
-    found = {path.stem for path in RESULTS.glob("*.json")} - {"figures"}
-    assert found == set(paper.ROWS), "a row has no result, or a result no row"
+    published = {path.stem for path in RESULTS.glob("*.json")} - {"figures"}
+    assert published == set(paper.ROWS), "a row has no result, or a result no row"
     return {id: paper.result(id) for id in paper.ROWS}
 
 
 def problems(results, figures, root=ROOT, rows=EXPERIMENTS):
     """Say what is not as the results make it."""
-    found = []
+    wrong = []
     for path, text in pages(results, figures, root).items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            found.append(f"{path.name} is not what the results give: run --publish again")
+            wrong.append(f"{path.name} is not what the results give: run --publish again")
     for id, made in results.items():
         experiment = rows[id]
         ranges = {name: list(range_) for name, range_ in experiment.expect.items()}
         claims = [claim.words for claim in experiment.claims]
         if made["tolerance"] != {"ranges": ranges, "claims": claims}:
-            found.append(f"{id}: judged by another tolerance than the code's")
+            wrong.append(f"{id}: judged by another tolerance than the code's")
         if [made["verdict"], made["because"]] != list(judge(experiment, made["ours"])):
-            found.append(f"{id}: another verdict than the figures give")
+            wrong.append(f"{id}: another verdict than the numbers give")
         if made["about"]["scale"] != "full":
-            found.append(f"{id}: of a quick run")
+            wrong.append(f"{id}: of a quick run")
         for name, values in made["values"].items():
             mean = sum(values) / len(values)
             if abs(mean - made["ours"][name]) > 1e-9:
-                found.append(f"{id}: {name} is not the mean of its seeds")
-        for name, figure in experiment.row.figures.items():
-            if made["paper"][name] != figure:
-                found.append(f"{id}: another figure of the paper for {name}")
-    return found
+                wrong.append(f"{id}: {name} is not the mean of its seeds")
+        for name, number in experiment.row.figures.items():
+            if made["paper"][name] != number:
+                wrong.append(f"{id}: another number of the paper for {name}")
+    return wrong
 
 
 def test_readme_has_a_place_for_the_table():
@@ -96,8 +96,8 @@ def checkout(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "results"
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
     for id, experiment in PLANTED.items():
-        figures = {**dict.fromkeys(experiment.expect, 0.5), **experiment.row.figures}
-        values = {name: Rate(round(1000 * figure), 1000) for name, figure in figures.items()}
+        rates = {**dict.fromkeys(experiment.expect, 0.5), **experiment.row.figures}
+        values = {name: Rate(round(1000 * rate), 1000) for name, rate in rates.items()}
         about = {"scale": "full", "versions": {"torch": "2"}}
         write_json(folder / f"{id}.json", result(experiment, [values], recipes={}, about=about))
     monkeypatch.setattr(paper, "published", lambda kind: tmp_path / "data" / kind)
@@ -131,17 +131,17 @@ def test_planted_pages_agree_until_one_is_touched(checkout):
         ({"values": {"FGSM error": [0.1]}}, "softmax: FGSM error is not the mean of its seeds"),
         (
             {"paper": {"FGSM error": 0.5, "confidence on mistakes": 0.793}},
-            "softmax: another figure of the paper for FGSM error",
+            "softmax: another number of the paper for FGSM error",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_result_that_was_touched_would_be_seen(checkout, change, words):
     write_json(checkout / "data" / "results" / "softmax.json", paper.result("softmax") | change)
-    assert any(said.startswith(words) for said in problems_there(checkout))
+    assert any(problem.startswith(words) for problem in problems_there(checkout))
 
 
-def test_a_table_has_a_line_for_each_figure(checkout):
+def test_a_table_has_a_line_for_each_number(checkout):
     table = paper.table()
     for id in paper.ROWS:
         for name in paper.result(id)["ours"]:

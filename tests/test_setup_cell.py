@@ -47,15 +47,15 @@ def run(*sources, folder, settings=None):
     return notebook.cells
 
 
-def said(cell):
+def printed(cell):
     return "".join(o.text for o in cell.outputs if o.output_type == "stream")
 
 
 def test_it_is_the_same_when_run_twice(tmp_path):
     draw = "import torch; print(float(torch.rand(1)))"
     cells = run(SETUP, draw, SETUP, draw, folder=tmp_path)
-    assert said(cells[0]) == said(cells[2]) == "Ready.\n"
-    assert said(cells[1]) == said(cells[3]), "it seeds each time"
+    assert printed(cells[0]) == printed(cells[2]) == "Ready.\n"
+    assert printed(cells[1]) == printed(cells[3]), "it seeds each time"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,7 +64,7 @@ def test_it_needs_no_folder_to_write_in():
     with pytest.raises(OSError, match=r"proc"):
         (UNWRITABLE / "a").write_text("")
     (cell,) = run(SETUP, folder=UNWRITABLE)
-    assert said(cell) == "Ready.\n"
+    assert printed(cell) == "Ready.\n"
 
 
 def test_without_course_and_network_it_names_the_remedy(tmp_path):

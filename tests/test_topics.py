@@ -52,8 +52,8 @@ TOPICS = (
 
 def heading_of(line: str) -> tuple[int, str] | None:
     """Return the depth and the text of a heading, without its number; None for other lines."""
-    found = re.match(r"(#+) (?:\d+ )?(.+?)\s*$", line)
-    return (len(found[1]), found[2]) if found else None
+    heading = re.match(r"(#+) (?:\d+ )?(.+?)\s*$", line)
+    return (len(heading[1]), heading[2]) if heading else None
 
 
 def section(notebook: NotebookNode, title: str) -> list[NotebookNode]:

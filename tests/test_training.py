@@ -159,11 +159,11 @@ def definition(model, x, y, alpha, eps, bounds):
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
 def test_the_step_is_the_definitions(attack, bounds, alpha):
     expected, loss = definition(plain_mlp(), X.double(), Y, alpha, EPS, bounds)
-    found, history = one_step(
+    gradients, history = one_step(
         plain_mlp(), (X.double(), Y), eps=EPS, alpha=alpha, bounds=bounds, attack=attack
     )
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-13)
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-13)
     assert history["loss"][0] == pytest.approx(loss, rel=1e-9)
 
 
@@ -286,27 +286,27 @@ def test_lr_and_momentum_follow_the_schedule_step_by_step(monkeypatch):
     fit(SoftmaxRegression(36, 4), DATA, recipe, progress=False)
     expected = [(0.1 * 0.01 ** (i / 6), 0.5 + 0.3 * i / 6) for i in range(6)]
     assert len(seen) == 6
-    for found, wanted in zip(seen, expected, strict=True):
-        assert found == pytest.approx(wanted)
+    for got, wanted in zip(seen, expected, strict=True):
+        assert got == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_step_is_the_optimizers(optimizer):
     """One batch of all examples, two epochs: PyTorch's own optimizer by hand."""
-    ours, theirs = plain_mlp(), plain_mlp()
+    fitted, by_hand = plain_mlp(), plain_mlp()
     x = X.double()
     recipe = Recipe(epochs=2, batch_size=60, optimizer=optimizer, lr=0.05, momentum=0.9)
-    fit(ours, (x, Y), recipe, progress=False)
-    by_hand = (
-        torch.optim.SGD(theirs.parameters(), 0.05, momentum=0.9)
+    fit(fitted, (x, Y), recipe, progress=False)
+    stepper = (
+        torch.optim.SGD(by_hand.parameters(), 0.05, momentum=0.9)
         if optimizer == "sgd"
-        else torch.optim.Adam(theirs.parameters(), 0.05)
+        else torch.optim.Adam(by_hand.parameters(), 0.05)
     )
     for _ in range(2):
-        by_hand.zero_grad()
-        nn.functional.cross_entropy(theirs(x), Y).backward()
-        by_hand.step()
-    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-8, atol=1e-10)
+        stepper.zero_grad()
+        nn.functional.cross_entropy(by_hand(x), Y).backward()
+        stepper.step()
+    torch.testing.assert_close(weights(fitted), weights(by_hand), rtol=1e-8, atol=1e-10)
 
 
 def test_every_example_is_seen_once_in_each_epoch_in_another_order():
@@ -482,8 +482,8 @@ def test_stopping_on_a_validation_column():
     assert history.stopped_early
     assert len(column) < 30
     assert len(column) == column.index(min(column)) + 1 + 2
-    found = float(cross_entropy(model(other[0]), other[1]).mean().detach())
-    assert found == pytest.approx(min(column), rel=1e-5)
+    loss = float(cross_entropy(model(other[0]), other[1]).mean().detach())
+    assert loss == pytest.approx(min(column), rel=1e-5)
 
 
 # --- Randomness -----------------------------------------------------------------------------------

@@ -74,9 +74,9 @@ ACCEPTED = [
 
 @pytest.mark.parametrize(("check", "arguments", "result"), ACCEPTED)
 def test_accepts(check, arguments, result):
-    found = check(*arguments)
-    assert found == result
-    assert type(found) is type(result)
+    returned = check(*arguments)
+    assert returned == result
+    assert type(returned) is type(result)
 
 
 REFUSED = [

@@ -199,10 +199,10 @@ def maps_in(source):
 
 def every_map():
     source = (vision.ROOT / "advlearn" / "plotting.py").read_text(encoding="utf-8")
-    found = maps_in(source)
+    maps = maps_in(source)
     for path in LESSONS:
-        found |= maps_in("\n".join(c.source for c in code(read(path)) if "%" not in c.source[:1]))
-    return found
+        maps |= maps_in("\n".join(c.source for c in code(read(path)) if "%" not in c.source[:1]))
+    return maps
 
 
 def test_the_maps_are_these():
@@ -233,7 +233,7 @@ def test_the_signed_map_is_a_mirror_and_its_ends_are_apart(view):
 
 def pale_lines(source):
     """Name the pale colours that a cell gives to something without an edge or a hatch."""
-    found = []
+    colours = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
@@ -241,8 +241,8 @@ def pale_lines(source):
             pale = colour in ("plotting.ORANGE", "plotting.SKY", "plotting.YELLOW")
             shaded = node.func.attr in ("axvspan", "axhspan")  # a ground, not a mark
             if pale and not shaded and not keywords.keys() & {"edgecolor", "ec", "hatch"}:
-                found.append(f"{node.func.attr}: {colour}")
-    return found
+                colours.append(f"{node.func.attr}: {colour}")
+    return colours
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)

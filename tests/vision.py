@@ -136,8 +136,8 @@ def lesson_figures() -> Iterator[tuple[str, bytes]]:
             for cell in cells
             for output in cell.get("outputs", [])
         ]
-        found = re.findall(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)", "".join(pages))
-        for number, picture in enumerate(found):
+        pictures = re.findall(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=]+)", "".join(pages))
+        for number, picture in enumerate(pictures):
             yield f"lesson-{path.name[:2]}-{number:02d}", base64.b64decode(picture)
 
 

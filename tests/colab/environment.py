@@ -3,13 +3,13 @@
 `constraints.txt` lists what Colab has installed. This script builds an environment of these
 versions in `.venv-colab`, without the course and without JupyterLab. Then it does for each lesson
 what a learner on Colab does: it opens the notebook alone, in an empty folder, with the course not
-installed, and runs all cells. The set-up cell installs the course by its own words; git is told to
+installed, and runs all cells. The set-up cell installs the course by itself; git is told to
 take this working tree when the cell asks for the public address. A lesson passes when no cell
 raises or prints on stderr, when each checked cell prints what is committed, when there are as many
 pictures, and when a slider changes the picture. No package that Colab has may change.
 
-    python tests/colab/twin.py             all lessons
-    python tests/colab/twin.py 03 10       those whose name begins so
+    python tests/colab/environment.py             all lessons
+    python tests/colab/environment.py 03 10       those whose name begins so
 
 COLAB_PYTHON names the interpreter; by default Python 3.13, as on Colab, else this one.
 """
@@ -122,9 +122,9 @@ def differences(committed: NotebookNode, ran: NotebookNode) -> list[str]:
 def interpreter() -> str:
     """Return a Python like Colab's, or this one."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = sorted(map(str, versions.glob(f"{COLAB_PYTHON}*/bin/python")))
+    installed = sorted(map(str, versions.glob(f"{COLAB_PYTHON}*/bin/python")))
     wanted = os.environ.get("COLAB_PYTHON")
-    for candidate in [wanted] if wanted else [f"python{COLAB_PYTHON}", *found, sys.executable]:
+    for candidate in [wanted] if wanted else [f"python{COLAB_PYTHON}", *installed, sys.executable]:
         try:
             subprocess.run([candidate, "-m", "venv", "--help"], capture_output=True, check=True)
         except (OSError, subprocess.CalledProcessError):
@@ -133,7 +133,7 @@ def interpreter() -> str:
     raise SystemExit(f"COLAB_PYTHON={wanted} does not run.")
 
 
-class Twin:
+class Environment:
     """An environment with Colab's versions."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -228,8 +228,10 @@ def run(path: Path, python: Path, folder: Path, settings: dict[str, str]) -> Out
     try:
         client.execute(env=environment | settings)
         if interactive:
-            said = "".join(o.text for o in lesson.cells.pop().outputs if o.get("name") == "stdout")
-            moved, sliders = said.split()
+            printed = "".join(
+                o.text for o in lesson.cells.pop().outputs if o.get("name") == "stdout"
+            )
+            moved, sliders = printed.split()
             if moved == "0" or moved != sliders:
                 problems.append(f"{moved} of {sliders} sliders change a picture")
         problems += differences(committed, lesson)
@@ -253,24 +255,26 @@ def main(arguments: list[str]) -> int:
     if not lessons:
         print(f"no lesson begins with {' or '.join(wanted)}", file=sys.stderr)
         return 2
-    twin = Twin()
-    twin.build()
+    environment = Environment()
+    environment.build()
     pins = pinned(CONSTRAINTS.read_text(encoding="utf-8"))
-    before = twin.installed()
+    before = environment.installed()
     if "jupyterlab" in before:
-        raise SystemExit(f"{twin.folder.name} has JupyterLab, Colab has none: remove that folder.")
-    print_versions(twin, pins, before)
+        raise SystemExit(
+            f"{environment.folder.name} has JupyterLab, Colab has none: remove that folder."
+        )
+    print_versions(environment, pins, before)
     print("\n| lesson | verdict | seconds, with installing |\n|---|---|---|", flush=True)
     outcomes, after = {}, before
     for path in lessons:
         with tempfile.TemporaryDirectory() as folder:
             settings = publish(Path(folder) / "repository")
-            outcome = run(path, twin.python, Path(folder), settings)
-        after = twin.installed()
+            outcome = run(path, environment.python, Path(folder), settings)
+        after = environment.installed()
         outcome.problems.extend(changed(before, after))
         if "advlearn" not in after:
             outcome.problems.append("the set-up cell did not install the course")
-        twin.forget(after.keys() - before.keys())
+        environment.forget(after.keys() - before.keys())
         outcomes[path.stem] = outcome
         verdict = "FAILED" if outcome.problems else "ok"
         print(f"| {path.stem} | {verdict} | {outcome.seconds:.0f} |", flush=True)
@@ -284,10 +288,12 @@ def main(arguments: list[str]) -> int:
     return int(bad > 0)
 
 
-def print_versions(twin: Twin, pins: dict[str, str], installed: dict[str, str]) -> None:
+def print_versions(
+    environment: Environment, pins: dict[str, str], installed: dict[str, str]
+) -> None:
     """Print a table of the versions on Colab and here, and name each that differs."""
     ask = "import platform; print(platform.python_version())"
-    python = subprocess.check_output([str(twin.python), "-c", ask], text=True).strip()
+    python = subprocess.check_output([str(environment.python), "-c", ask], text=True).strip()
     print(f"\n| package | Colab | here |\n|---|---|---|\n| Python | {COLAB_PYTHON} | {python} |")
     for name in SHOWN:
         print(f"| {name} | {pins[name]} | {installed[name]} |")
