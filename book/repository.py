@@ -5,15 +5,15 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 
 from advlearn.course import lessons, notebooks
 from advlearn.course.lessons import Lesson
+from advlearn.data.folders import CHECKOUT
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = CHECKOUT
 LESSONS = [ROOT / lesson.path for lesson in lessons.LESSONS]
 FOLDER = ROOT / "build" / "book"
 
