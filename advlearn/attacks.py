@@ -128,6 +128,7 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     # A leaf of its own, on x's memory: x's .grad is never touched. (A tensor made in inference mode
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+    y = y.clone() if y.is_inference() else y
     logits = model(pixels)
     check_logits(logits, y)
     if not logits.requires_grad:

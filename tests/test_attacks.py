@@ -489,6 +489,12 @@ def test_works_where_gradients_are_off(context, mlp, digits, labels):
         assert fgsm(mlp, inside, labels, EPS).equal(expected)
 
 
+def test_a_loss_of_ones_own_works_on_labels_made_in_inference_mode(mlp, digits, labels):
+    expected = fgsm(mlp, digits, labels, EPS, loss=F.cross_entropy)
+    with torch.inference_mode():
+        assert fgsm(mlp, digits, labels * 1, EPS, loss=F.cross_entropy).equal(expected)
+
+
 def test_works_under_autocast(mlp, digits, labels):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         moved = fgsm(mlp, digits, labels, EPS)
