@@ -114,13 +114,18 @@ def _step(
     return moved if box is None else moved.clamp_(*box)
 
 
-def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
-    """Return a positive multiple, for each example, of the loss's gradient at x.
+def _followed(loss: Loss) -> Loss:
+    """Return the loss that an attack works with: the margin instead of cross-entropy.
 
-    Cross-entropy grows with the margin, so the margin's gradient has its direction; and it neither
-    underflows nor costs as much. Only the size is another.
+    Cross-entropy grows with the margin, so both order images alike and their gradients have one
+    direction. The margin does not underflow where the model is confident, and costs less.
     """
-    return _gradient(model, x, y, margin_loss if loss is cross_entropy else loss)
+    return margin_loss if loss is cross_entropy else loss
+
+
+def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
+    """Return a positive multiple, for each example, of the loss's gradient at x."""
+    return _gradient(model, x, y, _followed(loss))
 
 
 def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
@@ -287,7 +292,8 @@ def pgd(
     with attack_mode(model):
         x = x.detach()
         best = x.clone()
-        best_loss = torch.full(x.shape[:1], -torch.inf, device=x.device)
+        precision = torch.promote_types(x.dtype, torch.float32)
+        best_loss = torch.full(x.shape[:1], -torch.inf, dtype=precision, device=x.device)
         open_ = torch.arange(len(x), device=x.device)  # the examples that still resist
         for _ in range(restarts):
             own = radius[open_] if isinstance(radius, Tensor) and radius.dim() else radius
@@ -304,7 +310,7 @@ def pgd(
                 moved = _step(moved, direction, pace, targeted, None).clamp(low, high)
             with torch.no_grad():
                 logits = model(moved)
-                damage = loss(logits, labels).to(best_loss.dtype).expand(len(labels))
+                damage = _followed(loss)(logits, labels).to(precision).expand(len(labels))
                 hit = logits.argmax(1) == labels
             damage = -damage if targeted else damage
             fooled = hit if targeted else ~hit

@@ -601,6 +601,28 @@ def test_restarts_never_make_it_worse_and_are_used():
     assert (losses[1][still_right] > losses[0][still_right]).any()
 
 
+@pytest.mark.parametrize(
+    ("margin", "eps", "dtype"),
+    [(150.0, 0.1, torch.float32), (1.0, 1e-10, torch.float64)],
+    ids=["confident", "tiny"],
+)
+def test_restarts_tell_attempts_apart_where_cross_entropy_in_float32_cannot(margin, eps, dtype):
+    """At a margin of 150 it is 0 for every attempt; in a tiny ball it is the same for all."""
+    torch.manual_seed(0)
+    model, x = nn.Linear(36, 2).to(dtype), make_digits(dtype=dtype).flatten(1)
+    with torch.no_grad():
+        model.bias[0] += margin
+    y = torch.zeros(24, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(4)
+    more = {"steps": 1, "step_size": eps / 20, "generator": generator}
+    attempts = [pgd(model, x, y, eps, **more) for _ in range(3)]
+    best = torch.stack([margin_loss(model(found), y) for found in attempts]).argmax(0)
+    assert best.unique().tolist() == [0, 1, 2]
+    generator.manual_seed(4)
+    together = pgd(model, x, y, eps, restarts=3, **more)
+    assert together.equal(torch.stack(attempts)[best, torch.arange(24)])
+
+
 def test_pgd_is_repeatable_by_its_generator(mlp, digits, labels):
     runs = [
         pgd(mlp, digits, labels, EPS, steps=2, generator=torch.Generator().manual_seed(7))
