@@ -388,8 +388,9 @@ def rotate(
         bounds: (low, high) of a pixel; None (the default) keeps the length exactly.
 
     Returns:
-        A new detached tensor of x's shape, dtype and device. An example whose gradient or pixels
-        are all zero comes back unchanged.
+        A new detached tensor of x's shape, dtype and device. An example whose pixels are all zero
+        comes back unchanged, and so does one whose gradient is zero or, up to rounding, a multiple
+        of x: then no direction is left to turn to.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, shape or range.
@@ -414,8 +415,12 @@ def rotate(
     length = flat.norm(dim=1, keepdim=True)
     along = flat / length.clamp_min(torch.finfo(x.dtype).tiny)
     across = gradient - (gradient * along).sum(1, keepdim=True) * along
-    size = across.norm(dim=1, keepdim=True)
-    across = across / size.clamp_min(torch.finfo(x.dtype).tiny)
+    # Of a gradient along x only rounding is left, which points anywhere.
+    rounding = 4 * torch.finfo(x.dtype).eps * gradient.norm(dim=1, keepdim=True)
+    usable = across.norm(dim=1, keepdim=True) > rounding
+    # Once more: rounding leaves a part along x, which counts where little else is left.
+    across = across - (across * along).sum(1, keepdim=True) * along
+    across = across / across.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
     turned = length * (float(turn.cos()) * along + float(turn.sin()) * across)
-    turned = torch.where((size > 0) & (length > 0), turned, flat).reshape(x.shape)
+    turned = torch.where(usable & (length > 0), turned, flat).reshape(x.shape)
     return turned if box is None else turned.clamp_(*box)

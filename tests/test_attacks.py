@@ -656,6 +656,23 @@ def test_rotation_keeps_the_length_and_the_angle(mlp, digits, labels):
     assert rotate(mlp, dark, labels, 0.2).equal(dark)
 
 
+@pytest.mark.parametrize("share", [0.0, 1e-5, 1e-3])
+def test_rotation_keeps_the_length_where_the_gradient_is_nearly_a_multiple_of_x(share):
+    """What is orthogonal to x is then little more than rounding, or nothing but rounding."""
+    torch.manual_seed(0)
+    for x in make_digits().flatten(1):
+        model = nn.Linear(36, 2, bias=False)
+        with torch.no_grad():
+            model.weight.copy_(torch.stack([x, -2 * x + share * torch.randn(36)]))
+        turned = rotate(model, x[None], torch.tensor([0]), 0.5)[0]
+        if share == 0:
+            assert turned.equal(x)
+        else:
+            assert turned.norm() == pytest.approx(x.norm().item(), rel=1e-5)
+            angle = torch.arccos(F.cosine_similarity(turned.double(), x.double(), dim=0))
+            assert angle.item() == pytest.approx(0.5, rel=1e-4)
+
+
 # --- Bad input ------------------------------------------------------------------------------------
 
 X, Y = make_digits(4), torch.arange(4)
