@@ -89,6 +89,8 @@ def linear_step(
     box = check_bounds(bounds)
     check_images(x, box)
     step = check_eps(eps, x, box)
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"gradient must be a tensor of x's shape, got {type(gradient).__name__}.")
     if gradient.shape != x.shape:
         raise ValueError(
             f"gradient must have x's shape {tuple(x.shape)}, got {tuple(gradient.shape)}."
@@ -147,12 +149,23 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     return gradient
 
 
-def _check(model: Model, x: Tensor, y: Tensor, bounds: object) -> tuple[float, float] | None:
+def _check(
+    model: Model, x: Tensor, y: Tensor, loss: Loss, bounds: object
+) -> tuple[float, float] | None:
     box = check_bounds(bounds)
     check_callable(model, "model")
+    check_callable(loss, "loss")
     check_images(x, box)
     check_labels(y, x.shape[0])
     return box
+
+
+def _check_generator(generator: object) -> None:
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got {type(generator).__name__} "
+            f"{generator!r:.60}. For a seed, pass torch.Generator().manual_seed(42)."
+        )
 
 
 def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> Tensor:
@@ -179,7 +192,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_ent
         >>> input_gradient(model, torch.zeros(1, 2), torch.tensor([0]), loss=margin_loss)
         tensor([[-1.,  1.]])
     """
-    _check(model, x, y, None)
+    _check(model, x, y, loss, None)
     with attack_mode(model):
         return _gradient(model, x, y, loss)
 
@@ -224,7 +237,7 @@ def fgsm(
         >>> fgsm(model, torch.full((1, 2), 0.4), torch.tensor([0]), eps=0.25)
         tensor([[0.1500, 0.6500]])
     """
-    box = _check(model, x, y, bounds)
+    box = _check(model, x, y, loss, bounds)
     step = check_eps(eps, x, box)
     with attack_mode(model):
         direction = _direction(model, x, y, loss)
@@ -275,10 +288,11 @@ def pgd(
         >>> pgd(model, torch.full((1, 2), 0.4), torch.tensor([0]), eps=0.25, steps=10)
         tensor([[0.1500, 0.6500]])
     """
-    box = _check(model, x, y, bounds)
+    box = _check(model, x, y, loss, bounds)
     radius = check_eps(eps, x, box)
     check_count(steps, "steps")
     check_count(restarts, "restarts")
+    _check_generator(generator)
     if restarts > 1 and not random_start:
         raise ValueError(
             f"restarts = {restarts} without random_start repeats the same attempt. "
@@ -357,6 +371,7 @@ def noise(
     box = check_bounds(bounds)
     check_images(x, box)
     check_choice(kind, "kind", ("uniform", "sign"))
+    _check_generator(generator)
     step = check_eps(eps.flatten() if isinstance(eps, Tensor) and eps.dim() else eps, x, box)
     # Drawn on the generator's device: a CPU generator then gives the same noise everywhere.
     source = generator.device if generator is not None else x.device
@@ -405,7 +420,7 @@ def rotate(
         >>> turned.norm()
         tensor(2.)
     """
-    box = _check(model, x, y, bounds)
+    box = _check(model, x, y, loss, bounds)
     turn = torch.tensor(check_number(angle, "angle", 0.0, torch.pi / 2), dtype=torch.float64)
     with attack_mode(model):
         gradient = _direction(model, x, y, loss).flatten(1)

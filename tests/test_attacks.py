@@ -713,6 +713,7 @@ BAD = [
     ("bounds swapped", {"bounds": (1.0, 0.0)}, ValueError, "low < high"),
     ("bounds list", {"bounds": [0.0, 1.0]}, TypeError, "bounds must be Bounds"),
     ("model", {"model": None}, TypeError, "model must be callable"),
+    ("loss", {"loss": "cross_entropy"}, TypeError, "loss must be callable"),
 ]
 
 
@@ -771,6 +772,11 @@ def test_bad_pgd_settings_are_named(change, error, words):
 def test_other_bad_arguments_are_named():
     with pytest.raises(ValueError, match="gradient must have x's shape"):
         linear_step(X, X[:2], 0.1)
+    with pytest.raises(TypeError, match="gradient must be a tensor"):
+        linear_step(X, X.tolist(), 0.1)
+    for call in (lambda: noise(X, 0.1, generator=42), lambda: pgd(len, X, Y, 0.1, generator=42)):
+        with pytest.raises(TypeError, match=r"generator.*manual_seed\(42\)"):
+            call()
     with pytest.raises(ValueError, match="kind must be one of uniform, sign"):
         noise(X, 0.1, kind="gauss")
     with pytest.raises(ValueError, match="angle must be finite"):
