@@ -89,6 +89,8 @@ def linear_step(
     box = check_bounds(bounds)
     check_images(x, box)
     step = check_eps(eps, x, box)
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"gradient must be a tensor of x's shape, got {type(gradient).__name__}.")
     if gradient.shape != x.shape:
         raise ValueError(
             f"gradient must have x's shape {tuple(x.shape)}, got {tuple(gradient.shape)}."
@@ -114,13 +116,18 @@ def _step(
     return moved if box is None else moved.clamp_(*box)
 
 
-def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
-    """Return a positive multiple, for each example, of the loss's gradient at x.
+def _followed(loss: Loss) -> Loss:
+    """Return the loss that an attack works with: the margin instead of cross-entropy.
 
-    Cross-entropy grows with the margin, so the margin's gradient has its direction; and it neither
-    underflows nor costs as much. Only the size is another.
+    Cross-entropy grows with the margin, so both order images alike and their gradients have one
+    direction. The margin does not underflow where the model is confident, and costs less.
     """
-    return _gradient(model, x, y, margin_loss if loss is cross_entropy else loss)
+    return margin_loss if loss is cross_entropy else loss
+
+
+def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
+    """Return a positive multiple, for each example, of the loss's gradient at x."""
+    return _gradient(model, x, y, _followed(loss))
 
 
 def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
@@ -128,6 +135,7 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     # A leaf of its own, on x's memory: x's .grad is never touched. (A tensor made in inference mode
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+    y = y.clone() if y.is_inference() else y
     logits = model(pixels)
     check_logits(logits, y)
     if not logits.requires_grad:
@@ -141,12 +149,23 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     return gradient
 
 
-def _check(model: Model, x: Tensor, y: Tensor, bounds: object) -> tuple[float, float] | None:
+def _check(
+    model: Model, x: Tensor, y: Tensor, loss: Loss, bounds: object
+) -> tuple[float, float] | None:
     box = check_bounds(bounds)
     check_callable(model, "model")
+    check_callable(loss, "loss")
     check_images(x, box)
     check_labels(y, x.shape[0])
     return box
+
+
+def _check_generator(generator: object) -> None:
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got {type(generator).__name__} "
+            f"{generator!r:.60}. For a seed, pass torch.Generator().manual_seed(42)."
+        )
 
 
 def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> Tensor:
@@ -173,7 +192,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_ent
         >>> input_gradient(model, torch.zeros(1, 2), torch.tensor([0]), loss=margin_loss)
         tensor([[-1.,  1.]])
     """
-    _check(model, x, y, None)
+    _check(model, x, y, loss, None)
     with attack_mode(model):
         return _gradient(model, x, y, loss)
 
@@ -218,7 +237,7 @@ def fgsm(
         >>> fgsm(model, torch.full((1, 2), 0.4), torch.tensor([0]), eps=0.25)
         tensor([[0.1500, 0.6500]])
     """
-    box = _check(model, x, y, bounds)
+    box = _check(model, x, y, loss, bounds)
     step = check_eps(eps, x, box)
     with attack_mode(model):
         direction = _direction(model, x, y, loss)
@@ -269,10 +288,11 @@ def pgd(
         >>> pgd(model, torch.full((1, 2), 0.4), torch.tensor([0]), eps=0.25, steps=10)
         tensor([[0.1500, 0.6500]])
     """
-    box = _check(model, x, y, bounds)
+    box = _check(model, x, y, loss, bounds)
     radius = check_eps(eps, x, box)
     check_count(steps, "steps")
     check_count(restarts, "restarts")
+    _check_generator(generator)
     if restarts > 1 and not random_start:
         raise ValueError(
             f"restarts = {restarts} without random_start repeats the same attempt. "
@@ -286,7 +306,8 @@ def pgd(
     with attack_mode(model):
         x = x.detach()
         best = x.clone()
-        best_loss = torch.full(x.shape[:1], -torch.inf, device=x.device)
+        precision = torch.promote_types(x.dtype, torch.float32)
+        best_loss = torch.full(x.shape[:1], -torch.inf, dtype=precision, device=x.device)
         open_ = torch.arange(len(x), device=x.device)  # the examples that still resist
         for _ in range(restarts):
             own = radius[open_] if isinstance(radius, Tensor) and radius.dim() else radius
@@ -303,7 +324,7 @@ def pgd(
                 moved = _step(moved, direction, pace, targeted, None).clamp(low, high)
             with torch.no_grad():
                 logits = model(moved)
-                damage = loss(logits, labels).to(best_loss.dtype).expand(len(labels))
+                damage = _followed(loss)(logits, labels).to(precision).expand(len(labels))
                 hit = logits.argmax(1) == labels
             damage = -damage if targeted else damage
             fooled = hit if targeted else ~hit
@@ -350,6 +371,7 @@ def noise(
     box = check_bounds(bounds)
     check_images(x, box)
     check_choice(kind, "kind", ("uniform", "sign"))
+    _check_generator(generator)
     step = check_eps(eps.flatten() if isinstance(eps, Tensor) and eps.dim() else eps, x, box)
     # Drawn on the generator's device: a CPU generator then gives the same noise everywhere.
     source = generator.device if generator is not None else x.device
@@ -381,8 +403,9 @@ def rotate(
         bounds: (low, high) of a pixel; None (the default) keeps the length exactly.
 
     Returns:
-        A new detached tensor of x's shape, dtype and device. An example whose gradient or pixels
-        are all zero comes back unchanged.
+        A new detached tensor of x's shape, dtype and device. An example whose pixels are all zero
+        comes back unchanged, and so does one whose gradient is zero or, up to rounding, a multiple
+        of x: then no direction is left to turn to.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, shape or range.
@@ -397,7 +420,7 @@ def rotate(
         >>> turned.norm()
         tensor(2.)
     """
-    box = _check(model, x, y, bounds)
+    box = _check(model, x, y, loss, bounds)
     turn = torch.tensor(check_number(angle, "angle", 0.0, torch.pi / 2), dtype=torch.float64)
     with attack_mode(model):
         gradient = _direction(model, x, y, loss).flatten(1)
@@ -407,8 +430,12 @@ def rotate(
     length = flat.norm(dim=1, keepdim=True)
     along = flat / length.clamp_min(torch.finfo(x.dtype).tiny)
     across = gradient - (gradient * along).sum(1, keepdim=True) * along
-    size = across.norm(dim=1, keepdim=True)
-    across = across / size.clamp_min(torch.finfo(x.dtype).tiny)
+    # Of a gradient along x only rounding is left, which points anywhere.
+    rounding = 4 * torch.finfo(x.dtype).eps * gradient.norm(dim=1, keepdim=True)
+    usable = across.norm(dim=1, keepdim=True) > rounding
+    # Once more: rounding leaves a part along x, which counts where little else is left.
+    across = across - (across * along).sum(1, keepdim=True) * along
+    across = across / across.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
     turned = length * (float(turn.cos()) * along + float(turn.sin()) * across)
-    turned = torch.where((size > 0) & (length > 0), turned, flat).reshape(x.shape)
+    turned = torch.where(usable & (length > 0), turned, flat).reshape(x.shape)
     return turned if box is None else turned.clamp_(*box)

@@ -26,8 +26,8 @@ from advlearn.metrics import (
     transfer_matrix,
 )
 from advlearn.models import Ensemble, MaxoutNet, RBFNet, SoftmaxRegression
+from tests.attacks.table import same, snapshot
 from tests.conftest import make_digits, make_mlp
-from tests.test_attacks import same, snapshot
 
 X, Y = make_digits(24), torch.arange(24) % 4
 DATA = Dataset(X, Y)

@@ -1,0 +1,280 @@
+"""The two axes of the tests of attacks: how an attack is called, and on which model."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advlearn import attacks
+from advlearn.losses import margin_loss
+from tests.conftest import make_mlp
+
+SIZE = 0.1  # of a change: eps in pixel units, or an angle in radians
+
+
+# --- Attacks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One row: a function of `advlearn.attacks` with some of its options."""
+
+    name: str
+    function: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    # Property -> why it does not apply. What an attack has no parameter for needs no entry.
+    exempt: Mapping[str, str] = field(default_factory=dict)
+    module: Any = attacks  # or an edited copy of it
+
+    def __str__(self) -> str:
+        return self.name
+
+    def within(self, module: Any) -> Attack:
+        """Return the same row for another module's functions."""
+        return replace(self, module=module)
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        return getattr(self.module, self.function)
+
+    @cached_property
+    def own_parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.call).parameters
+
+    @cached_property
+    def parameters(self) -> set[str]:
+        """Name the parameters, with those behind the gradient that an attack takes."""
+        behind = {"model", "y", "loss"} if "gradient" in self.own_parameters else set()
+        return set(self.own_parameters) | behind
+
+    def takes(self, *names: str) -> bool:
+        return self.parameters.issuperset(names)
+
+    @property
+    def targeted(self) -> bool:
+        return bool(self.options.get("targeted", False))
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return self.options.get("bounds", self.own_parameters["bounds"].default)
+
+    @property
+    def draws(self) -> bool:
+        """Tell whether two calls differ."""
+        return self.takes("generator") and bool(self.options.get("random_start", True))
+
+    def harm(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return what the attack raises, for each example; it grows with the loss."""
+        margin = margin_loss(logits, y)
+        return -margin if self.targeted else margin
+
+    def __call__(
+        self, model: Any, x: Tensor, y: Tensor, size: float | Tensor = SIZE, **more: Any
+    ) -> Tensor:
+        """Attack with the options of the row, or those of `more`; each call draws the same."""
+        options = {**self.options, **more}
+        if self.takes("generator"):
+            options.setdefault("generator", torch.Generator().manual_seed(0))
+        given = {"model": model, "x": x, "y": y, "eps": size, "angle": size}
+        if "gradient" in self.own_parameters:
+            # With the signs of cross-entropy's, which fades where the model is confident.
+            loss = options.pop("loss", margin_loss)
+            given["gradient"] = self.module.input_gradient(model, x, y, loss=loss)
+        required = [
+            name for name, p in self.own_parameters.items() if p.default is inspect.Parameter.empty
+        ]
+        return self.call(*[given[name] for name in required], **options)
+
+
+def pytorchs_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """A loss that the library does not know: autograd has to find its gradient."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+UNCLIPPED = {"keeps_to_the_bounds": "bounds=None is the paper's unclipped setting"}
+FADES = "this loss loses its direction, then its size, where the model is confident"
+DRAWS_NOTHING = "without a random start nothing is drawn"
+ONE_ATTEMPT = "restarts without a random start are refused"
+
+ATTACKS = [
+    Attack("input_gradient", "input_gradient"),
+    Attack("input_gradient, margin loss", "input_gradient", {"loss": margin_loss}),
+    Attack("linear_step", "linear_step"),
+    Attack("linear_step, targeted", "linear_step", {"targeted": True}),
+    Attack("linear_step, unclipped", "linear_step", {"bounds": None}, UNCLIPPED),
+    Attack("fgsm", "fgsm"),
+    Attack("fgsm, targeted", "fgsm", {"targeted": True}),
+    Attack("fgsm, margin loss", "fgsm", {"loss": margin_loss}),
+    Attack(
+        "fgsm, PyTorch's loss",
+        "fgsm",
+        {"loss": pytorchs_loss},
+        {"finds_the_optimum_of_a_linear_model": FADES},
+    ),
+    Attack("fgsm, unclipped", "fgsm", {"bounds": None}, UNCLIPPED),
+    Attack("pgd", "pgd", {"steps": 3}),
+    Attack("pgd, targeted", "pgd", {"steps": 3, "targeted": True}),
+    Attack("pgd, margin loss", "pgd", {"steps": 3, "loss": margin_loss}),
+    Attack(
+        "pgd, PyTorch's loss",
+        "pgd",
+        {"steps": 3, "loss": pytorchs_loss},
+        {
+            "finds_the_optimum_of_a_linear_model": FADES,
+            "tells_attempts_apart_where_float32_cannot": FADES,
+        },
+    ),
+    Attack("pgd, unclipped", "pgd", {"steps": 3, "bounds": None}, UNCLIPPED),
+    Attack("pgd, restarts", "pgd", {"steps": 3, "restarts": 3}),
+    Attack("pgd, restarts, targeted", "pgd", {"steps": 3, "restarts": 3, "targeted": True}),
+    Attack("pgd, many steps of one size", "pgd", {"steps": 9, "step_size": 0.05}),
+    Attack(
+        "pgd, no random start",
+        "pgd",
+        {"steps": 3, "random_start": False},
+        {
+            "draws_from_the_whole_ball": DRAWS_NOTHING,
+            "draws_by_its_generator": DRAWS_NOTHING,
+            "keeps_the_best_attempt": ONE_ATTEMPT,
+            "tells_attempts_apart_where_float32_cannot": ONE_ATTEMPT,
+            "attacks_again_only_what_resists": ONE_ATTEMPT,
+        },
+    ),
+    Attack(
+        "noise",
+        "noise",
+        exempt={"draws_fair_signs": "uniform noise has any size up to eps"},
+    ),
+    Attack(
+        "noise, signs",
+        "noise",
+        {"kind": "sign"},
+        {"draws_from_the_whole_ball": "noise of signs has the size eps everywhere"},
+    ),
+    Attack(
+        "noise, unclipped",
+        "noise",
+        {"bounds": None},
+        {**UNCLIPPED, "draws_fair_signs": "uniform noise has any size up to eps"},
+    ),
+    Attack(
+        "rotate",
+        "rotate",
+        exempt={"keeps_to_the_bounds": "clipping would change the length, so the default is None"},
+    ),
+    Attack("rotate, clipped", "rotate", {"bounds": attacks.PIXELS}),
+    Attack("rotate, margin loss", "rotate", {"loss": margin_loss, "bounds": attacks.PIXELS}),
+]
+
+
+# --- Models ---------------------------------------------------------------------------------------
+
+
+def make_network(dtype: torch.dtype = torch.float32, scale: float = 1.0) -> nn.Sequential:
+    """Copy a network that is made once: the same as `make_mlp`, in a tenth of the time."""
+    return copy.deepcopy(_network(dtype, scale))
+
+
+@cache
+def _network(dtype: torch.dtype, scale: float) -> nn.Sequential:
+    return make_mlp(dtype=dtype, scale=scale)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a network is handed to an attack; in eval mode all of them are `make_network()`."""
+
+    name: str
+    wrap: Callable[[nn.Sequential], Any]
+    costly: bool = False  # to build: one is built, and used again wherever nothing is added to it
+
+    def __str__(self) -> str:
+        return self.name
+
+    def build(self, *more: nn.Module) -> tuple[Any, nn.Module]:
+        """Return what is attacked, and the module whose state must not change.
+
+        `more` is put behind the last layer.
+        """
+        if self.costly and not more:
+            if self.name not in _BUILT:
+                _BUILT[self.name] = self._build()
+            return _BUILT[self.name]
+        return self._build(*more)
+
+    def _build(self, *more: nn.Module) -> tuple[Any, nn.Module]:
+        network = make_network().extend(more)
+        # A gradient that is already there, as in the middle of training.
+        network[1].weight.grad = torch.ones_like(network[1].weight)
+        model = self.wrap(network)
+        return model, model if isinstance(model, nn.Module) else network
+
+
+_BUILT: dict[str, tuple[Any, nn.Module]] = {}
+
+
+def frozen(network: nn.Sequential) -> nn.Module:
+    """Freeze batch statistics and the parameters of two layers inside a network in training."""
+    network[2].eval()
+    network[2].requires_grad_(False)
+    network[1].bias.requires_grad_(False)
+    return network
+
+
+def function(network: nn.Sequential) -> Callable[[Tensor], Tensor]:
+    """Hide a network in eval mode: a function has no `training`."""
+    network.eval()
+
+    def model(x: Tensor) -> Tensor:
+        return network(x)
+
+    return model
+
+
+MODELS = [
+    Variant("plain", lambda network: network.eval()),
+    Variant("dropout and BatchNorm in training", lambda network: network.train()),
+    Variant("frozen BatchNorm", frozen),
+    Variant("compiled", lambda network: torch.compile(network, backend="eager"), costly=True),
+    Variant("function", function),
+]
+
+
+def snapshot(model: nn.Module) -> tuple[Any, ...]:
+    """Everything of a model that an attack could change, and the random state."""
+    return (
+        {name: value.clone() for name, value in model.state_dict().items()},
+        [module.training for module in model.modules()],
+        [parameter.requires_grad for parameter in model.parameters()],
+        [parameter.grad for parameter in model.parameters()],
+        [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        [
+            [len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)]
+            for m in model.modules()
+        ],
+        torch.get_rng_state(),
+    )
+
+
+def same(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
+    """Compare two snapshots: bit-equal values, the very same gradients."""
+    return (
+        before[0].keys() == after[0].keys()
+        and all(before[0][name].equal(value) for name, value in after[0].items())
+        and before[1:3] == after[1:3]
+        and all(a is b for a, b in zip(before[3], after[3], strict=True))
+        and all(
+            (a is None and b is None) or a.equal(b)
+            for a, b in zip(before[4], after[4], strict=True)
+        )
+        and before[5] == after[5]
+        and before[6].equal(after[6])
+    )
