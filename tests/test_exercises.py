@@ -95,7 +95,7 @@ def test_names_and_order_of_lesson_03():
         {"atol": 1e9},  # a comparison that accepts everything
         {"reference": lambda x, gradient, eps: x},
         {"right_answers": (lambda x, gradient, eps: x + eps * gradient,)},
-        {"wrong_answers": (Misconception("is right", ex.fgsm_step.reference, "Never told."),)},
+        {"wrong_answers": (Misconception("is right", ex.fgsm_step.reference, "Never shown."),)},
         {
             "wrong_answers": (
                 Misconception("minus", lambda x, gradient, eps: (x - eps).clamp(0, 1), "Minus."),
@@ -103,7 +103,7 @@ def test_names_and_order_of_lesson_03():
             )
         },
     ],
-    ids=["accepts everything", "wrong reference", "wrong right", "right wrong", "twins"],
+    ids=["accepts everything", "wrong reference", "wrong right", "right wrong", "two alike"],
 )
 def test_audit_rejects_a_broken_exercise(change):
     assert audit(dataclasses.replace(ex.fgsm_step, **change)) != []
@@ -202,8 +202,8 @@ def test_a_slip_in_one_of_two_results_is_named(name, place):
 
     grade = exercise.grade(answer)
     assert grade.outcome is Outcome.WRONG
-    words = f"Only your {('first', 'second')[place]} result is wrong. {wrong.feedback}"
-    assert grade.feedback.startswith(words)
+    feedback = f"Only your {('first', 'second')[place]} result is wrong. {wrong.feedback}"
+    assert grade.feedback.startswith(feedback)
 
 
 def test_a_result_in_the_wrong_place_is_not_called_a_swap_of_both():
@@ -403,7 +403,7 @@ def test_progress(capsys):
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (lambda x, gradient: x, "3 arguments, (x, gradient, eps). Yours takes (x, gradient)"),
         (lambda x, eps, gradient: x, "in the order (x, gradient, eps)"),
@@ -423,10 +423,10 @@ def test_progress(capsys):
         (lambda x, gradient, eps: x.clamp_(0, 0.5), evidence.INPUT_CHANGED),
     ],
 )
-def test_novice_errors_have_words_of_their_own(answer, words):
+def test_novice_errors_have_feedback_of_their_own(answer, message):
     grade = ex.fgsm_step.grade(answer)
     assert grade.outcome is Outcome.WRONG
-    assert words in grade.feedback
+    assert message in grade.feedback
 
 
 def test_a_slip_on_some_inputs_only_is_recognised():
@@ -459,7 +459,7 @@ def test_an_input_with_nan_in_it_is_unchanged_until_it_is_changed(new):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (lambda model: model.requires_grad_(False), "`requires_grad` of its parameters"),
         (lambda model: model.zero_grad(), evidence.GRADIENTS_LEFT),
@@ -467,13 +467,13 @@ def test_an_input_with_nan_in_it_is_unchanged_until_it_is_changed(new):
         (lambda model: model.train(), evidence.MODE_CHANGED),
     ],
 )
-def test_model_must_come_back_as_it_was(spoil, words):
+def test_model_must_come_back_as_it_was(spoil, message):
     def answer(model, x, y, eps):
         result = ex.my_fgsm.reference(model, x, y, eps)
         spoil(model)
         return result
 
-    assert words in ex.my_fgsm.grade(answer).feedback
+    assert message in ex.my_fgsm.grade(answer).feedback
 
 
 def test_other_kinds_of_callables_are_graded():
@@ -634,7 +634,7 @@ def snapshot():
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome", "words"),
+    ("answer", "outcome", "message"),
     [
         (endless, Outcome.RAISED, "did not finish within 0.3 seconds"),
         (endless_with_except, Outcome.RAISED, "did not finish within 0.3 seconds"),
@@ -659,14 +659,14 @@ def snapshot():
         (lambda x, gradient, eps: x.to("meta"), Outcome.WRONG, "device"),
     ],
 )
-def test_engine_survives(answer, outcome, words, capsys):
+def test_engine_survives(answer, outcome, message, capsys):
     before, started = snapshot(), time.monotonic()
     grade = ex.fgsm_step.grade(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
     ex.fgsm_step.check(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
     assert time.monotonic() - started < 6
     assert snapshot() == before
     assert grade.outcome is outcome
-    assert words in grade.feedback
+    assert message in grade.feedback
     report, errors = capsys.readouterr()
     assert len(report) < 3000
     assert max(map(len, report.splitlines())) <= REPORTED_WIDTH

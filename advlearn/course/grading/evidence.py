@@ -1,4 +1,4 @@
-"""What an answer was given, gave back and changed: read, compared, put in words."""
+"""What an answer received, returned and changed: read, compared, described in words."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def call_problem(answer: object, name: str, names: tuple[str, ...]) -> str | Non
         return f"The check needs the function itself, without parentheses: ex.{name}.check({name})."
     try:
         signature = inspect.signature(answer)
-    except (TypeError, ValueError):  # some built-in functions do not tell
+    except (TypeError, ValueError):  # some built-in functions have none
         return None
-    own = tuple(signature.parameters)
-    if len(own) == len(names) and set(own) == set(names) and own != names:
+    parameters = tuple(signature.parameters)
+    if sorted(parameters) == sorted(names) and parameters != names:
         return f"The arguments come in the order ({', '.join(names)})."
     try:
         signature.bind(*names)
     except TypeError:
         return (
             f"{name} is called with {len(names)} arguments, ({', '.join(names)}). "
-            f"Yours takes ({', '.join(own)})."
+            f"Yours takes ({', '.join(parameters)})."
         )
     return None
 
@@ -78,7 +78,7 @@ def copy_arguments(args: Args) -> Args:
 
 
 def side_effect(before: Args, after: Args, names: tuple[str, ...]) -> str | None:
-    """Say what the call did to its arguments, or return None if it left them alone."""
+    """Say what the call changed in its arguments, or return None if it changed nothing."""
     for old, new, name in zip(before, after, names, strict=True):
         if isinstance(old, nn.Module):
             if problem := _module_effect(old, new):
@@ -258,13 +258,13 @@ def contrast(output: object, expected: object, rtol: float, atol: float) -> tupl
         return show(output, digits), show(expected, digits)
     if output.shape != expected.shape:
         return show(output), show(expected)
-    got, wanted = output.detach().double(), expected.double()
-    near = torch.isclose(got, wanted, rtol, atol, equal_nan=True)
+    values, right = output.detach().double(), expected.double()
+    near = torch.isclose(values, right, rtol, atol, equal_nan=True)
     index = (~near).nonzero()
     if len(index) == 0:
         return show(output), show(expected)
     at = tuple(index[0].tolist())
-    a, b = got[at].item(), wanted[at].item()
+    a, b = values[at].item(), right[at].item()
     digits = 4 if show(a) != show(b) else 8
     where = f"at {list(at)}: "
     return where + show(a, digits), where + show(b, digits)
@@ -291,7 +291,7 @@ def _article(value: object) -> str:
     return names.get(name, f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}")
 
 
-# What PyTorch and Python say in the frequent slips, and what to do.
+# A part of the message that PyTorch and Python give for frequent mistakes, and what to do.
 _REMEDIES = (
     ("ellipsis", "There is still a `...` in your code. Put your own expression in its place."),
     ("'NoneType' object", "Something is None: a `.grad` that was never computed, or no `return`."),
@@ -308,7 +308,7 @@ _REMEDIES = (
 
 
 def describe_error(error: BaseException) -> str:
-    """Put an exception in words, with a remedy for the frequent ones."""
+    """Describe an exception, with a remedy for the frequent ones."""
     try:
         message = " ".join(str(error).split())
     except Exception:  # its __str__ raises too
@@ -323,5 +323,5 @@ def describe_error(error: BaseException) -> str:
             "\nThe shapes of two tensors do not fit together. `v[:, None]` turns a vector v of "
             "shape (N,) into a column (N, 1)."
         )
-    text += "".join(f"\n{remedy}" for words, remedy in _REMEDIES if words in message)
+    text += "".join(f"\n{remedy}" for symptom, remedy in _REMEDIES if symptom in message)
     return text

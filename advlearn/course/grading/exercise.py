@@ -59,7 +59,7 @@ class Exercise:
             The output comes in the form of the reference's: its dtype, or a Python float.
         exact_dtype: Whether the task asks for the dtype that the reference gives. Otherwise the
             values alone decide: float64, float32, and 0 and 1 as integers or booleans.
-        takeaway: Told after a right answer.
+        takeaway: Shown after a right answer.
         rtol: Relative tolerance of the comparison.
         atol: Absolute tolerance of the comparison.
 
@@ -134,7 +134,7 @@ class Exercise:
                 return self._grade_value(answer)
             with sandbox.preserved_state():
                 return FunctionGrader(self, answer, timeout).grade()
-        except Exception as error:  # an object that fights back when it is looked at
+        except Exception as error:  # an object that raises when it is looked at
             name = type(error).__name__
             return Grade(Outcome.WRONG, 0.0, f"The check could not read your answer ({name}).")
 

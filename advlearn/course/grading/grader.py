@@ -203,7 +203,7 @@ class FunctionGrader:
         """Say why the result is wrong: a misconception, a broken rule, or just the difference."""
         failing = [case for case in self.cases if not case.right]
         example = self._example(min(failing, key=lambda case: _size(case.expected)))
-        if misconception := self._misconception():
+        if misconception := self._misconception(failing):
             return f"{misconception.feedback}\n{example}"
         for case in failing:
             if case.problem is not None:
@@ -219,21 +219,20 @@ class FunctionGrader:
         count = f"{len(failing)} of {len(self.cases)} inputs"
         return f"Your result differs from the expected one on {count}.\n{example}"
 
-    def _misconception(self) -> Misconception | None:
+    def _misconception(self, failing: list[_Case]) -> Misconception | None:
         """Find the wrong answer that gives what the learner's gives.
 
         First one that agrees on every input; else the only one that agrees wherever the learner
         is wrong, for somebody who makes a slip in one branch only. Values decide, in whatever
         number type they come back; the dtype does only if nothing else is wrong.
         """
-        unequal = [case for case in self.cases if not case.equal]
-        same = self._same_values if unequal else self._same_dtype
-        failing = unequal or [case for case in self.cases if not case.right]
+        only_dtype = all(case.equal for case in failing)
+        same = self._same_dtype if only_dtype else self._same_values
         partly: list[Misconception] = []
         for wrong in self.exercise.wrong_answers:
             if not all(same(wrong, case) for case in failing):
                 continue
-            if all(case in failing or same(wrong, case) for case in self.cases):
+            if all(same(wrong, case) for case in self.cases if case not in failing):
                 return wrong
             partly.append(wrong)
         return partly[0] if len(partly) == 1 else None
