@@ -374,6 +374,17 @@ def test_a_misconception_about_the_dtype_is_named_only_where_all_values_are_righ
         assert grade.feedback.startswith("Your result has dtype int64. Expected is float32.")
 
 
+@pytest.mark.parametrize("several", [tuple, list])
+def test_a_misconception_that_returns_another_number_of_results_is_named(several):
+    def wrong(right):
+        return [rate.item() for rate in right.float().mean(1)]
+
+    slip = Misconception("one rate for each attack", wrong, "One number for all attacks.")
+    exercise = dataclasses.replace(lesson10.worst_case, wrong_answers=(slip,))
+    grade = exercise.grade(lambda right: several(wrong(right)))
+    assert grade.feedback.startswith("One number for all attacks.")
+
+
 def test_complex_numbers_are_refused():
     grade = ex.fgsm_step.grade(lambda x, gradient, eps: x.to(torch.complex64))
     assert "dtype complex64. Expected is float32." in grade.feedback

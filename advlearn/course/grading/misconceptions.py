@@ -70,6 +70,7 @@ def edits(right: Callable[..., Any], text: str) -> tuple[Misconception, ...]:
             raise ValueError(f"{where}: there are two wrong answers of this name.")
         code = signature + _changed(body, changes, where)
         try:
+            # The flag keeps annotations as text: what they name may not exist when the code runs.
             compiled = compile(code, f"<{where}>", "exec", annotations.compiler_flag)
             meaning = _meaning(code)
         except SyntaxError as error:
