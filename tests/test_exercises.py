@@ -3,7 +3,9 @@
 # ruff: noqa: SIM105 - a loop that swallows exceptions is what is tested
 
 import _thread
+import contextlib
 import dataclasses
+import functools
 import random
 import re
 import sys
@@ -15,21 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from advlearn.course.banks import (
-    lesson04,
-)
-from advlearn.course.grading import (
-    evidence,
-)
-from advlearn.course.grading import (
-    exercise as engine,
-)
-from advlearn.exercises import (
-    Exercise,
-    Misconception,
-    Outcome,
-    all_exercises,
-)
+from advlearn.course.banks import lesson01, lesson04, lesson09, lesson10
+from advlearn.course.grading import evidence
+from advlearn.course.grading import exercise as engine
+from advlearn.exercises import Exercise, Misconception, Outcome, all_exercises
 from advlearn.exercises import lesson03 as ex
 
 EXERCISES = all_exercises()
@@ -60,10 +51,14 @@ def audit(exercise):
         grade = exercise.grade(wrong.answer)
         if grade.outcome is not Outcome.WRONG or not 0 <= grade.score < 1:
             problems.append(f"{wrong.name} is graded {grade.outcome} with {grade.score}")
-        told = [m.name for m in exercise.wrong_answers if m.feedback in grade.feedback]
-        if told != [wrong.name]:
-            problems.append(f"{wrong.name} is told about {told}")
+        if named(exercise, grade) != [wrong.name]:
+            problems.append(f"{wrong.name} is taken for {named(exercise, grade)}")
     return problems
+
+
+def named(exercise, grade):
+    """List the misconceptions whose feedback is in the grade."""
+    return [wrong.name for wrong in exercise.wrong_answers if wrong.feedback in grade.feedback]
 
 
 # --- The bank ------------------------------------------------------------------------------------
@@ -100,7 +95,7 @@ def test_names_and_order_of_lesson_03():
         {"atol": 1e9},  # a comparison that accepts everything
         {"reference": lambda x, gradient, eps: x},
         {"right_answers": (lambda x, gradient, eps: x + eps * gradient,)},
-        {"wrong_answers": (Misconception("is right", ex.fgsm_step.reference, "Never told."),)},
+        {"wrong_answers": (Misconception("is right", ex.fgsm_step.reference, "Never shown."),)},
         {
             "wrong_answers": (
                 Misconception("minus", lambda x, gradient, eps: (x - eps).clamp(0, 1), "Minus."),
@@ -108,7 +103,7 @@ def test_names_and_order_of_lesson_03():
             )
         },
     ],
-    ids=["accepts everything", "wrong reference", "wrong right", "right wrong", "twins"],
+    ids=["accepts everything", "wrong reference", "wrong right", "right wrong", "two alike"],
 )
 def test_audit_rejects_a_broken_exercise(change):
     assert audit(dataclasses.replace(ex.fgsm_step, **change)) != []
@@ -207,8 +202,8 @@ def test_a_slip_in_one_of_two_results_is_named(name, place):
 
     grade = exercise.grade(answer)
     assert grade.outcome is Outcome.WRONG
-    words = f"Only your {('first', 'second')[place]} result is wrong. {wrong.feedback}"
-    assert grade.feedback.startswith(words)
+    feedback = f"Only your {('first', 'second')[place]} result is wrong. {wrong.feedback}"
+    assert grade.feedback.startswith(feedback)
 
 
 def test_a_result_in_the_wrong_place_is_not_called_a_swap_of_both():
@@ -217,6 +212,182 @@ def test_a_result_in_the_wrong_place_is_not_called_a_swap_of_both():
     grade = exercise.grade(lambda *arguments: (exercise.reference(*arguments)[0],) * 2)
     assert grade.outcome is Outcome.WRONG
     assert "swapped" not in grade.feedback
+
+
+# --- By value, not by type -----------------------------------------------------------------------
+
+
+def is_scalar(part):
+    return isinstance(part, int | float) or (isinstance(part, torch.Tensor) and part.ndim == 0)
+
+
+def parts(output):
+    return tuple(output) if isinstance(output, tuple | list) else (output,)
+
+
+def each(change, only=lambda part: True):
+    """Return a function that changes a result, or every one of several, if all of them fit."""
+
+    def changed(output):
+        if not all(only(part) for part in parts(output)):
+            return output
+        several = tuple(change(part) for part in parts(output))
+        return several if isinstance(output, tuple | list) else several[0]
+
+    return changed
+
+
+FORMS = {
+    "Python number": each(lambda part: torch.as_tensor(part).item(), is_scalar),
+    "0-d tensor": each(torch.as_tensor, is_scalar),
+    "float32": each(lambda part: torch.as_tensor(part).float()),
+    "float64": each(lambda part: torch.as_tensor(part).double()),
+    "list": lambda output: list(output) if isinstance(output, tuple) else output,
+}
+
+
+def kind(output):
+    """Say what a form may change: types and dtypes."""
+    return [type(output), *((type(part), getattr(part, "dtype", None)) for part in parts(output))]
+
+
+def in_other_forms(exercise, answer):
+    """Give each form that changes the answer's results, and the answer in that form."""
+
+    def in_form(form):
+        return functools.wraps(answer)(lambda *args: FORMS[form](answer(*args)))
+
+    results = [output for output, _ in outputs(exercise, answer)]
+    for form, change in FORMS.items():
+        if any(kind(change(output)) != kind(output) for output in results):
+            yield form, in_form(form)
+
+
+def outputs(exercise, answer):
+    """List what an answer and the reference give on each input on which the answer runs."""
+    pairs = []
+    for args in exercise.inputs(torch.Generator().manual_seed(0)):
+        with contextlib.suppress(Exception):
+            output = answer(*evidence.copy_arguments(args))
+            pairs.append((output, exercise.reference(*evidence.copy_arguments(args))))
+    return pairs
+
+
+def has_right_values(exercise, answer):
+    return all(
+        evidence.agree(
+            evidence.read(output, expected),
+            evidence.read(expected, expected),
+            exercise.rtol,
+            exercise.atol,
+        )
+        for output, expected in outputs(exercise, answer)
+    )
+
+
+@every_exercise
+def test_a_misconception_is_named_in_every_form(exercise):
+    unnamed = []
+    for wrong in exercise.wrong_answers:
+        for form, answer in in_other_forms(exercise, wrong.answer):
+            grade = exercise.grade(answer)
+            is_named = grade.outcome is Outcome.WRONG and named(exercise, grade) == [wrong.name]
+            # One whose values are right is about the form itself: another form may mend it.
+            if not is_named and not has_right_values(exercise, wrong.answer):
+                unnamed.append((wrong.name, form))
+    assert unnamed == []
+
+
+@every_exercise
+def test_a_right_answer_is_right_in_every_form_unless_the_task_asks_for_a_dtype(exercise):
+    for right in (exercise.reference, *exercise.right_answers):
+        for form, answer in in_other_forms(exercise, right):
+            grade = exercise.grade(answer)
+            if exercise.exact_dtype:
+                assert grade.outcome is Outcome.WRONG, form
+                assert grade.feedback.startswith("Your result has dtype"), form
+            else:
+                assert grade.outcome is Outcome.RIGHT, form
+
+
+@every_exercise
+def test_a_property_holds_for_the_reference_in_every_form(exercise):
+    inputs = exercise.inputs(torch.Generator().manual_seed(0))
+    for change in FORMS.values():
+        for args, (output, expected) in zip(
+            inputs, outputs(exercise, exercise.reference), strict=True
+        ):
+            values = evidence.read(change(output), expected)
+            for rule in exercise.properties:
+                assert rule(args, evidence.in_form_of(expected, values)) is None
+
+
+def test_a_dtype_counts_where_the_task_asks_for_one():
+    asked = [e.name for e in EXERCISES if re.search("result (is boolean|has .* dtype)", e.task)]
+    assert asked == [e.name for e in EXERCISES if e.exact_dtype] == ["in_ball", "my_sign"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+def test_one_or_zero_may_come_as_any_kind_of_number(dtype):
+    for exercise in (lesson10.is_legal, lesson09.read_signs):
+        right = exercise.reference
+        answer = functools.wraps(right)(
+            lambda *args, right=right: each(lambda part: torch.as_tensor(part).to(dtype))(
+                right(*args)
+            )
+        )
+        assert exercise.grade(answer).outcome is Outcome.RIGHT
+
+
+@pytest.mark.parametrize("change", [bool, int, np.bool_, np.float32])
+def test_one_or_zero_may_come_as_any_kind_of_python_number(change):
+    right = lesson09.read_signs.reference
+    answer = functools.wraps(right)(lambda *args: [change(part) for part in right(*args)])
+    assert lesson09.read_signs.grade(answer).outcome is Outcome.RIGHT
+
+
+def test_true_is_not_a_number_where_a_share_is_asked():
+    grade = lesson10.worst_case.grade(lambda right: bool(right.all(0).any()))
+    assert grade.outcome is Outcome.WRONG
+    assert "One of your values is a bool. Expected is a single number." in grade.feedback
+
+
+@pytest.mark.parametrize(
+    ("answer", "misconception"),
+    [
+        (lambda v: v.sign().float(), "always float32"),  # wrong where v is float64
+        (lambda v: v.sign().long(), None),  # another dtype, so another slip
+        (lambda v: (v > 0).long(), "zero and one"),  # wrong values come first
+        (lambda v: (v > 0).float(), "zero and one"),
+    ],
+)
+def test_a_misconception_about_the_dtype_is_named_only_where_all_values_are_right(
+    answer, misconception
+):
+    slip = Misconception("always float32", lambda v: v.sign().float(), "Keep the dtype of v.")
+    my_sign = lesson01.my_sign
+    exercise = dataclasses.replace(my_sign, wrong_answers=(slip, *my_sign.wrong_answers))
+    grade = exercise.grade(answer)
+    assert grade.outcome is Outcome.WRONG
+    assert named(exercise, grade) == ([misconception] if misconception else [])
+    if misconception is None:
+        assert grade.feedback.startswith("Your result has dtype int64. Expected is float32.")
+
+
+@pytest.mark.parametrize("several", [tuple, list])
+def test_a_misconception_that_returns_another_number_of_results_is_named(several):
+    def wrong(right):
+        return [rate.item() for rate in right.float().mean(1)]
+
+    slip = Misconception("one rate for each attack", wrong, "One number for all attacks.")
+    exercise = dataclasses.replace(lesson10.worst_case, wrong_answers=(slip,))
+    grade = exercise.grade(lambda right: several(wrong(right)))
+    assert grade.feedback.startswith("One number for all attacks.")
+
+
+def test_complex_numbers_are_refused():
+    grade = ex.fgsm_step.grade(lambda x, gradient, eps: x.to(torch.complex64))
+    assert "dtype complex64. Expected is float32." in grade.feedback
 
 
 # --- What a learner meets ------------------------------------------------------------------------
@@ -243,7 +414,7 @@ def test_progress(capsys):
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (lambda x, gradient: x, "3 arguments, (x, gradient, eps). Yours takes (x, gradient)"),
         (lambda x, eps, gradient: x, "in the order (x, gradient, eps)"),
@@ -254,7 +425,6 @@ def test_progress(capsys):
         (lambda x, gradient, eps: (x, x), "returns a tuple. Expected is a tensor"),
         (lambda x, gradient, eps: (yield x), "a generator (`yield`"),
         (lambda x, gradient, eps: x.sum(), "has shape (). Expected is (1, 4)"),
-        (lambda x, gradient, eps: x.double(), "dtype float64. Expected is float32"),
         (lambda x, gradient, eps: x / 0 * 0, evidence.NOT_FINITE),
         (lambda x, gradient, eps: (x + torch.rand(1)).clamp(0, 1), evidence.RANDOM),
         (lambda x, gradient, eps: [x].append(x), evidence.NO_RETURN),
@@ -264,10 +434,10 @@ def test_progress(capsys):
         (lambda x, gradient, eps: x.clamp_(0, 0.5), evidence.INPUT_CHANGED),
     ],
 )
-def test_novice_errors_have_words_of_their_own(answer, words):
+def test_novice_errors_have_feedback_of_their_own(answer, message):
     grade = ex.fgsm_step.grade(answer)
     assert grade.outcome is Outcome.WRONG
-    assert words in grade.feedback
+    assert message in grade.feedback
 
 
 def test_a_slip_on_some_inputs_only_is_recognised():
@@ -300,7 +470,7 @@ def test_an_input_with_nan_in_it_is_unchanged_until_it_is_changed(new):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (lambda model: model.requires_grad_(False), "`requires_grad` of its parameters"),
         (lambda model: model.zero_grad(), evidence.GRADIENTS_LEFT),
@@ -308,13 +478,13 @@ def test_an_input_with_nan_in_it_is_unchanged_until_it_is_changed(new):
         (lambda model: model.train(), evidence.MODE_CHANGED),
     ],
 )
-def test_model_must_come_back_as_it_was(spoil, words):
+def test_model_must_come_back_as_it_was(spoil, message):
     def answer(model, x, y, eps):
         result = ex.my_fgsm.reference(model, x, y, eps)
         spoil(model)
         return result
 
-    assert words in ex.my_fgsm.grade(answer).feedback
+    assert message in ex.my_fgsm.grade(answer).feedback
 
 
 def test_other_kinds_of_callables_are_graded():
@@ -475,7 +645,7 @@ def snapshot():
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome", "words"),
+    ("answer", "outcome", "message"),
     [
         (endless, Outcome.RAISED, "did not finish within 0.3 seconds"),
         (endless_with_except, Outcome.RAISED, "did not finish within 0.3 seconds"),
@@ -500,14 +670,14 @@ def snapshot():
         (lambda x, gradient, eps: x.to("meta"), Outcome.WRONG, "device"),
     ],
 )
-def test_engine_survives(answer, outcome, words, capsys):
+def test_engine_survives(answer, outcome, message, capsys):
     before, started = snapshot(), time.monotonic()
     grade = ex.fgsm_step.grade(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
     ex.fgsm_step.check(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
     assert time.monotonic() - started < 6
     assert snapshot() == before
     assert grade.outcome is outcome
-    assert words in grade.feedback
+    assert message in grade.feedback
     report, errors = capsys.readouterr()
     assert len(report) < 3000
     assert max(map(len, report.splitlines())) <= REPORTED_WIDTH

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from advlearn.course import banks
-from advlearn.course.grading.quiz import Choice, Question, Quiz
+from advlearn.course.grading.quiz import Choice, Question, Quiz, parse
 from advlearn.course.lessons import LESSONS as TABLE
 
 RIGHT, WRONG = Choice("Two", True, "Well done."), Choice("Three", False, "Count again.")
@@ -44,10 +44,10 @@ class Page(HTMLParser):
 def test_each_answer_opens_to_its_own_feedback():
     page = Page(quiz()._repr_html_())
     assert page.tags.count("details") == page.tags.count("summary") == 2
-    words = "".join(page.text)
+    text = "".join(page.text)
     for part in ("1. 1 + 1?", "A. Two", "B. Three", "Right. Well done.", "No. Count again."):
-        assert part in words
-    assert words.index("A. Two") < words.index("Well done.") < words.index("B. Three")
+        assert part in text
+    assert text.index("A. Two") < text.index("Well done.") < text.index("B. Three")
 
 
 def test_it_works_by_keyboard_and_without_a_script_or_a_network():
@@ -82,9 +82,9 @@ def test_text_is_escaped_and_back_quotes_become_code():
 
 
 def test_right_and_wrong_differ_by_more_than_colour():
-    words = "".join(Page(quiz()._repr_html_()).text)
-    assert words.count("Right.") == 1
-    assert words.count("No.") == 1
+    text = "".join(Page(quiz()._repr_html_()).text)
+    assert text.count("Right.") == 1
+    assert text.count("No.") == 1
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_a_question_has_exactly_one_right_answer_of_two_or_more(choices):
 def test_eight_choices_are_shown_and_more_are_refused():
     """There are letters for eight: a ninth, perhaps the right one, must not fall off the end."""
     wrong = tuple(Choice(f"Wrong {i}", False, "No.") for i in range(7))
-    words = "".join(Page(quiz(Question("Long?", (*wrong, RIGHT)))._repr_html_()).text)
-    assert "H. Two" in words
+    text = "".join(Page(quiz(Question("Long?", (*wrong, RIGHT)))._repr_html_()).text)
+    assert "H. Two" in text
     with pytest.raises(ValueError, match="choices"):
         Question("Longer?", (*wrong, WRONG, RIGHT))
 
@@ -110,6 +110,84 @@ def test_without_html_it_says_what_it_is():
     assert repr(quiz()) == "Quiz of 1 question: open an answer to read what it leads to."
     two = quiz(*[Question("?", (RIGHT, WRONG))] * 2)
     assert repr(two).startswith("Quiz of 2 questions")
+
+
+# --- A quiz as plain text -------------------------------------------------------------------------
+
+
+def test_a_text_becomes_questions_choices_and_feedback():
+    assert parse(
+        """
+        What is
+        1 + 1 - 1?
+        + 1, since
+        -1 is taken away
+            Yes.
+        - 2
+            No: one is
+            - as it says -
+            taken away.
+
+        Which is `x`?
+        - `+ x`
+            No.
+        + `- x`
+            Yes.
+        - neither
+            No.
+        """
+    ) == quiz(
+        Question(
+            "What is 1 + 1 - 1?",
+            (
+                Choice("1, since -1 is taken away", True, "Yes."),
+                Choice("2", False, "No: one is - as it says - taken away."),
+            ),
+        ),
+        Question(
+            "Which is `x`?",
+            (
+                Choice("`+ x`", False, "No."),
+                Choice("`- x`", True, "Yes."),
+                Choice("neither", False, "No."),
+            ),
+        ),
+    )
+
+
+A_QUESTION, A_CHOICE, A_COUNT = (
+    "^a question stands above its choices",
+    "^a choice is written `\\+ text` or `- text` with its feedback under it",
+    "must have two or more choices .eight at most., exactly one of them right",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", A_QUESTION),
+        ("+ 2\n    Yes.\n- 3\n    No.", A_QUESTION),
+        ("1 + 1?\n\n+ 2\n    Yes.\n- 3\n    No.", A_COUNT),  # a blank line
+        ("1 + 1?\n+2\n    Yes.\n- 3\n    No.\n+ 4\n    No.", A_QUESTION),  # no space
+        ("1 + 1?\n    Well?\n+ 2\n    Yes.\n- 3\n    No.", A_QUESTION),  # indented
+        ("1 + 1?\n* 2\n    Yes.\n- 3\n    No.", A_QUESTION),  # another sign
+        ("1 + 1?", A_COUNT),
+        ("1 + 1?\n+ 2\n    Yes.", A_COUNT),
+        ("1 + 1?\n- 2\n    Yes.\n- 3\n    No.", A_COUNT),
+        ("1 + 1?\n+ 2\n    Yes.\n+ 3\n    No.", A_COUNT),
+        ("1 + 1?\n" + "- 3\n    No.\n" * 8 + "+ 2\n    Yes.", A_COUNT),
+        ("1 + 1?\n+ 2\n- 3\n    No.", A_CHOICE),  # no feedback
+        ("1 + 1?\n+ 2\n    Yes.\n- 3", A_CHOICE),
+        ("1 + 1?\n+ 2\n    Yes.\n- 3\n  No.", A_CHOICE),  # two spaces
+        ("1 + 1?\n+ 2\n    Yes,\n  it is.\n- 3\n    No.", A_CHOICE),
+        ("1 + 1?\n+ 2\n    Yes.\n-3\n    No.\n- 4\n    No.", A_CHOICE),  # no space
+        ("1 + 1?\n+ 2\n    Yes.\n- \n    No.", A_CHOICE),  # no text
+        ("1 + 1?\n+ 2\n    Yes.\n- 3\n    No.\n2 + 2?\n+ 4\n    Yes.", A_CHOICE),
+    ],
+)
+def test_a_text_of_another_form_is_refused_with_the_right_form(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
 
 
 # --- The quizzes of the lessons -------------------------------------------------------------------

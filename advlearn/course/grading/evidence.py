@@ -1,4 +1,4 @@
-"""What an answer was given, gave back and changed: read, compared, put in words."""
+"""What an answer received, returned and changed: read, compared, described in words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import inspect
 import math
 import numbers
 import textwrap
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,17 +52,17 @@ def call_problem(answer: object, name: str, names: tuple[str, ...]) -> str | Non
         return f"The check needs the function itself, without parentheses: ex.{name}.check({name})."
     try:
         signature = inspect.signature(answer)
-    except (TypeError, ValueError):  # some built-in functions do not tell
+    except (TypeError, ValueError):  # some built-in functions have none
         return None
-    own = tuple(signature.parameters)
-    if len(own) == len(names) and set(own) == set(names) and own != names:
+    parameters = tuple(signature.parameters)
+    if sorted(parameters) == sorted(names) and parameters != names:
         return f"The arguments come in the order ({', '.join(names)})."
     try:
         signature.bind(*names)
     except TypeError:
         return (
             f"{name} is called with {len(names)} arguments, ({', '.join(names)}). "
-            f"Yours takes ({', '.join(own)})."
+            f"Yours takes ({', '.join(parameters)})."
         )
     return None
 
@@ -76,7 +78,7 @@ def copy_arguments(args: Args) -> Args:
 
 
 def side_effect(before: Args, after: Args, names: tuple[str, ...]) -> str | None:
-    """Say what the call did to its arguments, or return None if it left them alone."""
+    """Say what the call changed in its arguments, or return None if it changed nothing."""
     for old, new, name in zip(before, after, names, strict=True):
         if isinstance(old, nn.Module):
             if problem := _module_effect(old, new):
@@ -113,18 +115,37 @@ def _same_gradient(before: Tensor | None, after: Tensor | None) -> bool:
 
 
 def read(output: object, like: object) -> list[Tensor] | str:
-    """Read an output as tensors shaped like the reference's, or say in words why that fails.
+    """Read the values of an output in the form of the reference's, or say why that fails.
 
-    A tensor stands for itself; a number becomes a float64 tensor; a tuple gives one tensor each.
+    The dtype does not count here: `wrong_dtype` looks at it where the task asks for one.
+
+    Args:
+        output: What a function returned.
+        like: What the reference returned: a number, a tensor, or a tuple of these.
+
+    Returns:
+        One float64 tensor for each number and each tensor, or what is wrong with the form. A tuple
+        may come as a list, and a number as a tensor with one element. True and False are numbers
+        only where the reference gives 1 or 0.
+
+    Example:
+        >>> read([torch.tensor([1, 0]), torch.tensor(0.5)], (torch.zeros(2), 0.25))
+        [tensor([1., 0.], dtype=torch.float64), tensor(0.5000, dtype=torch.float64)]
+        >>> read(torch.zeros(3), torch.zeros(2))
+        'Your result has shape (3,). Expected is (2,).'
     """
-    if isinstance(like, tuple):
-        return _read_tuple(output, like)
+    if isinstance(like, tuple | list):
+        return _read_tuple(output, tuple(like))
     if isinstance(like, Tensor):
         return _read_tensor(output, like)
     if isinstance(output, Tensor) and output.numel() == 1 and not output.is_complex():
         return [output.detach().reshape(()).double()]
-    if isinstance(output, numbers.Real) and not isinstance(output, bool):
-        return [torch.tensor(float(output), dtype=torch.float64)]
+    if isinstance(output, bool | np.bool_):
+        is_number = isinstance(like, int | float) and like in (0, 1)
+    else:
+        is_number = isinstance(output, numbers.Real)
+    if is_number:
+        return [torch.tensor(float(output), dtype=torch.float64)]  # type: ignore[arg-type]
     return f"One of your values is {_article(output)}. Expected is a single number."
 
 
@@ -134,8 +155,8 @@ def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
     if len(output) != len(like):
         return f"Your function returns {len(output)} values. Expected are {len(like)}."
     tensors: list[Tensor] = []
-    for value, wanted in zip(output, like, strict=True):
-        part = read(value, wanted)
+    for value, expected in zip(output, like, strict=True):
+        part = read(value, expected)
         if isinstance(part, str):
             return part
         tensors += part
@@ -144,25 +165,53 @@ def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
 
 def _read_tensor(output: object, like: Tensor) -> list[Tensor] | str:
     if not isinstance(output, Tensor):
-        wanted = f"Expected is a tensor of shape {shape(like)}."
+        expected = f"Expected is a tensor of shape {shape(like)}."
         remedy = " Stay in torch." if type(output).__module__ == "numpy" else ""
-        return f"Your function returns {_article(output)}. {wanted}{remedy}"
+        return f"Your function returns {_article(output)}. {expected}{remedy}"
     if output.layout != torch.strided or output.device != like.device:
         return f"Your tensor must be dense and on the device {like.device}, like the input."
     if output.shape != like.shape:
         return f"Your result has shape {shape(output)}. Expected is {shape(like)}."
-    if output.dtype != like.dtype:
+    if output.is_complex():
+        return wrong_dtype(output, like) or "Complex numbers cannot be compared here."
+    return [output.detach().double()]
+
+
+def wrong_dtype(output: object, like: object) -> str | None:
+    """Say where an output has another dtype than the reference's, or return None."""
+    if isinstance(output, tuple | list) and isinstance(like, tuple | list):
+        problems = [wrong_dtype(a, b) for a, b in zip(output, like, strict=False)]
+        return next((problem for problem in problems if problem is not None), None)
+    if isinstance(output, Tensor) and isinstance(like, Tensor) and output.dtype != like.dtype:
         return f"Your result has dtype {dtype(output)}. Expected is {dtype(like)}."
-    return [output.detach().clone()]
+    return None
+
+
+def in_form_of(like: object, values: Sequence[Tensor]) -> Any:
+    """Put values, as `read`, back into the form of the reference's output.
+
+    Example:
+        >>> like = (0.25, torch.zeros(2))
+        >>> in_form_of(like, read((1, torch.tensor([3, 4])), like))
+        (1.0, tensor([3., 4.]))
+    """
+    left = iter(values)
+
+    def rebuild(part: object) -> Any:
+        if isinstance(part, tuple | list):
+            return tuple(rebuild(inner) for inner in part)
+        value = next(left)
+        return value.to(part.dtype) if isinstance(part, Tensor) else value.item()
+
+    return rebuild(like)
 
 
 def agree(a: list[Tensor] | str, b: list[Tensor] | str, rtol: float, atol: float) -> bool:
-    """Say whether two outputs, as `read`, are equal within the tolerance; nan equals nan."""
+    """Return whether two outputs, as `read`, are equal within the tolerance; nan equals nan."""
     if isinstance(a, str) or isinstance(b, str):
         return False
     return len(a) == len(b) and all(
-        x.shape == y.shape
-        and torch.allclose(x, y.to(x.dtype), rtol=rtol, atol=atol, equal_nan=True)
+        x.shape == y.shape and torch.allclose(x, y, rtol=rtol, atol=atol, equal_nan=True)
         for x, y in zip(a, b, strict=True)
     )
 
@@ -209,13 +258,13 @@ def contrast(output: object, expected: object, rtol: float, atol: float) -> tupl
         return show(output, digits), show(expected, digits)
     if output.shape != expected.shape:
         return show(output), show(expected)
-    got, wanted = output.detach().double(), expected.double()
-    near = torch.isclose(got, wanted, rtol, atol, equal_nan=True)
+    values, right = output.detach().double(), expected.double()
+    near = torch.isclose(values, right, rtol, atol, equal_nan=True)
     index = (~near).nonzero()
     if len(index) == 0:
         return show(output), show(expected)
     at = tuple(index[0].tolist())
-    a, b = got[at].item(), wanted[at].item()
+    a, b = values[at].item(), right[at].item()
     digits = 4 if show(a) != show(b) else 8
     where = f"at {list(at)}: "
     return where + show(a, digits), where + show(b, digits)
@@ -242,7 +291,7 @@ def _article(value: object) -> str:
     return names.get(name, f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}")
 
 
-# What PyTorch and Python say in the frequent slips, and what to do.
+# A part of the message that PyTorch and Python give for frequent mistakes, and what to do.
 _REMEDIES = (
     ("ellipsis", "There is still a `...` in your code. Put your own expression in its place."),
     ("'NoneType' object", "Something is None: a `.grad` that was never computed, or no `return`."),
@@ -259,7 +308,7 @@ _REMEDIES = (
 
 
 def describe_error(error: BaseException) -> str:
-    """Put an exception in words, with a remedy for the frequent ones."""
+    """Describe an exception, with a remedy for the frequent ones."""
     try:
         message = " ".join(str(error).split())
     except Exception:  # its __str__ raises too
@@ -274,5 +323,5 @@ def describe_error(error: BaseException) -> str:
             "\nThe shapes of two tensors do not fit together. `v[:, None]` turns a vector v of "
             "shape (N,) into a column (N, 1)."
         )
-    text += "".join(f"\n{remedy}" for words, remedy in _REMEDIES if words in message)
+    text += "".join(f"\n{remedy}" for symptom, remedy in _REMEDIES if symptom in message)
     return text

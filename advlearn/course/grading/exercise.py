@@ -56,7 +56,10 @@ class Exercise:
         hints: From a nudge to nearly the answer.
         inputs: Makes the argument tuples from a seeded generator; the first one small.
         properties: Functions (args, output) -> feedback or None, asked when no misconception fits.
-        takeaway: Told after a right answer.
+            The output comes in the form of the reference's: its dtype, or a Python float.
+        exact_dtype: Whether the task asks for the dtype that the reference gives. Otherwise the
+            values alone decide: float64, float32, and 0 and 1 as integers or booleans.
+        takeaway: Shown after a right answer.
         rtol: Relative tolerance of the comparison.
         atol: Absolute tolerance of the comparison.
 
@@ -86,6 +89,7 @@ class Exercise:
     hints: tuple[str, ...] = ()
     inputs: Callable[[torch.Generator], Sequence[Args]] | None = None
     properties: tuple[Property, ...] = ()
+    exact_dtype: bool = False
     takeaway: str = ""
     rtol: float = 1e-4
     atol: float = 1e-6
@@ -130,7 +134,7 @@ class Exercise:
                 return self._grade_value(answer)
             with sandbox.preserved_state():
                 return FunctionGrader(self, answer, timeout).grade()
-        except Exception as error:  # an object that fights back when it is looked at
+        except Exception as error:  # an object that raises when it is looked at
             name = type(error).__name__
             return Grade(Outcome.WRONG, 0.0, f"The check could not read your answer ({name}).")
 
@@ -165,16 +169,16 @@ class Exercise:
         if isinstance(self.reference, str):
             kind = "a text in quotes" if not isinstance(answer, str) else ""
         else:
-            number = evidence.read(answer, 0.0)
+            number = evidence.read(answer, self.reference)
             kind = "a number" if isinstance(number, str) else ""
         text = f"Your answer should be {kind}." if kind else f"{evidence.show(answer)} is not it."
         return Grade(Outcome.WRONG, 0.0, text)
 
-    def _same_value(self, answer: object, wanted: object) -> bool:
-        if isinstance(wanted, str):
-            return isinstance(answer, str) and answer.strip().casefold() == wanted.casefold()
-        number, target = evidence.read(answer, 0.0), evidence.read(wanted, 0.0)
-        return evidence.agree(number, target, self.rtol, self.atol)
+    def _same_value(self, answer: object, value: object) -> bool:
+        if isinstance(value, str):
+            return isinstance(answer, str) and answer.strip().casefold() == value.casefold()
+        a, b = evidence.read(answer, self.reference), evidence.read(value, self.reference)
+        return evidence.agree(a, b, self.rtol, self.atol)
 
     def _call(self) -> str:
         return f"{self.name}({', '.join(parameters(self.reference))})" if self.inputs else self.name

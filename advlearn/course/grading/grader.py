@@ -59,7 +59,7 @@ class Grade:
     stopped: bool = False
 
 
-@dataclass
+@dataclass(eq=False)  # two cases are the same only if they are one
 class _Case:
     """One input with everything that came of it."""
 
@@ -67,8 +67,16 @@ class _Case:
     expected: Any
     given: Args = ()
     output: Any = None
-    form: str | None = None  # what is wrong apart from the values
-    right: bool = False
+    values: list[Tensor] | str = ""  # the output as `evidence.read`
+    wrong_dtype: str | None = None  # where the task asks for a dtype
+    flaw: str | None = None  # what is wrong apart from the result: a side effect, a graph
+    equal: bool = False  # whether the values are right
+    right: bool = False  # whether the dtype is right as well
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the output from being compared, or None."""
+        return self.values if isinstance(self.values, str) else self.wrong_dtype
 
 
 @dataclass
@@ -153,62 +161,61 @@ class FunctionGrader:
     def _judge(self) -> Grade:
         for case in self.cases:
             self._inspect(case)
-        points = sum((1.0 if case.form is None else 0.5) * case.right for case in self.cases)
-        forms = [case.form for case in self.cases if case.form is not None]
+        points = sum((1.0 if case.flaw is None else 0.5) * case.right for case in self.cases)
+        flaws = [case.flaw for case in self.cases if case.flaw is not None]
         if not self._repeats():
-            forms.append(evidence.RANDOM)
-        values = None if all(case.right for case in self.cases) else self._explain()
-        told = [text for text in (forms[0] if forms else None, values) if text]
+            flaws.append(evidence.RANDOM)
+        explanation = None if all(case.right for case in self.cases) else self._explain()
+        feedback = [text for text in (flaws[0] if flaws else None, explanation) if text]
         for rule in self.exercise.properties:
             points += self._violation(rule) is None
         printed = self.run.printed
-        if not told:
+        if not feedback:
             count = len(self.cases) + len(self.exercise.properties)
             praise = f"It passes all {count} checks. {self.exercise.takeaway}".rstrip()
             return Grade(Outcome.RIGHT, 1.0, praise, printed)
-        points -= 0.5 * (evidence.RANDOM in forms)
+        points -= 0.5 * (evidence.RANDOM in flaws)
         score = max(0.0, points) / (len(self.cases) + len(self.exercise.properties))
-        return Grade(Outcome.WRONG, min(score, 0.99), "\n".join(told), printed)
+        return Grade(Outcome.WRONG, min(score, 0.99), "\n".join(feedback), printed)
 
     def _inspect(self, case: _Case) -> None:
-        """Fill in `form` and `right` of one case."""
-        case.right = self._agree(case.output, case.expected)
+        """Compare the output of one case, and look for what is wrong apart from it."""
+        case.values = evidence.read(case.output, case.expected)
+        if self.exercise.exact_dtype:
+            case.wrong_dtype = evidence.wrong_dtype(case.output, case.expected)
+        case.equal = self._agree(case.values, evidence.read(case.expected, case.expected))
+        case.right = case.equal and case.wrong_dtype is None
         outputs = case.output if isinstance(case.output, tuple | list) else (case.output,)
-        case.form = evidence.side_effect(case.args, case.given, self.names)
-        if case.form is None and any(isinstance(o, Tensor) and o.requires_grad for o in outputs):
-            case.form = evidence.ATTACHED
+        case.flaw = evidence.side_effect(case.args, case.given, self.names)
+        if case.flaw is None and any(isinstance(o, Tensor) and o.requires_grad for o in outputs):
+            case.flaw = evidence.ATTACHED
 
-    def _agree(self, output: object, wanted: object) -> bool:
-        a, b = evidence.read(output, wanted), evidence.read(wanted, wanted)
+    def _agree(self, a: list[Tensor] | str, b: list[Tensor] | str) -> bool:
         return evidence.agree(a, b, self.exercise.rtol, self.exercise.atol)
 
     def _repeats(self) -> bool:
-        first, again = (
-            evidence.read(case.output, case.expected) for case in (self.cases[0], self.repeated)
-        )
-        if isinstance(first, str):
-            return True  # its shape or type is wrong: that is told, and enough
-        return evidence.agree(first, again, self.exercise.rtol, self.exercise.atol)
+        first = self.cases[0]
+        if first.problem is not None:
+            return True  # the problem is in the feedback, and enough
+        return self._agree(first.values, evidence.read(self.repeated.output, first.expected))
 
     def _explain(self) -> str:
-        """Say why the values are wrong: a misconception, a broken rule, or just the difference."""
+        """Say why the result is wrong: a misconception, a broken rule, or just the difference."""
         failing = [case for case in self.cases if not case.right]
-        case = min(failing, key=lambda case: _size(case.expected))
-        example = self._example(case)
+        example = self._example(min(failing, key=lambda case: _size(case.expected)))
         if misconception := self._misconception(failing):
             return f"{misconception.feedback}\n{example}"
         for case in failing:
-            problem = evidence.read(case.output, case.expected)
-            if isinstance(problem, str):
-                return f"{problem}\n{self._example(case)}"
+            if case.problem is not None:
+                return f"{case.problem}\n{self._example(case)}"
         if slip := self._slip_in_one_result():
             return f"{slip}\n{example}"
         for case in failing:
             if self._has_new_nan(case):
                 return f"{evidence.NOT_FINITE}\n{self._example(case)}"
         for rule in self.exercise.properties:
-            if found := self._violation(rule):
-                return f"{found[0]}\n{self._example(found[1])}"
+            if violation := self._violation(rule):
+                return f"{violation[0]}\n{self._example(violation[1])}"
         count = f"{len(failing)} of {len(self.cases)} inputs"
         return f"Your result differs from the expected one on {count}.\n{example}"
 
@@ -216,79 +223,89 @@ class FunctionGrader:
         """Find the wrong answer that gives what the learner's gives.
 
         First one that agrees on every input; else the only one that agrees wherever the learner
-        is wrong, for somebody who makes a slip in one branch only.
+        is wrong, for somebody who makes a slip in one branch only. Values decide, in whatever
+        number type they come back; the dtype does only if nothing else is wrong.
         """
+        only_dtype = all(case.equal for case in failing)
+        same = self._same_dtype if only_dtype else self._same_values
         partly: list[Misconception] = []
         for wrong in self.exercise.wrong_answers:
-            if not all(self._same_as(wrong, case) for case in failing):
+            if not all(same(wrong, case) for case in failing):
                 continue
-            if all(case.right is False or self._same_as(wrong, case) for case in self.cases):
+            if all(same(wrong, case) for case in self.cases if case not in failing):
                 return wrong
             partly.append(wrong)
         return partly[0] if len(partly) == 1 else None
 
+    def _same_values(self, wrong: Misconception, case: _Case) -> bool:
+        """Return whether a misconception gives the learner's values on an input."""
+        output = self._imitate(wrong, case)
+        values = evidence.read(output, case.expected)
+        if isinstance(values, list) or isinstance(case.values, list):
+            return self._agree(case.values, values)
+        # Neither has the expected form: perhaps both have the same other one.
+        if isinstance(output, Tensor) and output.numel() == 1:
+            output = output.item()
+        return self._agree(evidence.read(case.output, output), evidence.read(output, output))
+
+    def _same_dtype(self, wrong: Misconception, case: _Case) -> bool:
+        """Return whether a misconception gives the learner's values with the learner's dtype."""
+        output = self._imitate(wrong, case)
+        problem = evidence.wrong_dtype(output, case.expected)
+        return problem == case.wrong_dtype and self._same_values(wrong, case)
+
     def _slip_in_one_result(self) -> str | None:
         """Name the misconception behind the one wrong result of several, the others being right."""
-        outputs = [evidence.read(case.output, case.expected) for case in self.cases]
-        wanted = [evidence.read(case.expected, case.expected) for case in self.cases]
-        count = len(wanted[0])
-        wrong = [k for k in range(count) if not self._equal_at(outputs, wanted, k, k)]
+        outputs = [case.values for case in self.cases]
+        expected = [evidence.read(case.expected, case.expected) for case in self.cases]
+        count = len(expected[0])
+        wrong = [k for k in range(count) if not self._equal_at(outputs, expected, k, k)]
         if count == 1 or len(wrong) != 1:
             return None
         k = wrong[0]
         for misconception in self.exercise.wrong_answers:
-            theirs = [self._imitate(misconception, case) for case in self.cases]
+            imitated = [
+                evidence.read(self._imitate(misconception, case), case.expected)
+                for case in self.cases
+            ]
             # What belongs in another place is a mix-up of all results: its feedback would mislead.
-            mixed_up = any(self._equal_at(theirs, wanted, k, j) for j in range(count) if j != k)
-            if self._equal_at(theirs, outputs, k, k) and not mixed_up:
+            mixed_up = any(self._equal_at(imitated, expected, k, j) for j in range(count) if j != k)
+            if self._equal_at(imitated, outputs, k, k) and not mixed_up:
                 return f"Only your {_ORDINALS[k]} result is wrong. {misconception.feedback}"
         return None
 
-    def _imitate(self, wrong: Misconception, case: _Case) -> list[Tensor] | str:
-        """Return what a misconception gives on an input, as `read`, or words if it does not run."""
+    def _imitate(self, wrong: Misconception, case: _Case) -> Any:
+        """Return what a misconception gives on an input, or the error if it does not even run."""
         try:
-            output = wrong.answer(*evidence.copy_arguments(case.args))
+            return wrong.answer(*evidence.copy_arguments(case.args))
         except Exception as error:
-            return type(error).__name__
-        return evidence.read(output, case.expected)
+            return error
 
     def _equal_at(
         self, a: Sequence[list[Tensor] | str], b: Sequence[list[Tensor] | str], j: int, k: int
     ) -> bool:
-        """Say whether result j of `a` is result k of `b` on every input."""
-        rtol, atol = self.exercise.rtol, self.exercise.atol
+        """Return whether result j of `a` is result k of `b` on every input."""
         return all(
-            not isinstance(x, str)
-            and not isinstance(y, str)
-            and evidence.agree([x[j]], [y[k]], rtol, atol)
+            not isinstance(x, str) and not isinstance(y, str) and self._agree([x[j]], [y[k]])
             for x, y in zip(a, b, strict=True)
         )
 
-    def _same_as(self, wrong: Misconception, case: _Case) -> bool:
-        try:
-            output = wrong.answer(*evidence.copy_arguments(case.args))
-        except Exception:  # this misconception does not even run on this input
-            return False
-        return self._agree(case.output, output)
-
     def _has_new_nan(self, case: _Case) -> bool:
-        output = evidence.read(case.output, case.expected)
-        wanted = evidence.read(case.expected, case.expected)
+        expected = evidence.read(case.expected, case.expected)
         return any(
             bool((~torch.isfinite(a) & torch.isfinite(b)).any())
-            for a, b in zip(output, wanted, strict=True)
+            for a, b in zip(case.values, expected, strict=True)
             if isinstance(a, Tensor) and isinstance(b, Tensor)
         )
 
     def _violation(self, rule: Property) -> tuple[str, _Case] | None:
         """Return the first complaint of a property and where; unreadable output breaks it too."""
         for case in self.cases:
-            problem = evidence.read(case.output, case.expected)
-            if isinstance(problem, str):
-                return problem, case
-            found = rule(case.args, case.output)
-            if found is not None:
-                return found, case
+            if case.problem is not None or isinstance(case.values, str):
+                return str(case.problem), case
+            complaint = rule(case.args, evidence.in_form_of(case.expected, case.values))
+            if complaint is not None:
+                return complaint, case
         return None
 
     def _example(self, case: _Case, result: bool = True) -> str:
@@ -298,8 +315,8 @@ class FunctionGrader:
         if not result:
             return "\n".join(rows)
         rtol, atol = self.exercise.rtol, self.exercise.atol
-        got, wanted = evidence.contrast(case.output, case.expected, rtol, atol)
-        rows += [f"    yours     {got}", f"    expected  {wanted}"]
+        output, expected = evidence.contrast(case.output, case.expected, rtol, atol)
+        rows += [f"    yours     {output}", f"    expected  {expected}"]
         return "\n".join(row[:240] for row in rows)
 
 

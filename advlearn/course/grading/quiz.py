@@ -13,11 +13,13 @@ import textwrap
 from dataclasses import dataclass
 
 _LETTERS = "ABCDEFGH"
+_QUESTION = re.compile(r"\S.*(?:\n\S.*)*")  # lines at the margin
+_CHOICE = re.compile(r"([+-]) (\S.*(?:\n\S.*)*)((?:\n {4}.*)+)")  # the same, then indented ones
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer: what it says, whether it is right, and why."""
+    """One answer: its text, whether it is right, and why."""
 
     text: str
     right: bool
@@ -56,11 +58,11 @@ class Quiz:
 
     def __repr__(self) -> str:
         count = len(self.questions)
-        noun = "question" if count == 1 else "questions"
-        return f"Quiz of {count} {noun}: open an answer to read what it leads to."
+        questions = f"{count} question" + ("" if count == 1 else "s")
+        return f"Quiz of {questions}: open an answer to read what it leads to."
 
     def _repr_html_(self) -> str:
-        parts = []
+        sections = []
         for number, question in enumerate(self.questions, start=1):
             answers = "".join(
                 f'<details style="margin:0.2em 0 0.2em 1.2em"><summary style="cursor:pointer">'
@@ -70,21 +72,23 @@ class Quiz:
                 f"{_code(choice.feedback)}</p></details>"
                 for letter, choice in zip(_LETTERS, question.choices, strict=False)
             )
-            parts.append(
+            sections.append(
                 f'<section aria-label="Question {number}" style="margin-bottom:1em">'
                 f"<p><strong>{number}. {_code(question.text)}</strong></p>{answers}</section>"
             )
-        return "".join(parts)
+        return "".join(sections)
 
 
 def parse(text: str) -> Quiz:
     """Read a quiz from plain text.
 
     A question is a paragraph: its text, then the choices, "+" before the right one and "-" before
-    each wrong one, with the feedback of each under it, indented. Lines may be broken anywhere.
+    each wrong one, with the feedback of each under it, indented by four spaces. Lines may be broken
+    anywhere.
 
     Raises:
-        ValueError: a paragraph has no choices, a choice has no feedback, or not one is right.
+        ValueError: A paragraph is not of this form, such as a choice without feedback, or a
+            question has fewer than two choices, more than eight, or not exactly one right choice.
 
     Example:
         >>> quiz = parse('''
@@ -99,21 +103,28 @@ def parse(text: str) -> Quiz:
     """
     questions = []
     for paragraph in re.split(r"\n\s*\n", textwrap.dedent(text).strip()):
-        asked, *choices = re.split(r"^(?=[+-] )", paragraph, flags=re.MULTILINE)
-        read = []
-        for choice in choices:
-            said, _, feedback = choice[2:].partition("\n    ")
-            if not feedback.strip():
-                raise ValueError(
-                    f"choice {choice!r:.80} has no feedback: write it under the choice, indented "
-                    "by four spaces."
-                )
-            read.append(Choice(_flowing(said), choice[0] == "+", _flowing(feedback)))
-        questions.append(Question(_flowing(asked), tuple(read)))
+        question, *choices = re.split(r"^(?=[+-] )", paragraph, flags=re.MULTILINE)
+        if not _QUESTION.fullmatch(question.strip()):
+            raise ValueError(
+                "a question stands above its choices, without a blank line between them, and each "
+                f"choice begins with `+ ` or `- `. This is not so: {paragraph!r:.200}"
+            )
+        questions.append(Question(_one_line(question), tuple(map(_parse_choice, choices))))
     return Quiz(tuple(questions))
 
 
-def _flowing(text: str) -> str:
+def _parse_choice(text: str) -> Choice:
+    parts = _CHOICE.fullmatch(text.rstrip())
+    if parts is None:
+        raise ValueError(
+            "a choice is written `+ text` or `- text` with its feedback under it, indented by four "
+            f"spaces. This is not: {text!r:.200}"
+        )
+    sign, answer, feedback = parts.groups()
+    return Choice(_one_line(answer), sign == "+", _one_line(feedback))
+
+
+def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
