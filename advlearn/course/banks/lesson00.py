@@ -1,19 +1,15 @@
-"""Exercises of lesson 00: sizes of changes, and 8-bit pictures.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 00: sizes of changes, and 8-bit pictures."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import rand
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, parse
 
 # --- 1. The max norm ----------------------------------------------------------------------------
 
@@ -305,11 +301,7 @@ surviving_share = Exercise(
 
 
 EXERCISES = (max_norm, in_ball, save_as_8_bits, surviving_share)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

@@ -1,21 +1,16 @@
-"""Exercises of lesson 01: the sign function.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 01: the sign function."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import rand, randn
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
 
 def _vector(*values: float) -> Tensor:
@@ -42,22 +37,19 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _takes_three_values(args: Args, output: Tensor) -> str | None:
-    if ((output == 0) | (output.abs() == 1)).all():
-        return None
-    return "A sign is -1, 0 or +1. Your result holds other values."
+@rule("A sign is -1, 0 or +1. Your result holds other values.")
+def _takes_three_values(args: Args, output: Tensor) -> object:
+    return ((output == 0) | (output.abs() == 1)).all()
 
 
-def _rests_at_zero(args: Args, output: Tensor) -> str | None:
-    if (output[args[0] == 0] == 0).all():
-        return None
-    return "sign(0) should be 0."
+@rule("sign(0) should be 0.")
+def _rests_at_zero(args: Args, output: Tensor) -> object:
+    return (output[args[0] == 0] == 0).all()
 
 
-def _points_the_same_way(args: Args, output: Tensor) -> str | None:
-    if (output * args[0].clamp(-1, 1) >= 0).all():
-        return None
-    return "Some of your signs point to the wrong side of zero."
+@rule("Some of your signs point to the wrong side of zero.")
+def _points_the_same_way(args: Args, output: Tensor) -> object:
+    return (output * args[0].clamp(-1, 1) >= 0).all()
 
 
 my_sign = Exercise(
@@ -217,17 +209,15 @@ def _stays_in_the_box(args: Args, output: Tensor) -> str | None:
     return f"You leave the box: some of your pixels change by more than eps = {eps:g}."
 
 
-def _reaches_the_most(args: Args, output: Tensor) -> str | None:
+@rule("There is a better point in the box: one with a larger w·eta.")
+def _reaches_the_most(args: Args, output: Tensor) -> object:
     w, eps = args
-    if w @ output >= eps * w.abs().sum() - 1e-4:
-        return None
-    return "There is a better point in the box: one with a larger w·eta."
+    return w @ output >= eps * w.abs().sum() - 1e-4
 
 
-def _leaves_dead_pixels_alone(args: Args, output: Tensor) -> str | None:
-    if (output[args[0] == 0] == 0).all():
-        return None
-    return "A pixel with weight 0 should stay."
+@rule("A pixel with weight 0 should stay.")
+def _leaves_dead_pixels_alone(args: Args, output: Tensor) -> object:
+    return (output[args[0] == 0] == 0).all()
 
 
 def _best_by_loop(w: Tensor, eps: float) -> Tensor:
@@ -319,11 +309,10 @@ def _largest_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _largest_is_not_below_the_clean_one(args: Args, output: Any) -> str | None:
+@rule("Your result is below the activation of x itself. The attacker can always do nothing.")
+def _largest_is_not_below_the_clean_one(args: Args, output: Any) -> object:
     w, x, _ = args
-    if float(output) >= float(w @ x) - 1e-3:
-        return None
-    return "Your result is below the activation of x itself. The attacker can always do nothing."
+    return float(output) >= float(w @ x) - 1e-3
 
 
 def _largest_by_loop(w: Tensor, x: Tensor, eps: float) -> float:
@@ -492,11 +481,7 @@ growth_exponent = Exercise(
 
 
 EXERCISES = (my_sign, activation_change, best_perturbation, largest_activation, growth_exponent)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

@@ -1,22 +1,17 @@
-"""Exercises of lesson 02: softplus and maxout.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 02: softplus and maxout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import randn
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
 functional = torch.nn.functional
 
@@ -40,16 +35,14 @@ def _wide_numbers(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _softplus_is_above_relu(args: Args, output: Tensor) -> str | None:
-    if (output >= args[0].clamp(min=0) - 1e-6).all():
-        return None
-    return "Your softplus falls below max(v, 0). The true one lies above it everywhere."
+@rule("Your softplus falls below max(v, 0). The true one lies above it everywhere.")
+def _softplus_is_above_relu(args: Args, output: Tensor) -> object:
+    return (output >= args[0].clamp(min=0) - 1e-6).all()
 
 
-def _softplus_is_close_to_relu(args: Args, output: Tensor) -> str | None:
-    if (output <= args[0].clamp(min=0) + 0.6932).all():
-        return None
-    return "Your softplus is too large: it is never more than log(2) above max(v, 0)."
+@rule("Your softplus is too large: it is never more than log(2) above max(v, 0).")
+def _softplus_is_close_to_relu(args: Args, output: Tensor) -> object:
+    return (output <= args[0].clamp(min=0) + 0.6932).all()
 
 
 def _switching_softplus(v: Tensor) -> Tensor:
@@ -134,17 +127,15 @@ def _slope_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _slope_is_between_0_and_1(args: Args, output: Tensor) -> str | None:
-    if ((output >= 0) & (output <= 1)).all():
-        return None
-    return "Your slope leaves [0, 1]. Softplus never falls, and is never steeper than v itself."
+@rule("Your slope leaves [0, 1]. Softplus never falls, and is never steeper than v itself.")
+def _slope_is_between_0_and_1(args: Args, output: Tensor) -> object:
+    return ((output >= 0) & (output <= 1)).all()
 
 
-def _slope_grows(args: Args, output: Tensor) -> str | None:
+@rule("Softplus bends upwards everywhere, so its slope should never fall as v grows.")
+def _slope_grows(args: Args, output: Tensor) -> object:
     order = args[0].flatten().argsort()
-    if (output.flatten()[order].diff() >= -1e-6).all():
-        return None
-    return "Softplus bends upwards everywhere, so its slope should never fall as v grows."
+    return (output.flatten()[order].diff() >= -1e-6).all()
 
 
 def _autograd_slope(v: Tensor) -> Tensor:
@@ -221,18 +212,16 @@ def _maxout_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _is_one_of_the_inputs(args: Args, output: Tensor) -> str | None:
+@rule("Each of your results should be one of the numbers of its own row of z.")
+def _is_one_of_the_inputs(args: Args, output: Tensor) -> object:
     z, _ = args
-    if (output[:, :, None] == z[:, None, :]).any(dim=2).all():
-        return None
-    return "Each of your results should be one of the numbers of its own row of z."
+    return (output[:, :, None] == z[:, None, :]).any(dim=2).all()
 
 
-def _is_not_below_a_piece(args: Args, output: Tensor) -> str | None:
+@rule("Some of your units are below one of their own pieces. A maximum never is.")
+def _is_not_below_a_piece(args: Args, output: Tensor) -> object:
     z, pieces = args
-    if all((output >= block - 1e-6).all() for block in z.chunk(pieces, dim=1)):
-        return None
-    return "Some of your units are below one of their own pieces. A maximum never is."
+    return all((output >= block - 1e-6).all() for block in z.chunk(pieces, dim=1))
 
 
 def _maxout_by_loop(z: Tensor, pieces: int) -> Tensor:
@@ -460,17 +449,15 @@ def _units_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _share_is_in_range(args: Args, output: Any) -> str | None:
-    if 0 <= float(output) <= 1:
-        return None
-    return "Your share is outside [0, 1]."
+@rule("Your share is outside [0, 1].")
+def _share_is_in_range(args: Args, output: Any) -> object:
+    return 0 <= float(output) <= 1
 
 
-def _share_counts_both_sides(args: Args, output: Any) -> str | None:
+@rule("You miss some of the units with |v| above 4.5: both ends of the sigmoid are flat.")
+def _share_counts_both_sides(args: Args, output: Any) -> object:
     v = args[0]
-    if float(output) >= float((v.abs() > 4.5).double().mean()) - 1e-6:
-        return None
-    return "You miss some of the units with |v| above 4.5: both ends of the sigmoid are flat."
+    return float(output) >= float((v.abs() > 4.5).double().mean()) - 1e-6
 
 
 def _share_by_threshold(v: Tensor) -> Tensor:
@@ -560,24 +547,21 @@ def _curves(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _r2_is_at_most_1(args: Args, output: Any) -> str | None:
-    if float(output) <= 1 + 1e-5:
-        return None
-    return "R² is never above 1: a line cannot explain more than everything."
+@rule("R² is never above 1: a line cannot explain more than everything.")
+def _r2_is_at_most_1(args: Args, output: Any) -> object:
+    return float(output) <= 1 + 1e-5
 
 
-def _r2_is_1_for_a_line(args: Args, output: Any) -> str | None:
+@rule("For points that lie on a straight line, R² should be 1.")
+def _r2_is_1_for_a_line(args: Args, output: Any) -> object:
     t, z = args
     bends = (z.diff() / t.diff()).diff().abs().max() > 1e-3
-    if bends or abs(float(output) - 1) < 1e-4:
-        return None
-    return "For points that lie on a straight line, R² should be 1."
+    return bends or abs(float(output) - 1) < 1e-4
 
 
-def _r2_is_not_negative(args: Args, output: Any) -> str | None:
-    if float(output) >= -1e-5:
-        return None
-    return "R² of the best line is not negative: a flat line through the mean reaches 0 already."
+@rule("R² of the best line is not negative: a flat line through the mean reaches 0 already.")
+def _r2_is_not_negative(args: Args, output: Any) -> object:
+    return float(output) >= -1e-5
 
 
 def _r2_by_least_squares(t: Tensor, z: Tensor) -> Tensor:
@@ -653,11 +637,7 @@ EXERCISES = (
     saturated_share,
     r_squared,
 )
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

@@ -1,23 +1,17 @@
-"""Exercises of lesson 03: FGSM on linear models.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 03: FGSM on linear models."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import labels, network, rand, randn, signs
-from advlearn.course.grading import evidence
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
 
@@ -51,22 +45,20 @@ def _linear_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _gradient_is_parallel_to_w(args: Args, output: Tensor) -> str | None:
+@rule("Each row of your gradient should be a multiple of w, because the logit is w·x + b.")
+def _gradient_is_parallel_to_w(args: Args, output: Tensor) -> object:
     w = args[0]
     along = (output @ w / (w @ w))[:, None] * w  # the part of each row that is parallel to w
-    if torch.allclose(along, output, atol=1e-5):
-        return None
-    return "Each row of your gradient should be a multiple of w, because the logit is w·x + b."
+    return torch.allclose(along, output, atol=1e-5)
 
 
-def _gradient_pushes_against_y(args: Args, output: Tensor) -> str | None:
+@rule(
+    "For y = +1 a larger logit lowers the loss, for y = -1 it raises the loss. Your gradient "
+    "has the wrong sign for some examples."
+)
+def _gradient_pushes_against_y(args: Args, output: Tensor) -> object:
     w, _, _, y = args
-    if ((output @ w) * y <= 1e-6).all():
-        return None
-    return (
-        "For y = +1 a larger logit lowers the loss, for y = -1 it raises the loss. "
-        "Your gradient has the wrong sign for some examples."
-    )
+    return ((output @ w) * y <= 1e-6).all()
 
 
 def _autograd_loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -169,10 +161,9 @@ def _step_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _stays_in_the_pixel_range(args: Args, output: Tensor) -> str | None:
-    if ((output >= 0) & (output <= 1)).all():
-        return None
-    return "Your result leaves the range [0, 1] of a pixel."
+@rule("Your result leaves the range [0, 1] of a pixel.")
+def _stays_in_the_pixel_range(args: Args, output: Tensor) -> object:
+    return ((output >= 0) & (output <= 1)).all()
 
 
 def _moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:
@@ -182,26 +173,23 @@ def _moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:
     return f"Some of your pixels move by more than eps = {eps:g}."
 
 
-def _follows_the_gradient(args: Args, output: Tensor) -> str | None:
+@rule("Some of your pixels move against their gradient. That lowers the loss.")
+def _follows_the_gradient(args: Args, output: Tensor) -> object:
     x, gradient, _ = args
-    if ((output - x) * gradient.sign() >= -1e-5).all():
-        return None
-    return "Some of your pixels move against their gradient. That lowers the loss."
+    return ((output - x) * gradient.sign() >= -1e-5).all()
 
 
-def _rests_where_the_gradient_is_zero(args: Args, output: Tensor) -> str | None:
+@rule("Where the gradient is 0, the pixel should stay: sign(0) is 0.")
+def _rests_where_the_gradient_is_zero(args: Args, output: Tensor) -> object:
     x, gradient, _ = args
-    if torch.allclose(output[gradient == 0], x[gradient == 0]):
-        return None
-    return "Where the gradient is 0, the pixel should stay: sign(0) is 0."
+    return torch.allclose(output[gradient == 0], x[gradient == 0])
 
 
-def _uses_the_whole_eps(args: Args, output: Tensor) -> str | None:
+@rule("Some of your pixels move by less than eps, though there is room up to 0 or 1.")
+def _uses_the_whole_eps(args: Args, output: Tensor) -> object:
     x, gradient, eps = args
     room = ((output > 1e-4) & (output < 1 - 1e-4)) & (gradient != 0)
-    if ((output - x).abs()[room] >= eps - 1e-5).all():
-        return None
-    return "Some of your pixels move by less than eps, though there is room up to 0 or 1."
+    return ((output - x).abs()[room] >= eps - 1e-5).all()
 
 
 def _where_step(x: Tensor, gradient: Tensor, eps: float) -> Tensor:
@@ -295,19 +283,17 @@ def _worst_case_inputs(generator: torch.Generator) -> list[Args]:
     return [(*first, 0.25), (*first, 0.0)] + [(*args, 0.1) for args in rest]
 
 
-def _is_at_least_the_clean_loss(args: Args, output: Tensor) -> str | None:
+@rule("Your worst case is smaller than the loss without any attack. It cannot be.")
+def _is_at_least_the_clean_loss(args: Args, output: Tensor) -> object:
     w, b, x, y, _ = args
-    if (output >= functional.softplus(-y * (x @ w + b)) - 1e-5).all():
-        return None
-    return "Your worst case is smaller than the loss without any attack. It cannot be."
+    return (output >= functional.softplus(-y * (x @ w + b)) - 1e-5).all()
 
 
-def _is_clean_at_eps_zero(args: Args, output: Tensor) -> str | None:
+@rule("At eps = 0 there is no attack, so the loss should be softplus(-y (w·x + b)).")
+def _is_clean_at_eps_zero(args: Args, output: Tensor) -> object:
     w, b, x, y, eps = args
     clean = functional.softplus(-y * (x @ w + b))
-    if eps > 0 or torch.allclose(output, clean, rtol=1e-4, atol=1e-5):
-        return None
-    return "At eps = 0 there is no attack, so the loss should be softplus(-y (w·x + b))."
+    return eps > 0 or torch.allclose(output, clean, rtol=1e-4, atol=1e-5)
 
 
 def _attacked_loss(w: Tensor, b: Tensor, x: Tensor, y: Tensor, eps: float) -> Tensor:
@@ -417,14 +403,13 @@ def _fgsm_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _raises_the_loss(args: Args, output: Tensor) -> str | None:
+@rule("The model's loss on your images is not larger than on x. The attack should raise it.")
+def _raises_the_loss(args: Args, output: Tensor) -> object:
     model, x, y, eps = args
     with torch.no_grad():
         before = functional.cross_entropy(model(x), y)
         after = functional.cross_entropy(model(output), y)
-    if eps == 0 or after > before:
-        return None
-    return "The model's loss on your images is not larger than on x. The attack should raise it."
+    return eps == 0 or after > before
 
 
 def _image_moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:
@@ -537,21 +522,19 @@ def _metric_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _error_is_a_fraction(args: Args, output: Any) -> str | None:
+@rule("Your first value is not the fraction of the examples on which the model is wrong.")
+def _error_is_a_fraction(args: Args, output: Any) -> object:
     logits, y = args
-    if abs(float(output[0]) - float((logits.argmax(dim=1) != y).double().mean())) < 1e-5:
-        return None
-    return "Your first value is not the fraction of the examples on which the model is wrong."
+    return abs(float(output[0]) - float((logits.argmax(dim=1) != y).double().mean())) < 1e-5
 
 
-def _confidence_is_a_probability(args: Args, output: Any) -> str | None:
+@rule(
+    "Your confidence is outside the possible range. The probability of the predicted class is "
+    "the largest of K, so it is between 1/K and 1."
+)
+def _confidence_is_a_probability(args: Args, output: Any) -> object:
     confidence = float(output[1])
-    if math.isnan(confidence) or 1 / args[0].shape[1] - 1e-6 <= confidence <= 1 + 1e-6:
-        return None
-    return (
-        "Your confidence is outside the possible range. The probability of the predicted class "
-        "is the largest of K, so it is between 1/K and 1."
-    )
+    return math.isnan(confidence) or 1 / args[0].shape[1] - 1e-6 <= confidence <= 1 + 1e-6
 
 
 def _metric_by_loop(logits: Tensor, y: Tensor) -> tuple[Tensor, float]:
@@ -636,11 +619,7 @@ error_and_confidence = Exercise(
 
 
 EXERCISES = (loss_gradient, fgsm_step, worst_case_loss, my_fgsm, error_and_confidence)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

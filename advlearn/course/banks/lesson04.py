@@ -1,21 +1,16 @@
-"""Exercises of lesson 04: the L1 penalty against adversarial training.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 04: the L1 penalty against adversarial training."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import labels, rand, randn, signs
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
 functional = torch.nn.functional
 
@@ -57,29 +52,26 @@ def _two_objectives(
     return outside.item(), inside.item()
 
 
-def _objectives_at_zero(args: Args, output: Any) -> str | None:
+@rule("With strength 0 both objectives should be the mean plain loss.")
+def _objectives_at_zero(args: Args, output: Any) -> object:
     w, b, x, y, strength = args
     clean = float(functional.softplus(-y * (x @ w + b)).mean())
-    if strength or all(abs(float(v) - clean) < 1e-4 for v in output):
-        return None
-    return "With strength 0 both objectives should be the mean plain loss."
+    return strength or all(abs(float(v) - clean) < 1e-4 for v in output)
 
 
-def _objectives_never_below_clean(args: Args, output: Any) -> str | None:
+@rule("One of your objectives is below the plain loss. Neither penalty lowers the loss.")
+def _objectives_never_below_clean(args: Args, output: Any) -> object:
     w, b, x, y, _ = args
     clean = float(functional.softplus(-y * (x @ w + b)).mean())
-    if all(float(v) >= clean - 1e-4 for v in output):
-        return None
-    return "One of your objectives is below the plain loss. Neither penalty lowers the loss."
+    return all(float(v) >= clean - 1e-4 for v in output)
 
 
-def _inside_is_never_above_outside(args: Args, output: Any) -> str | None:
-    if float(output[1]) <= float(output[0]) + 1e-4:
-        return None
-    return (
-        "At equal strength the adversarial loss cannot be above the L1-penalised one: softplus "
-        "rises by less than its argument."
-    )
+@rule(
+    "At equal strength the adversarial loss cannot be above the L1-penalised one: softplus "
+    "rises by less than its argument."
+)
+def _inside_is_never_above_outside(args: Args, output: Any) -> object:
+    return float(output[1]) <= float(output[0]) + 1e-4
 
 
 def _attacked_objectives(
@@ -229,26 +221,21 @@ def _margin_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _l1_price_is_flat(args: Args, output: Any) -> str | None:
-    if float(output[0].max() - output[0].min()) < 1e-5:
-        return None
-    return (
-        "Your first penalty differs between images. The L1 penalty does not depend on the margin."
-    )
+@rule("Your first penalty differs between images. The L1 penalty does not depend on the margin.")
+def _l1_price_is_flat(args: Args, output: Any) -> object:
+    return float(output[0].max() - output[0].min()) < 1e-5
 
 
-def _price_is_at_most_eps(args: Args, output: Any) -> str | None:
+@rule("Your second penalty leaves the range from 0 to eps.")
+def _price_is_at_most_eps(args: Args, output: Any) -> object:
     eps = args[3]
-    if bool(((output[1] >= -1e-6) & (output[1] <= eps + 1e-6)).all()):
-        return None
-    return "Your second penalty leaves the range from 0 to eps."
+    return bool(((output[1] >= -1e-6) & (output[1] <= eps + 1e-6)).all())
 
 
-def _price_fades_with_the_margin(args: Args, output: Any) -> str | None:
+@rule("Your second penalty grows with the margin. It should fade.")
+def _price_fades_with_the_margin(args: Args, output: Any) -> object:
     m, price = args[0], output[1]
-    if bool((price[m.argsort()].diff() <= 1e-6).all()):
-        return None
-    return "Your second penalty grows with the margin. It should fade."
+    return bool((price[m.argsort()].diff() <= 1e-6).all())
 
 
 def _autograd_penalties(m: Tensor, norm: float, lam: float, eps: float) -> tuple[Tensor, Tensor]:
@@ -398,10 +385,9 @@ def _two_gradients(
     return outside, inside
 
 
-def _same_gradient_at_zero(args: Args, output: Any) -> str | None:
-    if args[4] or torch.allclose(output[0], output[1], atol=1e-5):
-        return None
-    return "With strength 0 your two gradients should be equal: that of the plain loss."
+@rule("With strength 0 your two gradients should be equal: that of the plain loss.")
+def _same_gradient_at_zero(args: Args, output: Any) -> object:
+    return args[4] or torch.allclose(output[0], output[1], atol=1e-5)
 
 
 def _autograd_gradients(
@@ -582,22 +568,20 @@ def _softmax_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _never_below_clean(args: Args, output: Tensor) -> str | None:
+@rule("Your worst case is below the largest z_k - z_y without an attack. That is impossible.")
+def _never_below_clean(args: Args, output: Tensor) -> object:
     z = args[2] @ args[0].T + args[1]
     gap = (z - z.gather(1, args[3][:, None])).scatter(1, args[3][:, None], -torch.inf)
-    if bool((output >= gap.amax(1) - 1e-5).all()):
-        return None
-    return "Your worst case is below the largest z_k - z_y without an attack. That is impossible."
+    return bool((output >= gap.amax(1) - 1e-5).all())
 
 
-def _never_above_own_eta(args: Args, output: Tensor) -> str | None:
+@rule("Your worst case is larger than even two separate attacks could make it.")
+def _never_above_own_eta(args: Args, output: Tensor) -> object:
     z = args[2] @ args[0].T + args[1]
     gap = (z - z.gather(1, args[3][:, None])).scatter(1, args[3][:, None], -torch.inf)
     norms = args[0].abs().sum(1)
     most = (gap + args[4] * (norms + norms[args[3]][:, None])).amax(1)
-    if bool((output <= most + 1e-5).all()):
-        return None
-    return "Your worst case is larger than even two separate attacks could make it."
+    return bool((output <= most + 1e-5).all())
 
 
 def _cornered_difference(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, eps: float) -> Tensor:
@@ -741,11 +725,7 @@ worst_difference = Exercise(
 
 
 EXERCISES = (two_objectives, effective_penalties, two_gradients, worst_difference)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

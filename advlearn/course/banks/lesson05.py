@@ -1,23 +1,17 @@
-"""Exercises of lesson 05: FGSM on deep networks.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 05: FGSM on deep networks."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import labels, network, rand, randn
-from advlearn.course.grading import evidence
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
 
@@ -46,13 +40,10 @@ def _before_and_after(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _first_is_the_error(args: Args, output: Any) -> str | None:
+@rule("Your first value is not the fraction of ALL images that is classified wrongly afterwards.")
+def _first_is_the_error(args: Args, output: Any) -> object:
     _, attacked, y = args
-    if abs(float(output[0]) - float((attacked.argmax(1) != y).double().mean())) < 1e-5:
-        return None
-    return (
-        "Your first value is not the fraction of ALL images that is classified wrongly afterwards."
-    )
+    return abs(float(output[0]) - float((attacked.argmax(1) != y).double().mean())) < 1e-5
 
 
 def _shares_by_loop(clean: Tensor, attacked: Tensor, y: Tensor) -> tuple[float, float]:
@@ -152,10 +143,9 @@ def _margins(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _falls_with_eps(args: Args, output: Tensor) -> str | None:
-    if (output <= args[0] + 1e-6).all():
-        return None
-    return "Your forecast lies above the margin. An attack makes the margin smaller."
+@rule("Your forecast lies above the margin. An attack makes the margin smaller.")
+def _falls_with_eps(args: Args, output: Tensor) -> object:
+    return (output <= args[0] + 1e-6).all()
 
 
 def _forecast_by_step(margin: Tensor, gradient: Tensor, eps: float) -> Tensor:
@@ -254,18 +244,16 @@ def _turns(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _keeps_the_length(args: Args, output: Tensor) -> str | None:
-    if torch.allclose(output.norm(dim=1), args[0].norm(dim=1), rtol=1e-3):
-        return None
-    return "The length of a row changes. A rotation keeps it."
+@rule("The length of a row changes. A rotation keeps it.")
+def _keeps_the_length(args: Args, output: Tensor) -> object:
+    return torch.allclose(output.norm(dim=1), args[0].norm(dim=1), rtol=1e-3)
 
 
-def _turns_by_the_angle(args: Args, output: Tensor) -> str | None:
+@rule("The angle between x and your result is not the angle that was asked for.")
+def _turns_by_the_angle(args: Args, output: Tensor) -> object:
     x, _, angle = args
     cosine = (x * output).sum(1) / (x.norm(dim=1) * output.norm(dim=1)).clamp_min(1e-9)
-    if torch.allclose(cosine, torch.cos(angle).expand(len(x)), atol=1e-3):
-        return None
-    return "The angle between x and your result is not the angle that was asked for."
+    return torch.allclose(cosine, torch.cos(angle).expand(len(x)), atol=1e-3)
 
 
 def _rotate_by_loop(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
@@ -367,17 +355,15 @@ def _two_gradients(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _is_a_share(args: Args, output: Tensor) -> str | None:
-    if ((output >= 0) & (output <= 1)).all():
-        return None
-    return "A share lies between 0 and 1."
+@rule("A share lies between 0 and 1.")
+def _is_a_share(args: Args, output: Tensor) -> object:
+    return ((output >= 0) & (output <= 1)).all()
 
 
-def _no_sign_is_wrong_in_the_gradient_itself(args: Args, output: Tensor) -> str | None:
+@rule("Here the two gradients are the same, so no sign is wrong. Your share is not 0.")
+def _no_sign_is_wrong_in_the_gradient_itself(args: Args, output: Tensor) -> object:
     gradient, exact = args
-    if not torch.equal(gradient, exact) or (output == 0).all():
-        return None
-    return "Here the two gradients are the same, so no sign is wrong. Your share is not 0."
+    return not torch.equal(gradient, exact) or (output == 0).all()
 
 
 def _share_by_loop(gradient: Tensor, exact: Tensor) -> Tensor:
@@ -466,21 +452,19 @@ def _confident_logits(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _is_positive(args: Args, output: Tensor) -> str | None:
-    if (output > 0).all():
-        return None
-    return (
-        "Somewhere your loss is 0. The true class never has a probability of exactly 1, so the "
-        "loss is tiny there, but not 0. And where it is 0, its slope is lost."
-    )
+@rule(
+    "Somewhere your loss is 0. The true class never has a probability of exactly 1, so the loss"
+    " is tiny there, but not 0. And where it is 0, its slope is lost."
+)
+def _is_positive(args: Args, output: Tensor) -> object:
+    return (output > 0).all()
 
 
-def _is_the_cross_entropy(args: Args, output: Tensor) -> str | None:
+@rule("Your loss is not -log of the probability of the true class.")
+def _is_the_cross_entropy(args: Args, output: Tensor) -> object:
     logits, y = args
     expected = functional.cross_entropy(logits.double(), y, reduction="none")
-    if ((output.double() - expected).abs() <= 1e-3 * expected + 1e-6).all():
-        return None
-    return "Your loss is not -log of the probability of the true class."
+    return ((output.double() - expected).abs() <= 1e-3 * expected + 1e-6).all()
 
 
 def _safe_by_differences(logits: Tensor, y: Tensor) -> Tensor:
@@ -605,10 +589,9 @@ def _normalised_models(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _leaves_pixels_in_range(args: Args, output: Tensor) -> str | None:
-    if ((output >= 0) & (output <= 1)).all():
-        return None
-    return "Your result leaves the range [0, 1] of a pixel."
+@rule("Your result leaves the range [0, 1] of a pixel.")
+def _leaves_pixels_in_range(args: Args, output: Tensor) -> object:
+    return ((output >= 0) & (output <= 1)).all()
 
 
 def _keeps_to_eps(args: Args, output: Tensor) -> str | None:
@@ -725,11 +708,7 @@ EXERCISES = (
     safe_cross_entropy,
     pixel_fgsm,
 )
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

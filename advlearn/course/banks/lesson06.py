@@ -1,24 +1,18 @@
-"""Exercises of lesson 06: adversarial training.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 06: adversarial training."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course import grading
 from advlearn.course.banks import inputs
-from advlearn.course.grading import evidence
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
 cross_entropy = torch.nn.functional.cross_entropy
@@ -55,18 +49,16 @@ def _number(output: Any) -> float:
     return float(torch.as_tensor(output).detach())
 
 
-def _alpha_one_is_the_clean_loss(args: Args, output: Any) -> str | None:
+@rule("With alpha = 1 the mixed loss should be the loss of the clean images.")
+def _alpha_one_is_the_clean_loss(args: Args, output: Any) -> object:
     model, x, _, y, alpha = args
-    if alpha != 1 or abs(_number(output) - cross_entropy(model(x), y).item()) < 1e-4:
-        return None
-    return "With alpha = 1 the mixed loss should be the loss of the clean images."
+    return alpha != 1 or abs(_number(output) - cross_entropy(model(x), y).item()) < 1e-4
 
 
-def _alpha_zero_is_the_attacked_loss(args: Args, output: Any) -> str | None:
+@rule("With alpha = 0 the mixed loss should be the loss of the attacked images.")
+def _alpha_zero_is_the_attacked_loss(args: Args, output: Any) -> object:
     model, _, attacked, y, alpha = args
-    if alpha != 0 or abs(_number(output) - cross_entropy(model(attacked), y).item()) < 1e-4:
-        return None
-    return "With alpha = 0 the mixed loss should be the loss of the attacked images."
+    return alpha != 0 or abs(_number(output) - cross_entropy(model(attacked), y).item()) < 1e-4
 
 
 def _mixed_by_log_softmax(
@@ -356,16 +348,14 @@ def _loss_functions(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _promise_is_never_negative(args: Args, output: Any) -> str | None:
-    if bool((output[0] >= -1e-6).all()):
-        return None
-    return "Your promised rise is negative. Along the gradient, the straight line can only rise."
+@rule("Your promised rise is negative. Along the gradient, the straight line can only rise.")
+def _promise_is_never_negative(args: Args, output: Any) -> object:
+    return bool((output[0] >= -1e-6).all())
 
 
-def _nothing_moves_at_eps_zero(args: Args, output: Any) -> str | None:
-    if args[2] or all(bool((part.abs() < 1e-5).all()) for part in output):
-        return None
-    return "With eps = 0 nothing moves, so both rises should be 0."
+@rule("With eps = 0 nothing moves, so both rises should be 0.")
+def _nothing_moves_at_eps_zero(args: Args, output: Any) -> object:
+    return args[2] or all(bool((part.abs() < 1e-5).all()) for part in output)
 
 
 def _promised_by_product(loss: Loss, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -491,11 +481,10 @@ def _gradients(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _noise_is_weaker(args: Args, output: Any) -> str | None:
+@rule("In your answer noise does more than the attack, or uniform noise more than signs.")
+def _noise_is_weaker(args: Args, output: Any) -> object:
     signs, uniform, attack = (float(v) for v in output)
-    if uniform <= signs + 1e-6 and signs <= attack + 1e-5:
-        return None
-    return "In your answer noise does more than the attack, or uniform noise more than signs."
+    return uniform <= signs + 1e-6 and signs <= attack + 1e-5
 
 
 def _noise_by_variance(g: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -676,11 +665,7 @@ participation = Exercise(
 
 
 EXERCISES = (mixed_loss, training_step, promised_and_real, noise_and_attack, participation)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

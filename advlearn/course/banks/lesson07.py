@@ -1,22 +1,17 @@
-"""Exercises of lesson 07: why adversarial examples transfer.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 07: why adversarial examples transfer."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course import grading
 from advlearn.course.banks import inputs
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
 functional = torch.nn.functional
 _NAN = float("nan")
@@ -59,12 +54,11 @@ def _walk_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _at_zero_stands_the_digit(args: Args, output: Tensor) -> str | None:
+@rule("At eps = 0 your row should hold the logits of x itself.")
+def _at_zero_stands_the_digit(args: Args, output: Tensor) -> object:
     model, x, _, eps = args
     here = output[eps == 0]
-    if torch.allclose(here, model(x).expand_as(here), atol=1e-4):
-        return None
-    return "At eps = 0 your row should hold the logits of x itself."
+    return torch.allclose(here, model(x).expand_as(here), atol=1e-4)
 
 
 def _walk_by_loop(model: nn.Module, x: Tensor, direction: Tensor, eps: Tensor) -> Tensor:
@@ -298,12 +292,11 @@ def _transfer_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _entries_are_shares(args: Args, output: Tensor) -> str | None:
+@rule("Each entry should be a number of mistakes, divided by the number N of images.")
+def _entries_are_shares(args: Args, output: Tensor) -> object:
     counts = output * len(args[2])
     whole = bool(((counts - counts.round()).abs() < 1e-3).all())
-    if whole and bool(((output >= 0) & (output <= 1)).all()):
-        return None
-    return "Each entry should be a number of mistakes, divided by the number N of images."
+    return whole and bool(((output >= 0) & (output <= 1)).all())
 
 
 def _transfer_in_one_batch(models: nn.ModuleList, crafted: Tensor, y: Tensor) -> Tensor:
@@ -522,26 +515,23 @@ def _gradient_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _share_is_between_minus_one_and_one(args: Args, output: Tensor) -> str | None:
-    if bool((output.abs() <= 1 + 1e-5).all()):
-        return None
-    return "No step is worth more than the target's own: your shares should lie in [-1, 1]."
+@rule("No step is worth more than the target's own: your shares should lie in [-1, 1].")
+def _share_is_between_minus_one_and_one(args: Args, output: Tensor) -> object:
+    return bool((output.abs() <= 1 + 1e-5).all())
 
 
-def _own_signs_are_worth_one(args: Args, output: Tensor) -> str | None:
+@rule("Where the source has all the target's signs, the share should be 1.")
+def _own_signs_are_worth_one(args: Args, output: Tensor) -> object:
     source, target = args
     same = (source.sign() == target.sign()).all(dim=1)
-    if torch.allclose(output[same], torch.ones_like(output[same]), atol=1e-4):
-        return None
-    return "Where the source has all the target's signs, the share should be 1."
+    return torch.allclose(output[same], torch.ones_like(output[same]), atol=1e-4)
 
 
-def _opposite_signs_are_worth_minus_one(args: Args, output: Tensor) -> str | None:
+@rule("Where all signs are opposite, the step helps the target as much as it can: share -1.")
+def _opposite_signs_are_worth_minus_one(args: Args, output: Tensor) -> object:
     source, target = args
     opposite = (source.sign() == -target.sign()).all(dim=1)
-    if torch.allclose(output[opposite], -torch.ones_like(output[opposite]), atol=1e-4):
-        return None
-    return "Where all signs are opposite, the step helps the target as much as it can: share -1."
+    return torch.allclose(output[opposite], -torch.ones_like(output[opposite]), atol=1e-4)
 
 
 def _share_by_loop(g_source: Tensor, g_target: Tensor) -> Tensor:
@@ -653,16 +643,14 @@ def _refusal_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _fooled_is_part_of_answered(args: Args, output: Any) -> str | None:
-    if -1e-6 <= float(output[1]) <= float(output[0]) + 1e-6:
-        return None
-    return "A model that is fooled has answered, so your second share cannot be above the first."
+@rule("A model that is fooled has answered, so your second share cannot be above the first.")
+def _fooled_is_part_of_answered(args: Args, output: Any) -> object:
+    return -1e-6 <= float(output[1]) <= float(output[0]) + 1e-6
 
 
-def _at_zero_it_always_answers(args: Args, output: Any) -> str | None:
-    if args[2] > 0 or abs(float(output[0]) - 1) < 1e-6:
-        return None
-    return "With threshold 0 the model always answers."
+@rule("With threshold 0 the model always answers.")
+def _at_zero_it_always_answers(args: Args, output: Any) -> object:
+    return args[2] > 0 or abs(float(output[0]) - 1) < 1e-6
 
 
 def _refuse_by_loop(p: Tensor, y: Tensor, threshold: float) -> tuple[float, float]:
@@ -748,11 +736,7 @@ answer_or_refuse = Exercise(
 
 
 EXERCISES = (walk_logits, band, transfer_errors, same_mistake, step_share, answer_or_refuse)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

@@ -1,23 +1,17 @@
-"""Exercises of lesson 08: alternative hypotheses.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 08: alternative hypotheses."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import labels, rand, randn
-from advlearn.course.grading import evidence
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 # --- 1. Two Gaussian classes are a linear model --------------------------------------------------
 
@@ -37,16 +31,15 @@ def _gaussian_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _zero_half_way(args: Args, output: Any) -> str | None:
+@rule(
+    "Halfway between the two means both densities are equal, so w·x + b should be 0 there. "
+    "Yours is not."
+)
+def _zero_half_way(args: Args, output: Any) -> object:
     mean0, mean1, _ = args
     w, b = output
     scale = float((w.abs() * (mean0.abs() + mean1.abs())).sum()) + float(b.abs())
-    if abs(float(w @ (mean0 + mean1) / 2 + b)) <= 1e-4 * scale + 1e-6:
-        return None
-    return (
-        "Halfway between the two means both densities are equal, so w·x + b should be 0 there. "
-        "Yours is not."
-    )
+    return abs(float(w @ (mean0 + mean1) / 2 + b)) <= 1e-4 * scale + 1e-6
 
 
 def _gaussian_by_autograd(mean0: Tensor, mean1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,20 +129,18 @@ def _joint_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _posterior_adds_up(args: Args, output: Any) -> str | None:
-    if torch.allclose(output[0].sum(1), torch.ones(len(args[0])), atol=1e-4):
-        return None
-    return "Each row of your first result should add up to 1: these are probabilities."
+@rule("Each row of your first result should add up to 1: these are probabilities.")
+def _posterior_adds_up(args: Args, output: Any) -> object:
+    return torch.allclose(output[0].sum(1), torch.ones(len(args[0])), atol=1e-4)
 
 
-def _evidence_is_above_the_best(args: Args, output: Any) -> str | None:
+@rule(
+    "Your log p(x) is below the largest log p(x, k). A sum of positive numbers is at least as "
+    "large as the largest of them."
+)
+def _evidence_is_above_the_best(args: Args, output: Any) -> object:
     best = args[0].amax(1)
-    if (output[1] >= best - 1e-4 - 1e-6 * best.abs()).all():
-        return None
-    return (
-        "Your log p(x) is below the largest log p(x, k). A sum of positive numbers is at least as "
-        "large as the largest of them."
-    )
+    return (output[1] >= best - 1e-4 - 1e-6 * best.abs()).all()
 
 
 posterior_and_evidence = Exercise(
@@ -325,16 +316,15 @@ def _knowing_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _positive_means_success(args: Args, output: Tensor) -> str | None:
+@rule(
+    "Your loss should be positive exactly where the attacker has reached both goals: a wrong "
+    "digit is ahead, and the alarm is below 0."
+)
+def _positive_means_success(args: Args, output: Tensor) -> object:
     logits, y = args
     digits, alarm = logits[:, :-1], logits[:, -1]
     success = (digits.argmax(1) != y) & (alarm < 0)
-    if torch.equal(output > 0, success):
-        return None
-    return (
-        "Your loss should be positive exactly where the attacker has reached both goals: a wrong "
-        "digit is ahead, and the alarm is below 0."
-    )
+    return torch.equal(output > 0, success)
 
 
 def _knowing_by_loop(logits: Tensor, y: Tensor) -> Tensor:
@@ -428,10 +418,9 @@ def _member_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _probabilities_add_up(args: Args, output: Tensor) -> str | None:
-    if torch.allclose(output.exp().sum(1), torch.ones(len(output)), atol=1e-4):
-        return None
-    return "exp of each of your rows should add up to 1: it is a mean of probabilities."
+@rule("exp of each of your rows should add up to 1: it is a mean of probabilities.")
+def _probabilities_add_up(args: Args, output: Tensor) -> object:
+    return torch.allclose(output.exp().sum(1), torch.ones(len(output)), atol=1e-4)
 
 
 def _ensemble_by_shift(logits: Tensor) -> Tensor:
@@ -532,20 +521,18 @@ def _rubbish_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _share_of_images(args: Args, output: Any) -> str | None:
-    if 0 <= float(output[0]) <= 1:
-        return None
-    return "Your first value should be a share of the images, between 0 and 1."
+@rule("Your first value should be a share of the images, between 0 and 1.")
+def _share_of_images(args: Args, output: Any) -> object:
+    return 0 <= float(output[0]) <= 1
 
 
-def _above_one_half(args: Args, output: Any) -> str | None:
+@rule(
+    "Your confidence is not between 0.5 and 1. It is a mean over images whose best class has "
+    "more than one half."
+)
+def _above_one_half(args: Args, output: Any) -> object:
     confidence = float(output[1])
-    if math.isnan(confidence) or 0.5 <= confidence <= 1:
-        return None
-    return (
-        "Your confidence is not between 0.5 and 1. It is a mean over images whose best class has "
-        "more than one half."
-    )
+    return math.isnan(confidence) or 0.5 <= confidence <= 1
 
 
 def _rubbish_by_loop(probabilities: Tensor) -> tuple[float, float]:
@@ -628,11 +615,7 @@ EXERCISES = (
     ensemble_logits,
     rubbish_rate,
 )
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

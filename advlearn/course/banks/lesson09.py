@@ -1,24 +1,18 @@
-"""Exercises of lesson 09: honest evaluation.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 09: honest evaluation."""
 
 # ruff: noqa: PLR0917 - PGD has six arguments, and learners pass them in order
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import labels, rand
-from advlearn.course.grading import evidence
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
 
@@ -79,10 +73,9 @@ def _stays_in_the_ball(args: Args, output: Tensor) -> str | None:
     return f"Some of your pixels are further than eps = {eps:g} from the first image x."
 
 
-def _stays_in_the_pixel_range(args: Args, output: Tensor) -> str | None:
-    if ((output >= -1e-6) & (output <= 1 + 1e-6)).all():
-        return None
-    return "Your result leaves the range [0, 1] of a pixel."
+@rule("Your result leaves the range [0, 1] of a pixel.")
+def _stays_in_the_pixel_range(args: Args, output: Tensor) -> object:
+    return ((output >= -1e-6) & (output <= 1 + 1e-6)).all()
 
 
 def _step_by_bounds(
@@ -185,14 +178,13 @@ def _attack_inputs(generator: torch.Generator) -> list[Args]:
     return inputs
 
 
-def _raises_the_loss(args: Args, output: Tensor) -> str | None:
+@rule("The model's loss on your images is not larger than on x. The attack should raise it.")
+def _raises_the_loss(args: Args, output: Tensor) -> object:
     model, x, y = args[:3]
     with torch.no_grad():
         before = functional.cross_entropy(model(x), y)
         after = functional.cross_entropy(model(output), y)
-    if after > before:
-        return None
-    return "The model's loss on your images is not larger than on x. The attack should raise it."
+    return after > before
 
 
 def _pgd_by_change(
@@ -325,10 +317,9 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _are_zero_or_one(args: Args, output: Any) -> str | None:
-    if all(float(value) in (0.0, 1.0) for value in output):
-        return None
-    return "Each of your values should be 1.0 (the sign is there) or 0.0 (it is not)."
+@rule("Each of your values should be 1.0 (the sign is there) or 0.0 (it is not).")
+def _are_zero_or_one(args: Args, output: Any) -> object:
+    return all(float(value) in (0.0, 1.0) for value in output)
 
 
 def _signs_as_integers(
@@ -534,11 +525,10 @@ def _case_inputs(generator: torch.Generator) -> list[Args]:
     return inputs
 
 
-def _at_least_every_attack(args: Args, output: Any) -> str | None:
+@rule("Your error is smaller than that of one of the attacks alone.")
+def _at_least_every_attack(args: Args, output: Any) -> object:
     predictions, y = args
-    if float(output) >= float((predictions != y).double().mean(1).max()) - 1e-6:
-        return None
-    return "Your error is smaller than that of one of the attacks alone."
+    return float(output) >= float((predictions != y).double().mean(1).max()) - 1e-6
 
 
 worst_case = Exercise(
@@ -611,11 +601,10 @@ def _interval_inputs(generator: torch.Generator) -> list[Args]:
     return [(3, 10), (0, 100), (16, 1000), (200, 200), (90, 300), (1, 3)]
 
 
-def _interval_is_inside(args: Args, output: Any) -> str | None:
+@rule("An interval for a share lies inside [0, 1], its lower end first.")
+def _interval_is_inside(args: Args, output: Any) -> object:
     low, high = (float(value) for value in output)
-    if -1e-6 <= low <= high <= 1 + 1e-6:
-        return None
-    return "An interval for a share lies inside [0, 1], its lower end first."
+    return -1e-6 <= low <= high <= 1 + 1e-6
 
 
 def _wilson_by_roots(count: int, total: int) -> tuple[float, float]:
@@ -695,11 +684,7 @@ wilson = Exercise(
 
 
 EXERCISES = (pgd_step, my_pgd, read_signs, fast_step, worst_case, wilson)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

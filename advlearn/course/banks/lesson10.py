@@ -1,22 +1,16 @@
-"""Exercises of lesson 10: the judge's work, and attacks that fit three weak defences.
-
-Each reference depends on torch alone: `solution()` shows it as it stands here.
-"""
+"""Exercises of lesson 10: the judge's work, and attacks that fit three weak defences."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advlearn.course import grading
 from advlearn.course.banks.inputs import labels, network, rand, randn
-from advlearn.course.grading import evidence
-from advlearn.course.grading import exercise as engine
-from advlearn.course.grading.evidence import Args
-from advlearn.course.grading.exercise import Exercise
-from advlearn.course.grading.misconceptions import edits
-from advlearn.course.grading.quiz import parse
+from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
 
@@ -42,14 +36,13 @@ def _worst_case_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _is_not_above_any_attack(args: Args, output: Any) -> str | None:
+@rule(
+    "Your worst case is better than the accuracy under one of the attacks. It cannot be: a "
+    "digit on which this attack succeeds is lost."
+)
+def _is_not_above_any_attack(args: Args, output: Any) -> object:
     (right,) = args
-    if float(output) <= float(right.float().mean(1).min()) + 1e-6:
-        return None
-    return (
-        "Your worst case is better than the accuracy under one of the attacks. "
-        "It cannot be: a digit on which this attack succeeds is lost."
-    )
+    return float(output) <= float(right.float().mean(1).min()) + 1e-6
 
 
 worst_case = Exercise(
@@ -156,10 +149,9 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _is_one_verdict_each(args: Args, output: Tensor) -> str | None:
-    if ((output == 0) | (output == 1)).all():
-        return None
-    return "Each verdict should be 1 for legal or 0 for not."
+@rule("Each verdict should be 1 for legal or 0 for not.")
+def _is_one_verdict_each(args: Args, output: Tensor) -> object:
+    return ((output == 0) | (output == 1)).all()
 
 
 def _legal_by_loop(x: Tensor, adversarial: Tensor, eps: float) -> Tensor:
@@ -260,10 +252,9 @@ def _rounding_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _is_not_all_zero(args: Args, output: Tensor) -> str | None:
-    if float(output.abs().max()) > 0:
-        return None
-    return "Your gradient is zero everywhere, so an attack would not move."
+@rule("Your gradient is zero everywhere, so an attack would not move.")
+def _is_not_all_zero(args: Args, output: Tensor) -> object:
+    return float(output.abs().max()) > 0
 
 
 def _identity_backward(model: nn.Module, x: Tensor, y: Tensor, levels: int) -> Tensor:
@@ -370,10 +361,9 @@ def _margin_inputs(generator: torch.Generator) -> list[Args]:
     ]
 
 
-def _is_between_minus_one_and_one(args: Args, output: Tensor) -> str | None:
-    if (output.abs() <= 1 + 1e-5).all():
-        return None
-    return "A difference of two logits is at most the spread, so the ratio lies in [-1, 1]."
+@rule("A difference of two logits is at most the spread, so the ratio lies in [-1, 1].")
+def _is_between_minus_one_and_one(args: Args, output: Tensor) -> object:
+    return (output.abs() <= 1 + 1e-5).all()
 
 
 def _margin_by_loop(logits: Tensor, y: Tensor) -> Tensor:
@@ -567,11 +557,7 @@ average_gradient = Exercise(
 
 
 EXERCISES = (worst_case, is_legal, straight_through, scale_free_margin, average_gradient)
-
-
-def progress() -> None:
-    """Print the exercises of this lesson with the outcome of each."""
-    engine.progress(EXERCISES)
+progress = partial(grading.progress, EXERCISES)
 
 
 # --- The quiz ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -26,6 +27,27 @@ TIME_LIMIT = 5.0  # seconds for one check, all inputs together
 WIDTH = 88
 
 Property: TypeAlias = Callable[[Args, Any], "str | None"]
+
+
+def rule(complaint: str) -> Callable[[Callable[[Args, Any], object]], Property]:
+    """Make a property of a condition that right results meet, with what to say where one does not.
+
+    Example:
+        >>> @rule("A share lies in [0, 1].")
+        ... def in_range(args, output):
+        ...     return 0 <= output <= 1
+        >>> in_range((), 0.5), in_range((), 50)
+        (None, 'A share lies in [0, 1].')
+    """
+
+    def make(condition: Callable[[Args, Any], object]) -> Property:
+        @functools.wraps(condition)
+        def checked(args: Args, output: Any) -> str | None:
+            return None if condition(args, output) else complaint
+
+        return checked
+
+    return make
 
 
 @dataclass
