@@ -19,7 +19,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -140,7 +140,7 @@ class Code:
         todo = list(reached)
         while todo:
             module, _ = symbol = todo.pop()
-            chains = {chain for statement in reached[symbol] for chain in _references(statement)}
+            chains: frozenset[Chain] = frozenset().union(*map(_chains, reached[symbol]))
             for chain in sorted(chains):
                 for other in self._resolve(module, chain):
                     if other not in reached and other not in BY_VALUE:
@@ -170,7 +170,7 @@ class Code:
         if symbol not in self._hashes:
             # Without the names of modules: a function that moves to another file is the same.
             parts = [
-                [name, *map(_normal, statements)]
+                [name, *map(_written, statements)]
                 for (_, name), statements in self.uses(*symbol).items()
             ]
             self._hashes[symbol] = _hash([name, sorted(parts)])
@@ -179,11 +179,7 @@ class Code:
     def _top_level(self, module: str) -> dict[str, list[ast.stmt]]:
         """Return the names of a module, each with the statements that bind it."""
         if module not in self._modules:
-            names: dict[str, list[ast.stmt]] = {}
-            for statement in _flat(ast.parse(self._source(module)).body):
-                for name in _bound(statement):
-                    names.setdefault(name, []).append(statement)
-            self._modules[module] = names
+            self._modules[module] = _parsed(self._source(module))
         return self._modules[module]
 
     def _resolve(self, module: str, chain: Chain) -> list[Symbol]:
@@ -221,6 +217,21 @@ def _of_project(module: str) -> bool:
 
 
 # --- Names ----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> dict[str, list[ast.stmt]]:
+    """Return the names at the top level of a text, each with the statements that bind it."""
+    names: dict[str, list[ast.stmt]] = {}
+    for statement in _flat(ast.parse(text).body):
+        for name in _bound(statement):
+            names.setdefault(name, []).append(statement)
+    return names
+
+
+@lru_cache(maxsize=4096)
+def _chains(statement: ast.stmt) -> frozenset[Chain]:
+    return frozenset(_references(statement))
 
 
 def _flat(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -365,6 +376,11 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
 def _children(node: ast.AST) -> list[ast.AST]:
     values = [value if isinstance(value, list) else [value] for _, value in _fields(node)]
     return [one for value in values for one in value if isinstance(one, ast.AST)]
+
+
+@lru_cache(maxsize=4096)
+def _written(statement: ast.stmt) -> str:
+    return _normal(statement)
 
 
 def _normal(value: Any) -> str:
