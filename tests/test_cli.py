@@ -277,8 +277,8 @@ def test_reproduce_runs_rows_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert asked == ["train", "attack", "attack", "measure"]
     assert re.search(r"^softmax: (reproduced|same direction|not reproduced)$", done.output, re.M)
     assert re.search(r"^    FGSM error: [0-9.]+ %  \(paper 99.9 %\)$", done.output, re.M)
-    assert "Of 1 rows" in done.output
-    assert "A quick run shows that every row runs. Its figures mean nothing else." in done.output
+    assert "Of 1 row," in done.output
+    assert "A quick run shows that every row runs. Its numbers mean nothing else." in done.output
     assert (out / "results" / "softmax.json").is_file()
 
 

@@ -6,9 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +16,9 @@ from advlearn.reproduce.engine import plan as schedule
 from advlearn.reproduce.engine import work
 from advlearn.reproduce.engine.run import reproduce, write_json
 from advlearn.reproduce.engine.store import Store, StoreError
-from advlearn.reproduce.models.recipes import SHIPPED
-from advlearn.reproduce.models.trained import Scale, as_read
-from advlearn.reproduce.rows.table import EXPERIMENTS, INGREDIENTS
+from advlearn.reproduce.models.images import as_read
+from advlearn.reproduce.models.spec import Scale
+from advlearn.reproduce.rows import EXPERIMENTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,13 +64,13 @@ def finished(tmp_path_factory):
     return outcome, keys
 
 
-def same_figures(first, second):
+def same_numbers(first, second):
     """Compare everything but the seconds."""
     assert first.results.keys() == second.results.keys()
     for id, result in first.results.items():
         other = second.results[id]
         assert result | {"about": None} == other | {"about": None}
-    assert first.tables == second.tables
+    assert first.attacked == second.attacked
     assert first.weights.keys() == second.weights.keys()
     for key, content in first.weights.items():
         mine, _ = reference.unpack(content)
@@ -96,7 +93,7 @@ def test_a_run_does_each_item_once_after_those_that_it_needs(finished):
     assert left == sorted(left, reverse=True)
     assert left[-1] == pytest.approx(0)
     assert list(outcome.results) == list(ROWS)
-    assert set(outcome.weights) == set(outcome.tables) == {(name, 0) for name in ROWS}
+    assert set(outcome.weights) == set(outcome.attacked) == {(name, 0) for name in ROWS}
     assert items_in(outcome.folder) == sorted(f"{key}.item" for key in ITEMS)
 
 
@@ -143,7 +140,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(worker, tmp_path, finished,
     worker.done, worker.breaks = [], {}
     outcome = run(tmp_path, resume=True)
     assert worker.done == ITEMS[len(before) :], "a finished item was done again, or one left out"
-    same_figures(outcome, finished[0])
+    same_numbers(outcome, finished[0])
 
 
 def test_an_interrupt_while_an_item_is_written_leaves_no_half(monkeypatch, tmp_path):
@@ -174,107 +171,7 @@ def test_a_finished_run_is_not_done_again(worker, finished):
     outcome, _ = finished
     again = run(outcome.folder, resume=True)
     assert worker.done == []
-    same_figures(again, outcome)
-
-
-# --- Identity -------------------------------------------------------------------------------------
-
-
-def all_items(scale):
-    also = [member for members in SHIPPED.values() for member in members]
-    return schedule.plan(list(EXPERIMENTS.values()), None, scale, also)
-
-
-def test_a_changed_recipe_makes_its_items_anew_and_sets_the_old_aside(
-    worker, tmp_path, monkeypatch
-):
-    run(tmp_path)
-    old = (tmp_path / "items" / "train-softmax-0.item").read_bytes()
-    worker.done = []
-    monkeypatch.setitem(INGREDIENTS, "softmax", replace(INGREDIENTS["softmax"], quick_epochs=2))
-    outcome = run(tmp_path, resume=True)
-    assert worker.done == ["train-softmax-0", "attack-softmax-0", "measure-softmax-0"]
-    assert (tmp_path / "items" / "train-softmax-0.1.stale").read_bytes() == old
-    assert reference.describe(outcome.weights["softmax", 0])["about"]["epochs"] == 2
-    # A second change does not replace what the first one set aside.
-    monkeypatch.setitem(INGREDIENTS, "softmax", replace(INGREDIENTS["softmax"], quick_epochs=1))
-    run(tmp_path, resume=True)
-    assert (tmp_path / "items" / "train-softmax-0.1.stale").read_bytes() == old
-    assert (tmp_path / "items" / "train-softmax-0.2.stale").is_file()
-
-
-CHANGES = [
-    {"recipe": replace(INGREDIENTS["maxout"].recipe, lr=0.05)},
-    {"recipe": replace(INGREDIENTS["maxout"].recipe, precision="exact")},
-    {"options": {"hidden_dropout": 0.5}},
-    {"architecture": "SoftmaxRegression"},
-    {"data": "3v7"},
-    {"half": False},
-    {"method": INGREDIENTS["maxout-adversarial"].method},
-]
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=[next(iter(change)) for change in CHANGES])
-def test_whatever_decides_a_model_decides_its_identity(monkeypatch, change):
-    scale = Scale()
-    before = schedule.identities(all_items(scale), scale)
-    monkeypatch.setitem(INGREDIENTS, "maxout", replace(INGREDIENTS["maxout"], **change))
-    after = schedule.identities(all_items(scale), scale)
-    changed = {key for key in before if before[key] != after[key]}
-    # The detector is trained on attacks on the plain network.
-    needs = {"train-maxout-0", "train-maxout-4", "attack-maxout-4", "train-detector-0"}
-    assert needs | {"measure-maxout-0", "measure-generative-0"} <= changed
-    assert not {"train-softmax-0", "train-maxout-adversarial-0", "measure-ensemble-0"} & changed
-
-
-def test_every_item_and_scale_has_an_identity_of_its_own():
-    found = []
-    for quick in (False, True):
-        scale = Scale(quick=quick)
-        found += schedule.identities(all_items(scale), scale).values()
-    assert len(set(found)) == len(found)
-
-
-def test_words_and_estimates_decide_nothing(monkeypatch):
-    scale = Scale()
-    before = schedule.identities(all_items(scale), scale)
-    monkeypatch.setitem(
-        INGREDIENTS, "maxout", replace(INGREDIENTS["maxout"], words="Other words.", seconds=1.0)
-    )
-    assert schedule.identities(all_items(scale), scale) == before
-    elsewhere = Scale(data_dir="/another/folder")
-    assert schedule.identities(all_items(elsewhere), elsewhere) == before
-
-
-IDENTITIES = """
-import json
-from advlearn.reproduce.engine import plan as schedule
-from advlearn.reproduce.models.trained import Scale
-from advlearn.reproduce.models.recipes import SHIPPED
-from advlearn.reproduce.rows.table import EXPERIMENTS
-also = [member for members in SHIPPED.values() for member in members]
-found = []
-for scale in (Scale(quick=False), Scale(quick=True)):
-    items = schedule.plan(list(EXPERIMENTS.values()), None, scale, also)
-    found.append(schedule.identities(items, scale))
-print(json.dumps(found))
-"""
-
-
-def test_another_process_knows_the_same_identities():
-    """Neither addresses nor the order of sets may enter them."""
-    environment = os.environ | {"PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", IDENTITIES],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    theirs = json.loads(done.stdout)
-    for scale, found in zip((Scale(quick=False), Scale(quick=True)), theirs, strict=True):
-        assert found == schedule.identities(all_items(scale), scale)
+    same_numbers(again, outcome)
 
 
 # --- Damage ---------------------------------------------------------------------------------------
@@ -309,7 +206,7 @@ def test_a_damaged_item_is_done_again_and_no_other(worker, tmp_path, finished):
     worker.done = []
     outcome = run(tmp_path, resume=True)
     assert worker.done == ["attack-softmax-0"]
-    same_figures(outcome, finished[0])
+    same_numbers(outcome, finished[0])
 
 
 # --- No space -------------------------------------------------------------------------------------
@@ -349,7 +246,7 @@ def test_a_full_disk_keeps_what_is_finished_and_nothing_half_written(
     worker.done = []
     outcome = run(tmp_path, resume=True)
     assert worker.done == ITEMS[4:]
-    same_figures(outcome, finished[0])
+    same_numbers(outcome, finished[0])
 
 
 def test_a_disk_that_is_full_at_the_results_is_named_too(monkeypatch, tmp_path, finished):

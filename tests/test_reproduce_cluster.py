@@ -17,7 +17,7 @@ from advlearn.reproduce.engine import plan as schedule
 from advlearn.reproduce.engine.plan import Item
 from advlearn.reproduce.engine.run import reproduce
 from advlearn.reproduce.engine.store import Store
-from advlearn.reproduce.models.trained import Scale
+from advlearn.reproduce.models.spec import Scale
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = ("logistic-3v7", "softmax", "l1-linear")
@@ -63,7 +63,7 @@ class Killer:
 def same(first, second):
     for id, result in first.results.items():
         assert result | {"about": None} == second.results[id] | {"about": None}, id
-    assert first.tables == second.tables
+    assert first.attacked == second.attacked
     assert first.weights.keys() == second.weights.keys()
     for key, content in first.weights.items():
         mine, _ = reference.unpack(content)
@@ -118,7 +118,7 @@ def test_an_item_that_fails_names_itself_and_the_others_are_done(cluster, tmp_pa
     with pytest.raises(
         ValueError, match=r"^train-no-such-model-0 failed: .*no-such-model.*--resume"
     ):
-        schedule.run(items, store, scale, scheduler=cluster.scheduler_address)
+        schedule.run(items, store, scale, images={}, scheduler=cluster.scheduler_address)
     assert store.finished() == ["attack-logistic-3v7-0", "train-logistic-3v7-0"]
 
 
@@ -135,7 +135,7 @@ def test_two_runs_of_one_process_do_not_take_each_other_s_results(cluster, here)
         closing(work([item], {"train-softmax-0": untrained}, Scale(quick=True))) as second,
     ):
         one, other = (json.loads(next(run)[1])["values"] for run in (first, second))
-    assert one == here.tables["softmax", 0]
+    assert one == here.attacked["softmax", 0]
     assert other["clean error"]["count"] > 2 * one["clean error"]["count"]
 
 

@@ -19,30 +19,33 @@ from advlearn.recipe import Recipe
 from advlearn.reproduce.measures import (
     QUICK,
     filter_radius,
+    float32_cross_entropy,
     rubbish,
     straightness,
     under_attack,
-    usual_cross_entropy,
 )
-from advlearn.reproduce.models.trained import (
-    EPS,
-    Scale,
-    as_read,
+from advlearn.reproduce.models.images import as_read, images
+from advlearn.reproduce.models.methods import (
+    binary_cross_entropy,
     fit_detector,
     fit_mirrored,
     fit_mixture,
     fit_moved,
     fit_rbf,
-    images,
     moved,
     noisy,
     random_start_fgsm,
-    worst_case_score,
-    yes_or_no,
+    worst_case_loss,
 )
-from advlearn.reproduce.rows.alternatives import Guarded, UsualEnsemble, negative_log, unnoticed
-from advlearn.reproduce.rows.geometry import first_layer
-from advlearn.reproduce.rows.table import INGREDIENTS
+from advlearn.reproduce.models.recipes import MODELS
+from advlearn.reproduce.models.spec import EPS, Scale
+from advlearn.reproduce.rows.section6_adversarial_training import first_layer
+from advlearn.reproduce.rows.section9_alternative_hypotheses import (
+    Float32Ensemble,
+    Guarded,
+    negative_log,
+    unnoticed,
+)
 from tests.conftest import make_digits, make_mlp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -108,38 +111,39 @@ def test_noise_has_the_signature_of_an_attack(kind):
 # --- Losses ---------------------------------------------------------------------------------------
 
 
-def test_yes_or_no_is_the_likelihood_of_independent_answers():
+def test_binary_cross_entropy_is_the_likelihood_of_independent_classes():
     logits = 3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 3, 0, 1])
     p = logits.sigmoid()
-    asked = F.one_hot(y, 4).bool()
-    expected = -(torch.where(asked, p, 1 - p).log().sum(1))
+    own = F.one_hot(y, 4).bool()
+    expected = -(torch.where(own, p, 1 - p).log().sum(1))
     # It computes in float32.
-    torch.testing.assert_close(yes_or_no(nn.Identity(), logits, y).double(), expected)
+    found = binary_cross_entropy(nn.Identity(), logits, y)
+    torch.testing.assert_close(found.double(), expected)
 
 
-def test_the_worst_case_score_is_the_paper_s_closed_form():
+def test_the_worst_case_loss_is_the_paper_s_closed_form():
     model = LogisticRegression(36)
     with torch.no_grad():
         model.weight.normal_(generator=torch.Generator().manual_seed(0))
     y = torch.arange(24) % 2
     expected = adversarial_logistic_loss(model.weight, model.bias, X.flatten(1), 2.0 * y - 1, 0.1)
-    torch.testing.assert_close(worst_case_score(0.1, model, X, y), expected)
+    torch.testing.assert_close(worst_case_loss(0.1, model, X, y), expected)
 
 
-def test_the_usual_loss_has_our_value_and_loses_sure_examples():
+def test_the_float32_cross_entropy_has_our_value_and_loses_confident_examples():
     logits = torch.tensor([[0.0, 1.0, -1.0], [40.0, 0.0, 0.0]], requires_grad=True)
     y = torch.tensor([0, 0])
-    value = usual_cross_entropy(logits, y)
+    value = float32_cross_entropy(logits, y)
     torch.testing.assert_close(value, cross_entropy(logits, y).sum())
-    (usual,) = torch.autograd.grad(value, logits)
-    (ours,) = torch.autograd.grad(cross_entropy(logits, y).sum(), logits)
-    torch.testing.assert_close(usual[0], ours[0])
-    assert usual[1, 0] == 0, "the true class has dropped out"
-    assert ours[1, 0] < 0
+    (lost,) = torch.autograd.grad(value, logits)
+    (kept,) = torch.autograd.grad(cross_entropy(logits, y).sum(), logits)
+    torch.testing.assert_close(lost[0], kept[0])
+    assert lost[1, 0] == 0, "the true class has dropped out"
+    assert kept[1, 0] < 0
 
 
-def test_the_usual_ensemble_has_our_probabilities_and_loses_digits_of_which_all_are_sure():
+def test_the_float32_ensemble_has_our_probabilities_and_loses_digits_of_which_all_are_confident():
     class Scaled(nn.Module):
         """The pixels, enlarged, as logits."""
 
@@ -151,30 +155,30 @@ def test_the_usual_ensemble_has_our_probabilities_and_loses_digits_of_which_all_
             return self.scale * x.flatten(1)
 
     members = [Scaled(1.0), Scaled(40.0)]
-    ours, usual = Ensemble(members), UsualEnsemble(members)
+    ours, in_float32 = Ensemble(members), Float32Ensemble(members)
     y = torch.tensor([0, 0, 0])
-    # Both members unsure; one sure; both sure.
+    # No member confident; one; both.
     x = torch.tensor([[0.01, 0.0], [1.0, 0.0], [40.0, 0.0]]).reshape(3, 1, 1, 2)
-    torch.testing.assert_close(usual(x).exp(), ours(x).exp())
+    torch.testing.assert_close(in_float32(x).exp(), ours(x).exp())
 
     def slopes(model, loss):
         pixels = x.clone().requires_grad_()
         return torch.autograd.grad(loss(model(pixels), y).sum(), pixels)[0].flatten(1)
 
-    expected, found = slopes(ours, cross_entropy), slopes(usual, negative_log)
+    expected, found = slopes(ours, cross_entropy), slopes(in_float32, negative_log)
     torch.testing.assert_close(found[:2], expected[:2])
     assert found[2, 0] == 0, "the true class has dropped out"
     assert expected[2, 0] < 0
 
 
-def test_the_usual_ensemble_survives_probabilities_that_underflow():
+def test_the_float32_ensemble_survives_probabilities_that_underflow():
     class Fixed(nn.Module):
         def forward(self, x):
             return torch.tensor([[0.0, 500.0]]) * (1 + x.flatten(1)[:, :1])
 
     x = torch.zeros(1, 1, 1, 1, requires_grad=True)
     for y in (0, 1):
-        logs = UsualEnsemble([Fixed(), Fixed()])(x)
+        logs = Float32Ensemble([Fixed(), Fixed()])(x)
         assert logs.isfinite().all()
         (slope,) = torch.autograd.grad(negative_log(logs, torch.tensor([y])), x)
         assert slope.isfinite().all(), f"class {y}"
@@ -194,7 +198,7 @@ def test_the_rbf_network_starts_from_the_class_means():
 def test_mirrored_images_are_trained_on_too(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "advlearn.reproduce.models.trained.fit",
+        "advlearn.reproduce.models.methods.fit",
         lambda model, data, recipe, progress: seen.update(x=data[0], y=data[1]),
     )
     fit_mirrored(make_mlp(), (X, Y), Recipe(epochs=1), progress=False)
@@ -236,9 +240,9 @@ def test_a_quarter_of_the_images_trained_on_is_moved():
 
 def test_the_networks_that_rows_compare_see_the_same_images():
     """A difference between them must come from what they are named after."""
-    plain = INGREDIENTS["maxout"]
+    plain = MODELS["maxout"]
     for name in ("maxout", "maxout-adversarial", "maxout-l1", "maxout-l1-small"):
-        one = INGREDIENTS[name]
+        one = MODELS[name]
         assert one.method.func is fit_moved
         assert one.options == plain.options
         # The large penalty stays at its start however long it trains.
@@ -247,27 +251,23 @@ def test_the_networks_that_rows_compare_see_the_same_images():
 
 
 @pytest.mark.parametrize("kind", ["sign", "uniform"])
-def test_the_noise_networks_differ_from_the_plain_one_where_the_kitchen_says_so(kind):
-    plain, one = INGREDIENTS["maxout"], INGREDIENTS[f"maxout-noise-{kind}"]
+def test_the_noise_networks_differ_from_the_plain_one_in_limit_epochs_and_dropout_only(kind):
+    plain, one = MODELS["maxout"], MODELS[f"maxout-noise-{kind}"]
     assert one.method.func is fit_moved
     assert one.architecture == plain.architecture
     assert set(one.options) == {"input_dropout", "hidden_dropout"}
     own = {"epochs": one.recipe.epochs, "max_norm": one.recipe.max_norm}
     assert one.recipe == replace(plain.recipe, **own)
-    assert f"limit of {one.recipe.max_norm} on" in one.words
-    assert f"over {4 * one.recipe.epochs} passes" in one.words
-    kept = [f"{1 - one.options[f'{part}_dropout']:g}".lstrip("0") for part in ("hidden", "input")]
-    assert f"kept with probability {kept[0]} and pixels with {kept[1]}," in one.words
 
 
 def test_the_wide_pair_sees_the_narrow_networks_images_and_differs_in_training_only():
-    plain, trained = INGREDIENTS["maxout-wide"], INGREDIENTS["maxout-wide-adversarial"]
+    plain, trained = MODELS["maxout-wide"], MODELS["maxout-wide-adversarial"]
     assert plain.options == trained.options
     assert plain.recipe == trained.recipe
     for wide, narrow in ((plain, "maxout"), (trained, "maxout-adversarial")):
         assert wide.method.func is fit_moved
-        assert str(wide.method.args) == str(INGREDIENTS[narrow].method.args)
-        assert wide.recipe.epochs == INGREDIENTS[narrow].recipe.epochs
+        assert str(wide.method.args) == str(MODELS[narrow].method.args)
+        assert wide.recipe.epochs == MODELS[narrow].recipe.epochs
 
 
 def test_the_mixture_is_estimated_from_digits_as_they_are_and_moved_each_way():
@@ -297,7 +297,7 @@ def test_the_mixture_is_estimated_from_digits_as_they_are_and_moved_each_way():
 def test_the_detector_learns_clean_from_attacked(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "advlearn.reproduce.models.trained.fit",
+        "advlearn.reproduce.models.methods.fit",
         lambda model, data, recipe, progress: seen.update(x=data[0], y=data[1]),
     )
     fit_detector(make_mlp(), (X, Y), Recipe(epochs=1), make_mlp(1), progress=False)
@@ -326,7 +326,7 @@ def test_images_as_read_are_not_whitened():
     assert not images("cifar", "test", scale).x.equal(digits)
 
 
-# --- Figures --------------------------------------------------------------------------------------
+# --- Numbers --------------------------------------------------------------------------------------
 
 
 def test_under_attack_measures_clean_and_attacked():
@@ -345,7 +345,7 @@ def test_under_attack_measures_clean_and_attacked():
     assert set(measured) - set(without) == {"PGD error, clipped", "FGSM error, clipped"}
 
 
-class Sure(nn.Module):
+class Confident(nn.Module):
     """Call half of all images class 0 with p = .9, and know nothing of the others."""
 
     def forward(self, x):
@@ -354,11 +354,11 @@ class Sure(nn.Module):
 
 
 def test_rubbish_is_counted_when_it_is_called_something():
-    rate, confidence = rubbish(Sure(), (4000, 1, 2, 2), seed=0)
+    rate, confidence = rubbish(Confident(), (4000, 1, 2, 2), seed=0)
     assert rate.total == 4000
     assert float(rate) == pytest.approx(0.5, abs=0.03)
     assert confidence == pytest.approx(0.9)
-    assert rubbish(Sure(), (4000, 1, 2, 2), seed=0)[0] == rate
+    assert rubbish(Confident(), (4000, 1, 2, 2), seed=0)[0] == rate
     rate, confidence = rubbish(SoftmaxRegression(4, 3), (10, 1, 2, 2))
     assert rate == Rate(0, 10)
     assert math.isnan(confidence)

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from advlearn.data import reference
-from advlearn.reproduce import paper
+from advlearn.reproduce import paper, rows
 from advlearn.reproduce.engine.run import reproduce
-from advlearn.reproduce.models.recipes import RECIPES, SHIPPED
-from advlearn.reproduce.models.trained import Scale
+from advlearn.reproduce.models.recipes import MODELS, SHIPPED
+from advlearn.reproduce.models.spec import Scale
 from advlearn.reproduce.report.page import BEGIN, END, pages, publish, shipped
-from advlearn.reproduce.rows.table import EXPERIMENTS, INGREDIENTS
+from advlearn.reproduce.rows import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSOR_SECONDS = 180  # of a quick run; one quiet core is then enough for three minutes
@@ -28,45 +28,57 @@ every_row = pytest.mark.parametrize("id", paper.ROWS)
 
 def test_every_row_of_the_paper_is_an_experiment():
     assert list(EXPERIMENTS) == list(paper.ROWS)
-    assert len(EXPERIMENTS) == 23
+
+
+def test_a_row_stands_in_the_file_of_its_section():
+    """And the first lines of that file name it: who looks for a row opens one file."""
+    files = {path.stem: path for path in Path(rows.__file__).parent.glob("section*.py")}
+    assert sorted(files) == [module.__name__.rpartition(".")[2] for module in rows.SECTIONS]
+    found = {}
+    for module in rows.SECTIONS:
+        own = [experiment.id for experiment in module.EXPERIMENTS]
+        assert f"\nRow{'s' * (len(own) > 1)} {', '.join(own)}.\n" in module.__doc__
+        found |= dict.fromkeys(own, module.__name__.rpartition(".")[2])
+    for id, row in paper.ROWS.items():
+        section = f"section{row.section}_" if row.section.isdigit() else f"section_{row.section}_"
+        assert found[id].startswith(section.lower()), id
 
 
 @every_row
 def test_a_row_says_how_it_is_judged(id):
     experiment = EXPERIMENTS[id]
     assert experiment.claims, "a claim tells the direction"
-    assert experiment.recipe.endswith(".")
-    assert set(experiment.uses) | set(experiment.members) <= set(INGREDIENTS)
-    assert set(experiment.same_as.values()) <= set(experiment.row.figures)
+    assert experiment.procedure.endswith(".")
+    assert set(experiment.uses) | set(experiment.members) <= set(MODELS)
+    assert set(experiment.same_as.values()) <= set(experiment.row.reported)
     for low, high in experiment.expect.values():
         assert 0 <= low < high <= 1
-    # Each figure of the paper is judged, by itself or by what stands for it; the adversarial FGSM
+    # Each number of the paper is judged, by itself or by what stands for it; the adversarial FGSM
     # error by the stronger attack.
     standing = {experiment.same_as.get(name, name) for name in experiment.expect}
-    assert set(experiment.row.figures) <= standing
+    assert set(experiment.row.reported) <= standing
     if id not in ("l1-deep", "adv-fgsm"):  # the paper's "more than", and "at most"
         for name, (low, high) in experiment.expect.items():
-            figure = experiment.row.figures.get(experiment.same_as.get(name, name))
-            assert figure is None or low - 1e-9 <= figure <= high + 1e-9
+            value = experiment.row.reported.get(experiment.same_as.get(name, name))
+            assert value is None or low - 1e-9 <= value <= high + 1e-9
 
 
-def test_names_of_recipes_are_unique_and_their_options_build():
-    assert len(INGREDIENTS) == len(RECIPES)
-    for ingredient in RECIPES:
-        assert ingredient.words.endswith(".")
-        assert set(ingredient.after) <= set(INGREDIENTS)
+def test_names_of_models_are_unique_and_their_options_build():
+    for name, model in MODELS.items():
+        assert model.name == name
+        assert set(model.after) <= set(MODELS)
         for scale in (Scale(quick=True), Scale()):
-            options, recipe = ingredient.sized(scale, 3)
+            options, recipe = model.sized(scale, 3)
             assert recipe.seed == 3
-            if scale.quick or ingredient.name in SHIPPED:
-                reference.build(ingredient.architecture, options)
+            if scale.quick or name in SHIPPED:
+                reference.build(model.architecture, options)
 
 
-def test_every_recipe_is_used_by_a_row_or_ships():
+def test_every_model_is_used_by_a_row_or_ships():
     used = {name for one in EXPERIMENTS.values() for name in (*one.uses, *one.members)}
     used |= {name for members in SHIPPED.values() for name, _ in members}
-    used |= {other for one in RECIPES for other in one.after}
-    assert set(INGREDIENTS) == used
+    used |= {other for one in MODELS.values() for other in one.after}
+    assert set(MODELS) == used
 
 
 # --- Run ------------------------------------------------------------------------------------------
@@ -95,31 +107,31 @@ def test_a_quick_run_of_all_rows_takes_under_three_minutes(quick):
 def test_a_row_measures_all_that_is_expected_of_it(quick, id):
     """A quantity whose name is misspelt would be missing, and its row never reproduced."""
     experiment, found = EXPERIMENTS[id], quick[0].results[id]
-    ours = found["ours"]
-    may_lack = {name for name in ours if math.isnan(ours[name])}
+    means = found["ours"]
+    may_lack = {name for name in means if math.isnan(means[name])}
     if id.startswith("rubbish"):  # no confidence where a small model calls no rubbish anything
         may_lack |= {name for name in experiment.expect if name.endswith(", confidence")}
-    assert set(experiment.expect) <= set(ours) | may_lack
-    assert set(experiment.same_as) <= set(ours)
-    assert set(experiment.numbers) <= set(ours)
-    assert set(experiment.row.figures) <= set(ours) | may_lack
+    assert set(experiment.expect) <= set(means) | may_lack
+    assert set(experiment.same_as) <= set(means)
+    assert set(experiment.numbers) <= set(means)
+    assert set(experiment.row.reported) <= set(means) | may_lack
     assert found["verdict"] in ("reproduced", "same direction", "not reproduced")
     assert found["seeds"] == experiment.seeds
-    for name, value in ours.items():
+    for name, value in means.items():
         low, high = found["interval"][name]
         if not math.isnan(value):
             assert low - 1e-9 <= value <= high + 1e-9
-            least = -1 if " minus " in name else 0  # a difference of two shares
-            assert name in found["numbers"] or least <= value <= 1, f"{name} = {value} is no share"
+            least = -1 if " minus " in name else 0  # a difference of two rates
+            assert name in found["numbers"] or least <= value <= 1, (name, value)
 
 
 @every_row
 def test_a_row_with_fgsm_has_pgd_beside_it(quick, id):
     """For models of one layer FGSM is exact or nearly so."""
-    ours = quick[0].results[id]["ours"]
+    names = quick[0].results[id]["ours"]
     one_layer = {"l1-linear"}
-    if any("FGSM error" in name for name in ours) and id not in one_layer:
-        assert any("PGD error" in name for name in ours)
+    if any("FGSM error" in name for name in names) and id not in one_layer:
+        assert any("PGD error" in name for name in names)
 
 
 def test_a_claim_asks_for_nothing_that_is_not_measured(quick):
@@ -149,16 +161,16 @@ def test_what_is_published_can_be_read_back(quick, tmp_path):
     for name, entry in index.items():
         reference.load(name, weights)
         inner = SHIPPED[name][0][0]
-        assert bool(entry["measured"]) == (INGREDIENTS[inner].attacked is not None)
+        assert bool(entry["measured"]) == (MODELS[inner].attack_eps is not None)
     figures = json.loads((results / "figures.json").read_text(encoding="utf-8"))
     assert figures
-    for name, words in figures.items():
+    for name, alt in figures.items():
         assert (results / name).read_bytes()[:3] in (b"\x89PN", b"\xff\xd8\xff")  # PNG, JPEG
-        assert len(words) > 40
+        assert len(alt) > 40
     again = {
         id: json.loads((results / f"{id}.json").read_text(encoding="utf-8")) for id in paper.ROWS
     }
     for path, text in pages(again, figures, tmp_path).items():
         assert path.read_text(encoding="utf-8") == text
-    assert "Of 23 rows" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"Of {len(paper.ROWS)} rows" in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert not list(tmp_path.rglob("*.part"))

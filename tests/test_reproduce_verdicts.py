@@ -1,4 +1,4 @@
-"""From measured values to a verdict: planted figures, intervals, ranges, words."""
+"""From measured values to a verdict: planted numbers, intervals, ranges, sentences."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import pytest
 
 from advlearn.cli.reproduce import in_words
 from advlearn.metrics import Rate
-from advlearn.reproduce import paper
+from advlearn.reproduce import measures, paper
+from advlearn.reproduce.measures import FLOAT32
+from advlearn.reproduce.models.description import describe
+from advlearn.reproduce.models.recipes import MODELS
 from advlearn.reproduce.report.page import (
     BEGIN,
     END,
+    filled,
     headline,
-    owed_to_the_loss,
+    introduction,
+    owed_to_float32,
     results_page,
     section,
     verdict_counts,
@@ -27,10 +32,11 @@ from advlearn.reproduce.verdicts import from_json, interval, judge, result, spre
 
 PLANTED = Experiment(
     id="logistic-3v7",
-    measure=lambda bench: {},
+    uses=("logistic-3v7",),
+    measure=lambda trial: {},
     expect=near("logistic-3v7", clean=0.005, fgsm=(0.02, 0.01)),
-    claims=(Claim("FGSM does harm", lambda ours: ours["FGSM error"] > 0.5),),
-    recipe="Planted.",
+    claims=(Claim("FGSM does harm", lambda measured: measured["FGSM error"] > 0.5),),
+    procedure="Planted.",
 )
 
 # --- Verdicts -------------------------------------------------------------------------------------
@@ -55,21 +61,21 @@ PLANTED = Experiment(
         ),
     ],
 )
-def test_a_planted_figure_gets_its_verdict(clean, fgsm, verdict, reasons):
+def test_a_planted_number_gets_its_verdict(clean, fgsm, verdict, reasons):
     assert judge(PLANTED, {"clean error": clean, "FGSM error": fgsm}) == (verdict, reasons)
 
 
-def test_a_broken_claim_is_not_outweighed_by_figures_in_range():
-    never = replace(PLANTED, claims=(Claim("never", lambda ours: False),))
+def test_a_broken_claim_is_not_outweighed_by_numbers_in_range():
+    never = replace(PLANTED, claims=(Claim("never", lambda measured: False),))
     verdict, reasons = judge(never, {"clean error": 0.016, "FGSM error": 0.99})
     assert (verdict, reasons) == ("not reproduced", ["this does not hold: never"])
 
 
 @pytest.mark.parametrize(
-    "ours", [{"FGSM error": 0.99}, {"FGSM error": 0.99, "clean error": math.nan}]
+    "means", [{"FGSM error": 0.99}, {"FGSM error": 0.99, "clean error": math.nan}]
 )
-def test_a_figure_that_was_not_measured_is_never_in_range(ours):
-    verdict, reasons = judge(PLANTED, ours)
+def test_a_number_that_was_not_measured_is_never_in_range(means):
+    verdict, reasons = judge(PLANTED, means)
     assert verdict == "same direction"
     assert reasons == ["clean error was not measured, expected 1.1 to 2.1 %"]
 
@@ -77,7 +83,7 @@ def test_a_figure_that_was_not_measured_is_never_in_range(ours):
 # --- Ranges ---------------------------------------------------------------------------------------
 
 
-def test_near_lies_around_the_paper_s_figures():
+def test_near_lies_around_the_paper_s_numbers():
     assert near("logistic-3v7", clean=0.005, fgsm=(0.02, 0.01)) == {
         "clean error": (0.011, 0.021),
         "FGSM error": (0.97, 1.0),
@@ -90,13 +96,13 @@ def test_near_stays_within_0_and_1():
     assert ranges["confidence on mistakes"] == (0.0, 0.112)
 
 
-def test_near_gives_a_figure_s_range_to_the_quantity_that_stands_for_it():
+def test_near_gives_a_range_to_the_quantity_that_stands_for_it():
     ranges = near("logistic-3v7", same_as={"our FGSM": "FGSM error"}, clean=0.005, fgsm=0.01)
     assert set(ranges) == {"clean error", "our FGSM"}
     assert ranges["our FGSM"] == (0.98, 1.0)
 
 
-def test_near_needs_a_width_for_each_figure():
+def test_near_needs_a_width_for_each_number():
     with pytest.raises(ValueError, match="zip"):
         near("logistic-3v7", clean=0.005)
     with pytest.raises(ValueError, match="id must be one of"):
@@ -172,7 +178,6 @@ def planted():
             {"clean error": Rate(16, 1000), "FGSM error": Rate(99, 100)},
             {"clean error": Rate(18, 1000), "FGSM error": Rate(97, 100), "late": 0.5},
         ],
-        recipes={"logistic-3v7": "SGD."},
         about={"versions": {"torch": "2"}},
     )
 
@@ -189,16 +194,15 @@ def test_a_result_holds_all_that_is_published(planted):
     assert planted["verdict"] == "reproduced"
     assert planted["tolerance"]["ranges"]["clean error"] == [0.011, 0.021]
     assert planted["tolerance"]["claims"] == ["FGSM does harm"]
-    assert planted["recipe"] == {"row": "Planted.", "logistic-3v7": "SGD."}
+    described = describe(MODELS["logistic-3v7"])
+    assert planted["recipe"] == {"row": "Planted.", "logistic-3v7": described}
     assert json.loads(json.dumps(planted)) == planted
 
 
-def test_a_quantity_of_another_name_stands_beside_the_paper_s_figure():
-    other = replace(PLANTED, same_as={"usual": "FGSM error"})
-    found = result(
-        other, [{"usual": 0.9, "clean error": 0.1, "FGSM error": 1.0}], recipes={}, about={}
-    )
-    assert found["paper"]["usual"] == found["paper"]["FGSM error"] == 0.99
+def test_a_quantity_of_another_name_stands_beside_the_paper_s():
+    other = replace(PLANTED, same_as={"float32": "FGSM error"})
+    found = result(other, [{"float32": 0.9, "clean error": 0.1, "FGSM error": 1.0}], about={})
+    assert found["paper"]["float32"] == found["paper"]["FGSM error"] == 0.99
 
 
 def test_the_pages_say_what_the_result_says(planted):
@@ -215,44 +219,70 @@ def test_the_pages_say_what_the_result_says(planted):
         "logistic-3v7: reproduced",
         "    clean error: 1.70 %  (paper 1.60 %)",
     ]
-    page = results_page({"logistic-3v7": planted}, {"a.png": "a figure"})
-    assert "![a figure](a.png)" in page
-    assert "Of 1 rows, 1 is reproduced" in page
+    page = results_page({"logistic-3v7": planted}, {"a.png": "a picture"})
+    assert "![a picture](a.png)" in page
+    assert "Of 1 row, 1 is reproduced" in page
     assert text in page
 
 
+def test_the_introduction_is_typed_and_its_numbers_come_from_the_code(planted, monkeypatch):
+    text = introduction({"logistic-3v7": planted})
+    assert "This introduction is typed by hand." in text
+    assert "PGD takes 40 steps with 5 restarts on the first\n1,000 test images" in text
+    assert "No model has trained on the 5,000 offline digits." in text
+    assert "$" not in text
+    effort = measures.Effort(examples=7, steps=8, restarts=9)
+    monkeypatch.setattr(measures, "FULL", effort)
+    changed = "PGD takes 8 steps with 9 restarts on the first\n7 test images"
+    assert changed in introduction({"logistic-3v7": planted})
+
+
 @pytest.mark.parametrize(
-    ("figure", "other"),
+    ("text", "fields"),
+    [
+        ("PGD takes $steps steps.", {}),
+        ("PGD takes $steps steps.", {"steps": "40", "restarts": "5"}),
+        ("PGD takes ${steps} steps of $1.", {"steps": "40"}),
+        ("It costs $$5.", {}),
+    ],
+)
+def test_a_field_without_a_number_or_a_number_without_a_field_is_an_error(text, fields):
+    with pytest.raises(ValueError, match="do not name the same fields"):
+        filled(text, fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
     [
         ("FGSM error", "PGD error"),
         ("FGSM error, signs", "PGD error, signs"),
-        ("FGSM error, usual loss without", "PGD error without"),
-        ("FGSM error, usual loss, uniform", "PGD error, uniform"),
-        ("whole ensemble attacked, usual loss", "PGD error, whole ensemble attacked"),
-        ("confidence on mistakes, usual loss", None),
+        (f"FGSM error{FLOAT32} without", "PGD error without"),
+        (f"FGSM error{FLOAT32}, uniform", "PGD error, uniform"),
+        (f"whole ensemble attacked{FLOAT32}", "PGD error, whole ensemble attacked"),
+        (f"confidence on mistakes{FLOAT32}", None),
         ("clean error", None),
     ],
 )
-def test_pgd_stands_beside_fgsm(planted, figure, other):
-    ours = {figure: 0.5, "confidence on mistakes": 0.9, "clean error": 0.1}
-    ours |= {} if other is None else {other: 0.75}
-    line = headline({"row": planted | {"paper": {figure: 0.4}, "ours": ours | {figure: 0.5}}})
+def test_pgd_stands_beside_fgsm(planted, name, other):
+    means = {"confidence on mistakes": 0.9, "clean error": 0.1} | {name: 0.5}
+    means |= {} if other is None else {other: 0.75}
+    line = headline({"row": planted | {"paper": {name: 0.4}, "ours": means}})
     shown = "75.0 %" if other else ""
-    assert line.splitlines()[2].endswith(f"| {figure} | 40.0 % | 50.0 % | {shown} | reproduced |")
+    assert line.splitlines()[2].endswith(f"| {name} | 40.0 % | 50.0 % | {shown} | reproduced |")
 
 
-def test_what_is_no_share_is_not_written_as_a_percentage():
+def test_what_is_not_a_rate_is_not_written_as_a_percentage():
     counted = replace(PLANTED, id="filters", numbers=("classes",), expect={"classes": (1.0, 3.0)})
-    found = result(counted, [{"classes": 4.0, "FGSM error": 1.0}], recipes={}, about={})
+    found = result(counted, [{"classes": 4.0, "FGSM error": 1.0}], about={})
     assert "| classes |  | 4 | 4 to 4 | 1 to 3 |  |" in section(found)
     assert "    classes: 4\n" in in_words(found)
     assert paper.table_lines(found)[0].startswith("| filters | classes |  | 4 | 4-4 |")
     assert found["because"] == ["classes is 4, outside 1 to 3"]
 
 
-def test_a_row_without_figures_is_told_by_its_claims():
+def test_a_row_without_numbers_is_told_by_its_claims():
     bare = replace(PLANTED, id="filters", expect={})
-    found = result(bare, [{"FGSM error": 0.6}], recipes={}, about={})
+    found = result(bare, [{"FGSM error": 0.6}], about={})
     line = headline({"filters": found}).splitlines()[2]
     assert line.endswith("| FGSM does harm | | | | reproduced |")
 
@@ -266,33 +296,33 @@ def test_verdicts_are_counted():
     )
 
 
-def test_rows_that_hold_by_the_usual_loss_only_are_named(planted):
-    name = "FGSM error, usual loss, signs"
+def test_rows_that_hold_with_the_float32_cross_entropy_only_are_named(planted):
+    name = f"FGSM error{FLOAT32}, signs"
 
     def row(right, verdict="reproduced"):
-        ours = planted["ours"] | {name: 0.85, "FGSM error, signs": right}
+        means = planted["ours"] | {name: 0.85, "FGSM error, signs": right}
         ranges = {"clean error": [0.0, 0.1], name: [0.8, 0.9]}
         return planted | {
-            "ours": ours,
-            "interval": {key: [0.0, 1.0] for key in ours},
-            "spread": dict.fromkeys(ours, 0.0),
+            "ours": means,
+            "interval": {key: [0.0, 1.0] for key in means},
+            "spread": dict.fromkeys(means, 0.0),
             "verdict": verdict,
             "tolerance": {"ranges": ranges, "claims": []},
         }
 
     rows = {"a": row(0.99), "b": row(0.85), "c": row(0.99, "same direction")}
-    assert owed_to_the_loss(rows) == ["a"]
+    assert owed_to_float32(rows) == ["a"]
     rows["c"] = row(0.7)
-    assert owed_to_the_loss(rows) == ["a", "c"]
+    assert owed_to_float32(rows) == ["a", "c"]
     assert "2 of the reproduced rows are so only if" in with_results(f"{BEGIN}\n{END}", rows)
-    assert "Reproduced by the usual loss only: a, c. With" in results_page(rows, {})
-    assert "usual loss only: none. With" in results_page({"b": row(0.85)}, {})
+    assert "Reproduced with the float32 cross-entropy only: a, c. With" in results_page(rows, {})
+    assert "float32 cross-entropy only: none. With" in results_page({"b": row(0.85)}, {})
 
 
 def test_the_table_replaces_what_stands_between_the_marks(planted):
     text = f"before\n{BEGIN}\nold\n{END}\nafter \\1\n"
     made = with_results(text, {"logistic-3v7": planted})
-    assert made.startswith(f"before\n{BEGIN}\nOf 1 rows")
+    assert made.startswith(f"before\n{BEGIN}\nOf 1 row,")
     assert made.endswith(f"\n{END}\nafter \\1\n")
     assert "old" not in made
     assert with_results(made, {"logistic-3v7": planted}) == made

@@ -12,11 +12,12 @@ import pytest
 from advlearn.metrics import Rate
 from advlearn.reproduce import paper
 from advlearn.reproduce.engine.run import write_json
-from advlearn.reproduce.report.page import BEGIN, END, pages
+from advlearn.reproduce.report.page import BEGIN, END, pages, refresh, section
+from advlearn.reproduce.rows import EXPERIMENTS
 from advlearn.reproduce.rows.experiment import Claim
-from advlearn.reproduce.rows.table import EXPERIMENTS
-from advlearn.reproduce.verdicts import judge, result
+from advlearn.reproduce.verdicts import judge, result, sentences
 
+REFRESH = "run python -m advlearn.reproduce.report"
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "data" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,20 +39,24 @@ def problems(results, figures, root=ROOT, rows=EXPERIMENTS):
             wrong.append(f"{path.name} is not what the results give: run --publish again")
     for id, made in results.items():
         experiment = rows[id]
-        ranges = {name: list(range_) for name, range_ in experiment.expect.items()}
-        claims = [claim.words for claim in experiment.claims]
-        if made["tolerance"] != {"ranges": ranges, "claims": claims}:
+        in_words = sentences(experiment, made["ours"])
+        if made["tolerance"] != in_words["tolerance"]:
             wrong.append(f"{id}: judged by another tolerance than the code's")
         if [made["verdict"], made["because"]] != list(judge(experiment, made["ours"])):
             wrong.append(f"{id}: another verdict than the numbers give")
+        for key in ("experiment", "section", "recipe", "remark"):
+            if made[key] != in_words[key]:
+                wrong.append(
+                    f"{id}: {key} is not the code's: run python -m advlearn.reproduce.report"
+                )
         if made["about"]["scale"] != "full":
             wrong.append(f"{id}: of a quick run")
         for name, values in made["values"].items():
             mean = sum(values) / len(values)
             if abs(mean - made["ours"][name]) > 1e-9:
                 wrong.append(f"{id}: {name} is not the mean of its seeds")
-        for name, number in experiment.row.figures.items():
-            if made["paper"][name] != number:
+        for name, value in experiment.row.reported.items():
+            if made["paper"][name] != value:
                 wrong.append(f"{id}: another number of the paper for {name}")
     return wrong
 
@@ -81,11 +86,46 @@ def test_the_committed_pages_are_those_of_the_committed_results():
     assert paper.table("softmax").count("\n") >= 3
 
 
+def test_a_row_that_is_not_reproduced_says_why():
+    """Where a reader looks: on the results page, above the table of the row."""
+    for id, made in load().items():
+        if made["verdict"] != "reproduced":
+            assert len(made["remark"]) > 100, id
+            assert f"**Verdict: {made['verdict']}.**\n\n{made['remark']}\n" in section(made)
+
+
+def test_refresh_writes_the_sentences_of_the_code_and_no_number(tmp_path):
+    for name in ("results", "weights"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    committed = [*RESULTS.glob("*.json"), RESULTS / "README.md", ROOT / "README.md"]
+    committed.append(ROOT / "data" / "weights" / "index.json")
+    for path in committed:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json" and path.stem != "figures":
+            made = json.loads(text)
+            entries = made.values() if path.stem == "index" else [made]
+            for entry in entries:
+                old = {"recipe": "An old sentence.", "remark": "Old.", "because": []}
+                entry.update({key: old[key] for key in old if key in entry})
+            text = json.dumps(made)
+        (tmp_path / path.relative_to(ROOT)).write_text(text, encoding="utf-8")
+    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    written = refresh(tmp_path)
+    assert {path.relative_to(tmp_path) for path in written} == {
+        path.relative_to(ROOT) for path in committed if path.name != "figures.json"
+    }
+    for path in committed[:-2] + committed[-1:]:
+        if path.name != "figures.json":
+            assert (tmp_path / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path.name
+    made = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert made == f"before\n{TABLE[0]}\nafter\n"
+
+
 # --- The comparison, shown to work on planted results ---------------------------------------------
 
 # Claims ask for quantities that are not planted.
 PLANTED = {
-    id: replace(experiment, claims=(Claim("planted", lambda ours: True),))
+    id: replace(experiment, claims=(Claim("planted", lambda measured: True),))
     for id, experiment in EXPERIMENTS.items()
 }
 
@@ -96,10 +136,10 @@ def checkout(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "results"
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
     for id, experiment in PLANTED.items():
-        rates = {**dict.fromkeys(experiment.expect, 0.5), **experiment.row.figures}
-        values = {name: Rate(round(1000 * rate), 1000) for name, rate in rates.items()}
+        numbers = {**dict.fromkeys(experiment.expect, 0.5), **experiment.row.reported}
+        values = {name: Rate(round(1000 * value), 1000) for name, value in numbers.items()}
         about = {"scale": "full", "versions": {"torch": "2"}}
-        write_json(folder / f"{id}.json", result(experiment, [values], recipes={}, about=about))
+        write_json(folder / f"{id}.json", result(experiment, [values], about=about))
     monkeypatch.setattr(paper, "published", lambda kind: tmp_path / "data" / kind)
     for path, text in pages({id: paper.result(id) for id in paper.ROWS}, {}, tmp_path).items():
         path.write_text(text, encoding="utf-8")
@@ -128,6 +168,8 @@ def test_planted_pages_agree_until_one_is_touched(checkout):
         ({"verdict": "reproduced!"}, "softmax: another verdict"),
         ({"tolerance": {"ranges": {}, "claims": []}}, "softmax: judged by another tolerance"),
         ({"about": {"scale": "quick", "versions": {}}}, "softmax: of a quick run"),
+        ({"remark": "Another reason."}, "softmax: remark is not the code's"),
+        ({"recipe": {"row": "Another sentence."}}, "softmax: recipe is not the code's"),
         ({"values": {"FGSM error": [0.1]}}, "softmax: FGSM error is not the mean of its seeds"),
         (
             {"paper": {"FGSM error": 0.5, "confidence on mistakes": 0.793}},
@@ -141,12 +183,12 @@ def test_a_result_that_was_touched_would_be_seen(checkout, change, words):
     assert any(problem.startswith(words) for problem in problems_there(checkout))
 
 
-def test_a_table_has_a_line_for_each_number(checkout):
+def test_a_table_has_a_line_for_each_quantity(checkout):
     table = paper.table()
     for id in paper.ROWS:
         for name in paper.result(id)["ours"]:
             assert f"| {name} |" in table, (id, name)
-    assert paper.table("softmax").splitlines()[0].startswith("| row | figure | paper | ours |")
+    assert paper.table("softmax").splitlines()[0].startswith("| row | quantity | paper | ours |")
     assert len(paper.table("softmax", "rbf").splitlines()) == 2 + 2 + 3
     with pytest.raises(ValueError, match="id must be one of"):
         paper.table("softmax", "cnn")

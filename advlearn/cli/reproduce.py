@@ -14,7 +14,7 @@ from advlearn.reproduce.report.page import publish, verdict_counts
 
 
 def run(*, checkout: Path | None, rows: Sequence[str], quick: bool, **options: Any) -> None:
-    """Run rows with a progress bar, print each row's figures, and publish where that is asked.
+    """Run rows with a progress bar, print each row's numbers, and publish where that is asked.
 
     Args:
         checkout: the course's checkout to publish into; None publishes nothing.
@@ -33,22 +33,22 @@ def run(*, checkout: Path | None, rows: Sequence[str], quick: bool, **options: A
         )
     if checkout is not None and not (checkout / "notebooks").is_dir():
         raise ValueError(
-            f"--publish writes into the course's checkout, and {checkout} is none. Clone the "
+            f"--publish writes into the course's checkout, and {checkout} is not one. Clone the "
             "course's repository and run it there, or leave out --publish."
         )
     with tqdm(unit="item", disable=None) as bar:
 
-        def tell(key: str, left: float) -> None:
+        def report(key: str, left: float) -> None:
             bar.total = None
             bar.set_postfix_str(f"{key} done, about {_duration(left)} of work left")
             bar.update()
 
-        outcome = reproduce(rows, quick=quick, progress=tell, **options)
+        outcome = reproduce(rows, quick=quick, progress=report, **options)
     for result in outcome.results.values():
         typer.echo(in_words(result))
     typer.echo(verdict_counts(outcome.results))
     if quick:
-        typer.echo("A quick run shows that every row runs. Its figures mean nothing else.")
+        typer.echo("A quick run shows that every row runs. Its numbers mean nothing else.")
     typer.echo(f"Results: {outcome.folder / 'results'}")
     if checkout is not None:
         for path in publish(outcome, checkout):
@@ -60,11 +60,11 @@ def _duration(seconds: float) -> str:
 
 
 def in_words(result: Mapping[str, Any]) -> str:
-    """Return a row's outcome as lines of text."""
+    """Return a row's result as lines of text."""
     lines = [f"{result['id']}: {result['verdict']}"]
     for name, value in result["ours"].items():
-        theirs = result["paper"].get(name)
-        beside = "" if theirs is None else f"  (paper {paper.percent(theirs)})"
+        reported = result["paper"].get(name)
+        beside = "" if reported is None else f"  (paper {paper.percent(reported)})"
         lines.append(f"    {name}: {paper.written(result, name, value)}{beside}")
-    lines += [f"    not as expected: {words}" for words in result["because"]]
+    lines += [f"    not as expected: {reason}" for reason in result["because"]]
     return "\n".join(lines)

@@ -36,31 +36,37 @@ class Effort:
 FULL, QUICK = Effort(), Effort(examples=100, steps=10, restarts=1)
 
 
-USUAL_LOSS = ", usual loss"  # how the names of its figures end
+def effort(*, quick: bool) -> Effort:
+    """Return how hard PGD tries in a full or in a quick run."""
+    return QUICK if quick else FULL
 
 
-def compared_usual(*figures: str) -> dict[str, str]:
-    """Return our quantity -> the paper's figure, for figures compared with the usual loss.
+FLOAT32 = ", usual loss"
+"""How the names of quantities end that are measured with `float32_cross_entropy`."""
+
+
+def by_float32(*quantities: str) -> dict[str, str]:
+    """Return our quantity -> the paper's, for quantities compared with the float32 cross-entropy.
 
     Example:
-        >>> compared_usual("FGSM error")
+        >>> by_float32("FGSM error")
         {'FGSM error, usual loss': 'FGSM error'}
     """
-    return {f"{figure}{USUAL_LOSS}": figure for figure in figures}
+    return {f"{quantity}{FLOAT32}": quantity for quantity in quantities}
 
 
-# The paper's figures of plain networks are compared with FGSM on the usual float32 loss, as code of
-# its time computed it. On a sure network that loss takes wrong steps, so the right attack, which
-# stands beside it, finds more errors: see `usual_cross_entropy`.
-USUAL = compared_usual("FGSM error", "confidence on mistakes")
+# The paper's numbers for plain networks are compared with FGSM on the float32 cross-entropy, as
+# code of its time computed it. On a confident network that loss takes wrong steps, so the right
+# attack, which stands beside it, finds more errors: see `float32_cross_entropy`.
+FGSM_BY_FLOAT32 = by_float32("FGSM error", "confidence on mistakes")
 
 
-def usual_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+def float32_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the sum of the cross-entropy as most code computes it, in float32.
 
     Its gradient loses the true class once that is about 16.6 ahead, and FGSM then takes a wrong
     step: it finds fewer errors than there are. `advlearn.losses.cross_entropy` does not. Code of
-    the paper's time computed it so; the figure stands beside ours for comparison.
+    the paper's time computed it so; what FGSM does with it stands beside ours for comparison.
     """
     return nn.functional.cross_entropy(logits, y, reduction="sum")
 
@@ -80,8 +86,8 @@ def under_attack(
     x, y = data
     clean = confidence_on_errors(model, data)
     crafted = confidence_on_errors(model, (craft(model, data, eps, bounds=None), y))
-    usual = confidence_on_errors(
-        model, (craft(model, data, eps, bounds=None, loss=usual_cross_entropy), y)
+    in_float32 = confidence_on_errors(
+        model, (craft(model, data, eps, bounds=None, loss=float32_cross_entropy), y)
     )
     few = (x[: effort.examples], y[: effort.examples])
     measured: dict[str, Value] = {
@@ -90,8 +96,8 @@ def under_attack(
         "FGSM error": crafted.errors,
         "confidence on mistakes": crafted.on_errors,
         "confidence on all": crafted.on_all,
-        "FGSM error, usual loss": usual.errors,
-        "confidence on mistakes, usual loss": usual.on_errors,
+        f"FGSM error{FLOAT32}": in_float32.errors,
+        f"confidence on mistakes{FLOAT32}": in_float32.on_errors,
     }
     settings = {"PGD error": None, "PGD error, clipped": PIXELS} if pixels else {"PGD error": None}
     for name, bounds in settings.items():

@@ -1,7 +1,7 @@
-"""The figures that the paper reports, as data, and the tables that put ours beside them.
+"""The numbers that the paper reports, as data, and the tables that put ours beside them.
 
 Each row keeps the paper's conventions: pixels in [0, 1], true labels, no clipping, confidence over
-the mistakes. Rates are fractions. Our own figures come from the files in `data/results`, which
+the mistakes. Rates are fractions. Our own numbers come from the files in `data/results`, which
 `advlearn reproduce` writes.
 """
 
@@ -29,14 +29,14 @@ class Row:
         id: the short name that lessons and results use.
         experiment: what was done, in a few words.
         section: where the paper says it.
-        figures: name of a measured quantity -> the paper's value. Empty where the paper gives a
+        reported: name of a measured quantity -> the paper's value. Empty where the paper gives a
             picture or an argument and no number.
     """
 
     id: str
     experiment: str
     section: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    reported: Mapping[str, float] = field(default_factory=dict)
 
 
 _ROWS = (
@@ -195,18 +195,18 @@ def row(id: str) -> Row:
         ValueError: there is no such row; the message names those that exist.
 
     Example:
-        >>> row("logistic-3v7").figures["clean error"]
+        >>> row("logistic-3v7").reported["clean error"]
         0.016
     """
     return ROWS[check_choice(id, "id", tuple(ROWS))]
 
 
-def comparison(id: str, ours: Mapping[str, Sequence[object]], columns: Sequence[str]) -> str:
+def comparison(id: str, measured: Mapping[str, Sequence[object]], columns: Sequence[str]) -> str:
     """Return a "paper / ours" table in Markdown for one row of the paper.
 
     Args:
         id: the row.
-        ours: name of a quantity of the row -> one cell for each of `columns`.
+        measured: name of a quantity of the row -> one cell for each of `columns`.
         columns: what we measured, such as ("ours, unclipped", "ours, clipped").
 
     Raises:
@@ -218,14 +218,14 @@ def comparison(id: str, ours: Mapping[str, Sequence[object]], columns: Sequence[
         |---|---|---|
         | clean error | 1.6 % | 2 % |
     """
-    figures = row(id).figures
+    reported = row(id).reported
     lines = [f"| {id} | paper | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-    for name, cells in ours.items():
-        check_choice(name, "quantity", tuple(figures))
+    for name, cells in measured.items():
+        check_choice(name, "quantity", tuple(reported))
         if len(cells) != len(columns):
             raise ValueError(f"{name} has {len(cells)} cells for {len(columns)} columns.")
         shown = " | ".join(str(cell) for cell in cells)
-        lines.append(f"| {name} | {100 * figures[name]:.3g} % | {shown} |")
+        lines.append(f"| {name} | {100 * reported[name]:.3g} % | {shown} |")
     return "\n".join(lines)
 
 
@@ -233,7 +233,7 @@ def result(id: str) -> dict[str, Any]:
     """Return our published result for a row, as `advlearn reproduce` wrote it.
 
     Keys: "id", "experiment", "paper", "ours" (quantity -> mean over the seeds), "interval"
-    (quantity -> ends of a 95 % interval), "numbers" (the quantities that are no shares), "seeds",
+    (quantity -> ends of a 95 % interval), "numbers" (the quantities that are not rates), "seeds",
     "recipe", "tolerance", "verdict", "because", and what else was measured ("values": quantity ->
     one value for each seed, "about").
 
@@ -256,7 +256,7 @@ def result(id: str) -> dict[str, Any]:
 
 
 def table(*ids: str) -> str:
-    """Return the published "paper / ours" table in Markdown, one line for each figure.
+    """Return the published "paper / ours" table in Markdown, one line for each quantity.
 
     Args:
         *ids: rows; none means all.
@@ -267,44 +267,44 @@ def table(*ids: str) -> str:
 
     Example:
         >>> print(table("softmax").splitlines()[0])
-        | row | figure | paper | ours | 95 % interval | verdict |
+        | row | quantity | paper | ours | 95 % interval | verdict |
     """
-    lines = ["| row | figure | paper | ours | 95 % interval | verdict |", "|---" * 6 + "|"]
+    lines = ["| row | quantity | paper | ours | 95 % interval | verdict |", "|---" * 6 + "|"]
     for id in ids or tuple(ROWS):
         lines += table_lines(result(id))
     return "\n".join(lines)
 
 
-def table_lines(found: Mapping[str, Any]) -> list[str]:
+def table_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the lines of `table` for one result."""
     lines = []
-    for number, name in enumerate(found["ours"]):
-        paper = found["paper"].get(name)
-        low, high = found["interval"][name]
+    for number, name in enumerate(result["ours"]):
+        paper = result["paper"].get(name)
+        low, high = result["interval"][name]
         cells = (
-            found["id"] if not number else "",
+            result["id"] if not number else "",
             name,
             "" if paper is None else percent(paper),
-            written(found, name, found["ours"][name]),
-            f"{written(found, name, low, unit='')}-{written(found, name, high)}",
-            found["verdict"] if not number else "",
+            written(result, name, result["ours"][name]),
+            f"{written(result, name, low, unit='')}-{written(result, name, high)}",
+            result["verdict"] if not number else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def percent(share: float, unit: str = " %") -> str:
+def percent(rate: float, unit: str = " %") -> str:
     """Write a fraction as a percentage, with two digits after the point below 2 %.
 
     Example:
         >>> percent(0.0094), percent(0.894)
         ('0.94 %', '89.4 %')
     """
-    return f"{100 * share:.{2 if abs(share) < 0.02 else 1}f}{unit}"
+    return f"{100 * rate:.{2 if abs(rate) < 0.02 else 1}f}{unit}"
 
 
-def written(found: Mapping[str, Any], name: str, value: float, unit: str = " %") -> str:
-    """Write a value of a result's quantity: a share as a percentage, another number as it is.
+def written(result: Mapping[str, Any], name: str, value: float, unit: str = " %") -> str:
+    """Write a value of a result's quantity: a rate as a percentage, another number as it is.
 
     Example:
         >>> written({"numbers": ["wrong classes"]}, "wrong classes", 4.0)
@@ -312,11 +312,11 @@ def written(found: Mapping[str, Any], name: str, value: float, unit: str = " %")
         >>> written({"numbers": ["wrong classes"]}, "error", 0.25)
         '25.0 %'
     """
-    return f"{value:.3g}" if name in found["numbers"] else percent(value, unit)
+    return f"{value:.3g}" if name in result["numbers"] else percent(value, unit)
 
 
 def span(low: float, high: float, plain: bool = False) -> str:
-    """Write a range of shares as percentages, or with `plain` of other numbers.
+    """Write a range of rates as percentages, or with `plain` of other numbers.
 
     Example:
         >>> span(0.0074, 0.0114), span(0.5, 2.0, plain=True)

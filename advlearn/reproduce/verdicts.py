@@ -11,7 +11,12 @@ from typing import Any
 from advlearn.metrics import Rate
 from advlearn.reproduce import paper
 from advlearn.reproduce.measures import Value, Values
+from advlearn.reproduce.models.description import describe
+from advlearn.reproduce.models.recipes import MODELS
 from advlearn.reproduce.rows.experiment import Experiment
+
+STUDENT_FROM = 3
+"""From how many seeds on the interval is Student's."""
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
@@ -54,7 +59,7 @@ def interval(values: Sequence[Value]) -> tuple[float, float]:
     shares = [float(value) for value in values]
     mean = sum(shares) / len(shares)
     rates = [value for value in values if isinstance(value, Rate)]
-    if len(shares) >= 3:
+    if len(shares) >= STUDENT_FROM:
         half = _T95[min(len(shares) - 2, len(_T95) - 1)] * spread(values) / math.sqrt(len(shares))
         low, high = mean - half, mean + half
         return (max(low, 0.0), min(high, 1.0)) if len(rates) == len(values) else (low, high)
@@ -70,76 +75,91 @@ def spread(values: Sequence[Value]) -> float:
     return math.sqrt(sum((s - mean) ** 2 for s in shares) / max(1, len(shares) - 1))
 
 
-def judge(experiment: Experiment, ours: Mapping[str, float]) -> tuple[str, list[str]]:
+def judge(experiment: Experiment, means: Mapping[str, float]) -> tuple[str, list[str]]:
     """Return the verdict, and what speaks against "reproduced".
 
     Returns:
-        "reproduced", "same direction" or "not reproduced", and one sentence for each figure out of
+        "reproduced", "same direction" or "not reproduced", and one sentence for each number out of
         its range and each claim that does not hold.
     """
     outside = []
     for name, (low, high) in experiment.expect.items():
-        value = ours.get(name, math.nan)
+        value = means.get(name, math.nan)
         if not low - 1e-9 <= value <= high + 1e-9:
             if math.isnan(value):
-                said = "was not measured, expected"
+                problem = "was not measured, expected"
             elif name in experiment.numbers:
-                said = f"is {value:.3g}, outside"
+                problem = f"is {value:.3g}, outside"
             else:
-                said = f"is {100 * value:.2f} %, outside"
-            outside.append(f"{name} {said} {paper.span(low, high, name in experiment.numbers)}")
-    broken = [claim.words for claim in experiment.claims if not claim.holds(ours)]
-    reasons = outside + [f"this does not hold: {words}" for words in broken]
+                problem = f"is {100 * value:.2f} %, outside"
+            outside.append(f"{name} {problem} {paper.span(low, high, name in experiment.numbers)}")
+    broken = [claim.statement for claim in experiment.claims if not claim.holds(means)]
+    reasons = outside + [f"this does not hold: {statement}" for statement in broken]
     if broken:
         return "not reproduced", reasons
     return ("same direction" if outside else "reproduced"), reasons
 
 
+def sentences(experiment: Experiment, means: Mapping[str, float]) -> dict[str, Any]:
+    """Return what a result says in words: all of it comes from the code, and none from a run.
+
+    Args:
+        experiment: the row.
+        means: quantity -> our mean over the seeds, for what speaks against "reproduced".
+    """
+    _, reasons = judge(experiment, means)
+    return {
+        "experiment": experiment.row.experiment,
+        "section": experiment.row.section,
+        "recipe": {"row": experiment.procedure}
+        | {name: describe(MODELS[name]) for name in (*experiment.uses, *experiment.members)},
+        "tolerance": {
+            "ranges": {name: list(range_) for name, range_ in experiment.expect.items()},
+            "claims": [claim.statement for claim in experiment.claims],
+        },
+        "because": reasons,
+        "remark": experiment.remark,
+    }
+
+
 def result(
-    experiment: Experiment,
-    repetitions: Sequence[Values],
-    *,
-    recipes: Mapping[str, str],
-    about: Mapping[str, Any],
+    experiment: Experiment, repetitions: Sequence[Values], *, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a row's result, as it is published.
 
     Args:
         experiment: the row.
         repetitions: what each seed measured, at least one.
-        recipes: ingredient -> how it was trained, in words.
         about: data, versions, seconds.
     """
     names = dict.fromkeys(name for r in repetitions for name in r)
     values = {name: [r[name] for r in repetitions if name in r] for name in names}
-    ours = {name: sum(map(float, got)) / len(got) for name, got in values.items()}
-    verdict, reasons = judge(experiment, ours)
+    means = {name: sum(map(float, each)) / len(each) for name, each in values.items()}
+    verdict, _ = judge(experiment, means)
+    in_words = sentences(experiment, means)
     return {
         "id": experiment.id,
-        "experiment": experiment.row.experiment,
-        "section": experiment.row.section,
-        "paper": dict(experiment.row.figures)
-        | {name: experiment.row.figures[same] for name, same in experiment.same_as.items()},
-        "ours": ours,
-        "interval": {name: list(interval(got)) for name, got in values.items()},
-        "spread": {name: spread(got) for name, got in values.items()},
-        "values": {name: [float(v) for v in got] for name, got in values.items()},
+        "experiment": in_words["experiment"],
+        "section": in_words["section"],
+        "paper": dict(experiment.row.reported)
+        | {name: experiment.row.reported[same] for name, same in experiment.same_as.items()},
+        "ours": means,
+        "interval": {name: list(interval(each)) for name, each in values.items()},
+        "spread": {name: spread(each) for name, each in values.items()},
+        "values": {name: [float(value) for value in each] for name, each in values.items()},
         "numbers": list(experiment.numbers),
         "seeds": len(repetitions),
-        "recipe": {"row": experiment.recipe, **recipes},
-        "tolerance": {
-            "ranges": {name: list(range_) for name, range_ in experiment.expect.items()},
-            "claims": [claim.words for claim in experiment.claims],
-        },
+        "recipe": in_words["recipe"],
+        "tolerance": in_words["tolerance"],
         "verdict": verdict,
-        "because": reasons,
-        "remark": experiment.remark,
+        "because": in_words["because"],
+        "remark": in_words["remark"],
         "about": dict(about),
     }
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a figure depends on."""
+    """Return the versions that a result depends on."""
     return {"python": platform.python_version()} | {
         name: metadata.version(name) for name in ("advlearn", "torch", "numpy")
     }

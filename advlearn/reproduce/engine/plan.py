@@ -8,14 +8,17 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
+from advlearn.data.reference import ARCHITECTURES
 from advlearn.reproduce.engine import work
+from advlearn.reproduce.engine.fingerprint import Code
 from advlearn.reproduce.engine.store import Store
-from advlearn.reproduce.models.trained import Ingredient, Scale
+from advlearn.reproduce.measures import effort
+from advlearn.reproduce.models.images import whitened
+from advlearn.reproduce.models.recipes import MODELS
+from advlearn.reproduce.models.spec import ModelSpec, Scale
 from advlearn.reproduce.rows.experiment import Experiment
-from advlearn.reproduce.rows.table import INGREDIENTS
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class Item:
 
     Args:
         kind: "train", "attack" or "measure".
-        name: of an ingredient, or for "measure" of a row.
+        name: of a model, or for "measure" of a row.
         seed: which repetition.
         needs: keys of the items whose content it is given.
         seconds: about how long it takes.
-        decides: what decides its result; with the items it needs, its identity.
+        decides: what decides its content, as JSON; with the images and the items that it needs,
+            its identity.
+        images: which it is given, or "" for those of the items that it needs.
     """
 
     kind: str
@@ -37,6 +42,7 @@ class Item:
     needs: tuple[str, ...]
     seconds: float
     decides: str
+    images: str = ""
 
     @property
     def key(self) -> str:
@@ -44,18 +50,51 @@ class Item:
         return f"{self.kind}-{self.name}-{self.seed}"
 
 
-def _describe(ingredient: Ingredient, scale: Scale, seed: int) -> str:
-    options, recipe = ingredient.sized(scale, seed)
-    said = (ingredient.architecture, options, asdict(recipe), ingredient.data, ingredient.half)
-    return json.dumps([*said, _named(ingredient.method), scale.quick], default=str)
+# What decides the content of each kind of item. No sentence that people read is among it: another
+# word in a remark, a reason or a docstring must not cost a training.
 
 
-def _named(method: Any) -> Any:
-    """Say what a function is, partial arguments included, the same way in every process."""
-    if isinstance(method, partial):
-        options = {name: _named(value) for name, value in method.keywords.items()}
-        return [_named(method.func), [_named(value) for value in method.args], options]
-    return method.__qualname__ if callable(method) else method
+def _decides_training(model: ModelSpec, scale: Scale, seed: int, code: Code) -> str:
+    options, recipe = model.sized(scale, seed)
+    return _json(
+        architecture=[model.architecture, code.fingerprint(ARCHITECTURES[model.architecture])],
+        options=options,
+        recipe=asdict(recipe),
+        method=code.fingerprint(model.method),
+        half=model.half,
+        work=code.fingerprint(work.train),
+        images=_prepared(model.data, code),
+        quick=scale.quick,
+    )
+
+
+def _decides_attack(model: ModelSpec, scale: Scale, code: Code) -> str:
+    return _json(
+        eps=model.attack_eps,
+        examples=model.attack_examples,
+        effort=asdict(work.attack_effort(model, scale)),
+        work=code.fingerprint(work.attack),
+        images=_prepared(model.data, code),
+        quick=scale.quick,
+    )
+
+
+def _decides_measurement(experiment: Experiment, scale: Scale, code: Code) -> str:
+    return _json(
+        measure=code.fingerprint(experiment.measure),
+        effort=asdict(effort(quick=scale.quick)) if experiment.runs_pgd else None,
+        work=code.fingerprint(work.measure),
+        quick=scale.quick,
+    )
+
+
+def _prepared(kind: str, code: Code) -> list[str | None]:
+    """Return what is done to images after they are read; what was read enters by its hash."""
+    return [kind, code.fingerprint(whitened) if kind == "cifar" else None]
+
+
+def _json(**parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True)
 
 
 def plan(
@@ -63,6 +102,8 @@ def plan(
     seeds: int | None,
     scale: Scale,
     also: Iterable[tuple[str, int]] = (),
+    *,
+    code: Code | None = None,
 ) -> list[Item]:
     """Return all items of a run, each after those that it needs.
 
@@ -70,8 +111,10 @@ def plan(
         experiments: the rows.
         seeds: at most so many repetitions of each row; None for each row's own number.
         scale: full or quick.
-        also: ingredients with their seeds that are trained whether or not a row needs them.
+        also: models with their seeds that are trained whether or not a row needs them.
+        code: of the project; None means the installed one.
     """
+    code = code or Code()
     items: dict[str, Item] = {}
 
     def add(item: Item) -> str:
@@ -79,25 +122,26 @@ def plan(
         return item.key
 
     def trained(name: str, seed: int) -> list[str]:
-        ingredient = INGREDIENTS[name]
-        decides = _describe(ingredient, scale, seed)
+        model = MODELS[name]
+        decides = _decides_training(model, scale, seed, code)
         speed = 0.02 if scale.quick else 1.0
-        # A detector is trained on the attacks of another ingredient.
-        needs = tuple(key for other in ingredient.after for key in trained(other, seed)[:1])
-        keys = [add(Item("train", name, seed, needs, ingredient.seconds * speed, decides))]
-        if ingredient.attacked is not None:
-            seconds = 20.0 * speed
-            decides = f"eps {ingredient.attacked}"
-            keys.append(add(Item("attack", name, seed, (keys[0],), seconds, decides)))
+        # A detector is trained on the attacks of another model.
+        needs = tuple(key for other in model.after for key in trained(other, seed)[:1])
+        seconds = model.seconds * speed
+        keys = [add(Item("train", name, seed, needs, seconds, decides, model.data))]
+        if model.attack_eps is not None:
+            decides = _decides_attack(model, scale, code)
+            keys.append(add(Item("attack", name, seed, (keys[0],), 20.0 * speed, decides)))
         return keys
 
     for experiment in experiments:
+        decides = _decides_measurement(experiment, scale, code)
         for seed in range(repetitions(experiment, seeds)):
             needs: list[str] = []
             for name, own in experiment.needs(seed, quick=scale.quick):
                 needs += trained(name, own)
             seconds = experiment.seconds * (0.1 if scale.quick else 1.0)
-            add(Item("measure", experiment.id, seed, tuple(needs), seconds, experiment.recipe))
+            add(Item("measure", experiment.id, seed, tuple(needs), seconds, decides))
     for name, seed in also:
         trained(name, seed)
     return list(items.values())
@@ -108,11 +152,17 @@ def repetitions(experiment: Experiment, seeds: int | None) -> int:
     return experiment.seeds if seeds is None else min(seeds, experiment.seeds)
 
 
-def identities(items: Iterable[Item], scale: Scale) -> dict[str, str]:
-    """Return each item's identity: a hash of what decides it and of the items that it needs."""
+def identities(items: Iterable[Item], images: Mapping[str, str]) -> dict[str, str]:
+    """Return each item's identity: a hash of what decides it and of the items that it needs.
+
+    Args:
+        items: from `plan`.
+        images: kind of images -> a hash of them, see `advlearn.reproduce.models.images.digest`.
+    """
     known: dict[str, str] = {}
     for item in items:
-        parts = [item.key, item.decides, str(scale.quick), *(known[need] for need in item.needs)]
+        read = images.get(item.images, "")
+        parts = [item.key, item.decides, read, *(known[need] for need in item.needs)]
         known[item.key] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
     return known
 
@@ -126,6 +176,7 @@ def run(
     store: Store,
     scale: Scale,
     *,
+    images: Mapping[str, str],
     scheduler: str | None = None,
     workers: int = 0,
     progress: Progress | None = None,
@@ -136,6 +187,7 @@ def run(
         items: from `plan`.
         store: where finished items are kept; those that are there are not done again.
         scale: full or quick.
+        images: as for `identities`.
         scheduler: address of a Dask scheduler, such as "tcp://host:8786"; its workers do the work.
         workers: without a scheduler, so many processes on this machine; 0 works in this process.
         progress: see `Progress`.
@@ -146,7 +198,7 @@ def run(
             all that does not need it is done first. Finished items are kept.
         ModuleNotFoundError: `scheduler` or `workers` without the extra "cluster".
     """
-    identity = identities(items, scale)
+    identity = identities(items, images)
     done: dict[str, bytes] = {}
     todo = []
     for item in items:
@@ -183,10 +235,10 @@ def _in_process(todo: Sequence[Item], done: Mapping[str, bytes], scale: Scale) -
 
 
 def _failed(item: Item, error: BaseException) -> str:
-    words = str(error).strip() or type(error).__name__
-    end = "" if words.endswith((".", "!", "?")) else "."
+    reason = str(error).strip() or type(error).__name__
+    end = "" if reason.endswith((".", "!", "?")) else "."
     return (
-        f"{item.key} failed: {words}{end} Finished items are kept; mend it, then run again with "
+        f"{item.key} failed: {reason}{end} Finished items are kept; mend it, then run again with "
         "--resume."
     )
 

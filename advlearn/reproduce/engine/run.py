@@ -13,23 +13,24 @@ from advlearn._validation import check_choice, check_count
 from advlearn.data import data_folder
 from advlearn.reproduce.engine import plan as schedule
 from advlearn.reproduce.engine.store import Store, write_whole
-from advlearn.reproduce.models.recipes import SHIPPED
-from advlearn.reproduce.models.trained import Scale, as_read, images
+from advlearn.reproduce.models.images import as_read, digest, images
+from advlearn.reproduce.models.recipes import MODELS, SHIPPED
+from advlearn.reproduce.models.spec import Scale
+from advlearn.reproduce.rows import EXPERIMENTS
 from advlearn.reproduce.rows.experiment import Experiment
-from advlearn.reproduce.rows.table import EXPERIMENTS, INGREDIENTS
 from advlearn.reproduce.verdicts import from_json, result, versions
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: the rows' results, the trained models with their attack tables, a folder.
+    """What a run gave: the rows' results, the trained models, what attacks did to them, a folder.
 
-    Models and tables are found by (ingredient, seed).
+    Models are found by (name, seed).
     """
 
     results: dict[str, dict[str, Any]]
     weights: dict[tuple[str, int], bytes]
-    tables: dict[tuple[str, int], dict[str, Any]]
+    attacked: dict[tuple[str, int], dict[str, Any]]
     folder: Path
 
 
@@ -79,7 +80,7 @@ def reproduce(
     also = [one for members in SHIPPED.values() for one in members[: 1 if quick else None]]
     items = schedule.plan(chosen, seeds, scale, () if rows else also)
     # The data are looked for before any work: a run must not fail at its last row for a file.
-    kinds = {INGREDIENTS[item.name].data for item in items if item.kind == "train"}
+    kinds = {MODELS[item.name].data for item in items if item.kind == "train"}
     data = {kind: images(kind, "test", scale) for kind in sorted(kinds)}
     store = Store(folder / "items")
     if (finished := store.finished()) and not resume:
@@ -88,11 +89,19 @@ def reproduce(
             "with them, or pass --out ANOTHER_FOLDER."
         )
 
-    def tell(item: schedule.Item, left: float) -> None:
+    def report(item: schedule.Item, left: float) -> None:
         if progress is not None:
             progress(item.key, left)
 
-    done = schedule.run(items, store, scale, scheduler=scheduler, workers=workers, progress=tell)
+    done = schedule.run(
+        items,
+        store,
+        scale,
+        images={kind: digest(kind, scale) for kind in data},
+        scheduler=scheduler,
+        workers=workers,
+        progress=report,
+    )
     about = {
         "data": {kind: part.note for kind, part in data.items()},
         "data sha256": {
@@ -107,12 +116,12 @@ def reproduce(
         results[experiment.id] = _result(experiment, items, done, seeds, about)
         write_json(folder / "results" / f"{experiment.id}.json", results[experiment.id])
     weights = {(item.name, item.seed): done[item.key] for item in items if item.kind == "train"}
-    tables = {
+    attacked = {
         (item.name, item.seed): json.loads(done[item.key])["values"]
         for item in items
         if item.kind == "attack"
     }
-    return Outcome(results, weights, tables, folder)
+    return Outcome(results, weights, attacked, folder)
 
 
 def _result(
@@ -124,11 +133,9 @@ def _result(
 ) -> dict[str, Any]:
     own = [item for item in items if item.kind == "measure" and item.name == experiment.id]
     loaded = [json.loads(done[item.key]) for item in own]
-    names = dict.fromkeys(name for item in own for name, _ in experiment.needs(item.seed))
     return result(
         experiment,
         [from_json(one["values"]) for one in loaded],
-        recipes={name: INGREDIENTS[name].words for name in names},
         about=about | {"seconds of measuring": round(sum(one["seconds"] for one in loaded), 1)},
     )
 

@@ -1,18 +1,25 @@
-"""What is done for one item: train a model, attack it, measure a row. Runs on any worker."""
+"""What is done for one item: train a model, attack it, measure a row. Runs on any worker.
+
+The three functions that do the work are part of an item's identity, with all that they use: see
+`advlearn.reproduce.engine.fingerprint`.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import torch
 
 from advlearn.data import reference
-from advlearn.reproduce.measures import FULL, QUICK, under_attack
-from advlearn.reproduce.models.trained import Ingredient, Scale, images
-from advlearn.reproduce.rows.experiment import Bench
-from advlearn.reproduce.rows.table import EXPERIMENTS, INGREDIENTS
+from advlearn.reproduce.measures import Effort, effort, under_attack
+from advlearn.reproduce.models.images import images
+from advlearn.reproduce.models.recipes import MODELS
+from advlearn.reproduce.models.spec import ModelSpec, Scale
+from advlearn.reproduce.rows import EXPERIMENTS
+from advlearn.reproduce.rows.experiment import Experiment, Trial
 from advlearn.reproduce.verdicts import from_json, to_json
 
 Given = Mapping[str, bytes]
@@ -24,7 +31,7 @@ def do(kind: str, name: str, seed: int, scale: Scale, given: Given) -> bytes:
 
     Args:
         kind: "train", "attack" or "measure".
-        name: an ingredient or, for "measure", a row.
+        name: a model or, for "measure", a row.
         seed: which repetition.
         scale: full or quick.
         given: what it needs.
@@ -34,58 +41,70 @@ def do(kind: str, name: str, seed: int, scale: Scale, given: Given) -> bytes:
     """
     started = time.perf_counter()
     if kind == "train":
-        return _train(INGREDIENTS[name], seed, scale, given)
+        return train(MODELS[name], seed, scale, given)
     if kind == "attack":
-        measured = _attack(INGREDIENTS[name], seed, scale, given)
+        measured = attack(MODELS[name], seed, scale, given)
     else:
-        measured = _measure(name, seed, scale, given)
+        measured = measure(EXPERIMENTS[name], seed, scale, given)
     return json.dumps({"values": measured, "seconds": time.perf_counter() - started}).encode()
 
 
-def _train(ingredient: Ingredient, seed: int, scale: Scale, given: Given) -> bytes:
+def train(model: ModelSpec, seed: int, scale: Scale, given: Given) -> bytes:
+    """Return the file of a trained model.
+
+    It holds the numbers of its recipe, and no sentence about them: that is made when it is
+    published, so that another word does not cost a training.
+    """
     started = time.perf_counter()
-    options, recipe = ingredient.sized(scale, seed)
+    options, recipe = model.sized(scale, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = reference.build(ingredient.architecture, options)
-        data = images(ingredient.data, "train", scale)
+        network = reference.build(model.architecture, options)
+        data = images(model.data, "train", scale)
         others = [reference.unpack(content, key)[0] for key, content in given.items()]
-        history = ingredient.method(model, data, recipe, *others, progress=False)
+        history = model.method(network, data, recipe, *others, progress=False)
     about = {
-        "ingredient": ingredient.name,
+        "model": model.name,
         "seed": seed,
-        "recipe": ingredient.words,
-        "epochs": recipe.epochs,
+        "recipe": asdict(recipe),
         "losses": history["loss"] if history is not None else [],
         "data": data.note,
         "seconds": time.perf_counter() - started,
     }
-    return reference.pack(model, ingredient.architecture, options, about, half=ingredient.half)
+    return reference.pack(network, model.architecture, options, about, half=model.half)
 
 
-def _attack(ingredient: Ingredient, seed: int, scale: Scale, given: Given) -> dict[str, object]:
+def attack_effort(model: ModelSpec, scale: Scale) -> Effort:
+    """Return how hard PGD tries on a model: little on one that is attacked on few images."""
+    return effort(quick=scale.quick or model.attack_examples is not None)
+
+
+def attack(model: ModelSpec, seed: int, scale: Scale, given: Given) -> dict[str, object]:
+    """Return what was measured of a trained model under attack, as JSON."""
     (content,) = given.values()
-    model, _ = reference.unpack(content, ingredient.name)
-    assert ingredient.attacked is not None, "plan() makes no attack item of it"
+    network, _ = reference.unpack(content, model.name)
+    assert model.attack_eps is not None, "plan() makes no attack item of it"
     return to_json(
         under_attack(
-            model,
-            images(ingredient.data, "test", scale).take(slice(ingredient.examples)),
-            ingredient.attacked,
-            pixels=ingredient.data != "cifar",
-            effort=QUICK if scale.quick or ingredient.examples is not None else FULL,
+            network,
+            images(model.data, "test", scale).take(slice(model.attack_examples)),
+            model.attack_eps,
+            pixels=model.data != "cifar",
+            effort=attack_effort(model, scale),
             seed=seed,
         )
     )
 
 
-def _measure(id: str, seed: int, scale: Scale, given: Given) -> dict[str, object]:
-    weights, tables = {}, {}
+def measure(experiment: Experiment, seed: int, scale: Scale, given: Given) -> dict[str, object]:
+    """Return what one repetition of a row measured, as JSON."""
+    weights, attacked = {}, {}
     for key, content in given.items():
         kind, _, rest = key.partition("-")
         name, _, own = rest.rpartition("-")
         if kind == "train":
             weights[name, int(own)] = content
         else:
-            tables[name, int(own)] = from_json(json.loads(content)["values"])
-    return to_json(EXPERIMENTS[id].measure(Bench(seed, scale, weights, tables)))
+            attacked[name, int(own)] = from_json(json.loads(content)["values"])
+    own_effort = effort(quick=scale.quick) if experiment.runs_pgd else None
+    return to_json(experiment.measure(Trial(seed, scale, weights, attacked, own_effort)))

@@ -1,1 +1,1 @@
-"""What a run says: verdicts, figures and the results page."""
+"""What a run says: the results page, the tables, the pictures, the published weights."""

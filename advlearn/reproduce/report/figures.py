@@ -1,4 +1,4 @@
-"""The figures of the results page, drawn from the published models and the offline digits."""
+"""The pictures of the results page, drawn from the published models and the offline digits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from advlearn.data.photographs import imagenet_classes, imagenet_model, photogra
 from advlearn.data.reference import load
 from advlearn.metrics import adversarial_error_rate, error_curve, logits_along, transfer_matrix
 from advlearn.models import LogisticRegression
-from advlearn.reproduce.models.trained import EPS
-from advlearn.reproduce.rows.geometry import first_layer
-from advlearn.reproduce.rows.pictures import EPS_PANDA
+from advlearn.reproduce.models.spec import EPS
+from advlearn.reproduce.rows.section1_introduction import EPS_PANDA
+from advlearn.reproduce.rows.section6_adversarial_training import first_layer
 
 Models = Callable[[str], nn.Module]
 STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -29,7 +29,7 @@ STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 def opening(model: Models, digits: Dataset) -> Figure:
     """Draw a photograph, the change magnified, and the attacked photograph, with the answers.
 
-    Of nine squares of the temple, twice enlarged, the one whose new answer is surest.
+    Of nine squares of the temple, twice enlarged, the one whose new answer is most confident.
     """
     network, classes = imagenet_model(), imagenet_classes()
     places = product((0.0, 0.5, 1.0), repeat=2)
@@ -103,7 +103,7 @@ def transfer(model: Models, digits: Dataset) -> Figure:
         "ensemble": "ensemble",
     }
     matrix = transfer_matrix(
-        {words: model(name) for words, name in names.items()}, digits, EPS, bounds=None
+        {label: model(name) for label, name in names.items()}, digits, EPS, bounds=None
     )
     figure, ax = plt.subplots(figsize=(7.0, 5.4), layout="constrained")
     plotting.transfer_map(matrix, ax=ax)
@@ -114,7 +114,7 @@ def errors(model: Models, digits: Dataset) -> Figure:
     """Draw error against eps under FGSM, and under PGD for the deep networks, clipped."""
     curves: dict[str, list[float]] = {}
     few = digits.take(slice(300))
-    for words, name in (
+    for label, name in (
         ("softmax", "softmax"),
         ("maxout", "maxout"),
         ("maxout, trained on FGSM", "maxout-adversarial"),
@@ -122,9 +122,9 @@ def errors(model: Models, digits: Dataset) -> Figure:
     ):
         one = model(name)
         curve = error_curve(one, digits, STEPS)
-        curves[f"{words}: FGSM"] = [100 * float(rate) for rate in curve.errors]
+        curves[f"{label}: FGSM"] = [100 * float(rate) for rate in curve.errors]
         if name != "softmax":  # for a linear model of two classes FGSM is exact, of ten nearly so
-            curves[f"{words}: PGD"] = [
+            curves[f"{label}: PGD"] = [
                 100
                 * float(
                     adversarial_error_rate(
@@ -153,17 +153,17 @@ FIGURES: Mapping[str, Callable[[Models, Dataset], Figure]] = {
 
 
 def draw(folder: Path, weights_folder: Path) -> dict[str, str]:
-    """Draw all figures into `folder` and return file name -> alt text.
+    """Draw all pictures into `folder` and return file name -> alt text.
 
     Args:
         folder: of the results page.
         weights_folder: of the published models.
     """
     digits = load_mnist("test", source="offline")
-    words = {}
+    alt = {}
     for name, figure in FIGURES.items():
         drawn = figure(lambda wanted: load(wanted, weights_folder), digits)
-        words[name] = plotting.alt_text(drawn)
+        alt[name] = plotting.alt_text(drawn)
         kind = "jpeg" if name.endswith(".jpg") else "png"
         (folder / name).write_bytes(plotting.render(drawn, dpi=90, kind=kind))
-    return words
+    return alt

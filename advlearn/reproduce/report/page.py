@@ -1,25 +1,32 @@
-"""What people read: the "paper / ours" tables, the results page with its figures, the weights.
+"""What people read: the "paper / ours" tables, the results page with its pictures, the weights.
 
-Everything here is made from results and weights; nothing is typed by hand. `publish` writes it
-into a checkout; a test compares what is there with what `pages` makes of the results.
+Everything here is made from results, weights and code; what is typed by hand stands in
+`introduction.md` and in the rows. `publish` writes it into a checkout, and `refresh` writes its
+sentences anew where they have changed and no number has. A test compares what is there with what
+`pages` makes of the results.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
-from advlearn.data import reference
+from advlearn.data import load_mnist, reference
 from advlearn.models import Ensemble
-from advlearn.reproduce import paper
+from advlearn.reproduce import measures, paper, verdicts
 from advlearn.reproduce.engine.run import Outcome, write_json
 from advlearn.reproduce.engine.store import write_whole
-from advlearn.reproduce.measures import USUAL_LOSS
-from advlearn.reproduce.models.recipes import SHIPPED
+from advlearn.reproduce.measures import FLOAT32
+from advlearn.reproduce.models.description import count, describe, number
+from advlearn.reproduce.models.recipes import MODELS, SHIPPED
 from advlearn.reproduce.report.figures import draw
+from advlearn.reproduce.rows import EXPERIMENTS
+from advlearn.reproduce.rows.section8_why_examples_generalise import FOURS
 
 BEGIN, END = "<!-- results: made by `advlearn reproduce --publish` -->", "<!-- end of results -->"
 
@@ -35,138 +42,133 @@ def verdict_counts(results: Mapping[str, Mapping[str, Any]]) -> str:
         >>> verdict_counts({"a": {"verdict": "reproduced"}, "b": {"verdict": "same direction"}})
         'Of 2 rows, 1 is reproduced, 1 has the same direction, 0 are not reproduced.'
     """
-    found = [result["verdict"] for result in results.values()]
-    numbers = [found.count(v) for v in ("reproduced", "same direction", "not reproduced")]
-    one, two, three = numbers
+    each = [result["verdict"] for result in results.values()]
+    one, two, three = (
+        each.count(verdict) for verdict in ("reproduced", "same direction", "not reproduced")
+    )
     return (
-        f"Of {len(found)} rows, {one} {'is' if one == 1 else 'are'} reproduced, {two} "
+        f"Of {count(len(each), 'row')}, {one} {'is' if one == 1 else 'are'} reproduced, {two} "
         f"{'has' if two == 1 else 'have'} the same direction, {three} "
         f"{'is' if three == 1 else 'are'} not reproduced."
     )
 
 
 def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the short table of the README: the paper's figures alone, one line each.
+    """Return the short table of the README: the quantities that the paper reports, one line each.
 
-    The last figure of a line is the error under PGD, where a line is about the error under FGSM:
+    The last number of a line is the error under PGD, where a line is about the error under FGSM:
     one step says nothing about what several steps do.
     """
-    lines = ["| experiment | figure | paper | ours | ours, PGD | verdict |", "|---" * 6 + "|"]
-    for found in results.values():
-        first = True
-        for name, figure in found["paper"].items():
-            if name not in found["ours"]:
+    lines = ["| experiment | quantity | paper | ours | ours, PGD | verdict |", "|---" * 6 + "|"]
+    for result in results.values():
+        first, last = result["experiment"], result["verdict"]
+        for name, reported in result["paper"].items():
+            if name not in result["ours"]:
                 continue
-            said = (found["experiment"], found["verdict"]) if first else ("", "")
-            ours = paper.written(found, name, found["ours"][name])
-            beside = _under_pgd(found, name)
-            cells = (said[0], name, paper.percent(figure), ours, beside, said[1])
+            cells = (
+                first,
+                name,
+                paper.percent(reported),
+                paper.written(result, name, result["ours"][name]),
+                _under_pgd(result, name),
+                last,
+            )
             lines.append(f"| {' | '.join(cells)} |")
-            first = False
+            first = last = ""
         if first:
-            claims = "; ".join(found["tolerance"]["claims"])
-            lines.append(f"| {found['experiment']} | {claims} | | | | {found['verdict']} |")
+            claims = "; ".join(result["tolerance"]["claims"])
+            lines.append(f"| {first} | {claims} | | | | {last} |")
     return "\n".join(lines)
 
 
-def _under_pgd(found: Mapping[str, Any], name: str) -> str:
-    """Return our error under PGD that belongs to a figure of FGSM, or nothing."""
-    plain = name.replace(USUAL_LOSS, "")
+def _under_pgd(result: Mapping[str, Any], name: str) -> str:
+    """Return our error under PGD that belongs to an error under FGSM, or nothing."""
+    plain = name.replace(FLOAT32, "")
     for other in (plain.replace("FGSM", "PGD"), f"PGD error, {plain}"):
-        if other.startswith("PGD error") and other in found["ours"]:
-            return paper.written(found, other, found["ours"][other])
+        if other.startswith("PGD error") and other in result["ours"]:
+            return paper.written(result, other, result["ours"][other])
     return ""
 
 
-def section(found: Mapping[str, Any]) -> str:
+def section(result: Mapping[str, Any]) -> str:
     """Return one row's part of the results page."""
-    lines = [f"## {found['id']}: {found['experiment']}", ""]
-    lines.append(f"Section {found['section']} of the paper. **Verdict: {found['verdict']}.**")
-    lines += [f"\n{found['remark']}"] if found["remark"] else []
+    lines = [f"## {result['id']}: {result['experiment']}", ""]
+    lines.append(f"Section {result['section']} of the paper. **Verdict: {result['verdict']}.**")
+    lines += [f"\n{result['remark']}"] if result["remark"] else []
     lines += [
         "",
-        "| figure | paper | ours | 95 % interval | expected | over seeds |",
+        "| quantity | paper | ours | 95 % interval | expected | over seeds |",
         "|---" * 6 + "|",
     ]
-    for name, value in found["ours"].items():
-        theirs = found["paper"].get(name)
-        low, high = found["interval"][name]
-        expected = found["tolerance"]["ranges"].get(name)
+    for name, value in result["ours"].items():
+        reported = result["paper"].get(name)
+        low, high = result["interval"][name]
+        expected = result["tolerance"]["ranges"].get(name)
+        spread = paper.written(result, name, result["spread"][name])
         cells = (
             name,
-            "" if theirs is None else paper.percent(theirs),
-            paper.written(found, name, value),
-            f"{paper.written(found, name, low, unit='')} to {paper.written(found, name, high)}",
+            "" if reported is None else paper.percent(reported),
+            paper.written(result, name, value),
+            f"{paper.written(result, name, low, unit='')} to {paper.written(result, name, high)}",
             ""
             if expected is None
-            else paper.span(expected[0], expected[1], name in found["numbers"]),
-            f"± {paper.written(found, name, found['spread'][name])}" if found["seeds"] > 1 else "",
+            else paper.span(expected[0], expected[1], name in result["numbers"]),
+            f"± {spread}" if result["seeds"] > 1 else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
-    lines += [f"- Claim: {words}." for words in found["tolerance"]["claims"]]
-    lines += [f"- Not as expected: {words}." for words in found["because"]]
-    seeds = "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
-    lines.append(f"- Done with {seeds}. {found['recipe']['row']}")
-    lines += [f"- `{name}`: {words}" for name, words in found["recipe"].items() if name != "row"]
+    lines += [f"- Claim: {claim}." for claim in result["tolerance"]["claims"]]
+    lines += [f"- Not as expected: {reason}." for reason in result["because"]]
+    recipes = result["recipe"]
+    lines.append(f"- Done with {count(result['seeds'], 'seed')}. {recipes['row']}")
+    lines += [f"- `{name}`: {text}" for name, text in recipes.items() if name != "row"]
     return "\n".join(lines) + "\n"
 
 
-INTRODUCTION = """\
-# The paper, reproduced
+def introduction(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the text of `introduction.md`, with the numbers in it that can be computed."""
+    full = measures.effort(quick=False)
+    fields = {
+        "steps": full.steps,
+        "restarts": full.restarts,
+        "examples": full.examples,
+        "student_from": verdicts.STUDENT_FROM,
+        "offline": load_mnist("all", source="offline").n,
+        "components": MODELS["generative"].options["components"],
+        "fours": FOURS,
+        "l1_seeds": EXPERIMENTS["l1-deep"].seeds,
+        "agree_seeds": EXPERIMENTS["agree"].seeds,
+        "noise_seeds": EXPERIMENTS["noise"].seeds,
+    }
+    return filled(
+        Path(__file__).with_name("introduction.md").read_text(encoding="utf-8"),
+        {name: number(value) for name, value in fields.items()}
+        | {
+            "verdicts": verdict_counts(results),
+            "float32_only": ", ".join(owed_to_float32(results)) or "none",
+        },
+    )
 
-Every experiment of *Explaining and Harnessing Adversarial Examples*, run by `advlearn reproduce`.
-This page, the table in the project's README and the tables in the lessons are made from the files
-beside it.
 
-**How to read it.** The ranges under "expected" and the claims were fixed before the models met the
-test images. A row is *reproduced* when every expected figure lies in its range and every claim
-holds; it has the *same direction* when only the claims hold; otherwise it is *not reproduced*. An
-interval is Student's over the seeds where there are three or more, else Wilson's over the test
-images. A figure of one seed that counts no images, such as a mean confidence, has none: both ends
-are the figure itself. "Over seeds" is the standard deviation.
+def filled(text: str, fields: Mapping[str, str]) -> str:
+    """Return a text with each `$field` in it replaced.
 
-**Conventions.** As the paper: pixels in [0, 1], true labels, no clipping unless it is said, and
-confidence averaged over the mistakes. PGD takes 40 steps with 5 restarts on the first 1,000 test
-images, unless a row says otherwise. It stands beside the FGSM error of every deep network that is
-attacked by its own gradient: a low FGSM error is not robustness.
-"Usual loss" is FGSM with the cross-entropy as most code computes it in float32. On digits of which
-a network is very sure, that loss loses the true class and the step goes wrong, so it finds fewer
-errors than there are. The paper's figures of plain networks (maxout networks that were trained
-without an attack) are compared with it, and claims about them judged by it.
+    Raises:
+        ValueError: a field of the text has no value, a value no place in the text, or a "$" stands
+            before something else.
 
-**Data.** No model has trained on the 5,000 offline digits. They are the validation set by which
-recipes were chosen. Where they were too few to tell two recipes apart, 10,000 of the training
-digits were held out beside them, and given back for the training that counts. CIFAR-10 is the JPEG
-copy.
-
-**What was changed after a first run on the test images.**
-
-- The rule about the usual loss was made for the maxout rows, on the validation digits. All other
-  rows that attack a plain network came under it after their first figures: ensemble, CIFAR-10,
-  transfer, agree and agree-both. The claims came under it last: by the right gradient the maxout
-  network's confidence on its mistakes, which a claim puts over 90 %, would be just under it.
-- The plain maxout network first had a clean error of 1.22 %, out of its range, and it and the
-  networks that are compared with it saw moved digits from then on. Then its FGSM error under the
-  usual loss was 81.8 %, in its range, and further from the paper's than another reproduction's.
-  All of them were trained once more, with larger steps and a lower limit on the weights.
-- The usual loss of the ensemble was first taken over logarithms, which keep the true class: it
-  found 99.7 %, as the right gradient does. Most code takes it over probabilities, and so do we now.
-  That gave 93.5 %, and the members' weights then got a wider limit.
-- The generative model had four components of each class, then eight, then twelve; then its priors
-  were balanced. Last it got 24, of more dimensions, and saw moved digits too.
-- The wide networks had one pass over the digits at first, for want of time, and have as many as the
-  narrow ones now.
-- The row logits-eps measures a hundred digits beside the one that it is judged by.
-- The row l1-deep had one seed, then five, and now three. The rows agree and agree-both had one,
-  and have five since that one was just out of agree-both's range.
-- The two networks of the row noise had the plain network's recipe and one seed. Their FGSM errors
-  under the usual loss, 85.1 and 86.7 %, were in their ranges, and further from the paper's than
-  another reproduction's. They have recipes of their own now, found on the offline digits with the
-  paper's figures in view, and five seeds.
-- The masked and the robust model belong to no row; both were trained longer with their test figures
-  in sight.
-"""
+    Example:
+        >>> filled("PGD takes $steps steps.", {"steps": "40"})
+        'PGD takes 40 steps.'
+    """
+    # Python 3.11 has Template.get_identifiers.
+    places = {match["named"] or match["braced"] for match in Template.pattern.finditer(text)}
+    if places != set(fields):
+        wrong = sorted(str(name) for name in places ^ set(fields))
+        raise ValueError(
+            f"the introduction and the code do not name the same fields: {', '.join(wrong)}."
+        )
+    return Template(text).substitute(fields)
 
 
 def results_page(results: Mapping[str, Mapping[str, Any]], figures: Mapping[str, str]) -> str:
@@ -174,31 +176,25 @@ def results_page(results: Mapping[str, Mapping[str, Any]], figures: Mapping[str,
 
     Args:
         results: row -> its result.
-        figures: file name -> alt text, of the figures beside the page.
+        figures: file name -> alt text, of the pictures beside the page.
     """
-    owed = ", ".join(owed_to_the_loss(results)) or "none"
-    parts = [
-        INTRODUCTION,
-        f"**Outcome.** {verdict_counts(results)} Reproduced by the usual loss only: {owed}. "
-        "With the right gradient, which stands in the same tables, a figure of each would lie "
-        "outside its range.\n",
-    ]
-    parts += [f"![{words}]({name})\n" for name, words in figures.items()]
-    parts += [section(found) for found in results.values()]
+    parts = [introduction(results)]
+    parts += [f"![{alt}]({name})\n" for name, alt in figures.items()]
+    parts += [section(result) for result in results.values()]
     first = next(iter(results.values()))
     about = ", ".join(f"{name} {v}" for name, v in first["about"]["versions"].items())
     return "\n".join([*parts, f"Versions: {about}.\n"])
 
 
-def owed_to_the_loss(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def owed_to_float32(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the reproduced rows that the right gradient would put outside a range."""
     return [
         id
-        for id, found in results.items()
-        if found["verdict"] == "reproduced"
+        for id, result in results.items()
+        if result["verdict"] == "reproduced"
         and any(
-            USUAL_LOSS in name and not low <= found["ours"][name.replace(USUAL_LOSS, "")] <= high
-            for name, (low, high) in found["tolerance"]["ranges"].items()
+            FLOAT32 in name and not low <= result["ours"][name.replace(FLOAT32, "")] <= high
+            for name, (low, high) in result["tolerance"]["ranges"].items()
         )
     ]
 
@@ -212,12 +208,12 @@ def with_results(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     if BEGIN not in text or END not in text:
         raise ValueError(f"the README lacks the lines {BEGIN!r} and {END!r}.")
     best_known = {id: results[id] for id in BEST_KNOWN if id in results}
-    owed = len(owed_to_the_loss(results))
+    owed = len(owed_to_float32(results))
     table = "\n".join(
         [
             BEGIN,
             f"{verdict_counts(results)} {owed} of the reproduced rows are so only if FGSM uses "
-            "the float32 loss that most code uses, and not the right gradient "
+            "the float32 cross-entropy that most code uses, and not the right gradient "
             "([why, and which](data/results/README.md)). Here are the rows that are quoted most.\n",
             headline(best_known),
             "\n<details><summary>The table of all rows</summary>\n",
@@ -248,8 +244,19 @@ def _together(contents: Sequence[bytes]) -> bytes:
         "options": text["options"],
     }
     whole = Ensemble([reference.unpack(content)[0] for content in contents])
-    about = text["about"] | {"recipe": f"{len(contents)} of: {text['about']['recipe']}"}
-    return reference.pack(whole, "Ensemble", options, about, half=True)
+    return reference.pack(whole, "Ensemble", options, text["about"], half=True)
+
+
+def description_of(name: str) -> str:
+    """Return how a published model was trained, for the index.
+
+    Example:
+        >>> description_of("ensemble")[:45]
+        '12 of: A maxout network for 10 classes: hidde'
+    """
+    members = SHIPPED[name]
+    several = f"{number(len(members))} of: " if len(members) > 1 else ""
+    return several + describe(MODELS[members[0][0]])
 
 
 def write_weights(outcome: Outcome, folder: Path) -> list[Path]:
@@ -268,16 +275,15 @@ def write_weights(outcome: Outcome, folder: Path) -> list[Path]:
         )
         written.append(path)
         text = reference.describe(content)
-        about = text["about"]
         index[name] = {
             "file": path.name,
             "sha256": hashlib.sha256(content).hexdigest(),
             "bytes": len(content),
             "architecture": text["architecture"],
             "options": text["options"],
-            "recipe": about["recipe"],
-            "data": about["data"],
-            "measured": outcome.tables.get((about["ingredient"], about["seed"]), {}),
+            "recipe": description_of(name),
+            "data": text["about"]["data"],
+            "measured": outcome.attacked.get(SHIPPED[name][0], {}),
         }
     write_json(folder / "index.json", index)
     return [*written, folder / "index.json"]
@@ -295,7 +301,7 @@ def pages(
 
 
 def publish(outcome: Outcome, checkout: Path) -> list[Path]:
-    """Write weights, results, figures and pages into a checkout, and return the files.
+    """Write weights, results, pictures and pages into a checkout, and return the files.
 
     Args:
         outcome: of a full run of all rows.
@@ -309,7 +315,41 @@ def publish(outcome: Outcome, checkout: Path) -> list[Path]:
     figures = draw(data / "results", data / "weights")
     write_json(data / "results" / "figures.json", figures)
     written += [data / "results" / name for name in (*figures, "figures.json")]
-    for path, text in pages(outcome.results, figures, checkout).items():
+    return written + _write_pages(outcome.results, figures, checkout)
+
+
+def _write_pages(
+    results: Mapping[str, Mapping[str, Any]], figures: Mapping[str, str], checkout: Path
+) -> list[Path]:
+    texts = pages(results, figures, checkout)
+    for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
-        written.append(path)
-    return written
+    return list(texts)
+
+
+def refresh(checkout: Path) -> list[Path]:
+    """Write the sentences of what is published anew, and the pages, and return the files.
+
+    Remarks, reasons, claims and descriptions come from the code; the numbers stay as they were
+    measured. So a better sentence costs no training.
+
+    Args:
+        checkout: the course's folder, with published results and weights.
+    """
+    data = checkout / "data"
+    results = {}
+    for id, experiment in EXPERIMENTS.items():
+        path = data / "results" / f"{id}.json"
+        results[id] = json.loads(path.read_text(encoding="utf-8"))
+        results[id] |= verdicts.sentences(experiment, results[id]["ours"])
+        write_json(path, results[id])
+    index = reference.index(data / "weights")
+    for name, entry in index.items():
+        entry["recipe"] = description_of(name)
+    write_json(data / "weights" / "index.json", index)
+    figures = json.loads((data / "results" / "figures.json").read_text(encoding="utf-8"))
+    return [
+        *(data / "results" / f"{id}.json" for id in results),
+        data / "weights" / "index.json",
+        *_write_pages(results, figures, checkout),
+    ]
