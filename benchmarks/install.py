@@ -1,6 +1,6 @@
 """Install the libraries that `run.py` compares with, into the folder `.venv-bench`.
 
-They go into a folder of their own, and without their dependencies, for three reasons. torchattacks
+They go into a separate folder, and without their dependencies, for three reasons. torchattacks
 pins an old `requests` that JupyterLab refuses. cleverhans asks for TensorFlow Probability and for
 packages that no longer install, none of which its PyTorch attacks import. And the environment of
 the course stays as it is. What they do import is listed here; PyTorch, NumPy, SciPy, scikit-learn,
@@ -20,7 +20,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / ".venv-bench"
 
 # Each library with what it imports beyond the course's own packages. The versions of the libraries
-# are held to one release series: a benchmark of tomorrow's release would be another benchmark.
+# are held to one release series: a benchmark of a later release would be another benchmark.
 LIBRARIES = {
     "torchattacks": ["torchattacks~=3.5"],
     "foolbox": ["foolbox~=3.3", "eagerpy~=0.30", "GitPython>=3.1", "gitdb>=4", "smmap>=5"],
@@ -31,8 +31,8 @@ LIBRARIES = {
 
 def installed(folder: Path = FOLDER) -> set[str]:
     """Name the distributions in the folder."""
-    found = distributions(path=[str(folder)]) if folder.is_dir() else []
-    return {found.metadata["Name"].lower() for found in found}
+    there = distributions(path=[str(folder)]) if folder.is_dir() else []
+    return {distribution.metadata["Name"].lower() for distribution in there}
 
 
 def install(folder: Path = FOLDER) -> list[str]:

@@ -1,4 +1,4 @@
-"""The same FGSM from each library, behind one shape of call.
+"""The same FGSM from each library, behind one interface.
 
 A peer is prepared once for a model, a batch and an eps, and then called many times: what a library
 does in its constructor, or to bring the batch into the form it wants, is not timed.
@@ -99,7 +99,7 @@ def find_peers(folder: Path) -> list[Peer]:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     x = torch.full((1, 1, 2, 2), 0.5)
-    found = []
+    peers = []
     for name, (distribution, prepare) in _PEERS.items():
         release = None
         try:
@@ -109,7 +109,7 @@ def find_peers(folder: Path) -> list[Peer]:
             release = version(distribution)
         except ModuleNotFoundError as error:
             print(f"{name}: not installed ({error})", flush=True)
-        except Exception as error:  # a peer that breaks on this machine is no reason to stop
+        except Exception as error:  # a peer that fails on this machine must not stop the benchmark
             print(f"{name}: does not run here ({type(error).__name__}: {error})", flush=True)
-        found.append(Peer(name, release, prepare))
-    return found
+        peers.append(Peer(name, release, prepare))
+    return peers

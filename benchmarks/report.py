@@ -27,8 +27,8 @@ def _median(result: dict[str, Any], who: str) -> float:
 
 
 def _row(result: dict[str, Any]) -> list[str]:
-    ours, fastest, ratio = result["ours"], result["fastest"], result["ratio"]
-    row = [result["title"], f"{ours} {_time(_median(result, ours))}"]
+    own, fastest, ratio = result["ours"], result["fastest"], result["ratio"]
+    row = [result["title"], f"{own} {_time(_median(result, own))}"]
     target = "none" if result["target"] is None else f"<= {result['target']:.2f}"
     if fastest is None:
         return [*row, "none", "", target, "not compared"]
@@ -53,9 +53,9 @@ def _lay_out(rows: list[list[str]]) -> str:
     )
 
 
-def table(found: dict[str, Any]) -> str:
+def table(measured: dict[str, Any]) -> str:
     """Return the results, the agreement of the images and the machine, as Markdown."""
-    facts = found["machine"]
+    facts = measured["machine"]
     releases = ", ".join(
         f"{name} {release or 'not installed'}" for name, release in facts["releases"].items()
     )
@@ -63,14 +63,14 @@ def table(found: dict[str, Any]) -> str:
         _lay_out(
             [
                 ["what", "ours", "fastest other", "ratio (quartiles)", "target", "result"],
-                *map(_row, found["results"]),
+                *map(_row, measured["results"]),
             ]
         ),
         f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, {facts['system']}, "
         + (f"load {facts['load']:.1f} at the start, " if facts["load"] is not None else "")
         + f"Python {facts['python']}; {releases}.",
     ]
-    if found["agreement"]:
+    if measured["agreement"]:
         rows = [
             [
                 each["peer"],
@@ -79,13 +79,13 @@ def table(found: dict[str, Any]) -> str:
                 f"{each['equal pixels']:.4%}",
                 f"{each['largest difference']:.2g}",
             ]
-            for each in found["agreement"]
+            for each in measured["agreement"]
         ]
         head = ["library", "model", "batch", "pixels equal to ours", "largest difference"]
         parts.append(_lay_out([head, *rows]))
     seen = {
         (who, entry["not timed"])
-        for result in found["results"]
+        for result in measured["results"]
         for who, entry in result["seconds"].items()
         if "not timed" in entry
     }
@@ -93,34 +93,34 @@ def table(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def results_text(found: dict[str, Any]) -> str:
+def results_text(measured: dict[str, Any]) -> str:
     """Return JSON with one line for each list of numbers."""
-    rounded = json.loads(json.dumps(found), parse_float=lambda text: float(f"{float(text):.5g}"))
+    rounded = json.loads(json.dumps(measured), parse_float=lambda text: float(f"{float(text):.5g}"))
     text = json.dumps(rounded, indent=1, ensure_ascii=False)
     return re.sub(r"\[[^\[\]{}]*\]", lambda hit: " ".join(hit[0].split()), text) + "\n"
 
 
-def write_page(page: Path, found: dict[str, Any], alt: str) -> None:
+def write_page(page: Path, measured: dict[str, Any], alt: str) -> None:
     """Put the table and the figure between the marks of a page, or make a page of them alone."""
     text = page.read_text(encoding="utf-8") if page.exists() else f"{START}\n{END}\n"
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]
-    block = f"{START}\n\n{table(found)}\n\n![{alt}](figure.png)\n\n{END}"
+    block = f"{START}\n\n{table(measured)}\n\n![{alt}](figure.png)\n\n{END}"
     page.write_text(before + block + after, encoding="utf-8")
 
 
-def figure(found: dict[str, Any]) -> Any:
-    """Draw everyone's time for one FGSM, and our ratio to the fastest beside its target."""
+def figure(measured: dict[str, Any]) -> Any:
+    """Draw each library's time for one FGSM, and our ratio to the fastest beside its target."""
     import matplotlib.pyplot as plt
 
-    single = [r for r in found["results"] if r["name"].startswith("fgsm-")]
-    ratios = [r for r in found["results"] if r["reached"] is not None]
+    single = [r for r in measured["results"] if r["name"].startswith("fgsm-")]
+    ratios = [r for r in measured["results"] if r["reached"] is not None]
     height = 1.6 + 0.42 * max(len(single) + 1, len(ratios))
     whole, (left, right) = plt.subplots(
         1, 2, figsize=(11.5, height), layout="constrained", width_ratios=(1, 1.1)
     )
     names = list(dict.fromkeys(who for r in single for who in r["seconds"]))
-    said = []
+    times = []
     for index, who in enumerate(names):
         timed = [(i, r["seconds"][who]) for i, r in enumerate(single)]
         points = [(i, e["quartiles"][1] * 1e3) for i, e in timed if "quartiles" in e]
@@ -137,7 +137,7 @@ def figure(found: dict[str, Any]) -> Any:
             markeredgewidth=1.6,
             label=who,
         )
-        said.append(f"{who} {', '.join(f'{ms:.3g}' for _, ms in points)} ms")
+        times.append(f"{who} {', '.join(f'{ms:.3g}' for _, ms in points)} ms")
     left.set_xscale("log")
     left.set_yticks(
         range(len(single)), [_wrapped(r["title"].removeprefix("FGSM, ")) for r in single]
@@ -145,9 +145,9 @@ def figure(found: dict[str, Any]) -> Any:
     left.set_ylim(len(single) - 0.5, -0.5)
     left.set_xlabel("median time of one FGSM, ms (left is faster)")
     left.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0))
-    describe(left, f"Time of one FGSM, in the order of the rows: {'; '.join(said)}.")
+    describe(left, f"Time of one FGSM, in the order of the rows: {'; '.join(times)}.")
 
-    told = []
+    medians = []
     for row, result in enumerate(ratios):
         low, middle, high = result["ratio"]
         right.plot([low, high], [row, row], color=BLUE, linewidth=2.5)
@@ -155,13 +155,13 @@ def figure(found: dict[str, Any]) -> Any:
         right.plot([result["target"]] * 2, [row - 0.32, row + 0.32], color=VERMILION, linewidth=2)
         beside = right.get_yaxis_transform()  # x from 0 to 1 along the axis, y as the rows
         right.text(1.02, row, f"{middle:.3g}", transform=beside, va="center", fontsize=9)
-        told.append(f"{result['title']} {middle:.3g} (target {result['target']:g})")
+        medians.append(f"{result['title']} {middle:.3g} (target {result['target']:g})")
     right.axvline(1, color=BLACK, linewidth=0.8, linestyle=":")
     right.set_xscale("log")
     right.set_yticks(range(len(ratios)), [_wrapped(r["title"]) for r in ratios])
     right.set_ylim(max(len(ratios), 1) - 0.5, -0.6)
     right.set_xlabel("our time / the fastest other's (bar: quartiles; upright: target)")
-    describe(right, f"Ratios of our time to the fastest other's: {'; '.join(told) or 'none'}.")
+    describe(right, f"Ratios of our time to the fastest other's: {'; '.join(medians) or 'none'}.")
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
@@ -178,14 +178,14 @@ def _wrapped(title: str) -> str:
     return f"{title[:cut].rstrip()}\n{title[cut:]}"
 
 
-def publish(found: dict[str, Any], folder: Path) -> list[Path]:
+def publish(measured: dict[str, Any], folder: Path) -> list[Path]:
     """Write results.json, figure.png and the generated part of README.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = results_text(found)
-    found = json.loads(text)  # what is drawn and listed is what was written
+    text = results_text(measured)
+    measured = json.loads(text)  # what is drawn and listed is what was written
     (folder / "results.json").write_text(text, encoding="utf-8")
-    drawn = figure(found)
-    words = alt_text(drawn)
+    drawn = figure(measured)
+    alt = alt_text(drawn)
     (folder / "figure.png").write_bytes(render(drawn, dpi=110))
-    write_page(folder / "README.md", found, words)
+    write_page(folder / "README.md", measured, alt)
     return [folder / name for name in ("results.json", "figure.png", "README.md")]

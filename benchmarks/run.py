@@ -1,8 +1,8 @@
 """Time advlearn beside other libraries: `python benchmarks/run.py`.
 
-Everything runs in one process, on the same model, digits and threads. The contenders take turns
-(A B C A B C), so that a busy moment of the machine meets all of them; a ratio is the median of the
-rounds' own ratios. An attack is timed only if its images agree with ours.
+Everything runs in one process, on the same model, digits and threads. The libraries take turns
+(A B C A B C), so that a busy moment of the machine affects all of them; a ratio is the median of
+the rounds' own ratios. An attack is timed only if its images agree with ours.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MODERATE = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How large and how often; `QUICK` is for the test, its figures mean nothing."""
+    """How large and how often; `QUICK` is for the test, its numbers mean nothing."""
 
     threads: int = 2
     hidden: tuple[int, ...] = (240, 240)
@@ -98,7 +98,7 @@ def alternate(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     collecting = gc.isenabled()
     gc.collect()
-    gc.disable()  # a collection would be charged to whoever happens to be running
+    gc.disable()  # a collection would be counted for whichever call is running
     begun = time.perf_counter()
     try:
         for number in range(-warm_up, rounds):
@@ -128,17 +128,17 @@ def compare(
     seconds: Mapping[str, list[float]],
     *,
     target: float | None,
-    ours: str = OURS,
+    own: str = OURS,
     skipped: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return one result: everyone's times, and our ratio to the fastest other one."""
+    """Return one result: all times, and our ratio to the fastest other one."""
     times = {who: quartiles(spent) for who, spent in seconds.items()}
-    others = [who for who in times if who != ours]
-    result: dict[str, Any] = {"name": name, "title": title, "ours": ours, "target": target}
+    others = [who for who in times if who != own]
+    result: dict[str, Any] = {"name": name, "title": title, "ours": own, "target": target}
     result["fastest"] = result["ratio"] = result["reached"] = None
     if others:
         fastest = min(others, key=lambda who: times[who][1])
-        ratios = quartiles([a / b for a, b in zip(seconds[ours], seconds[fastest], strict=True)])
+        ratios = quartiles([a / b for a, b in zip(seconds[own], seconds[fastest], strict=True)])
         result |= {
             "fastest": fastest,
             "ratio": ratios,
@@ -147,7 +147,7 @@ def compare(
     result["seconds"] = {
         who: {"quartiles": times[who], "rounds": seconds[who]} for who in seconds
     } | {who: {"not timed": why} for who, why in (skipped or {}).items()}
-    ratio = "nobody to compare with" if not others else f"ratio {result['ratio'][1]:.3f}"
+    ratio = "nothing to compare with" if not others else f"ratio {result['ratio'][1]:.3f}"
     print(f"  {title}: {ratio}", flush=True)
     return result
 
@@ -158,7 +158,7 @@ def tensor(images: Any) -> Tensor:
 
 
 class Attacks:
-    """Everyone's FGSM on one model and one batch, checked against ours."""
+    """The FGSM of each library on one model and one batch, checked against ours."""
 
     def __init__(self, model: nn.Module, data: Dataset, peers: list[Peer]) -> None:
         self.model, (self.x, self.y) = model, data
@@ -197,25 +197,28 @@ class Attacks:
         return {who: crafts[EPS] for who, crafts in self.crafts.items()}
 
     def images(self) -> dict[str, Callable[[], Any]]:
-        """Adversarial images for every eps: ours from one gradient, theirs from as many attacks."""
+        """Adversarial images for every eps: ours from one gradient, the others' one by one."""
 
-        def ours() -> list[Tensor]:
+        def from_one_gradient() -> list[Tensor]:
             gradient = input_gradient(self.model, self.x, self.y)
             return [linear_step(self.x, gradient, eps) for eps in SWEEP]
 
-        def theirs(crafts: dict[float, Craft]) -> Callable[[], Any]:
+        def one_by_one(crafts: dict[float, Craft]) -> Callable[[], Any]:
             return lambda: [crafts[eps]() for eps in SWEEP]
 
-        return {who: ours if who == OURS else theirs(crafts) for who, crafts in self.crafts.items()}
+        return {
+            who: from_one_gradient if who == OURS else one_by_one(crafts)
+            for who, crafts in self.crafts.items()
+        }
 
     def errors(self) -> dict[str, Callable[[], Any]]:
-        """The error rate for every eps: `error_curve`, and their attacks with a measurement."""
+        """The error rate for every eps: `error_curve`, and the other attacks with a measurement."""
 
-        def ours() -> list[int]:
+        def by_curve() -> list[int]:
             curve = error_curve(self.model, (self.x, self.y), SWEEP, batch_size=len(self.x))
             return [rate.count for rate in curve.errors]
 
-        def theirs(crafts: dict[float, Craft]) -> Callable[[], Any]:
+        def one_by_one(crafts: dict[float, Craft]) -> Callable[[], Any]:
             def measure() -> list[int]:
                 counts = []
                 for eps in SWEEP:
@@ -226,11 +229,14 @@ class Attacks:
 
             return measure
 
-        return {who: ours if who == OURS else theirs(crafts) for who, crafts in self.crafts.items()}
+        return {
+            who: by_curve if who == OURS else one_by_one(crafts)
+            for who, crafts in self.crafts.items()
+        }
 
 
 def moderate_batch(model: nn.Module, data: Dataset, count: int) -> Dataset:
-    """Return the first `count` digits of which the model is not too sure."""
+    """Return the first `count` digits on which the model is not too confident."""
     margins = margin_loss(predict(model, data), data.y)
     kept = (margins.abs() < MODERATE).nonzero().flatten()[:count]
     if len(kept) < count:
@@ -244,7 +250,7 @@ def attack_results(settings: Settings, data: Dataset, peers: list[Peer]) -> dict
         "maxout": maxout(settings),
         "softmax": SoftmaxRegression(),
     }
-    words = {"maxout": "maxout network", "softmax": "softmax regression"}
+    titles = {"maxout": "maxout network", "softmax": "softmax regression"}
     results, agreement = [], []
     for kind, model in models.items():
         # A short training, so that gradients are those of a model that has learned something.
@@ -253,8 +259,8 @@ def attack_results(settings: Settings, data: Dataset, peers: list[Peer]) -> dict
         for size in settings.batches:
             contest = Attacks(model, moderate_batch(model, data, size), peers)
             agreement += [
-                {"model": words[kind], "batch": size, "peer": who, **found}
-                for who, found in contest.agreement.items()
+                {"model": titles[kind], "batch": size, "peer": who, **agreed}
+                for who, agreed in contest.agreement.items()
             ]
             options = {
                 "before": contest.restore,
@@ -266,7 +272,7 @@ def attack_results(settings: Settings, data: Dataset, peers: list[Peer]) -> dict
             results.append(
                 compare(
                     f"fgsm-{kind}-{size}",
-                    f"FGSM, {words[kind]}, batch of {size:,}",
+                    f"FGSM, {titles[kind]}, batch of {size:,}",
                     alternate(contest.single(), rounds, **options),
                     target=1.0,
                     skipped=contest.skipped,
@@ -279,7 +285,7 @@ def attack_results(settings: Settings, data: Dataset, peers: list[Peer]) -> dict
                 results.append(
                     compare(
                         f"sweep-{what}-{kind}-{size}",
-                        f"seven eps, {what}, {words[kind]}, batch of {size:,}",
+                        f"seven eps, {what}, {titles[kind]}, batch of {size:,}",
                         alternate(calls, rounds, **options),
                         target=0.4,
                         skipped=contest.skipped,
@@ -317,7 +323,7 @@ def training_result(settings: Settings, data: Dataset) -> dict[str, Any]:
             before=lambda: model.load_state_dict(start),
         ),
         target=2.1,
-        ours="adversarial_fit",
+        own="adversarial_fit",
     )
 
 
@@ -404,13 +410,13 @@ def import_results(settings: Settings) -> list[dict[str, Any]]:
     }
     return [
         compare(
-            "import-" + ("whole" if ours == whole else "alone"),
+            "import-" + ("whole" if own == whole else "alone"),
             title,
-            {ours: seconds[ours], torch_: seconds[torch_]},
+            {own: seconds[own], torch_: seconds[torch_]},
             target=target,
-            ours=ours,
+            own=own,
         )
-        for ours, (title, target) in titles.items()
+        for own, (title, target) in titles.items()
     ]
 
 
@@ -458,13 +464,13 @@ def measure(settings: Settings, peers: list[Peer]) -> dict[str, Any]:
     facts = machine(settings, peers)  # first: the load is that of other programs
     with threads(settings.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own, about future releases
-        found = attack_results(settings, data, peers)
-        found["results"] += [
+        measured = attack_results(settings, data, peers)
+        measured["results"] += [
             training_result(settings, data),
             data_result(settings, data),
             *import_results(settings),
         ]
-    return {"machine": facts, "settings": asdict(settings), **found}
+    return {"machine": facts, "settings": asdict(settings), **measured}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -478,12 +484,12 @@ def main(arguments: list[str] | None = None) -> None:
         "--output", type=Path, help="the folder to write to; benchmarks/ unless --quick"
     )
     given = parser.parse_args(arguments)
-    found = measure(QUICK if given.quick else Settings(), find_peers(given.peers))
+    measured = measure(QUICK if given.quick else Settings(), find_peers(given.peers))
     print()
-    print(table(found))
+    print(table(measured))
     folder = given.output or (None if given.quick else Path(__file__).resolve().parent)
     if folder is not None:
-        for path in publish(found, folder):
+        for path in publish(measured, folder):
             print(f"written: {path.name}")
 
 

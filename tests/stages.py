@@ -1,6 +1,6 @@
 """Run every check, then say what passed and where the time went: `make test`.
 
-All stages run even when one fails, so that one run shows everything there is to mend. What only
+All stages run even when one fails, so that one run shows everything there is to repair. What only
 reads the source (style, types, layers) runs beside the tests. Tests and lessons share one run of
 pytest on as many workers as there are cores, each file and each lesson on one of them.
 """
@@ -97,9 +97,9 @@ def run_tests(stages: list[str], report: Path) -> Outcome:
         check=False,
     )
     passed, failed, _ = count(report)
-    words = f"{passed} passed, {failed} failed"
+    counts = f"{passed} passed, {failed} failed"
     seconds = time.perf_counter() - started
-    return Outcome(" + ".join(stages), done.returncode != 0, seconds, words)
+    return Outcome(" + ".join(stages), done.returncode != 0, seconds, counts)
 
 
 def main() -> int:

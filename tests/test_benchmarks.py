@@ -77,12 +77,12 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios_to_the_fastest(run):
 
 
 def test_results_have_their_schema(published):
-    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
-    assert set(found) == {"machine", "settings", "results", "agreement"}
-    assert {"cpu", "cores", "threads", "python", "releases"} <= set(found["machine"])
-    names = [result["name"] for result in found["results"]]
+    measured = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    assert set(measured) == {"machine", "settings", "results", "agreement"}
+    assert {"cpu", "cores", "threads", "python", "releases"} <= set(measured["machine"])
+    names = [result["name"] for result in measured["results"]]
     assert len(names) == len(set(names)) >= 7
-    for result in found["results"]:
+    for result in measured["results"]:
         low, middle, high = result["seconds"][result["ours"]]["quartiles"]
         assert 0 < low <= middle <= high
         assert result["seconds"][result["ours"]]["rounds"]
@@ -94,36 +94,36 @@ def test_results_have_their_schema(published):
 
 
 def test_absent_peers_are_named_and_nothing_is_compared_with_them(published):
-    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
-    single = next(r for r in found["results"] if r["name"].startswith("fgsm-maxout"))
+    measured = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    single = next(r for r in measured["results"] if r["name"].startswith("fgsm-maxout"))
     assert single["seconds"]["torchattacks"] == {"not timed": "not installed"}
     assert single["ratio"] is None
     assert "torchattacks: not timed, not installed." in (published / "README.md").read_text("utf-8")
 
 
 def test_page_figure_and_results_belong_together(modules, published):
-    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    measured = json.loads((published / "results.json").read_text(encoding="utf-8"))
     page = (published / "README.md").read_text(encoding="utf-8")
-    assert modules["report"].table(found) in page
+    assert modules["report"].table(measured) in page
     assert (published / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_published_page_says_what_results_json_says(modules):
     report = modules["report"]
-    found = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
+    measured = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     between = page.partition(report.START)[2].partition(report.END)[0]
-    assert report.table(found) in between
-    assert len(found["settings"]["batches"]) > 1, "the published run is not a quick one"
+    assert report.table(measured) in between
+    assert len(measured["settings"]["batches"]) > 1, "the published run is not a quick one"
 
 
-def test_writing_the_page_keeps_the_words_around_it(modules, published, tmp_path):
+def test_writing_the_page_keeps_the_text_around_it(modules, published, tmp_path):
     report = modules["report"]
-    found = json.loads((published / "results.json").read_text(encoding="utf-8"))
+    measured = json.loads((published / "results.json").read_text(encoding="utf-8"))
     page = tmp_path / "README.md"
     page.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n", encoding="utf-8")
     for _ in range(2):
-        report.write_page(page, found, "words")
+        report.write_page(page, measured, "an alt text")
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -155,8 +155,8 @@ def test_an_attack_whose_images_differ_is_not_timed(modules, run):
     assert all(parameter.grad is None for parameter in model.parameters())
     counts = [measure() for measure in contest.errors().values()]
     assert counts[0] == counts[1]
-    for ours, theirs in zip(*(craft() for craft in contest.images().values()), strict=True):
-        assert torch.allclose(ours, torch.as_tensor(theirs), atol=1e-6)
+    for own, other in zip(*(craft() for craft in contest.images().values()), strict=True):
+        assert torch.allclose(own, torch.as_tensor(other), atol=1e-6)
 
 
 def test_our_epoch_and_torchvisions_hold_the_same_digits(run):
@@ -177,8 +177,8 @@ def test_a_peer_that_breaks_is_left_out(modules, monkeypatch, tmp_path, capsys):
     peers = modules["peers"]
     monkeypatch.setattr(peers, "_PEERS", {"broken": ("broken", broken)})
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (found,) = peers.find_peers(tmp_path)
-    assert found.release is None
+    (peer,) = peers.find_peers(tmp_path)
+    assert peer.release is None
     assert "broken: does not run here (RuntimeError: no luck)" in capsys.readouterr().out
 
 

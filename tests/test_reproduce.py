@@ -216,18 +216,37 @@ class Disk:
     """A disk that is full, or read-only, from the nth write on: half of a file still fits."""
 
     def __init__(self, monkeypatch, *, writes, number=errno.ENOSPC, only=".item"):
-        self.left, self._number, self._only, self._real = writes, number, only, Path.write_bytes
+        self.left, self._number, self._only, self._real = writes, number, only, Path.open
         disk = self
 
-        def write_bytes(path, content):
-            if disk._only in path.name:
+        def open(path, mode="r", *arguments, **options):
+            file = disk._real(path, mode, *arguments, **options)
+            if "x" in mode and disk._only in path.name:
                 disk.left -= 1
-            if disk.left >= 0:
-                return disk._real(path, content)
-            disk._real(path, content[: len(content) // 2])
-            raise OSError(disk._number, os.strerror(disk._number), str(path))
+                if disk.left < 0:
+                    whole = file.write
 
-        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+                    def write(content):
+                        whole(content[: len(content) // 2])
+                        raise OSError(disk._number, os.strerror(disk._number), str(path))
+
+                    return Half(file, write)
+            return file
+
+        monkeypatch.setattr(Path, "open", open)
+
+
+class Half:
+    """A file whose writing fails half-way."""
+
+    def __init__(self, file, write):
+        self._file, self.write = file, write
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
 
 
 def test_a_full_disk_keeps_what_is_finished_and_nothing_half_written(

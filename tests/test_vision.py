@@ -141,7 +141,7 @@ def test_lines_too_close_would_be_seen():
     axes.plot([0, 1], color=plotting.GREEN, label="a")
     axes.plot([1, 0], color=plotting.PURPLE, label="b")
     assert too_close(axes.get_lines(), "grey") == [("a", "b")]
-    assert too_close(axes.get_lines(), "usual") == []
+    assert too_close(axes.get_lines(), "normal") == []
 
 
 @pytest.mark.parametrize("name", VISIONS)
@@ -213,8 +213,8 @@ def test_the_maps_are_these():
 def test_one_sided_maps_run_one_way(view):
     assert (np.diff(lightness("gray", view)) > 0).all()
     assert (np.diff(lightness("Greys", view)) < 0).all()
-    assert (np.diff(lightness("jet", "usual")) > 0).any()
-    assert (np.diff(lightness("jet", "usual")) < 0).any(), "a map that would fail"
+    assert (np.diff(lightness("jet", "normal")) > 0).any()
+    assert (np.diff(lightness("jet", "normal")) < 0).any(), "a map that would fail"
 
 
 @pytest.mark.parametrize("view", VISIONS)

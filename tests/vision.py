@@ -41,7 +41,7 @@ MATRICES = {
     ],
 }
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
-VISIONS = ("usual", "grey", *MATRICES)
+VISIONS = ("normal", "grey", *MATRICES)
 
 
 def linear(srgb: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ def seen(colours: np.ndarray, vision: str) -> np.ndarray:
     light = linear(np.asarray(colours, dtype=float))
     if vision == "grey":
         light = np.repeat((light @ LUMINANCE)[..., None], 3, axis=-1)
-    elif vision != "usual":
+    elif vision != "normal":
         light = light @ np.array(MATRICES[vision]).T
     return encoded(light)
 
@@ -99,7 +99,7 @@ def lab(colour: np.ndarray) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
-def distance(one: np.ndarray, other: np.ndarray, vision: str = "usual") -> float:
+def distance(one: np.ndarray, other: np.ndarray, vision: str = "normal") -> float:
     """Return how different two colours look to this reader, in CIELAB."""
     return float(np.linalg.norm(lab(seen(one, vision)) - lab(seen(other, vision))))
 

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from advlearn import arena
+from advlearn._atomic import write_atomically
 from advlearn.plotting import render
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def board(
     try:
         lines = arena.read(leaderboard)
         picture = out or leaderboard.with_suffix(".png")
-        picture.write_bytes(render(arena.draw(lines)))
+        write_atomically(picture, render(arena.draw(lines)))
     except (OSError, ValueError) as error:
         _stop(error)
     for place, line in enumerate(arena.standing(lines), start=1):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.attacks import PIXELS, pgd
+from advlearn.losses import float32_cross_entropy
 from advlearn.metrics import (
     Data,
     Rate,
@@ -59,16 +60,6 @@ def by_float32(*quantities: str) -> dict[str, str]:
 # code of its time computed it. On a confident network that loss takes wrong steps, so the right
 # attack, which stands beside it, finds more errors: see `float32_cross_entropy`.
 FGSM_BY_FLOAT32 = by_float32("FGSM error", "confidence on mistakes")
-
-
-def float32_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the sum of the cross-entropy as most code computes it, in float32.
-
-    Its gradient loses the true class once that is about 16.6 ahead, and FGSM then takes a wrong
-    step: it finds fewer errors than there are. `advlearn.losses.cross_entropy` does not. Code of
-    the paper's time computed it so; what FGSM does with it stands beside ours for comparison.
-    """
-    return nn.functional.cross_entropy(logits, y, reduction="sum")
 
 
 def under_attack(
@@ -132,7 +123,7 @@ def rubbish(model: nn.Module, shape: tuple[int, ...], *, seed: int = 0) -> tuple
     highest = probabilities(model, logits).amax(1)
     called = highest > 0.5
     mean = float(highest[called].double().mean()) if bool(called.any()) else float("nan")
-    return Rate(int(called.sum()), len(x)), mean
+    return Rate.of(called), mean
 
 
 def filter_radius(weight: Tensor, side: int = 28) -> Tensor:

@@ -153,9 +153,9 @@ def look_at(context, address: str) -> Visit:
         list(errors),
     ]  # what axe itself asks for is not the page's
     options = {"resultTypes": ["violations"], "preload": False}
-    found = Axe().run(page, options=options).response["violations"]
+    violations = Axe().run(page, options=options).response["violations"]
     page.close()
-    return Visit(*asked, wider, wide, found)
+    return Visit(*asked, wider, wide, violations)
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +182,7 @@ def axe_table(seen: dict[str, list[str]]) -> str:
     """Return page, look and the number of violations by impact, in Markdown."""
     impacts = ("critical", "serious", "moderate", "minor")
     lines = [f"| page | look | {' | '.join(impacts)} |", "|---|---|" + "--:|" * len(impacts)]
-    for page_and_look, found in sorted(seen.items()):
-        count = Counter(found)
+    for page_and_look, found_impacts in sorted(seen.items()):
+        count = Counter(found_impacts)
         lines.append(f"| {page_and_look} | {' | '.join(str(count[i]) for i in impacts)} |")
     return "\n".join(lines) + "\n"

@@ -15,13 +15,13 @@ every_look = pytest.mark.parametrize("look", LOOKS)
 @every_look
 def test_no_hard_barrier(visit, page, look):
     """axe-core finds no serious or critical violation, with everything unfolded."""
-    found = [
+    barriers = [
         f"{one['id']} ({one['impact']}): {one['help']}\n"
         + "\n".join(f"    {node['html'][:160]}" for node in one["nodes"][:4])
         for one in visit(page, look).violations
         if one["impact"] in HARD
     ]
-    assert not found, "\n".join(found)
+    assert not barriers, "\n".join(barriers)
 
 
 @every_page

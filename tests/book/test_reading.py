@@ -21,9 +21,9 @@ def test_search_needs_no_server(browser, word):
     page = browser.new_page()
     page.goto(f"file://{HTML}/search.html?q={word}")
     page.wait_for_selector("#search-results li a", timeout=20_000)
-    found = page.locator("#search-results li a").all_inner_texts()
+    results = page.locator("#search-results li a").all_inner_texts()
     page.close()
-    assert any(found)
+    assert any(results)
 
 
 def test_every_lesson_is_a_page():
@@ -35,7 +35,7 @@ def test_every_public_name_is_in_the_reference():
 
     with (HTML / "objects.inv").open("rb") as stream:
         known = InventoryFile.load(stream, "", lambda base, path: path)
-    names = {name for kind, found in known.items() if kind.startswith("py:") for name in found}
+    names = {name for kind, objects in known.items() if kind.startswith("py:") for name in objects}
     for entry in api.entries():
         if entry.name == api.COMMAND_LINE:  # its commands have a page of their own
             continue
@@ -73,10 +73,10 @@ def test_a_recorded_picture_moves_by_keyboard(browser, site):
     before = (image.get_attribute("alt"), image.get_attribute("style"), box.screenshot())
     page.keyboard.press("ArrowRight")
     after = (image.get_attribute("alt"), image.get_attribute("style"), box.screenshot())
-    said = box.locator(".said").inner_text()
+    caption = box.locator(".said").inner_text()
     page.close()
     assert all(a != b for a, b in zip(before, after, strict=True))
-    assert said == after[0]
+    assert caption == after[0]
 
 
 def test_the_costs_of_every_lesson_are_measured():

@@ -179,10 +179,10 @@ def test_the_page_of_the_command_line_has_every_command_and_option():
 
 
 def test_the_costs_are_of_lessons_that_exist():
-    found = costs.read()
-    assert set(found["lessons"]) <= {path.stem for path in LESSONS}
-    assert not found["lessons"] or found["machine"].keys() == costs.machine().keys()
-    for cost in found["lessons"].values():
+    recorded = costs.read()
+    assert set(recorded["lessons"]) <= {path.stem for path in LESSONS}
+    assert not recorded["lessons"] or recorded["machine"].keys() == costs.machine().keys()
+    for cost in recorded["lessons"].values():
         assert cost.keys() == {"seconds", "processor_seconds", "gigabytes", "date"}
 
 
@@ -231,13 +231,13 @@ def test_frames_go_stale_with_the_lessons_code(tmp_path):
 
 
 def test_what_is_recorded_fits_together():
-    for name, found in frames.index().items():
+    for name, entry in frames.index().items():
         count = 1
-        for stops in found["controls"].values():
+        for stops in entry["controls"].values():
             count *= len(stops)
-        assert len(found["said"]) == count <= frames.MOST
+        assert len(entry["said"]) == count <= frames.MOST
         assert (frames.KEPT / f"{name}.webp").stat().st_size <= frames.HEAVIEST
-        assert all(found["said"]), json.dumps(found["said"])
+        assert all(entry["said"]), json.dumps(entry["said"])
 
 
 def test_a_heavy_picture_loses_every_other_stop_of_its_longest_control():
@@ -258,9 +258,9 @@ def test_broken_links_are_found(tmp_path):
     root.mkdir()
     (root / "a.html").write_text(PAGE)
     (root / "b.html").write_text('<p id="there">')
-    found = links.check(root)
-    assert (found.inside, found.outside) == (5, 2)
-    assert found.broken == [
+    checked = links.check(root)
+    assert (checked.inside, checked.outside) == (5, 2)
+    assert checked.broken == [
         "a.html: 'b.html#gone' names a place that is not there",
         "a.html: 'c.html' leads nowhere",
         "a.html: 'http://elsewhere.example/x' has a bad form",

@@ -13,7 +13,7 @@ from tests.browser.widget import Seen, Slider, Widget
 
 # Text on the ground behind it, after the formula of WCAG 2; 4.5 is what it asks of normal text.
 CONTRAST = 4.5
-BUTTONS = 12  # at most so many presses of Tab from a cell to its first slider
+BUTTONS = 12  # at most this many presses of Tab from a cell to its first slider
 _CONTRAST = """(element) => {
   const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => {
@@ -44,8 +44,8 @@ def ran(cells: Iterable[Cell]) -> list[str]:
             problems.append(f"cell {cell.index} raised {cell.error}")
         elif cell.count is None:
             problems.append(f"cell {cell.index} was not run")
-        if said := cell.stream("stderr").strip():
-            problems.append(f"cell {cell.index} complained: {said[-300:]}")
+        if warning := cell.stream("stderr").strip():
+            problems.append(f"cell {cell.index} complained: {warning[-300:]}")
     return problems
 
 
@@ -58,14 +58,14 @@ def quiet(watch: Watch) -> list[str]:
 
 
 def control_names(source: str) -> list[str]:
-    """Return the names of the controls in a cell that calls `explore`, as they are to be said."""
+    """Return the names of the controls in a cell that calls `explore`, as a reader hears them."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "explore":
             return [(keyword.arg or "").replace("_", " ") for keyword in node.keywords]
     return []
 
 
-def _told(what: str, before: Seen, after: Seen) -> list[str]:
+def _alt_problems(what: str, before: Seen, after: Seen) -> list[str]:
     problems = []
     if before.alt == after.alt:
         problems.append(f"{what}: the alt text did not change")
@@ -76,20 +76,20 @@ def _told(what: str, before: Seen, after: Seen) -> list[str]:
 
 
 def moves(widget: Widget, slider: Slider, by: str, forth, back, patience: float = 10) -> list[str]:  # type: ignore[no-untyped-def]
-    """`forth` changes the picture and the words, and `back` brings the same ones again."""
+    """`forth` changes the picture and its alt text, and `back` brings the same ones again."""
     before, spoken, what = widget.seen(), slider.spoken, f"{slider.name!r} by {by}"
     forth()
     if not widget.change_from(before.content, patience):
         return [f"{what}: the picture did not change"]
     after = widget.seen()
-    problems = _told(what, before, after)
+    problems = _alt_problems(what, before, after)
     if slider.spoken in ("", spoken):
         problems.append(f"{what}: the spoken value stayed {spoken!r}")
     back()
     if not widget.change_to(before.content, patience):
         return [*problems, f"{what}: the first picture did not come back"]
     if widget.seen() != before or slider.spoken != spoken:
-        problems.append(f"{what}: the words did not come back")
+        problems.append(f"{what}: the alt text did not come back")
     return problems
 
 
@@ -168,10 +168,10 @@ def readable(lesson: Lesson, selectors: Iterable[str]) -> list[str]:
     """Text has enough contrast with its ground."""
     problems = []
     for selector in selectors:
-        found = lesson.page.locator(selector)
-        if not found.count():
+        elements = lesson.page.locator(selector)
+        if not elements.count():
             problems.append(f"there is no {selector}")
-        for element in found.all()[:5]:
+        for element in elements.all()[:5]:
             ratio = float(element.evaluate(_CONTRAST))
             if ratio < CONTRAST:
                 problems.append(f"{selector} has a contrast of {ratio:.1f}")

@@ -1,6 +1,6 @@
 """A real JupyterLab in a real browser: start it, open a lesson, and see what a learner sees.
 
-What is done, is done with the mouse and the keyboard. What came of it is read from the page and
+Everything is done with the mouse and the keyboard. The result is read from the page and
 from the notebook that JupyterLab holds, because a lesson's cells outside the window need not be
 part of the page at all.
 """
@@ -52,11 +52,11 @@ def find_chromium(playwright: Playwright) -> str:
     """Return the path of a Chromium: the named one, the system's, or playwright's own."""
     if named := os.environ.get("ADVLEARN_CHROMIUM"):
         if shutil.which(named) is None:
-            raise NoBrowserError(f"ADVLEARN_CHROMIUM={named!r} is no program.\n{NO_BROWSER}")
+            raise NoBrowserError(f"ADVLEARN_CHROMIUM={named!r} is not a program.\n{NO_BROWSER}")
         return named
     for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     if (own := playwright.chromium.executable_path) and Path(own).exists():
         return own
     raise NoBrowserError(NO_BROWSER)
@@ -197,20 +197,20 @@ class Watch:
             self.foreign.append(url)
 
 
-# What the page tells of the notebook on top. A cell outside the window is told of as well.
+# What the page says about the notebook on top, cells outside the window included.
 STATE = """() => {
   const panel = window.jupyterapp.shell.currentWidget, cells = panel.content.model.cells;
-  const told = [];
+  const described = [];
   for (let i = 0; i < cells.length; i++) {
     const cell = cells.get(i), outputs = [];
     for (let k = 0; cell.type === "code" && k < cell.outputs.length; k++)
       outputs.push(cell.outputs.get(k).toJSON());
-    told.push({
+    described.push({
       index: i, type: cell.type, source: cell.sharedModel.getSource(), outputs,
       count: cell.executionCount ?? null, tags: cell.getMetadata("tags") ?? [],
     });
   }
-  return told;
+  return described;
 }"""
 IDLE = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
 # Every cell has been run, or one of them raised; and the kernel rests.
@@ -245,7 +245,7 @@ class Cell:
 
     @property
     def error(self) -> str:
-        """The name and the words of the exception that this cell shows, or nothing."""
+        """The name and the message of the exception that this cell shows, or nothing."""
         for output in self.outputs:
             if output["output_type"] == "error":
                 return f"{output['ename']}: {output['evalue']}"
@@ -265,7 +265,7 @@ class Lesson:
     watch: Watch
 
     def cells(self) -> list[Cell]:
-        return [Cell(**told) for told in self.page.evaluate(STATE)]
+        return [Cell(**fields) for fields in self.page.evaluate(STATE)]
 
     def menu(self, name: str, command: str) -> None:
         """Choose an entry of the menu bar with the mouse."""

@@ -27,7 +27,7 @@ class Slip(NamedTuple):
 
     @property
     def feedback(self) -> str:
-        """What the learner is to be told."""
+        """What the check must say to the learner."""
         known = self.exercise.wrong_answers
         return next(w.feedback for w in known if w.name == self.misconception)
 

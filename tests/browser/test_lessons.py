@@ -32,8 +32,8 @@ class Open:
         self.bank = bank(self.number)
         self.cells = lesson.run_all()
 
-    def cell_with(self, words):
-        return next(c.index for c in self.cells if c.type == "code" and words in c.source)
+    def cell_with(self, text):
+        return next(c.index for c in self.cells if c.type == "code" and text in c.source)
 
     def widgets(self):
         """Yield each interactive picture and the source of its cell."""
@@ -116,9 +116,9 @@ def test_the_quiz_is_answered_by_keyboard(opened):
             answer = section.locator("details").nth(place)
             key = "Enter" if place % 2 == 0 else "Space"
             page.keyboard.press(key)
-            said = answer.locator("p").inner_text(timeout=5000).replace("\xa0", " ")
-            assert said.startswith("✔ Right." if choice.right else "✘ No.")
-            assert " ".join(choice.feedback.replace("`", "").split()) in " ".join(said.split())
+            shown = answer.locator("p").inner_text(timeout=5000).replace("\xa0", " ")
+            assert shown.startswith("✔ Right." if choice.right else "✘ No.")
+            assert " ".join(choice.feedback.replace("`", "").split()) in " ".join(shown.split())
             if number > 1:  # the first question stays open, for the picture
                 page.keyboard.press(key)
                 assert not answer.evaluate("(details) => details.open")
@@ -127,13 +127,13 @@ def test_the_quiz_is_answered_by_keyboard(opened):
 def test_a_check_tells_what_is_wrong_and_what_is_right(opened, pictures):
     slip = next(slip for slip in SLIPS if slip.lesson == opened.number)
     place = opened.cell_with(f"ex.{slip.name}.check(")
-    told = opened.lesson.rewrite(place, slip.cell(right=False)).stream("stdout")
-    assert told.startswith(f"✗ Wrong: {slip.name} (")
-    assert " ".join(slip.feedback.split()) in " ".join(told.split())
+    printed = opened.lesson.rewrite(place, slip.cell(right=False)).stream("stdout")
+    assert printed.startswith(f"✗ Wrong: {slip.name} (")
+    assert " ".join(slip.feedback.split()) in " ".join(printed.split())
     cell = opened.lesson.scroll_to(place)
     cell.screenshot(path=pictures / f"{opened.path.stem}-wrong.png")
-    told = opened.lesson.rewrite(place, slip.cell(right=True)).stream("stdout")
-    assert told.startswith(f"✓ Right: {slip.name}")
+    printed = opened.lesson.rewrite(place, slip.cell(right=True)).stream("stdout")
+    assert printed.startswith(f"✓ Right: {slip.name}")
 
 
 def test_the_whole_lesson_is_photographed(opened, pictures):

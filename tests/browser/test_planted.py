@@ -1,4 +1,4 @@
-"""The checks can fail: notebooks with things wrong, and the words that must come of each."""
+"""The checks can fail: notebooks with faults, and the problem that each must report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fragile(k, j):
 explore(fragile, k=[0, 1, 2], j=[0, 1])"""
 AHEAD = "explore(lambda k, j: describe(grey(k + j / 2), f'{k}, {j}.'), k=[0, 1, 2], j=[0, 1])"
 LONE = AHEAD.replace("'{k}", "'Lone {k}")
-# Another one's widget, which tells a screen reader nothing.
+# A widget of other software, which says nothing to a screen reader.
 BARE = """\
 %%html
 <div class="advlearn-explorer"><img alt="still" src="data:,"><input type="range" max="3">
@@ -116,8 +116,8 @@ def test_a_picture_that_cannot_be_drawn_says_so(widgets):
     widget = find(FRAGILE)
     for slider in widget.sliders():
         slider.handle.press("End")
-    words = widget.root.get_by_role("status").filter(has_text="cannot be drawn")
-    assert "RuntimeError: too far" in words.inner_text(timeout=10_000)
+    status = widget.root.get_by_role("status").filter(has_text="cannot be drawn")
+    assert "RuntimeError: too far" in status.inner_text(timeout=10_000)
     widget.rest()
     assert widget.seen().alt == "Grey 0, 0."
 
@@ -176,10 +176,10 @@ def test_what_was_drawn_needs_no_kernel(widgets, lab):
     k, j = widget.sliders()
     k.handle.press("ArrowRight")
     j.handle.press("End")
-    words = widget.root.get_by_role("status")
-    words.filter(has_text="running kernel").wait_for(timeout=10_000)
+    status = widget.root.get_by_role("status")
+    status.filter(has_text="running kernel").wait_for(timeout=10_000)
     j.handle.press("Home")
-    words.filter(has_text="Lone 1, 0.").wait_for(timeout=10_000)
+    status.filter(has_text="Lone 1, 0.").wait_for(timeout=10_000)
 
 
 def test_a_cell_that_raises_is_seen(plant):
@@ -197,9 +197,9 @@ def test_a_warning_is_seen(unquiet):
     assert "take care" in problem
 
 
-@pytest.mark.parametrize("words", ["planted", "boom"])
-def test_an_error_in_the_console_is_seen(unquiet, words):
-    assert any(words in problem for problem in checks.quiet(unquiet[0].watch))
+@pytest.mark.parametrize("message", ["planted", "boom"])
+def test_an_error_in_the_console_is_seen(unquiet, message):
+    assert any(message in problem for problem in checks.quiet(unquiet[0].watch))
 
 
 def test_a_picture_from_another_host_is_seen_and_blocked(unquiet):
@@ -224,6 +224,6 @@ def test_a_missing_browser_is_told_with_its_remedy(monkeypatch):
     with pytest.raises(NoBrowserError, match="apt-get install chromium"):
         find_chromium(Playwright())
     monkeypatch.setenv("ADVLEARN_CHROMIUM", "/no/such/thing")
-    with pytest.raises(NoBrowserError, match="ADVLEARN_CHROMIUM='/no/such/thing' is no program"):
+    with pytest.raises(NoBrowserError, match="ADVLEARN_CHROMIUM='/no/such/thing' is not a program"):
         find_chromium(Playwright())
     assert "playwright install" in NO_BROWSER

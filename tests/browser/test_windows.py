@@ -12,7 +12,7 @@ from tests.browser.lab import WINDOW
 from tests.browser.widget import Widget
 
 SHORT = "01_sign_function.ipynb"
-# What a lesson shows in words: the picture, its controls, the quiz, captions, results, tables.
+# Where a lesson shows text: the picture, its controls, the quiz, captions, results, tables.
 TEXTS = (
     ".advlearn-words", ".advlearn-control label", ".advlearn-control output", "figcaption",
     "section[aria-label='Question 1'] summary", "section[aria-label='Question 1'] p",

@@ -16,7 +16,7 @@ _CONTENT = """async (root) => {
   for (const byte of bytes) hash = (hash * 33 + byte) >>> 0;
   return `${bytes.length}-${hash}`;
 }"""
-# Playwright's own waiting takes any promise for a yes.
+# Playwright's own waiting counts any promise as true.
 _WAIT = f"""async (root, [content, same, patience]) => {{
   const end = performance.now() + patience;
   while ((await ({_CONTENT})(root) === content) !== same) {{
@@ -106,10 +106,10 @@ class Widget:
         try:
             for handle in handles:
                 handle.evaluate("(slider) => { window._asked = slider; }")
-                found = session.send("Runtime.evaluate", {"expression": "window._asked"})
+                answer = session.send("Runtime.evaluate", {"expression": "window._asked"})
                 tree = session.send(
                     "Accessibility.getPartialAXTree",
-                    {"objectId": found["result"]["objectId"], "fetchRelatives": False},
+                    {"objectId": answer["result"]["objectId"], "fetchRelatives": False},
                 )
                 yield Slider(handle, tree["nodes"][0].get("name", {}).get("value", ""))
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import uuid
@@ -278,13 +279,19 @@ def _on_cluster(
             ):
                 yield client
             return
+        reason = ""
         try:
             client = Client(scheduler, timeout=ANSWER_WITHIN)
         except (OSError, ValueError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+        if reason:
+            # The error and the half-made client refer to each other. If the collector came upon
+            # them while a later client starts, closing this one would wait for that one's lock.
+            gc.collect()
             raise ValueError(
-                f"no scheduler answers at {scheduler} ({error}). Start one with `dask scheduler`, "
+                f"no scheduler answers at {scheduler} ({reason}). Start one with `dask scheduler`, "
                 "its workers with `dask worker ADDRESS`, and pass its address."
-            ) from error
+            )
         with client:
             yield client
 

@@ -12,7 +12,7 @@ from typing import Any
 from advlearn._validation import check_choice, check_count
 from advlearn.data import data_folder
 from advlearn.reproduce.engine import plan as schedule
-from advlearn.reproduce.engine.store import Store, write_whole
+from advlearn.reproduce.engine.store import Store, write_or_say_why
 from advlearn.reproduce.models.images import as_read, digest, images
 from advlearn.reproduce.models.recipes import MODELS, SHIPPED
 from advlearn.reproduce.models.spec import Scale
@@ -113,7 +113,7 @@ def reproduce(
     }
     results = {}
     for experiment in chosen:
-        results[experiment.id] = _result(experiment, items, done, seeds, about)
+        results[experiment.id] = _result(experiment, items, done, about)
         write_json(folder / "results" / f"{experiment.id}.json", results[experiment.id])
     weights = {(item.name, item.seed): done[item.key] for item in items if item.kind == "train"}
     attacked = {
@@ -128,7 +128,6 @@ def _result(
     experiment: Experiment,
     items: Sequence[schedule.Item],
     done: dict[str, bytes],
-    seeds: int | None,
     about: dict[str, Any],
 ) -> dict[str, Any]:
     own = [item for item in items if item.kind == "measure" and item.name == experiment.id]
@@ -148,7 +147,7 @@ def write_json(path: Path, content: Any) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
-    write_whole(
+    write_or_say_why(
         path,
         text.encode(),
         lambda reason, remedy: (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+
+from advlearn._atomic import write_atomically
 
 _MARK = b"advlearn item 1\n"
 
@@ -16,8 +17,8 @@ class StoreError(OSError):
     """A finished item or a result could not be written; what was written before it is kept."""
 
 
-def write_whole(path: Path, content: bytes, failed: Callable[[str, str], str]) -> None:
-    """Write a file in one step: a reader sees the old file or the new one, never half of it.
+def write_or_say_why(path: Path, content: bytes, failed: Callable[[str, str], str]) -> None:
+    """Write a file as `write_atomically` does, with an error that says what to do.
 
     Args:
         path: in a folder that exists.
@@ -27,18 +28,14 @@ def write_whole(path: Path, content: bytes, failed: Callable[[str, str], str]) -
     Raises:
         StoreError: the disk is full, or the folder is not writable. Nothing half-written stays.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        write_atomically(path, content)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         need = f"{max(len(content) / 1e6, 0.1):.1f} MB"
         remedy = f"Free {need} or more" if full else f"Make {path.parent} writable"
         message = failed(error.strerror or str(error), remedy)
         raise StoreError(error.errno, message) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class Store:
@@ -74,7 +71,7 @@ class Store:
             StoreError: the disk is full, or the folder is not writable. Nothing half-written stays.
         """
         head = f"{identity} {hashlib.sha256(content).hexdigest()}\n".encode()
-        write_whole(
+        write_or_say_why(
             self._path(key),
             _MARK + head + content,
             lambda reason, remedy: (

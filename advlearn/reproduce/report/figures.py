@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from advlearn import plotting
+from advlearn._atomic import write_atomically
 from advlearn.attacks import fgsm, input_gradient, pgd
 from advlearn.data import Dataset, load_mnist
 from advlearn.data.photographs import imagenet_classes, imagenet_model, photograph
@@ -165,5 +166,5 @@ def draw(folder: Path, weights_folder: Path) -> dict[str, str]:
         drawn = figure(lambda wanted: load(wanted, weights_folder), digits)
         alt[name] = plotting.alt_text(drawn)
         kind = "jpeg" if name.endswith(".jpg") else "png"
-        (folder / name).write_bytes(plotting.render(drawn, dpi=90, kind=kind))
+        write_atomically(folder / name, plotting.render(drawn, dpi=90, kind=kind))
     return alt

@@ -16,11 +16,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from advlearn._atomic import write_atomically
 from advlearn.data import load_mnist, reference
 from advlearn.models import Ensemble
 from advlearn.reproduce import measures, paper, verdicts
 from advlearn.reproduce.engine.run import Outcome, write_json
-from advlearn.reproduce.engine.store import write_whole
+from advlearn.reproduce.engine.store import write_or_say_why
 from advlearn.reproduce.measures import FLOAT32
 from advlearn.reproduce.models.description import count, describe, number
 from advlearn.reproduce.models.recipes import MODELS, SHIPPED
@@ -265,7 +266,7 @@ def write_weights(outcome: Outcome, folder: Path) -> list[Path]:
     index, written = {}, []
     for name, content in shipped(outcome).items():
         path = folder / f"{name}.safetensors"
-        write_whole(
+        write_or_say_why(
             path,
             content,
             lambda reason, remedy, path=path: (  # type: ignore[misc]
@@ -323,7 +324,7 @@ def _write_pages(
 ) -> list[Path]:
     texts = pages(results, figures, checkout)
     for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+        write_atomically(path, text)
     return list(texts)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from advlearn.attacks import fgsm
+from advlearn.losses import float32_cross_entropy
 from advlearn.metrics import adversarial_error_rate, error_rate
 from advlearn.reproduce.measures import (
     FGSM_BY_FLOAT32,
@@ -19,7 +20,6 @@ from advlearn.reproduce.measures import (
     by_float32,
     effective_pixels,
     filter_radius,
-    float32_cross_entropy,
 )
 from advlearn.reproduce.models.description import number
 from advlearn.reproduce.models.recipes import MODELS

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from advlearn.attacks import fgsm, input_gradient
-from advlearn.losses import Loss, cross_entropy
+from advlearn.losses import Loss, cross_entropy, float32_cross_entropy
 from advlearn.metrics import agreement, craft, logits_along, predict
 from advlearn.reproduce.measures import (
     FLOAT32,
     Value,
     Values,
     by_float32,
-    float32_cross_entropy,
     straightness,
 )
 from advlearn.reproduce.models.description import number

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.attacks import fgsm, pgd
+from advlearn.losses import float32_cross_entropy
 from advlearn.metrics import Rate, adversarial_error_rate, craft, error_rate, predict
 from advlearn.models import Ensemble
 from advlearn.reproduce.measures import (
@@ -18,7 +19,6 @@ from advlearn.reproduce.measures import (
     Value,
     Values,
     by_float32,
-    float32_cross_entropy,
 )
 from advlearn.reproduce.models.description import listed, number
 from advlearn.reproduce.models.recipes import MEMBERS, MODELS
@@ -84,7 +84,7 @@ def generative(trial: Trial) -> Values:
     return {name: attacked[name] for name in kept} | {
         "detector: clean digits called an attack": error_rate(detector, (x, clean)),
         "detector: FGSM examples missed": error_rate(detector, (plain, attack)),
-        "detector: attacks that know it, wrong and unnoticed": Rate(int(fooled.sum()), len(y)),
+        "detector: attacks that know it, wrong and unnoticed": Rate.of(fooled),
     }
 
 
