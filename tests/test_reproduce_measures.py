@@ -19,7 +19,6 @@ from advlearn.recipe import Recipe
 from advlearn.reproduce.measures import (
     QUICK,
     filter_radius,
-    float32_cross_entropy,
     rubbish,
     straightness,
     under_attack,
@@ -129,18 +128,6 @@ def test_the_worst_case_loss_is_the_paper_s_closed_form():
     y = torch.arange(24) % 2
     expected = adversarial_logistic_loss(model.weight, model.bias, X.flatten(1), 2.0 * y - 1, 0.1)
     torch.testing.assert_close(worst_case_loss(0.1, model, X, y), expected)
-
-
-def test_the_float32_cross_entropy_has_our_value_and_loses_confident_examples():
-    logits = torch.tensor([[0.0, 1.0, -1.0], [40.0, 0.0, 0.0]], requires_grad=True)
-    y = torch.tensor([0, 0])
-    value = float32_cross_entropy(logits, y)
-    torch.testing.assert_close(value, cross_entropy(logits, y).sum())
-    (lost,) = torch.autograd.grad(value, logits)
-    (kept,) = torch.autograd.grad(cross_entropy(logits, y).sum(), logits)
-    torch.testing.assert_close(lost[0], kept[0])
-    assert lost[1, 0] == 0, "the true class has dropped out"
-    assert kept[1, 0] < 0
 
 
 def test_the_float32_ensemble_has_our_probabilities_and_loses_digits_of_which_all_are_confident():

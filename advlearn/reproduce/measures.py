@@ -42,7 +42,7 @@ def effort(*, quick: bool) -> Effort:
     return QUICK if quick else FULL
 
 
-FLOAT32 = ", usual loss"
+FLOAT32 = ", float32 cross-entropy"
 """How the names of quantities end that are measured with `float32_cross_entropy`."""
 
 
@@ -51,7 +51,7 @@ def by_float32(*quantities: str) -> dict[str, str]:
 
     Example:
         >>> by_float32("FGSM error")
-        {'FGSM error, usual loss': 'FGSM error'}
+        {'FGSM error, float32 cross-entropy': 'FGSM error'}
     """
     return {f"{quantity}{FLOAT32}": quantity for quantity in quantities}
 
