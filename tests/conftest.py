@@ -20,8 +20,9 @@ def make_digits(count: int = 24, seed: int = 0, dtype: torch.dtype = torch.float
 
 def make_mlp(seed: int = 0, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> nn.Module:
     """Make a small network with dropout and batch statistics, handed over in training mode."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed: it also notes a seed for each GPU, with a trace of the stack.
+        torch.default_generator.manual_seed(seed)
         model = nn.Sequential(
             nn.Flatten(),
             nn.Linear(36, 16),

@@ -236,7 +236,7 @@ CHANGES = (
     ),
     Change(
         "code: a loss that measures and attacks use",
-        code((MEASURES, ', reduction="sum")', ")")),
+        code(("losses", 'logits.float(), y, reduction="none"', "logits.float(), y")),
         (
             "attack-*",
             *(f"measure-{id}-[0-9]*" for id in ("transfer", "agree", "agree-both", "ensemble")),
