@@ -43,7 +43,7 @@ LONGEST = (
     "notebooks/06_", "tests/test_reproduce_rows.py", "notebooks/10_", "notebooks/09_",
     "notebooks/08_", "tests/test_setup_cell.py", "tests/test_exercises.py", "notebooks/",
     "tests/test_notebooks.py", "tests/test_colab.py", "tests/test_vision.py",
-    "tests/test_attacks.py",
+    "tests/attacks/",
 )  # fmt: skip
 
 

@@ -40,15 +40,21 @@ def _fresh_session():
     engine.forget()
 
 
+@functools.cache
+def graded(exercise, answer):
+    """Return the grade of an answer of the bank; it is the same for all tests that look at it."""
+    return exercise.grade(answer)
+
+
 def audit(exercise):
     """List what is wrong with an exercise's bank; an empty list for a good one."""
     problems = []
     for number, answer in enumerate((exercise.reference, *exercise.right_answers)):
-        grade = exercise.grade(answer)
+        grade = graded(exercise, answer)
         if (grade.outcome, grade.score) != (Outcome.RIGHT, 1.0):
             problems.append(f"right answer {number} fails: {grade}")
     for wrong in exercise.wrong_answers:
-        grade = exercise.grade(wrong.answer)
+        grade = graded(exercise, wrong.answer)
         if grade.outcome is not Outcome.WRONG or not 0 <= grade.score < 1:
             problems.append(f"{wrong.name} is graded {grade.outcome} with {grade.score}")
         if named(exercise, grade) != [wrong.name]:
@@ -171,8 +177,9 @@ def test_description_names_arguments_and_effort(exercise):
 @every_exercise
 def test_grading_is_deterministic(exercise):
     for answer in (exercise.reference, *(m.answer for m in exercise.wrong_answers)):
+        first = graded(exercise, answer)
         torch.rand(3)
-        assert exercise.grade(answer) == exercise.grade(answer)
+        assert exercise.grade(answer) == first
 
 
 def test_no_sign_in_the_attack_inputs_hangs_on_rounding():

@@ -420,7 +420,17 @@ def test_a_flipped_sign_in_the_library_fails_a_checked_cell(tmp_path):
     )
     shutil.copy(MODEL, tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", MODEL.name],
+        # The first cell that fails is enough.
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbval-lax",
+            "-qx",
+            "-p",
+            "no:cacheprovider",
+            MODEL.name,
+        ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,

@@ -23,7 +23,7 @@ from advlearn.reproduce.measures import (
     straightness,
     under_attack,
 )
-from advlearn.reproduce.models.images import as_read, images
+from advlearn.reproduce.models.images import QUICK_DIGITS, as_read, images
 from advlearn.reproduce.models.methods import (
     binary_cross_entropy,
     fit_detector,
@@ -297,7 +297,7 @@ def test_the_detector_learns_clean_from_attacked(monkeypatch):
 
 def test_quick_images_are_the_offline_digits_and_only_they():
     scale = Scale(quick=True)
-    assert images("digits", "train", scale).n == 4000
+    assert images("digits", "train", scale).n == QUICK_DIGITS
     assert set(images("3v7", "test", scale).y.tolist()) == {0, 1}
     train, test = (images("cifar", split, scale) for split in ("train", "test"))
     assert train.x.shape[1:] == test.x.shape[1:] == (1, 28, 28)

@@ -67,7 +67,7 @@ def test_mutants_have_names_of_their_own():
         (Edit("pgd", "open_", "closed"), "times in pgd"),
         (Edit("pgd", "range(steps)", "range(steps )"), "what it was before"),
         (Edit("pgd", "range(steps)", "range(steps"), "not Python"),
-        (Edit("deepfool", "a", "b"), "no function deepfool"),
+        (Edit("no_such_attack", "a", "b"), "no function no_such_attack"),
         (Edit("pgd", "many small FGSM steps", "one step"), "is 0 times in pgd"),
     ],
 )

@@ -133,8 +133,8 @@ class Code:
         """Return all that a name of a module leads to, itself first: symbol -> its statements.
 
         Example:
-            >>> sorted(name for _, name in Code().uses("advlearn.losses", "cross_entropy"))
-            ['cross_entropy', 'margin_loss', 'softplus']
+            >>> sorted(name for _, name in Code().uses("advlearn.models", "probabilities"))
+            ['probabilities']
         """
         reached = {(module, name): self._top_level(module)[name]}
         todo = list(reached)
