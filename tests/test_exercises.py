@@ -782,6 +782,8 @@ def test_in_a_jupyter_kernel():
         "def forever(x, gradient, eps):\n    while True:\n        print(end='')",
         "ex.fgsm_step.check(forever, timeout=0.3)\nprint('still here')",
         "ex.fgsm_step.check(lambda x, gradient, eps: (x + eps * gradient.sign()).clamp(0, 1))",
+        # Loading it takes more than a second, and no check needs it.
+        "import sys\nprint('compiler loaded:', 'torch._dynamo' in sys.modules)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     nbclient.NotebookClient(notebook, timeout=60).execute()
@@ -790,6 +792,7 @@ def test_in_a_jupyter_kernel():
     assert "did not finish within 0.3 seconds" in outputs[4]
     assert outputs[4].endswith("still here\n")
     assert outputs[5].startswith("✓ Right: fgsm_step")
+    assert outputs[6] == "compiler loaded: False\n"
 
 
 def test_an_error_of_an_attempt_is_not_taken_for_a_stub():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import enum
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -94,11 +95,7 @@ class FunctionGrader:
         self.names = parameters(exercise.reference)
         if problem := evidence.call_problem(self.answer, exercise.name, self.names):
             return Grade(Outcome.WRONG, 0.0, problem)
-        assert exercise.inputs is not None, "only functions are graded here"
-        self.cases = []
-        for args in exercise.inputs(torch.Generator().manual_seed(0)):
-            expected = exercise.reference(*evidence.copy_arguments(args))
-            self.cases.append(_Case(args, expected))
+        self.cases = [_Case(args, expected) for args, expected in _questions(exercise)]
         done = self._call_answer()
         if early := self._ended_early(done) or self._blank():
             return early
@@ -276,10 +273,8 @@ class FunctionGrader:
 
     def _imitate(self, wrong: Misconception, case: _Case) -> Any:
         """Return what a misconception gives on an input, or the error if it does not even run."""
-        try:
-            return wrong.answer(*evidence.copy_arguments(case.args))
-        except Exception as error:
-            return error
+        number = self.exercise.wrong_answers.index(wrong)
+        return _imitations(self.exercise, number)[self.cases.index(case)]
 
     def _equal_at(
         self, a: Sequence[list[Tensor] | str], b: Sequence[list[Tensor] | str], j: int, k: int
@@ -318,6 +313,29 @@ class FunctionGrader:
         output, expected = evidence.contrast(case.output, case.expected, rtol, atol)
         rows += [f"    yours     {output}", f"    expected  {expected}"]
         return "\n".join(row[:240] for row in rows)
+
+
+@functools.lru_cache(maxsize=128)
+def _questions(exercise: Exercise) -> list[tuple[Args, Any]]:
+    """Return the inputs of an exercise with what is expected: the same for every answer.
+
+    They are never handed out: an answer gets copies.
+    """
+    assert exercise.inputs is not None, "only functions are graded here"
+    inputs = exercise.inputs(torch.Generator().manual_seed(0))
+    return [(args, exercise.reference(*evidence.copy_arguments(args))) for args in inputs]
+
+
+@functools.lru_cache(maxsize=1024)
+def _imitations(exercise: Exercise, number: int) -> list[Any]:
+    """Return what a misconception gives on each input, or the error if it does not even run."""
+    answer, outputs = exercise.wrong_answers[number].answer, []
+    for args, _ in _questions(exercise):
+        try:
+            outputs.append(answer(*evidence.copy_arguments(args)))
+        except Exception as error:
+            outputs.append(error.with_traceback(None))
+    return outputs
 
 
 def parameters(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TextIO
@@ -223,21 +223,27 @@ def preserved_state() -> Iterator[None]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     rng = torch.get_rng_state(), random.getstate(), np.random.get_state()
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    strict = torch.are_deterministic_algorithms_enabled()
-    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    strict, lenient = _determinism()
     recursion, streams = sys.getrecursionlimit(), (sys.stdout, sys.stderr)
+    device = torch.get_default_device()
+    # A context with a device slows every call of torch down, so only where it is needed.
+    on_cpu = nullcontext() if device.type == "cpu" else torch.device("cpu")
     try:
         torch.set_default_dtype(torch.float32)
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reach for the GPU too
         random.seed(0)
         np.random.seed(0)
-        with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+        with torch.inference_mode(False), torch.enable_grad(), on_cpu:
             yield
     finally:
         sys.stdout, sys.stderr = streams
         sys.setrecursionlimit(recursion)
         torch.set_default_dtype(dtype)
-        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        # Setting it loads PyTorch's compiler, which takes more than a second.
+        if (strict, lenient) != _determinism():
+            torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         torch.set_rng_state(rng[0])
@@ -245,3 +251,10 @@ def preserved_state() -> Iterator[None]:
         np.random.set_state(rng[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def _determinism() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )

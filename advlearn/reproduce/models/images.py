@@ -14,7 +14,7 @@ from advlearn.data import Dataset, load_cifar10, load_mnist, subset_classes
 from advlearn.reproduce.models.spec import Scale
 from advlearn.whitening import Whitening, contrast_normalise
 
-QUICK_DIGITS = 1500  # at most, of a split, in a quick run
+QUICK_DIGITS = 1000  # at most, of a split, in a quick run
 
 
 @lru_cache(maxsize=8)
