@@ -16,7 +16,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     stays. A process that is killed leaves the old file as it was, and perhaps a hidden `.part`.
 
     Args:
-        path: in a folder that exists. A file that is there keeps its permissions.
+        path: in a folder that exists. A file that is there keeps its permissions; where it is a
+            link, the file that it leads to is written.
         content: bytes, or text that is written as UTF-8, line ends as they are.
 
     Raises:
@@ -31,7 +32,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
         ...     (Path(folder) / "a.txt").read_text(), len(list(Path(folder).iterdir()))
         ('two', 1)
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one, and its target gets the content
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         try:

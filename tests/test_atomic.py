@@ -164,3 +164,12 @@ def test_six_writers_at_once_leave_one_whole_file(file):
     assert [writer.wait() for writer in writers] == [0] * 6
     assert len(seen) > 1, "the reader saw no change"
     assert names(file.parent) == ["file.txt"]
+
+
+def test_a_link_stays_a_link_and_its_target_gets_the_content(file, tmp_path):
+    link = tmp_path / "link.txt"
+    link.symlink_to(file)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"
+    assert names(tmp_path) == ["file.txt", "link.txt"]

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from advlearn.course.banks import lesson01, lesson04, lesson09, lesson10
-from advlearn.course.grading import evidence
+from advlearn.course.grading import evidence, grader
 from advlearn.course.grading import exercise as engine
 from advlearn.exercises import Exercise, Misconception, Outcome, all_exercises
 from advlearn.exercises import lesson03 as ex
@@ -180,6 +180,60 @@ def test_grading_is_deterministic(exercise):
         first = graded(exercise, answer)
         torch.rand(3)
         assert exercise.grade(answer) == first
+
+
+@every_exercise
+def test_the_first_grade_is_like_any_other(exercise):
+    """What the checks compute once takes no random number from an answer."""
+
+    def drawing(*args):
+        drawn.append(float(torch.rand(())))
+        return exercise.reference(*args)
+
+    if exercise.inputs is not None:
+        sequences = []
+        grader._questions.cache_clear()
+        for _ in range(2):
+            drawn = []
+            exercise.grade(functools.wraps(exercise.reference)(drawing))
+            sequences.append(drawn)
+        assert sequences[0] == sequences[1]
+        assert sequences[0]
+
+
+def test_an_answer_cannot_change_what_later_ones_are_told():
+    exercise = next(e for e in EXERCISES if e.name == "wrong_sign_share")
+    wrong = next(m for m in exercise.wrong_answers if m.name == "over all pixels")
+
+    def halving(*args):
+        torch.set_default_dtype(torch.float16)
+        return torch.zeros(3)
+
+    grader._questions.cache_clear()
+    grader._imitations.cache_clear()
+    exercise.grade(functools.wraps(exercise.reference)(halving))
+    assert wrong.feedback in exercise.grade(wrong.answer).feedback
+
+
+@pytest.mark.parametrize(
+    ("output", "like", "read"),
+    [
+        (np.array(0.5), 0.25, 0.5),
+        (torch.tensor(True), 1, 1.0),
+        (torch.tensor(True), 0.25, "a bool"),
+        (True, 0.25, "a bool"),
+        (10**400, 0.25, "too large"),
+        (torch.tensor([0.5]).to_sparse(), 0.25, "a tensor of shape"),
+        (torch.tensor(0.5, device="meta"), 0.25, "a tensor of shape"),
+        (torch.tensor(1j), 0.25, "a tensor of shape"),
+    ],
+)
+def test_a_number_may_come_in_several_forms(output, like, read):
+    values = evidence.read(output, like)
+    if isinstance(read, str):
+        assert read in values
+    else:
+        assert float(values[0]) == read
 
 
 def test_no_sign_in_the_attack_inputs_hangs_on_rounding():
@@ -622,6 +676,8 @@ def meddling(x, gradient, eps):
     random.seed(7)
     np.random.seed(7)
     torch.use_deterministic_algorithms(True)
+    torch.autograd.set_detect_anomaly(True)
+    torch.set_float32_matmul_precision("medium")
     sys.setrecursionlimit(500)
     sys.stdout = sys.stderr = None
     return (x + eps * gradient.sign()).clamp(0, 1)
@@ -646,6 +702,8 @@ def snapshot():
         torch.get_default_dtype(),
         torch.is_grad_enabled(),
         torch.are_deterministic_algorithms_enabled(),
+        torch.is_anomaly_enabled(),
+        torch.get_float32_matmul_precision(),
         torch.get_num_threads(),
         sys.getrecursionlimit(),
     )

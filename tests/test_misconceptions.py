@@ -35,6 +35,16 @@ def undocumented(x):
 def one_line(x): return x + 1  # fmt: skip
 
 
+def recursive(x):
+    if x <= 0:
+        return 0
+    return 1 + recursive(x - 1)
+
+
+async def waiting(x):
+    return x + 1
+
+
 def only_documented(x):
     """Do nothing."""
 
@@ -166,6 +176,7 @@ def test_a_change_that_is_not_one_is_refused(changes, message):
         "slip: `<` -> `>`,\n    Feedback.",  # a comma too many, and none
         "slip: `<` -> `>` `*` -> `+`\n    Feedback.",
         "slip: `<` -> `>`\n    `*` -> `+`\n    Feedback.",  # a change that reads as feedback
+        "slip: `<` -> `>`\n    Feedback.\n    other: `*` -> `+`\n    Feedback.",  # a slip that does
     ],
 )
 def test_a_text_of_another_form_is_refused_with_the_right_form(text):
@@ -188,8 +199,10 @@ def test_two_wrong_answers_of_one_name_are_refused():
         (enclosed(1), "uses variables of the function around it"),
         (one_line, "must have its body on lines of its own"),
         (only_documented, "has no code but its docstring"),
+        (recursive, "calls itself: only its outermost call would be changed"),
+        (waiting, "is not a plain function"),
     ],
-    ids=["lambda", "built in", "class", "closure", "one line", "docstring"],
+    ids=["lambda", "built in", "class", "closure", "one line", "docstring", "recursive", "async"],
 )
 def test_what_cannot_be_edited_is_refused(right, message):
     with pytest.raises(ValueError, match=message):

@@ -125,7 +125,7 @@ def test_a_text_becomes_questions_choices_and_feedback():
             Yes.
         - 2
             No: one is
-            - as it says -
+            as it says,
             taken away.
 
         Which is `x`?
@@ -141,7 +141,7 @@ def test_a_text_becomes_questions_choices_and_feedback():
             "What is 1 + 1 - 1?",
             (
                 Choice("1, since -1 is taken away", True, "Yes."),
-                Choice("2", False, "No: one is - as it says - taken away."),
+                Choice("2", False, "No: one is as it says, taken away."),
             ),
         ),
         Question(
@@ -182,6 +182,7 @@ A_QUESTION, A_CHOICE, A_COUNT = (
         ("1 + 1?\n+ 2\n    Yes,\n  it is.\n- 3\n    No.", A_CHOICE),
         ("1 + 1?\n+ 2\n    Yes.\n-3\n    No.\n- 4\n    No.", A_CHOICE),  # no space
         ("1 + 1?\n+ 2\n    Yes.\n- \n    No.", A_CHOICE),  # no text
+        ("1 + 1?\n+ 2\n    Yes.\n    - 3\n    No.\n- 4\n    No.", A_CHOICE),  # a choice indented
         ("1 + 1?\n+ 2\n    Yes.\n- 3\n    No.\n2 + 2?\n+ 4\n    Yes.", A_CHOICE),
     ],
 )

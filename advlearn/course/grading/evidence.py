@@ -138,15 +138,28 @@ def read(output: object, like: object) -> list[Tensor] | str:
         return _read_tuple(output, tuple(like))
     if isinstance(like, Tensor):
         return _read_tensor(output, like)
-    if isinstance(output, Tensor) and output.numel() == 1 and not output.is_complex():
-        return [output.detach().reshape(()).double()]
+    if isinstance(output, Tensor) and output.numel() == 1 and _is_plain(output):
+        if output.dtype != torch.bool:
+            return [output.detach().cpu().reshape(()).double()]
+        output = bool(output)
+    if isinstance(output, np.ndarray) and output.ndim == 0:
+        output = output.item()
     if isinstance(output, bool | np.bool_):
         is_number = isinstance(like, int | float) and like in (0, 1)
     else:
         is_number = isinstance(output, numbers.Real)
     if is_number:
-        return [torch.tensor(float(output), dtype=torch.float64)]  # type: ignore[arg-type]
+        try:
+            return [torch.tensor(float(output), dtype=torch.float64)]  # type: ignore[arg-type]
+        except OverflowError:
+            return "One of your values is too large to be a float."
     return f"One of your values is {_article(output)}. Expected is a single number."
+
+
+def _is_plain(output: Tensor) -> bool:
+    """Tell whether a tensor holds real numbers that can be read: dense, and not without content."""
+    readable = output.layout == torch.strided and not output.is_meta and not output.is_quantized
+    return readable and not output.is_complex()
 
 
 def _read_tuple(output: object, like: Args) -> list[Tensor] | str:

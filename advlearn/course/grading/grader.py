@@ -319,22 +319,28 @@ class FunctionGrader:
 def _questions(exercise: Exercise) -> list[tuple[Args, Any]]:
     """Return the inputs of an exercise with what is expected: the same for every answer.
 
-    They are never handed out: an answer gets copies.
+    They are never handed out: an answer gets copies. Making them takes no random number that an
+    answer would get, or the first grade could differ from the second.
     """
     assert exercise.inputs is not None, "only functions are graded here"
-    inputs = exercise.inputs(torch.Generator().manual_seed(0))
-    return [(args, exercise.reference(*evidence.copy_arguments(args))) for args in inputs]
+    with sandbox.preserved_state():
+        inputs = exercise.inputs(torch.Generator().manual_seed(0))
+        return [(args, exercise.reference(*evidence.copy_arguments(args))) for args in inputs]
 
 
 @functools.lru_cache(maxsize=1024)
 def _imitations(exercise: Exercise, number: int) -> list[Any]:
-    """Return what a misconception gives on each input, or the error if it does not even run."""
+    """Return what a misconception gives on each input, or the error if it does not even run.
+
+    A learner's answer has run before: what it did to PyTorch's settings must not count here.
+    """
     answer, outputs = exercise.wrong_answers[number].answer, []
     for args, _ in _questions(exercise):
-        try:
-            outputs.append(answer(*evidence.copy_arguments(args)))
-        except Exception as error:
-            outputs.append(error.with_traceback(None))
+        with sandbox.preserved_state():
+            try:
+                outputs.append(answer(*evidence.copy_arguments(args)))
+            except Exception as error:
+                outputs.append(error.with_traceback(None))
     return outputs
 
 

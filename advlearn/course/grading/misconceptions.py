@@ -93,7 +93,10 @@ def _source(function: Callable[..., Any]) -> tuple[str, str]:
         raise ValueError(f"{function!r} uses variables of the function around it.")
     lines = textwrap.dedent(inspect.getsource(function)).splitlines(keepends=True)
     (node,) = ast.parse("".join(lines)).body
-    assert isinstance(node, ast.FunctionDef), "only `def` makes a function that has a name"
+    if not isinstance(node, ast.FunctionDef):
+        raise ValueError(f"{function!r} is not a plain function: only such a function is edited.")
+    if any(isinstance(n, ast.Name) and n.id == node.name for n in ast.walk(node)):
+        raise ValueError(f"{function!r} calls itself: only its outermost call would be changed.")
     documented = ast.get_docstring(node) is not None
     if len(node.body) == documented:
         raise ValueError(f"{function!r} has no code but its docstring.")
@@ -110,7 +113,7 @@ def _paragraphs(text: str) -> Iterator[tuple[str, list[_Change], str]]:
         parts = _PARAGRAPH.fullmatch(paragraph)
         name, changes, feedback = parts.groups() if parts else ("", "", "")
         feedback = " ".join(feedback.split())
-        if not _CHANGES.fullmatch(changes) or not feedback or _CHANGE.match(feedback):
+        if not _CHANGES.fullmatch(changes) or not feedback or _CHANGE.search(feedback):
             raise ValueError(
                 "a wrong answer is written `name: `old` -> `new`` with its feedback under it, "
                 f"indented by four spaces. This is not: {paragraph!r:.200}"

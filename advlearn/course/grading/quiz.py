@@ -84,7 +84,7 @@ def parse(text: str) -> Quiz:
 
     A question is a paragraph: its text, then the choices, "+" before the right one and "-" before
     each wrong one, with the feedback of each under it, indented by four spaces. Lines may be broken
-    anywhere.
+    anywhere, but no line of feedback begins with a sign.
 
     Raises:
         ValueError: A paragraph is not of this form, such as a choice without feedback, or a
@@ -115,7 +115,8 @@ def parse(text: str) -> Quiz:
 
 def _parse_choice(text: str) -> Choice:
     parts = _CHOICE.fullmatch(text.rstrip())
-    if parts is None:
+    # A choice that is indented by mistake would pass for a line of the feedback above it.
+    if parts is None or re.search(r"^\s+[+-] ", text, re.MULTILINE):
         raise ValueError(
             "a choice is written `+ text` or `- text` with its feedback under it, indented by four "
             f"spaces. This is not: {text!r:.200}"

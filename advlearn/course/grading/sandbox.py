@@ -218,12 +218,15 @@ def preserved_state() -> Iterator[None]:
     """Give the body a fixed global state, and put the old one back afterwards.
 
     Covers the random generators of torch, Python and NumPy, torch's default dtype, gradient mode,
-    default device, thread count and determinism switch, Python's recursion limit and streams.
+    default device, thread count, precision of products and switches for determinism and anomalies,
+    Python's recursion limit and streams.
     """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     rng = torch.get_rng_state(), random.getstate(), np.random.get_state()
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     strict, lenient = _determinism()
+    anomaly = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    products = torch.get_float32_matmul_precision()
     recursion, streams = sys.getrecursionlimit(), (sys.stdout, sys.stderr)
     device = torch.get_default_device()
     # A context with a device slows every call of torch down, so only where it is needed.
@@ -242,6 +245,8 @@ def preserved_state() -> Iterator[None]:
         # Setting it loads PyTorch's compiler, which takes more than a second.
         if (strict, lenient) != _determinism():
             torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        torch.autograd.set_detect_anomaly(*anomaly)
+        torch.set_float32_matmul_precision(products)
         if torch.get_default_device() != device:
             torch.set_default_device(device)
         if torch.get_num_threads() != threads:
