@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tests on as many workers as there are cores; each lesson and each page on one of them.
-SPREAD := -n logical --maxprocesses=4 --dist=loadgroup
+SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test test-browser test-colab quick lint format notebooks measure record book test-book bench palette doctor clean

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import sys
 import threading
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BOOK = ROOT / "build" / "book"
@@ -53,13 +55,18 @@ def pytest_sessionstart(session):
     session.config.stash[SEEN] = {}
 
 
-@pytest.hookimpl(tryfirst=True)  # the scheduler of the workers reads the groups
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Keep the tests of one page, and those of any other file, on one worker."""
-    for item in items:
-        if ROOT / "tests" / "book" in item.path.parents:
-            page = getattr(item, "callspec", None) and item.callspec.params.get("page")
-            item.add_marker(pytest.mark.xdist_group(page or item.path.stem))
+    if "book" not in config.getoption("markexpr").split() or "not" in config.getoption("markexpr"):
+        return None  # a plain run, in which pages are not looked at
+
+    class ByPage(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            page = re.search(r"\[.*?([\w/]+\.html)", nodeid)
+            return page[1] if page else nodeid.partition("::")[0]
+
+    return ByPage(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import asdict
 
 import pytest
 from playwright.sync_api import sync_playwright
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.browser import latency
 from tests.browser.lab import OUT, ROOT, NoBrowserError, desk
@@ -22,12 +24,16 @@ def pytest_sessionstart(session):
         session.config.stash[ROWS] = []
 
 
-@pytest.hookimpl(tryfirst=True)  # the scheduler of the workers reads the groups
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Keep the tests of one lesson, and those of any other file, on one worker."""
-    for item in items:
-        lesson = getattr(item, "callspec", None) and item.callspec.params.get("opened")
-        item.add_marker(pytest.mark.xdist_group(lesson.stem if lesson else item.path.stem))
+
+    class ByLesson(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            lesson = re.search(r"\[(\d\d_\w+)\]$", nodeid)
+            return lesson[1] if lesson else nodeid.partition("::")[0]
+
+    return ByLesson(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
