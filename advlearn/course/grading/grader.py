@@ -335,8 +335,9 @@ def _imitations(exercise: Exercise, number: int) -> list[Any]:
     A learner's answer has run before: what it did to PyTorch's settings must not count here.
     """
     answer, outputs = exercise.wrong_answers[number].answer, []
-    for args, _ in _questions(exercise):
-        with sandbox.preserved_state():
+    questions = _questions(exercise)
+    with sandbox.preserved_state():
+        for args, _ in questions:
             try:
                 outputs.append(answer(*evidence.copy_arguments(args)))
             except Exception as error:
