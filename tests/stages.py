@@ -3,6 +3,9 @@
 All stages run even when one fails, so that one run shows everything there is to repair. What only
 reads the source (style, types, layers) runs beside the tests. Tests and lessons share one run of
 pytest on as many workers as there are cores, each file and each lesson on one of them.
+
+With `--in-browser` the lessons are executed by JupyterLab in a real browser, with all the browser
+tests, and nbval compares what they gave there: no lesson runs twice.
 """
 
 from __future__ import annotations
@@ -36,6 +39,11 @@ RUNNING: dict[str, list[str]] = {
     "notebooks": ["--nbval-lax", "notebooks"],
     "tests": ["tests", "advlearn"],
 }
+# The lessons as the browser tests have executed them just before.
+IN_BROWSER = (
+    ["tests/browser"],
+    ["-p", "tests.executed", "--executed=build/browser/executed", "notebooks"],
+)
 # A worker takes up to 1.3 GB and the kernel of a lesson as much: four stay well under 10 GB.
 SPREAD = ["-n", "logical", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder"]
 
@@ -78,9 +86,8 @@ def read_source(stage: str) -> tuple[Outcome, str]:
     return Outcome(stage, status != 0, time.perf_counter() - started), "".join(printed)
 
 
-def run_tests(stages: list[str], report: Path) -> Outcome:
-    """Run tests, lessons or both in one run of pytest."""
-    paths = [argument for stage in stages for argument in RUNNING[stage]]
+def run_tests(stages: list[str], arguments: list[str], report: Path) -> tuple[Outcome, int]:
+    """Run one or more stages in one run of pytest; return how many tests were skipped too."""
     # One thread each; waiting ones sleep, since spinning ones starve each other.
     settings = {
         "PYTHONPATH": str(ROOT),
@@ -89,17 +96,17 @@ def run_tests(stages: list[str], report: Path) -> Outcome:
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     started = time.perf_counter()
-    command = [*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "--durations=8", *SPREAD, *paths]
+    command = [*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "--durations=8", *SPREAD]
     done = subprocess.run(
-        [*command, f"--junitxml={report}"],
+        [*command, *arguments, f"--junitxml={report}"],
         cwd=ROOT,
         env=os.environ | settings,
         check=False,
     )
-    passed, failed, _ = count(report)
+    passed, failed, skipped = count(report)
     counts = f"{passed} passed, {failed} failed"
     seconds = time.perf_counter() - started
-    return Outcome(" + ".join(stages), done.returncode != 0, seconds, counts)
+    return Outcome(" + ".join(stages), done.returncode != 0, seconds, counts), skipped
 
 
 def main() -> int:
@@ -107,17 +114,25 @@ def main() -> int:
     every = [*READING, *RUNNING]
     parser.add_argument("--only", action="append", choices=every, help="run just this stage")
     parser.add_argument("--without", action="append", choices=every, default=[])
+    parser.add_argument("--in-browser", action="store_true", help="execute lessons in JupyterLab")
     options = parser.parse_args()
     chosen = [s for s in options.only or every if s not in options.without]
+    running: dict[str, list[str]] = {stage: RUNNING[stage] for stage in RUNNING if stage in chosen}
+    runs = [running] if running else []
+    if options.in_browser and "notebooks" in running:
+        browser, running["notebooks"] = IN_BROWSER
+        runs.insert(0, {"browser": browser})
     started, outcomes, skipped = time.perf_counter(), [], 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
         reading: list[Future[tuple[Outcome, str]]] = [
             beside.submit(read_source, stage) for stage in READING if stage in chosen
         ]
-        if running := [stage for stage in RUNNING if stage in chosen]:
-            report = Path(folder) / "report.xml"
-            outcomes.append(run_tests(running, report))
-            skipped = count(report)[2]
+        for number, run in enumerate(runs):
+            report = Path(folder) / f"report{number}.xml"
+            arguments = [argument for stage in run.values() for argument in stage]
+            outcome, idle = run_tests(list(run), arguments, report)
+            outcomes.append(outcome)
+            skipped += idle
         for future in reading:
             outcome, printed = future.result()
             print(f"\n=== {outcome.stage} ===\n{printed}", flush=True)

@@ -35,6 +35,7 @@ from playwright.sync_api import (
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OUT = ROOT / "build" / "browser"
+EXECUTED = OUT / "executed"  # the lessons with the outputs that they had in JupyterLab
 WINDOW = {"width": 1366, "height": 768}  # the screen of a small laptop
 PATIENCE = 420.0  # seconds for a whole lesson: a minute on two cores, far more on a busy machine
 NO_BROWSER = """\

@@ -66,11 +66,12 @@ def _row(lesson: str, slider: Slider, kind: str, times: Sequence[float]) -> Row:
 
 def _press(widget: Widget, slider: Slider, key: str, seconds: float) -> None:
     """Press a key on a slider and wait until its delay is noted."""
-    count = widget.root.evaluate("(root) => root._latency.times.length")
+    root = widget.root.element_handle()
+    count = root.evaluate("(root) => root._latency.times.length")
     slider.handle.press(key)
     widget.root.page.wait_for_function(
         "([root, count]) => root._latency.times.length > count",
-        arg=[widget.root.element_handle(), count],
+        arg=[root, count],
         timeout=1000 * seconds,
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import nbformat
 import pytest
 
 from tests.browser import checks, latency
-from tests.browser.lab import WINDOW
+from tests.browser.lab import EXECUTED, WINDOW
 from tests.browser.slips import SLIPS, bank
 from tests.browser.widget import Widget
 from tests.lesson_rules import LESSONS
@@ -44,9 +45,23 @@ class Open:
                 yield Widget(shown), cell.source
 
 
+def keep(cells, path):
+    """Write the lesson as JupyterLab has executed it: nbval compares it, see `tests.executed`."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell, seen in zip(notebook.cells, cells, strict=True):
+        cell.source = seen.source
+        if cell.cell_type == "code":
+            cell.execution_count = seen.count
+            cell.outputs = [nbformat.from_dict(output) for output in seen.outputs]
+    EXECUTED.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, EXECUTED / path.name)
+
+
 @pytest.fixture(scope="module", params=LESSONS, ids=lambda path: path.stem)
 def opened(request, lab):
-    yield Open(lab.open(request.param.name), request.param)
+    lesson = Open(lab.open(request.param.name), request.param)
+    keep(lesson.cells, lesson.path)
+    yield lesson
     lab.tidy()
 
 

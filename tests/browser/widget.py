@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from playwright.sync_api import Locator
+from playwright.sync_api import ElementHandle, Locator
 
 # What the picture is made of, whatever its address: the bytes of the file, as a short number.
 _CONTENT = """async (root) => {
@@ -43,9 +43,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Slider:
-    """One control."""
+    """One control.
 
-    handle: Locator
+    It is held as the element, found once: a locator would search all of JupyterLab at each touch.
+    """
+
+    handle: ElementHandle
     name: str  # as the browser tells a screen reader
 
     @property
@@ -78,7 +81,9 @@ class Slider:
         self.handle.scroll_into_view_if_needed()
         box = self.handle.bounding_box()
         assert box is not None, "the slider is on the page"
-        mouse = self.handle.page.mouse
+        frame = self.handle.owner_frame()
+        assert frame is not None, "the slider is on the page"
+        mouse = frame.page.mouse
         points = [self._point(part) for part in (start, end)]
         mouse.move(box["x"] + points[0]["x"], box["y"] + points[0]["y"])
         mouse.down()
@@ -101,7 +106,7 @@ class Widget:
     def sliders(self) -> Iterator[Slider]:
         """Yield the controls, named as in the browser's accessibility tree."""
         page = self.root.page
-        handles = self.root.get_by_role("slider").all()
+        handles = self.root.get_by_role("slider").element_handles()
         session = page.context.new_cdp_session(page)
         try:
             for handle in handles:
@@ -136,7 +141,7 @@ class Widget:
 
     def rest(self) -> None:
         """Put every slider on its first stop, where all pictures of one move are drawn already."""
-        for handle in self.root.get_by_role("slider").all():
+        for handle in self.root.get_by_role("slider").element_handles():
             handle.press("Home")
         waiting = self.root.locator("[data-waiting]")
         waiting.wait_for(state="detached")
