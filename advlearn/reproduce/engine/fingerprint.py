@@ -31,6 +31,7 @@ DECIDE_NOTHING = frozenset(
     f"{PROJECT}.{name}"
     for name in (
         "_validation",  # refuses arguments, and changes none
+        "_quote",
         # Images enter by a hash of what was read.
         "data.download",
         "data.files",
