@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -86,3 +87,22 @@ def precision(
     if check_choice(choice, "choice", PRECISIONS) == "exact":
         return nullcontext()
     return torch.autocast((device or torch.device("cpu")).type, dtype=torch.bfloat16)
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """Return a context in which what `torch.compile` made runs as it was written.
+
+    Compiled code does not see a hook that was registered after it was compiled. Before PyTorch 2.6
+    there is no way to ask for this, and nothing happens.
+
+    Example:
+        >>> with uncompiled():
+        ...     torch.nn.Identity()(torch.ones(1))
+        tensor([1.])
+    """
+    # Only where the compiler is loaded can something be compiled. Loading it takes a second.
+    stance = getattr(torch.compiler, "set_stance", None)
+    if stance is None or "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    chosen: AbstractContextManager[object] = stance("force_eager")
+    return chosen

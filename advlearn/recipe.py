@@ -32,8 +32,10 @@ class Recipe:
         momentum: of SGD at the start, in [0, 1); Adam ignores it.
         momentum_final: at the end, reached linearly; None keeps `momentum`.
         max_norm: the largest L2 norm of a unit's incoming weights, applied after each step; None
-            for no limit.
-        l1: coefficient of the L1 penalty on the first weight matrix, >= 0.
+            for no limit. It acts on linear and convolutional layers, in any wrapper; a model with
+            trained weights elsewhere is refused.
+        l1: coefficient of the L1 penalty on the first weight matrix that images meet, >= 0; refused
+            likewise.
         stop_on: name of a column of the history to watch, such as "validation_error", smaller is
             better; None trains all epochs. The best epoch's weights are kept.
         patience: epochs without a new best before the run stops, >= 1.

@@ -30,6 +30,7 @@ from advlearn._validation import (
 )
 from advlearn.attacks import PIXELS, linear_step
 from advlearn.context import precision
+from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
 from advlearn.metrics import Data, predict
 from advlearn.recipe import History, Recipe, Run, callable_name
@@ -201,10 +202,6 @@ def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(model(x), y)
 
 
-def _first_weight(model: nn.Module) -> Tensor:
-    return next(parameter for parameter in model.parameters() if parameter.dim() > 1)
-
-
 def _train(
     model: nn.Module,
     data: Data,
@@ -243,6 +240,8 @@ def _train(
     # The images, the labels and their order: each of them decides the weights.
     digest = zlib.crc32(x.detach().cpu().float().numpy().tobytes())
     digest = zlib.crc32(y.cpu().numpy().tobytes(), digest)
+    limited = limited_layers(model) if recipe.max_norm is not None else []
+    penalised = first_weight(model, x[:1]) if recipe.l1 else None
     run = Run(model, recipe, extra | {"examples": len(x), "data": digest})
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(Path(checkpoint))
@@ -251,7 +250,9 @@ def _train(
             break
         with run.safely(), _seeded(recipe.seed, epoch, device):
             started = time.perf_counter()
-            loss = _epoch(run, (x, y), step, epoch, progress=progress)
+            loss = _epoch(
+                run, (x, y), step, epoch, limited=limited, penalised=penalised, progress=progress
+            )
             row: dict[str, float] = {"epoch": epoch + 1, "loss": loss}
             if validation is not None:
                 row |= _validate(model, (validation[0].to(device), validation[1].to(device)))
@@ -271,6 +272,8 @@ def _epoch(
     step: Callable[[Tensor, Tensor], Tensor],
     epoch: int,
     *,
+    limited: list[nn.Module],
+    penalised: nn.Parameter | None,
     progress: bool,
 ) -> float:
     """Do one pass over the data and return the mean loss over it."""
@@ -293,8 +296,8 @@ def _epoch(
         run.optimizer.zero_grad(set_to_none=True)
         with precision(recipe.precision, x.device):
             loss = float(step(x[batch], y[batch]))
-        if recipe.l1:
-            penalty = l1_penalty(_first_weight(model), recipe.l1)
+        if penalised is not None:
+            penalty = l1_penalty(penalised, recipe.l1)
             penalty.backward()
             loss += float(penalty.detach())
         if not math.isfinite(loss):
@@ -305,7 +308,7 @@ def _epoch(
             )
         run.optimizer.step()
         if recipe.max_norm is not None:
-            _limit_norms(model, recipe.max_norm)
+            limit_norms(limited, recipe.max_norm)
         total += loss * len(batch)
     # The loss of a step is that of the weights before it: the last step shows only here.
     if not all(bool(p.isfinite().all()) for p in model.parameters()):
@@ -316,17 +319,6 @@ def _epoch(
         )
     model.eval()
     return total / len(x)
-
-
-def _limit_norms(model: nn.Module, max_norm: float) -> None:
-    """Scale down each unit whose incoming weights are longer than `max_norm`."""
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)) and module.weight.requires_grad:
-                weight = module.weight  # (units, inputs, ...)
-                axes = tuple(range(1, weight.dim()))
-                norm = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
-                weight.mul_((max_norm / norm.clamp_min(1e-12)).clamp_max(1.0))
 
 
 def _validate(model: nn.Module, data: Data) -> dict[str, float]:
