@@ -136,6 +136,8 @@ def serve(folder: Path, private: Path) -> Iterator[Server]:
         *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}"),
         *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"),
         *(f"--IdentityProvider.token={token}", "--ServerApp.ip=127.0.0.1"),
+        # A kernel has nothing to save: none is given seconds to end in.
+        "--KernelManager.shutdown_wait_time=0.2",
         # Lets the tests read the notebook that JupyterLab holds.
         "--LabApp.expose_app_in_browser=True",
     ]
@@ -181,11 +183,21 @@ class Watch:
     foreign: list[str] = field(default_factory=list)  # requests to other hosts
 
     def over(self, page: Page) -> Watch:
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
-        page.on("request", lambda request: self._request(request.url))
-        page.on("websocket", lambda socket: self._request(socket.url))
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
         return self
+
+    def end(self, page: Page) -> None:
+        for event, listener in self._listeners.items():
+            page.remove_listener(event, listener)
+
+    def __post_init__(self) -> None:
+        self._listeners = {
+            "console": self._console,
+            "pageerror": lambda error: self.errors.append(f"uncaught: {error}"),
+            "request": lambda request: self._request(request.url),
+            "websocket": lambda socket: self._request(socket.url),
+        }
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -312,10 +324,6 @@ class Lesson:
         assert written.source == source, f"JupyterLab holds another text:\n{written.source}"
         return written
 
-    def close(self) -> None:
-        """Close the page, and with it nothing else: the kernel is stopped by `Desk.tidy`."""
-        self.page.close()
-
 
 @dataclass
 class Desk:
@@ -324,21 +332,35 @@ class Desk:
     browser: Browser
     server: Server
     context: BrowserContext
+    lessons: list[Lesson] = field(default_factory=list)  # those that are open
+    free: list[Page] = field(default_factory=list)
 
     def open(self, name: str, size: dict[str, int] | None = None) -> Lesson:
-        """Open a notebook of the served folder in a page of its own."""
-        page = self.context.new_page()
+        """Open a notebook of the served folder in a page of its own.
+
+        A page that is free serves again: it holds JupyterLab's scripts, ready to run.
+        """
+        page = self.free.pop() if self.free else self._new_page()
         page.set_viewport_size(size or WINDOW)
         watch = Watch(self.server.url).over(page)
         page.goto(f"{self.server.url}/lab/tree/{name}?token={self.server.token}&reset")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
         page.wait_for_function("window.jupyterapp?.shell.currentWidget?.content?.model")
-        return Lesson(page, watch)
+        self.lessons.append(Lesson(page, watch))
+        return self.lessons[-1]
+
+    def _new_page(self) -> Page:
+        page = self.context.new_page()
+        page.on("dialog", lambda dialog: dialog.accept())  # "Leave without saving?" Yes.
+        return page
 
     def tidy(self) -> None:
-        """Close all pages and stop all kernels."""
-        for page in self.context.pages:
-            page.close()
+        """Leave all pages and stop all kernels."""
+        for lesson in self.lessons:
+            lesson.watch.end(lesson.page)
+            lesson.page.goto("about:blank")
+            self.free.append(lesson.page)
+        self.lessons.clear()
         for session in self.server.ask("sessions"):
             self.stop(f"sessions/{session['id']}")
 
