@@ -8,11 +8,14 @@ pixels), `ValueError` for the right kind with a wrong value (eps = -1, a label o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 # Pixels that come out of a resize or a division may pass the bounds by a rounding error.
 _BOUNDS_SLACK = 1e-6
@@ -212,3 +215,48 @@ def check_callable(value: Any, name: str) -> None:
     """Require something that can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, such as a torch.nn.Module, got {_kind(value)}.")
+
+
+def check_trainable(model: Any, name: str = "model") -> None:
+    """Require a module with a parameter that an optimizer may change."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"{name} must be a torch.nn.Module, whose parameters are trained, got {_kind(model)}."
+        )
+    parameters = list(model.parameters())
+    if not parameters:
+        raise ValueError(f"{name} has no parameters, so there is nothing to train.")
+    if any(map(is_lazy, parameters)):
+        raise ValueError(
+            f"{name} has a lazy layer that has seen no images yet. Call {name}(x) once first."
+        )
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError(
+            f"no parameter of {name} requires a gradient, so nothing would be trained. Call "
+            f"{name}.requires_grad_(True) first; a model of advlearn.data.reference.load is frozen."
+        )
+    if any(parameter.is_inference() for parameter in parameters):
+        raise ValueError(
+            f"{name} was made inside torch.inference_mode(), so it cannot be trained. Make it "
+            f"outside, or pass copy.deepcopy({name}), copied outside."
+        )
+
+
+@contextmanager
+def dtype_named(model: Any, x: Tensor, name: str = "x") -> Iterator[None]:
+    """Say so in words if a model fails on images of another dtype than its parameters.
+
+    Only then: a model may cast its images itself.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        parameters = model.parameters() if isinstance(model, nn.Module) else ()
+        kinds = {p.dtype for p in parameters if p.is_floating_point()}
+        if not kinds or x.dtype in kinds:
+            raise
+        wanted = sorted(map(str, kinds))
+        raise TypeError(
+            f"{name} has dtype {x.dtype}, but the model's parameters have {' and '.join(wanted)}, "
+            f"and it does not cast ({error}). Use {name}.to({wanted[0]})."
+        ) from error

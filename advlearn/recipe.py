@@ -18,6 +18,9 @@ from advlearn._atomic import write_atomically
 from advlearn._validation import check_choice, check_count, check_number
 from advlearn.context import PRECISIONS
 
+MEMORY_FORMATS = ("preserve", "channels_last")
+"""How a batch of images may lie in memory; see `Recipe`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -39,8 +42,15 @@ class Recipe:
         stop_on: name of a column of the history to watch, such as "validation_error", smaller is
             better; None trains all epochs. The best epoch's weights are kept.
         patience: epochs without a new best before the run stops, >= 1.
-        precision: "exact" for float32, "fast" for matrix products in bfloat16, see
-            `advlearn.context.precision`; weights stay float32 in both.
+        precision: "exact" for float32, "fast" for matrix products and convolutions in bfloat16,
+            see `advlearn.context.precision`; weights stay float32 in both. The price: products keep
+            8 bits, so a run ends with other weights than an exact one. What is gained depends on
+            the processor; without hardware for bfloat16 it is slower.
+        memory_format: "preserve" takes batches as they lie in memory. "channels_last" lays images
+            (N, C, H, W) out with the channels of a pixel side by side, which convolutions of most
+            processors and GPUs work on faster. The price: sums are taken in another order, so that
+            the weights differ in their last digits, and a model must not call `view` on the output
+            of a convolution (`flatten` and `reshape` work).
         seed: of the order, the dropout and the noise, >= 0.
 
     Raises:
@@ -63,6 +73,7 @@ class Recipe:
     stop_on: str | None = None
     patience: int = 5
     precision: str = "exact"
+    memory_format: str = "preserve"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +85,7 @@ class Recipe:
         check_number(self.l1, "l1", low=0.0)
         check_count(self.patience, "patience")
         check_choice(self.precision, "precision", PRECISIONS)
+        check_choice(self.memory_format, "memory_format", MEMORY_FORMATS)
         check_count(self.seed, "seed", least=0)
         if self.lr_final is not None:
             check_number(self.lr_final, "lr_final", low=0.0, open_low=True)
@@ -81,6 +93,21 @@ class Recipe:
             check_number(self.momentum_final, "momentum_final", 0.0, 0.9999)
         if self.max_norm is not None:
             check_number(self.max_norm, "max_norm", low=0.0, open_low=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values by name: what identifies a run.
+
+        A field that is younger than the first published models is left out at its default, so that
+        what was trained without it is still the same run.
+
+        Example:
+            >>> "memory_format" in Recipe(epochs=1).as_dict()
+            False
+        """
+        values = asdict(self)
+        if self.memory_format == "preserve":
+            del values["memory_format"]
+        return values
 
     def at(self, progress: float) -> tuple[float, float]:
         """Return the learning rate and momentum at `progress` in [0, 1] of the run."""
@@ -144,7 +171,7 @@ class Run:
     def __init__(self, model: nn.Module, recipe: Recipe, extra: dict[str, Any]) -> None:
         self.model, self.recipe, self.history = model, recipe, History()
         # Through JSON, so that it compares equal to what a checkpoint gives back.
-        self.identity = json.loads(json.dumps(asdict(recipe) | extra, default=float))
+        self.identity = json.loads(json.dumps(recipe.as_dict() | extra, default=float))
         self.best: dict[str, Tensor] | None = None
         self.best_value, self.best_epoch = math.inf, 0
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -161,10 +188,15 @@ class Run:
     def safely(self) -> Iterator[None]:
         """Give the model back as the last whole epoch left it if this one breaks."""
         before, modes = self._weights(), [(m, m.training) for m in self.model.modules()]
+        # A buffer need not be part of the state.
+        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         try:
             yield
         except BaseException:
             self.model.load_state_dict(before)
+            for name, value in self.model.named_buffers():
+                if name in buffers and name not in before:
+                    value.copy_(buffers[name])
             self.optimizer.zero_grad(set_to_none=True)
             raise
         finally:

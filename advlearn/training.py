@@ -27,12 +27,14 @@ from advlearn._validation import (
     check_label_range,
     check_labels,
     check_number,
+    check_trainable,
+    dtype_named,
 )
 from advlearn.attacks import PIXELS, linear_step
 from advlearn.context import precision
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
-from advlearn.metrics import Data, predict
+from advlearn.metrics import BATCH, Data, predict
 from advlearn.recipe import History, Recipe, Run, callable_name
 
 __all__ = ["DivergenceError", "History", "Measure", "Objective", "Recipe", "adversarial_fit", "fit"]
@@ -61,7 +63,8 @@ def fit(
 ) -> History:
     """Train `model` on `data` in place and return the history.
 
-    Minimises mean_i objective(model, x_i, y_i) + l1 ‖W_1‖₁ by minibatches.
+    Minimises mean_i objective(model, x_i, y_i) + l1 ‖W_1‖₁ by minibatches. Parameters that require
+    no gradient stay as they are. Gradients are on while it trains, also inside `torch.no_grad()`.
 
     Args:
         model: trained where its parameters are; the data is moved to them once.
@@ -78,7 +81,10 @@ def fit(
 
     Raises:
         DivergenceError: the loss became NaN or infinite.
-        ValueError: an argument is out of range, or the checkpoint is of another run.
+        TypeError: an argument is of the wrong kind or dtype.
+        ValueError: an argument is out of range, the checkpoint is of another run, no parameter
+            can be trained, or the model refuses the last, smaller batch of an epoch (BatchNorm
+            refuses one example). Then nothing has been trained.
         KeyboardInterrupt: passed on; the model holds the weights of the last whole epoch.
 
     Example:
@@ -92,8 +98,14 @@ def fit(
     losses = objective or _cross_entropy
 
     def step(x: Tensor, y: Tensor) -> Tensor:
-        value = losses(model, x, y).mean()
-        value.backward()
+        each = losses(model, x, y)
+        if not isinstance(each, Tensor) or not each.is_floating_point():
+            raise TypeError(
+                "objective must return a floating tensor, one loss for each example, got "
+                f"{each.dtype if isinstance(each, Tensor) else type(each).__name__}."
+            )
+        value = each.mean()
+        _backward(value)
         return value.detach()
 
     return _train(
@@ -166,10 +178,12 @@ def adversarial_fit(
         if attack is not None:
             crafted = attack(model, x, y, eps, bounds=bounds)
             clean = _cross_entropy(model, x, y).mean()
-            (alpha * clean).backward()
+            _backward(alpha * clean)
         else:
             pixels = x.requires_grad_()
             clean = _cross_entropy(model, pixels, y).mean()
+            if not clean.requires_grad:
+                raise ValueError(_UNUSED)
             if alpha > 0:
                 # One backward pass, two gradients: the parameters' and, scaled by alpha, the
                 # pixels', whose sign does not mind the scale.
@@ -180,7 +194,7 @@ def adversarial_fit(
                 (gradient,) = torch.autograd.grad(clean, pixels)
             crafted = linear_step(x.detach(), gradient, eps, bounds=bounds)
         worst = _cross_entropy(model, crafted, y).mean()
-        ((1 - alpha) * worst).backward()
+        _backward((1 - alpha) * worst)
         return (alpha * clean + (1 - alpha) * worst).detach()
 
     # What the recipe does not say but the result depends on, for the checkpoint.
@@ -202,6 +216,20 @@ def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(model(x), y)
 
 
+_UNUSED = (
+    "the loss does not depend on any parameter that requires a gradient. Look for no_grad, "
+    ".detach(), .numpy() or .item() in the model and in the objective."
+)
+
+
+def _backward(loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise ValueError(_UNUSED)
+    loss.backward()
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
 def _train(
     model: nn.Module,
     data: Data,
@@ -230,18 +258,25 @@ def _train(
             f"stop_on = {recipe.stop_on!r} is not measured. There are {', '.join(columns)}, "
             "seconds."
         )
+    check_trainable(model)
     device = next(model.parameters()).device
-    x, y = x.to(device), y.to(device)
-    # The labels are checked against the model once, on one image, not at every step.
-    classes = predict(model, (x[:1], y[:1] * 0)).shape[1]
-    check_label_range(y, classes, "data.y")
+    # Detached: a graph behind the images is not trained, and would be walked at every step.
+    x, y = x.detach().to(device), y.to(device)
+    # The labels are checked against the model once, on one batch, not at every step.
+    some = x[: min(max(recipe.batch_size, 2), BATCH)]
+    check_label_range(y, _classes(model, some, recipe, "data.x"), "data.y")
     if validation is not None:
+        images = validation[0].to(device)
+        classes = _classes(model, images[:BATCH], recipe, "validation.x")
         check_label_range(validation[1], classes, "validation.y")
+        if len(images) % BATCH == 1:
+            _classes(model, images[-1:], recipe, "validation.x")
+    _check_last_batch(model, x, recipe)
     # The images, the labels and their order: each of them decides the weights.
     digest = zlib.crc32(x.detach().cpu().float().numpy().tobytes())
     digest = zlib.crc32(y.cpu().numpy().tobytes(), digest)
     limited = limited_layers(model) if recipe.max_norm is not None else []
-    penalised = first_weight(model, x[:1]) if recipe.l1 else None
+    penalised = first_weight(model, some) if recipe.l1 else None
     run = Run(model, recipe, extra | {"examples": len(x), "data": digest})
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(Path(checkpoint))
@@ -295,7 +330,9 @@ def _epoch(
                 group["momentum"] = momentum
         run.optimizer.zero_grad(set_to_none=True)
         with precision(recipe.precision, x.device):
-            loss = float(step(x[batch], y[batch]))
+            loss = float(step(_laid_out(x[batch], recipe), y[batch]))
+        if index == 0 and all(p.grad is None for p in model.parameters()):
+            raise ValueError(_UNUSED)
         if penalised is not None:
             penalty = l1_penalty(penalised, recipe.l1)
             penalty.backward()
@@ -319,6 +356,92 @@ def _epoch(
         )
     model.eval()
     return total / len(x)
+
+
+def _laid_out(x: Tensor, recipe: Recipe) -> Tensor:
+    """Return the batch as the recipe wants it in memory: the same values."""
+    if recipe.memory_format == "preserve":
+        return x
+    return x.to(memory_format=torch.channels_last)
+
+
+def _classes(model: nn.Module, x: Tensor, recipe: Recipe, name: str) -> int:
+    """Return how many logits the model gives for a batch, in eval mode, or say why it does not."""
+    if recipe.memory_format != "preserve" and x.dim() != 4:
+        raise ValueError(
+            f"memory_format = {recipe.memory_format!r} is for images (N, C, H, W), but {name} has "
+            f"{x.dim()} dimensions. Leave memory_format out."
+        )
+    # A copy: a model may write into what it is given.
+    batch = _laid_out(x.clone(), recipe)
+    try:
+        with dtype_named(model, batch, name):
+            return predict(model, (batch, torch.zeros(len(batch), dtype=torch.int64))).shape[1]
+    except (RuntimeError, ValueError) as error:
+        if recipe.memory_format != "preserve" and "view" in str(error):
+            raise ValueError(
+                f"model does not take a batch with memory_format = {recipe.memory_format!r} "
+                f"({error}). Use flatten or reshape in place of view in the model, or leave "
+                "memory_format out."
+            ) from error
+        if len(batch) == 1:
+            raise ValueError(
+                f"{name} leaves a batch of one example, and model gives no logits for one alone, "
+                f"also in eval mode ({_last_line(error)}). Pass an example more or less; BatchNorm "
+                "without running statistics works on larger batches only."
+            ) from error
+        raise
+
+
+def _check_last_batch(model: nn.Module, x: Tensor, recipe: Recipe) -> None:
+    """Refuse a batch of one example if the model cannot be trained on it, as with BatchNorm."""
+    count, size = len(x), recipe.batch_size
+    if count > 1 and size > 1 and count % size != 1:
+        return
+    reason = _refusal(model, x[:1], recipe)
+    more = x[: max(size, 2)] if count > 1 else x.repeat(2, *[1] * (x.dim() - 1))
+    # A model that fails on more examples too has another trouble, which the first step will show.
+    if not reason or _refusal(model, more, recipe):
+        return
+    if count == 1:
+        raise ValueError(
+            f"data.x holds one example, and model cannot be trained on one alone ({reason}). Pass "
+            "more, or a model in training mode whose BatchNorm layers are in eval mode."
+        )
+    sizes = (*range(min(size, count), 1, -1), *range(2, count + 1))
+    better = next(other for other in sizes if count % other != 1)
+    raise ValueError(
+        f"batch_size = {size} leaves a batch of one of the {count} examples, and model cannot be "
+        f"trained on one alone ({reason}). Use batch_size={better}, or leave an example out."
+    )
+
+
+def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
+    """Say why a pass in training mode fails, or ""; model and random state stay as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        if not model.training:
+            model.train()
+        with _seeded(recipe.seed, 0, x.device), torch.no_grad():
+            out = model(_laid_out(x.clone(), recipe))
+    except Exception as error:  # whatever a model raises
+        return _last_line(error)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    if not isinstance(out, Tensor):
+        return ""
+    if out.shape[:1] != x.shape[:1]:
+        return f"its output has shape {tuple(out.shape)}"
+    return "" if bool(out.isfinite().all()) else "its output is NaN or infinite"
+
+
+def _last_line(error: Exception) -> str:
+    """Return what an error says, without the traceback that TorchScript puts before it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _validate(model: nn.Module, data: Data) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,7 @@ BAD = [
     ({"patience": 0}, ValueError, "patience must be at least 1"),
     ({"precision": "half"}, ValueError, "precision must be one of exact, fast, got 'half'"),
     ({"precision": None}, ValueError, "precision must be one of exact, fast"),
+    ({"memory_format": "nhwc"}, ValueError, "memory_format must be one of preserve, channels_last"),
     ({"seed": -1}, ValueError, "seed must be at least 0"),
     ({"seed": 0.5}, TypeError, "seed must be a whole number"),
 ]
@@ -76,6 +78,18 @@ def test_the_edges_are_accepted():
 def test_precision_is_exact_unless_it_is_said():
     assert Recipe(epochs=1).precision == "exact"
     assert Recipe(epochs=1, precision="fast") != Recipe(epochs=1)
+
+
+def test_what_identifies_a_run_without_the_younger_options_is_what_it_was():
+    """Else every published model and every checkpoint would belong to another recipe."""
+    plain = Recipe(epochs=1)
+    assert list(plain.as_dict()) == [
+        *("epochs", "batch_size", "optimizer", "lr", "lr_final", "momentum", "momentum_final"),
+        *("max_norm", "l1", "stop_on", "patience", "precision", "seed"),
+    ]
+    assert replace(plain, memory_format="channels_last").as_dict() == plain.as_dict() | {
+        "memory_format": "channels_last"
+    }
 
 
 # --- History --------------------------------------------------------------------------------------

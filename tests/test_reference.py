@@ -75,6 +75,23 @@ def test_a_model_makes_a_round_trip_bit_for_bit(architecture):
     }
 
 
+@pytest.mark.parametrize("name", ["softmax", "rbf", "maxout-masked", "generative", "ensemble"])
+@pytest.mark.parametrize("default", [torch.float64, torch.float16])
+def test_a_model_is_float32_whatever_pytorchs_default_is(name, default):
+    """Another library may have set it. The images of the loaders are float32 too."""
+    images, expected = torch.rand(3, 1, 28, 28), []
+    for kind in (torch.float32, default):
+        torch.set_default_dtype(kind)
+        try:
+            model = reference.load(name)
+            with torch.no_grad():
+                expected.append(model(images))
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert {p.dtype for p in model.state_dict().values()} == {torch.float32}
+    assert expected[0].equal(expected[1])
+
+
 def test_half_halves_the_file_and_comes_back_as_float32():
     model = MaxoutNet()
     whole, half = (reference.pack(model, "MaxoutNet", {}, {}, half=half) for half in (False, True))

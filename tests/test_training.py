@@ -797,6 +797,261 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert equal(weights(resumed), weights(whole))
 
 
+# --- What cannot be trained is said before any work -----------------------------------------------
+
+
+def normed(*size, **options):
+    """Make a small network with a BatchNorm."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8, **options), nn.ReLU(), nn.Linear(8, 4)
+    )
+
+
+class Squeezed(nn.Module):
+    """Loses the batch dimension of one example."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = SoftmaxRegression(36, 4)
+
+    def forward(self, x):
+        return self.inner(x).squeeze()
+
+
+class Standardised(nn.Module):
+    """Divides by the batch's own standard deviation, which one example does not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = SoftmaxRegression(36, 4)
+
+    def forward(self, x):
+        return self.inner((x - x.mean(0)) / (0.1 + x.std(0)) if self.training else x)
+
+
+def one_pixel():
+    return nn.Sequential(nn.Conv2d(1, 3, 6), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 4))
+
+
+REFUSE_ONE = {
+    "BatchNorm1d": normed,
+    "BatchNorm2d on one pixel": one_pixel,
+    "no statistics": functools.partial(normed, track_running_stats=False),
+    "scripted": lambda: torch.jit.script(normed()),
+    "data-parallel": lambda: nn.DataParallel(normed()),
+    "squeeze": Squeezed,
+    "own statistics": Standardised,
+}
+TAKE_ONE = {
+    "BatchNorm2d on larger images": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 4)
+    ),
+    "frozen BatchNorm": lambda: (
+        normed().train().apply(lambda m: m.eval() if isinstance(m, nn.BatchNorm1d) else m)
+    ),
+    "no BatchNorm": plain_mlp,
+}
+
+
+@pytest.mark.parametrize(
+    "train", [fit, functools.partial(adversarial_fit, eps=EPS)], ids=["fit", "adversarial_fit"]
+)
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom", "ignore:.*jit.script")
+@pytest.mark.parametrize("make", REFUSE_ONE.values(), ids=REFUSE_ONE.keys())
+def test_a_last_batch_of_one_is_refused_before_any_work(make, train):
+    model = make().eval()
+    before, state = weights(model), torch.get_rng_state()
+    words = r"batch_size = 20 leaves a batch of one of the 41 examples.*Use batch_size=19"
+    with pytest.raises(ValueError, match=words):
+        train(model, (X[:41], Y[:41]), Recipe(epochs=1, batch_size=20), progress=False)
+    assert equal(weights(model), before)
+    assert torch.get_rng_state().equal(state)
+    assert not any(module.training for module in model.modules())
+    history = train(model, (X[:41], Y[:41]), Recipe(epochs=1, batch_size=19), progress=False)
+    assert len(history.rows) == 1, "what the message advises works"
+
+
+@pytest.mark.parametrize("make", TAKE_ONE.values(), ids=TAKE_ONE.keys())
+def test_a_last_batch_of_one_is_trained_on_where_the_model_takes_it(make):
+    torch.manual_seed(0)
+    model = make().float()
+    assert len(fit(model, (X[:41], Y[:41]), Recipe(epochs=1, batch_size=20), progress=False).rows)
+
+
+@pytest.mark.parametrize(("count", "size", "advice"), [(7, 1, 4), (3, 1, 3), (9, 2, 3), (4, 3, 2)])
+def test_the_advised_batch_size_leaves_no_batch_of_one(count, size, advice):
+    assert count % advice != 1
+    with pytest.raises(ValueError, match=f"Use batch_size={advice}, "):
+        fit(normed(), (X[:count], Y[:count]), Recipe(epochs=1, batch_size=size), progress=False)
+
+
+def test_one_example_alone_is_refused_or_trained():
+    with pytest.raises(ValueError, match=r"data\.x holds one example.*Pass more"):
+        fit(normed(), (X[:1], Y[:1]), Recipe(epochs=1), progress=False)
+    assert len(fit(SoftmaxRegression(36, 4), (X[:1], Y[:1]), Recipe(epochs=1), progress=False).rows)
+
+
+@pytest.mark.parametrize("count", [1, 1001])
+def test_validation_that_leaves_one_example_is_refused_before_any_work(count):
+    model = normed(track_running_stats=False)
+    before = weights(model)
+    validation = (make_digits(count), torch.zeros(count, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"validation\.x leaves a batch of one example"):
+        fit(model, DATA, Recipe(epochs=1), validation=validation, progress=False)
+    assert equal(weights(model), before)
+
+
+def test_batch_norm_without_statistics_is_trained():
+    model = normed(track_running_stats=False)
+    history = fit(
+        model, DATA, Recipe(epochs=5, batch_size=20, lr=0.5), validation=DATA, progress=False
+    )
+    assert history["loss"][-1] < history["loss"][0]
+
+
+class Detached(nn.Module):
+    """Its weights take part without a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(36, 4))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight.detach()
+
+
+def made_in_inference_mode():
+    with torch.inference_mode():
+        return plain_mlp(dtype=torch.float32)
+
+
+OTHER = (X.double(), Y)
+FLOATS = "the model's parameters have torch.float32.*Use {}.x.to\\(torch.float32\\)"
+NO_GRADIENT = "does not depend on any parameter that requires a gradient"
+UNTRAINABLE = [
+    ("a function", lambda x: x, {}, TypeError, "model must be a torch.nn.Module"),
+    ("no parameters", nn.Flatten(), {}, ValueError, "no parameters"),
+    (
+        "frozen",
+        SoftmaxRegression(36, 4).requires_grad_(False),
+        {},
+        ValueError,
+        r"no parameter of model requires a gradient.*model\.requires_grad_\(True\)",
+    ),
+    ("lazy", nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), {}, ValueError, "lazy layer.*once"),
+    ("inference", made_in_inference_mode(), {}, ValueError, "inference_mode.*deepcopy"),
+    ("detached", Detached(), {}, ValueError, NO_GRADIENT),
+    (
+        "float64",
+        SoftmaxRegression(36, 4),
+        {"data": (X.double(), Y)},
+        TypeError,
+        FLOATS.format("d.*"),
+    ),
+    ("float16", SoftmaxRegression(36, 4), {"data": (X.half(), Y)}, TypeError, "data.x has dtype"),
+    (
+        "float64 validation",
+        SoftmaxRegression(36, 4),
+        {"validation": OTHER},
+        TypeError,
+        FLOATS.format("validation"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "error", "words"),
+    [u[1:] for u in UNTRAINABLE],
+    ids=[u[0] for u in UNTRAINABLE],
+)
+@pytest.mark.parametrize(
+    "train", [fit, functools.partial(adversarial_fit, eps=EPS)], ids=["fit", "adversarial_fit"]
+)
+def test_what_cannot_be_trained_is_refused_with_the_remedy(train, model, change, error, words):
+    with pytest.raises(error, match=words):
+        train(model, progress=False, **{"data": DATA, "recipe": Recipe(epochs=1)} | change)
+
+
+def test_a_model_that_casts_its_images_takes_any_dtype():
+    class Casts(SoftmaxRegression):
+        def forward(self, x):
+            return super().forward(x.float())
+
+    assert len(fit(Casts(36, 4), (X.double(), Y), Recipe(epochs=1), progress=False).rows) == 1
+
+
+@pytest.mark.parametrize("value", [1.0, torch.tensor([1, 2])], ids=["number", "integers"])
+def test_an_objective_that_returns_no_losses_is_named(value):
+    with pytest.raises(TypeError, match="objective must return a floating tensor, one loss for"):
+        fit(
+            SoftmaxRegression(36, 4),
+            DATA,
+            Recipe(epochs=1),
+            objective=lambda model, x, y: value,
+            progress=False,
+        )
+
+
+OFF = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "set_grad_enabled": functools.partial(torch.set_grad_enabled, False),
+}
+
+
+@pytest.mark.parametrize("off", OFF.values(), ids=OFF.keys())
+@pytest.mark.parametrize("options", [None, {}, {"attack": fgsm}], ids=["plain", "two-pass", "fgsm"])
+def test_gradients_that_are_off_outside_are_on_in_training(off, options):
+    trained = []
+    for context in (torch.enable_grad, off):
+        model = make_mlp()
+        recipe = Recipe(epochs=2, batch_size=20)
+        with context():
+            before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+            if options is None:
+                fit(model, DATA, recipe, validation=DATA, progress=False)
+            else:
+                adversarial_fit(model, DATA, recipe, eps=EPS, progress=False, **options)
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        trained.append(weights(model))
+    assert equal(*trained)
+
+
+def test_images_made_in_inference_mode_and_images_with_a_graph_are_trained_on():
+    with torch.inference_mode():
+        made = X.clone()
+    leaf = X.clone().requires_grad_()
+    trained = []
+    for images in (X, made, leaf, leaf * 1):
+        model = plain_mlp(dtype=torch.float32)
+        adversarial_fit(model, (images, Y), Recipe(epochs=2), eps=EPS, progress=False)
+        trained.append(weights(model))
+    assert leaf.grad is None
+    assert all(equal(trained[0], other) for other in trained[1:])
+
+
+def test_a_buffer_outside_the_state_comes_back_too():
+    class Counts(SoftmaxRegression):
+        def __init__(self):
+            super().__init__(36, 4)
+            self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+        def forward(self, x):
+            self.seen += len(x)
+            return super().forward(x)
+
+    def objective(model, x, y):
+        model(x)
+        raise ZeroDivisionError
+
+    model = Counts()
+    model.eval()
+    with pytest.raises(ZeroDivisionError):
+        fit(model, DATA, Recipe(epochs=1), objective=objective, progress=False)
+    assert float(model.seen) == 60, "what is left is the probe of one batch"
+
+
 # --- Losses that break ----------------------------------------------------------------------------
 
 
@@ -1068,3 +1323,82 @@ def test_fast_training_is_resumed_bit_for_bit(tmp_path):
     resumed = small_maxout(seed=1)
     fit(resumed, DATA, recipe, checkpoint=file, progress=False)
     assert equal(weights(resumed), weights(whole))
+
+
+# --- Memory format --------------------------------------------------------------------------------
+
+
+class Strides(nn.Module):
+    """Notes how the batches of training and of measuring lie in memory."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.top, self.seen = nn.Linear(16, 4), {True: set(), False: set()}
+
+    def forward(self, x):
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        self.seen[self.training].add(last)
+        return self.top(self.second(self.first(x).relu()).flatten(1))
+
+
+COLOURED = (X.repeat(1, 3, 1, 1), Y)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        fit,
+        functools.partial(adversarial_fit, eps=0.02),
+        functools.partial(adversarial_fit, eps=0.02, attack=fgsm),
+    ],
+    ids=["plain", "two-pass", "fgsm"],
+)
+def test_channels_last_trains_the_same_network_up_to_rounding(train):
+    trained = {}
+    for layout in ("preserve", "channels_last"):
+        model = Strides().double()
+        recipe = Recipe(epochs=3, batch_size=20, memory_format=layout)
+        train(model, (COLOURED[0].double(), Y), recipe, progress=False)
+        assert model.seen[True] == {layout == "channels_last"}
+        assert all(p.is_contiguous() for p in model.parameters()), "the weights lie as they lay"
+        trained[layout] = weights(model)
+    torch.testing.assert_close(trained["channels_last"], trained["preserve"], rtol=1e-7, atol=1e-9)
+
+
+def test_channels_last_is_resumed_bit_for_bit(tmp_path):
+    recipe = Recipe(epochs=3, batch_size=20, optimizer="adam", memory_format="channels_last")
+    file, whole, cut = tmp_path / "run", Strides(), Strides()
+    fit(whole, COLOURED, recipe, progress=False)
+
+    def stop(model):
+        if file.exists():
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, COLOURED, recipe, measure=stop, checkpoint=file, progress=False)
+    resumed = Strides()
+    fit(resumed, COLOURED, recipe, checkpoint=file, progress=False)
+    assert equal(weights(resumed), weights(whole))
+    other = Recipe(epochs=3, batch_size=20, optimizer="adam")
+    with pytest.raises(ValueError, match="memory_format: 'channels_last' there, None here"):
+        fit(Strides(), COLOURED, other, checkpoint=file, progress=False)
+
+
+def test_channels_last_is_for_images_and_for_models_that_do_not_call_view():
+    class Viewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.top = nn.Conv2d(3, 4, 3), nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.top(self.first(x).view(len(x), -1))
+
+    recipe = Recipe(epochs=1, memory_format="channels_last")
+    with pytest.raises(ValueError, match=r"images \(N, C, H, W\), but data\.x has 2 dimensions"):
+        fit(SoftmaxRegression(36, 4), (X.flatten(1), Y), recipe, progress=False)
+    with pytest.raises(ValueError, match="Use flatten or reshape in place of view"):
+        fit(Viewed(), COLOURED, recipe, progress=False)
+    assert len(fit(Viewed(), COLOURED, Recipe(epochs=1), progress=False).rows) == 1

@@ -193,8 +193,8 @@ def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str,
     for key, value in tensors.items():
         if not bool(value.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinity in {key}: the model has diverged.")
-    # Copies into the float32 parameters, whatever the file's dtype.
-    model.load_state_dict(tensors)
+    # Copies into float32 parameters, whatever the file's dtype and PyTorch's default are.
+    model.float().load_state_dict(tensors)
     return model.eval().requires_grad_(False), text["about"]
 
 

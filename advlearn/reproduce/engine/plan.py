@@ -60,7 +60,7 @@ def _decides_training(model: ModelSpec, scale: Scale, seed: int, code: Code) -> 
     return _json(
         architecture=[model.architecture, code.fingerprint(ARCHITECTURES[model.architecture])],
         options=options,
-        recipe=asdict(recipe),
+        recipe=recipe.as_dict(),
         method=code.fingerprint(model.method),
         half=model.half,
         work=code.fingerprint(work.train),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import torch
 
@@ -66,7 +65,7 @@ def train(model: ModelSpec, seed: int, scale: Scale, given: Given) -> bytes:
     about = {
         "model": model.name,
         "seed": seed,
-        "recipe": asdict(recipe),
+        "recipe": recipe.as_dict(),
         "losses": history["loss"] if history is not None else [],
         "data": data.note,
         "seconds": time.perf_counter() - started,

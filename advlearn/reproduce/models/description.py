@@ -210,6 +210,8 @@ def _training(model: ModelSpec) -> Sentences:
     yield from _METHODS[function](model, options)
     if model.recipe.precision == "fast":
         yield "Matrix products in bfloat16."
+    if model.recipe.memory_format == "channels_last":
+        yield "Images with channels last in memory."
 
 
 def _optimizer(model: ModelSpec) -> str:
