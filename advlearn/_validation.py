@@ -139,17 +139,17 @@ def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
 def check_eps(
     eps: Any, x: Tensor, bounds: tuple[float, float] | None, name: str = "eps"
 ) -> float | Tensor:
-    """Return `eps` as a float, or as a tensor (N, 1, ...) that broadcasts against `x`."""
+    """Return `eps` as a float, or as a tensor (N, ...) that broadcasts against `x`."""
     if isinstance(eps, bool) or not isinstance(eps, (Real, Tensor)):
-        raise TypeError(f"{name} must be a number or a tensor of shape (N,), got {_kind(eps)}.")
+        raise TypeError(
+            f"{name} must be a number or a tensor, of shape (N,) or shaped to broadcast against x, "
+            f"got {_kind(eps)}."
+        )
     if isinstance(eps, Tensor):
         if not eps.is_floating_point():
             raise TypeError(f"{name} must have a floating dtype, got {eps.dtype}.")
-        if eps.shape not in ((), (x.shape[0],)):
-            raise ValueError(
-                f"{name} must be a number or have shape ({x.shape[0]},), one value for each "
-                f"example, got {tuple(eps.shape)}."
-            )
+        if not eps.numel():
+            raise ValueError(f"{name} is empty: its shape is {tuple(eps.shape)}.")
         smallest, largest = (float(end) for end in torch.aminmax(eps.detach()))
     else:
         smallest = largest = float(eps)
@@ -164,10 +164,41 @@ def check_eps(
             f"{name} = {largest:g} is more than the whole pixel range {bounds}. It is in pixel "
             f"units: write {largest:g}/255 if you mean 8-bit levels, or pass bounds=None."
         )
-    if isinstance(eps, Tensor):
-        shaped = eps.detach().to(dtype=x.dtype, device=x.device)
-        return shaped.reshape(-1, *[1] * (x.dim() - 1)) if eps.dim() else shaped
-    return float(eps)
+    return _shaped(eps, x, name, smallest < largest) if isinstance(eps, Tensor) else float(eps)
+
+
+def _shaped(eps: Tensor, x: Tensor, name: str, differ: bool) -> Tensor:
+    """Return eps as a scalar, or with an entry for each example, to broadcast against `x`."""
+    one_each = eps.shape == x.shape[:1]
+    if differ and one_each and eps.shape == x.shape[1:2]:
+        raise ValueError(
+            f"{name} has shape {tuple(eps.shape)}, and x {len(eps)} examples of {len(eps)} "
+            f"channels: which is meant? {_reshapes(name, x)}."
+        )
+    shaped = eps.detach().to(dtype=x.dtype, device=x.device)
+    if eps.dim() == 0:
+        return shaped
+    if one_each:
+        return shaped.reshape(-1, *[1] * (x.dim() - 1))
+    # One dimension less is PyTorch's rule for broadcasting: without that of the examples.
+    fits = eps.dim() > 1 and x.dim() - eps.dim() in (0, 1)
+    sizes = zip(eps.shape[::-1], x.shape[::-1], strict=False)
+    if not fits or any(own not in (1, size) for own, size in sizes):
+        raise ValueError(
+            f"{name} must be a number, have shape ({x.shape[0]},), one value for each example, or "
+            f"broadcast against x of shape {tuple(x.shape)}, got {tuple(eps.shape)}. "
+            f"{_reshapes(name, x)}."
+        )
+    # A view, in which each example has its own entry: whoever picks examples picks these.
+    return shaped.expand(len(x), *shaped.shape[-x.dim() + 1 :])
+
+
+def _reshapes(name: str, x: Tensor) -> str:
+    ones = ", 1" * (x.dim() - 2)
+    return (
+        f"One value for each example is {name}.reshape(-1, 1{ones}), one for each channel "
+        f"{name}.reshape(1, -1{ones})"
+    )
 
 
 def check_count(value: Any, name: str, least: int = 1, most: int | None = None) -> int:

@@ -38,7 +38,7 @@ class Bounds(NamedTuple):
 PIXELS = Bounds(0.0, 1.0)
 
 
-def ball_tolerance(x: Tensor, eps: float) -> float:
+def ball_tolerance(x: Tensor, eps: float | Tensor) -> float:
     """Return by how much rounding may carry a pixel past eps: two units of the largest value.
 
     x + eps is rounded once, and x~ - x once more, so a bare `(x~ - x).abs() <= eps` fails for
@@ -48,7 +48,7 @@ def ball_tolerance(x: Tensor, eps: float) -> float:
         >>> ball_tolerance(torch.zeros(1, 4), 0.25) < 1e-6
         True
     """
-    largest = float(x.detach().abs().max()) + eps
+    largest = float(x.detach().abs().max()) + float(torch.as_tensor(eps).max())
     return 2 * torch.finfo(x.dtype).eps * max(largest, 1.0)
 
 
@@ -69,7 +69,7 @@ def linear_step(
     Args:
         x: (N, ...), floating, inside `bounds`.
         gradient: x's shape; only its signs count.
-        eps: in pixel units, >= 0, a number or (N,).
+        eps: in pixel units, >= 0, as for `fgsm`.
         targeted: step down the gradient instead of up.
         bounds: (low, high) of a pixel; None leaves the step unclipped, as in the paper.
 
@@ -216,7 +216,9 @@ def fgsm(
         model: maps (N, ...) to logits (N, K); attacked in eval mode, given back bit-equal.
         x: (N, ...), floating, inside `bounds`.
         y: (N,) int64: the true labels, or with `targeted` the classes to move to.
-        eps: the largest change of a pixel, in pixel units, >= 0; a number or (N,).
+        eps: the largest change of a pixel, in pixel units, >= 0: a number, (N,) with one value for
+            each example, or shaped to broadcast against x, such as (1, C, 1, 1) with one for each
+            channel.
         loss: what to raise (or with `targeted` to lower).
         targeted: lower the loss of the labels in `y`.
         bounds: (low, high) of a pixel; None is the paper's unclipped setting.
@@ -350,7 +352,7 @@ def noise(
 
     Args:
         x: (N, ...), floating, inside `bounds`.
-        eps: in pixel units, >= 0; a number, (N,), or already shaped to broadcast.
+        eps: in pixel units, >= 0, as for `fgsm`.
         kind: "uniform" draws from U(-eps, eps), "sign" draws -eps or +eps with equal chance.
         generator: the source of randomness; None draws from PyTorch's global one.
         bounds: (low, high) of a pixel; None leaves the noise unclipped.
@@ -372,7 +374,7 @@ def noise(
     check_images(x, box)
     check_choice(kind, "kind", ("uniform", "sign"))
     _check_generator(generator)
-    step = check_eps(eps.flatten() if isinstance(eps, Tensor) and eps.dim() else eps, x, box)
+    step = check_eps(eps, x, box)
     # Drawn on the generator's device: a CPU generator then gives the same noise everywhere.
     source = generator.device if generator is not None else x.device
     drawn = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=source).to(x.device)

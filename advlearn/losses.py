@@ -198,7 +198,8 @@ def adversarial_logistic_loss(
         bias: a scalar tensor b.
         x: (N, d).
         y: (N,), each -1 or +1.
-        eps: the half-width of the box in pixel units, >= 0, a number or (N,).
+        eps: the half-width of the box in pixel units, >= 0: a number, (N,), or shaped to broadcast
+            against x, such as (1, d).
         bounds: (low, high) of a pixel, or None for the unclipped setting of the paper.
 
     Returns:
@@ -221,7 +222,9 @@ def adversarial_logistic_loss(
     _check_signs(y)
     score = x @ weight + bias
     if box is None:
-        room = weight.abs().sum() * (step.squeeze(-1) if isinstance(step, Tensor) else step)
+        each = weight.abs()
+        many = isinstance(step, Tensor) and step.dim() > 0
+        room = (each * step).sum(1) if many else each.sum() * step
     else:
         harmful = -y.unsqueeze(1) * weight  # (N, d): the direction of growing loss
         up = (box[1] - x).clamp(min=0).clamp(max=step)

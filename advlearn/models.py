@@ -422,3 +422,75 @@ class Normalize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised images (N, C, H, W)."""
         return (x - self.mean) / self.std
+
+
+def pixel_eps(eps: float | Tensor, std: float | Sequence[float] | Tensor) -> Tensor:
+    """Return eps in pixel units, (1, C, 1, 1), for an eps in units of normalised images.
+
+    A model that is fed with z = (x - mean) / std sees a change of the pixel divided by std. So
+    an eps that was given for z is eps * std in pixel units: another one in each channel. Use it
+    with the normalisation inside the model, as `Normalize`.
+
+    Args:
+        eps: in units of z, >= 0; a number, or (C,).
+        std: of the normalisation, one number or one for each channel, > 0.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or range.
+
+    Example:
+        >>> pixel_eps(0.5, [0.2, 0.4]).flatten()
+        tensor([0.1000, 0.2000])
+    """
+    each = _check_std(std)
+    return (_channel_eps(eps, each) * each).reshape(1, -1, 1, 1)
+
+
+def normalized_eps(eps: float | Tensor, std: float | Sequence[float] | Tensor) -> Tensor:
+    """Return eps in units of normalised images, (1, C, 1, 1), for an eps in pixel units.
+
+    The reverse of `pixel_eps`, for a model that is fed with z = (x - mean) / std and images that
+    are normalised already. Pass `bounds=None` beside it: what bounds of pixels are for z differs
+    by channel. With the normalisation inside the model, as `Normalize`, the bounds hold too.
+
+    Args:
+        eps: in pixel units, >= 0; a number, or (C,).
+        std: of the normalisation, one number or one for each channel, > 0.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or range.
+
+    Example:
+        >>> from advlearn.attacks import fgsm
+        >>> normalize, net = Normalize([0.5, 0.4], [0.2, 0.4]), SoftmaxRegression(8, 3)
+        >>> _ = torch.nn.init.normal_(net.linear.weight)
+        >>> x, y, eps = torch.rand(2, 2, 2, 2), torch.tensor([0, 2]), 8 / 255
+        >>> inside = fgsm(torch.nn.Sequential(normalize, net), x, y, eps, bounds=None)
+        >>> size = normalized_eps(eps, [0.2, 0.4])
+        >>> outside = fgsm(net, normalize(x), y, size, bounds=None)
+        >>> torch.allclose(normalize(inside), outside, atol=1e-6)
+        True
+    """
+    each = _check_std(std)
+    return (_channel_eps(eps, each) / each).reshape(1, -1, 1, 1)
+
+
+def _check_std(std: Any) -> Tensor:
+    each = torch.as_tensor(std, dtype=torch.float32).flatten()
+    if not each.numel() or not bool((each.isfinite() & (each > 0)).all()):
+        raise ValueError(f"std must be finite and > 0 in every channel, got {std!r:.60}.")
+    return each
+
+
+def _channel_eps(eps: Any, std: Tensor) -> Tensor:
+    if not isinstance(eps, Tensor):
+        return torch.tensor(check_number(eps, "eps", low=0.0))
+    each = eps.detach().flatten().to(std)
+    if len(each) not in (1, len(std)) and len(std) > 1:
+        raise ValueError(
+            f"eps must be a number or one for each of the {len(std)} channels of std, got shape "
+            f"{tuple(eps.shape)}."
+        )
+    if not each.numel() or not bool((each.isfinite() & (each >= 0)).all()):
+        raise ValueError(f"eps must be finite and >= 0, got {each.tolist()!r:.60}.")
+    return each

@@ -126,7 +126,7 @@ def adversarial_fit(
     data: Data,
     recipe: Recipe,
     *,
-    eps: float,
+    eps: float | Tensor,
     alpha: float = 0.5,
     attack: Callable[..., Tensor] | None = None,
     bounds: tuple[float, float] | None = PIXELS,
@@ -147,7 +147,7 @@ def adversarial_fit(
 
     Args:
         model, data, recipe, validation, measure, checkpoint, progress: as for `fit`.
-        eps: in pixel units, >= 0.
+        eps: in pixel units, >= 0: a number, or (1, C, 1, 1) with one value for each channel.
         alpha: weight of the clean loss, in [0, 1]; the paper's 0.5.
         attack: None, or a function (model, x, y, eps, bounds=...) such as `fgsm`, or
             `functools.partial(pgd, steps=7)`, or one that adds noise, for a control.
@@ -198,7 +198,8 @@ def adversarial_fit(
         return (alpha * clean + (1 - alpha) * worst).detach()
 
     # What the recipe does not say but the result depends on, for the checkpoint.
-    extra = {"eps": eps, "alpha": alpha, "bounds": box, "attack": attack and callable_name(attack)}
+    size = eps.tolist() if isinstance(eps, Tensor) else eps
+    extra = {"eps": size, "alpha": alpha, "bounds": box, "attack": attack and callable_name(attack)}
     return _train(
         model,
         data,

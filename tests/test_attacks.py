@@ -178,6 +178,29 @@ def test_noise_takes_eps_that_is_shaped_already(digits):
     assert flat.equal(shaped)
 
 
+RGB = torch.tensor([0.0, 0.05, 0.2])
+BY_CHANNEL = {
+    "fgsm": lambda m, x, y, eps: fgsm(m, x, y, eps, bounds=None),
+    "pgd": lambda m, x, y, eps: pgd(m, x, y, eps, steps=3, bounds=None),
+    "pgd, restarts": lambda m, x, y, eps: pgd(m, x, y, eps, steps=2, restarts=3, bounds=None),
+    "noise": lambda m, x, y, eps: noise(x, eps, kind="sign", bounds=None),
+    "linear step": lambda m, x, y, eps: linear_step(x, input_gradient(m, x, y), eps, bounds=None),
+}
+
+
+@pytest.mark.parametrize("attack", BY_CHANNEL.values(), ids=BY_CHANNEL)
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (3, 1, 1)], ids=str)
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_eps_may_differ_by_channel(attack, shape, count):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(75, 4))
+    x, y = torch.rand(count, 3, 5, 5), torch.arange(count)
+    moved = (attack(model, x, y, RGB.view(shape)) - x).abs()
+    assert (moved <= RGB.view(1, 3, 1, 1) + ball_tolerance(x, RGB)).all()
+    assert moved[:, 0].eq(0).all()
+    assert (moved[:, 1:].amax((2, 3)) > 0.5 * RGB[1:]).all()
+
+
 def test_works_when_float64_is_the_default(digits, labels):
     torch.set_default_dtype(torch.float64)
     try:

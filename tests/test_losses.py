@@ -141,3 +141,15 @@ def test_the_logit_gradient_of_half_precision_logits_is_computed_in_float32():
     gradient = logit_gradient(cross_entropy, logits, torch.tensor([0]))
     assert gradient.dtype == torch.bfloat16
     assert gradient[0, 0] < 0  # PyTorch's own form gives 0 here
+
+
+def test_the_closed_form_takes_eps_by_pixel():
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(4), torch.tensor(0.1), torch.rand(3, 4)
+    y, eps = torch.tensor([1.0, -1.0, 1.0]), torch.tensor([[0.0, 0.1, 0.2, 0.05]])
+    worst = x - y[:, None] * eps * weight.sign()
+    expected = logistic_loss(worst @ weight + bias, y)
+    torch.testing.assert_close(adversarial_logistic_loss(weight, bias, x, y, eps), expected)
+    bounded = adversarial_logistic_loss(weight, bias, x, y, eps, bounds=(0.0, 1.0))
+    expected = logistic_loss(worst.clamp(0, 1) @ weight + bias, y)
+    torch.testing.assert_close(bounded, expected)

@@ -22,6 +22,8 @@ from advlearn.models import (
     Normalize,
     RBFNet,
     SoftmaxRegression,
+    normalized_eps,
+    pixel_eps,
     probabilities,
 )
 from tests.conftest import make_digits
@@ -450,3 +452,40 @@ def test_bad_sizes_of_the_convolutional_network_are_named():
         ConvNet(dense=0)
     with pytest.raises(TypeError, match="classes must be a whole number"):
         ConvNet(classes=2.5)
+
+
+# --- eps of normalised images ---------------------------------------------------------------------
+
+EPS_OF = [
+    (pixel_eps, (0.5, 0.2), [0.1]),
+    (pixel_eps, (0.5, [0.2, 0.4]), [0.1, 0.2]),
+    (pixel_eps, (torch.tensor([0.5, 1.0]), torch.tensor([0.2, 0.4])), [0.1, 0.4]),
+    (pixel_eps, (torch.tensor([0.5]).view(1, 1, 1, 1), [0.2, 0.4]), [0.1, 0.2]),
+    (normalized_eps, (0.1, [0.2, 0.4]), [0.5, 0.25]),
+    (normalized_eps, (0, torch.tensor([0.2, 0.4]).view(1, 2, 1, 1)), [0.0, 0.0]),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments", "expected"), EPS_OF)
+def test_eps_in_pixel_units_and_in_units_of_normalised_images(function, arguments, expected):
+    given = function(*arguments)
+    assert given.shape == (1, len(expected), 1, 1)
+    torch.testing.assert_close(given.flatten(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("function", [pixel_eps, normalized_eps])
+@pytest.mark.parametrize(
+    ("eps", "std", "words"),
+    [
+        (-0.1, 0.5, "eps must be finite"),
+        (math.nan, 0.5, "eps must be finite"),
+        (torch.tensor([0.1, -0.1]), [0.5, 0.5], "eps must be finite and >= 0, got"),
+        (torch.rand(3), [0.5, 0.5], r"each of the 2 channels of std, got shape \(3,\)"),
+        (0.1, [0.5, 0.0], "std must be finite and > 0"),
+        (0.1, [], "std must be finite and > 0"),
+        (0.1, math.inf, "std must be finite and > 0"),
+    ],
+)
+def test_eps_and_std_are_checked(function, eps, std, words):
+    with pytest.raises(ValueError, match=words):
+        function(eps, std)

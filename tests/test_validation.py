@@ -28,6 +28,7 @@ X = torch.rand(3, 1, 2, 2)
 Y = torch.tensor([0, 1, 2])
 BOX = (0.0, 1.0)
 NAN, INF = math.nan, math.inf
+RGB = torch.tensor([0.0, 0.1, 0.2])
 
 # checker, arguments, what it returns
 ACCEPTED = [
@@ -77,6 +78,37 @@ def test_accepts(check, arguments, result):
     returned = check(*arguments)
     assert returned == result
     assert type(returned) is type(result)
+
+
+C = torch.rand(4, 3, 2, 5)  # four examples of three channels
+SHAPED = {
+    "one for each example": (torch.linspace(0, 0.3, 4), (-1, 1, 1, 1)),
+    "the same, shaped": (torch.linspace(0, 0.3, 4).view(4, 1, 1, 1), (-1, 1, 1, 1)),
+    "channels": (RGB.view(1, 3, 1, 1), (1, -1, 1, 1)),
+    "channels, by the rule of broadcasting": (RGB.view(3, 1, 1), (1, -1, 1, 1)),
+    "columns": (torch.linspace(0, 0.4, 5).view(1, 1, 1, 5), (1, 1, 1, -1)),
+    "float64 that tracks gradients": (
+        RGB.double().view(1, 3, 1, 1).requires_grad_(),
+        (1, -1, 1, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize(("eps", "shape"), SHAPED.values(), ids=SHAPED)
+def test_eps_is_shaped_against_the_images(eps, shape):
+    shaped = check_eps(eps, C, BOX)
+    assert (shaped.dtype, len(shaped), shaped.requires_grad) == (C.dtype, len(C), False)
+    assert shaped.expand_as(C).equal(eps.detach().float().reshape(shape).expand_as(C))
+
+
+def test_three_channels_are_not_three_examples():
+    x = C[:3]
+    channels = check_eps(RGB.view(3, 1, 1), x, BOX).expand_as(x)
+    assert channels.equal(RGB.view(1, 3, 1, 1).expand_as(x))
+    examples = check_eps(RGB.view(3, 1, 1, 1), x, BOX).expand_as(x)
+    assert examples.equal(RGB.view(3, 1, 1, 1).expand_as(x))
+    same = torch.full((3,), 0.1)  # whichever is meant
+    assert check_eps(same, x, BOX).expand_as(x).equal(torch.full_like(x, 0.1))
 
 
 REFUSED = [
@@ -133,6 +165,24 @@ REFUSED = [
     (check_eps, (torch.tensor([0, 1, 0]), X, BOX), TypeError, "floating dtype, got torch.int64"),
     (check_eps, (torch.rand(2), X, BOX), ValueError, r"shape \(3,\).*got \(2,\)"),
     (check_eps, (torch.rand(3, 1), X, BOX), ValueError, r"got \(3, 1\)"),
+    (check_eps, (torch.rand(0), X, BOX), ValueError, r"eps is empty: its shape is \(0,\)"),
+    (check_eps, (RGB, X.expand(3, 3, 2, 2), BOX), ValueError, "3 examples of 3 channels: which"),
+    (check_eps, (RGB, X.expand(3, 3, 2, 2), BOX), ValueError, r"eps.reshape\(1, -1, 1, 1\)"),
+    (
+        check_eps,
+        (RGB[:2], torch.rand(2, 2), BOX),
+        ValueError,
+        r"eps.reshape\(-1, 1\), one for each",
+    ),
+    (
+        check_eps,
+        (RGB, torch.rand(4, 3, 2, 2), BOX),
+        ValueError,
+        r"got \(3,\).*one for each channel",
+    ),
+    (check_eps, (RGB.view(1, 3, 1), X, BOX), ValueError, r"broadcast against x .* got \(1, 3, 1\)"),
+    (check_eps, (RGB.view(3, 1, 1, 1), X[:2], BOX), ValueError, r"got \(3, 1, 1, 1\)"),
+    (check_eps, (RGB.view(1, 1, 3, 1, 1), X, None), ValueError, r"got \(1, 1, 3, 1, 1\)"),
     (check_eps, (torch.tensor([0.1, NAN, 0.1]), X, BOX), ValueError, "got nan"),
     (check_eps, (torch.tensor([0.1, -0.5, 0.1]), X, BOX), ValueError, "got -0.5"),
     (check_eps, (torch.tensor([0.1, 2.0, 0.1]), X, BOX), ValueError, "eps = 2 is more"),
