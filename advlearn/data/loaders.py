@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from advlearn._validation import check_choice, check_count, check_pair
+from advlearn.data.archives import composed
 from advlearn.data.download import DownloadError, Resource, deadline_seconds, fetch
 from advlearn.data.files import (
     MNIST_SHA256,
@@ -26,11 +27,11 @@ from advlearn.data.files import (
     mnist_names,
     mnist_path,
     read_cifar10,
-    read_folder,
     read_mnist,
     read_offline_digits,
 )
 from advlearn.data.folders import data_folder
+from advlearn.data.trees import read_folder
 
 _DIGITS = tuple("0123456789")
 _SPLITS = ("train", "test", "all")
@@ -289,13 +290,14 @@ def load_cifar10(
             "use source='download', which can take an hour, or load images of your own with "
             "load_image_folder."
         )
-    images = np.concatenate([images for images, _, _ in loaded])
-    labels = np.concatenate([labels for _, labels, _ in loaded])
+    images = np.concatenate([part.images for part in loaded])
+    labels = np.concatenate([part.labels for part in loaded])
     if origin == "folder":  # class by class on the disk; mixed, the first hundred are a fair sample
         order = _mixed_order(labels, seed=0, stratified=True)
         images, labels = images[order], labels[order]
     note = f"CIFAR-10, {split}: {len(labels):,} images{extra}"
-    return _dataset(images, labels, origin, loaded[0][2], note)
+    note += "".join(f"; {part.remark}" for part in loaded if part.remark)
+    return _dataset(images, labels, origin, loaded[0].classes, note)
 
 
 def download_cifar10(data_dir: str | Path | None = None) -> None:
@@ -330,10 +332,19 @@ def load_image_folder(
     classes: Sequence[str] | None = None,
     limit_per_class: int | None = None,
 ) -> Dataset:
-    """Load PNG or JPEG images of a tree SPLIT/CLASS/IMAGE: x (N, 3, H, W), or (N, 1, H, W) in grey.
+    """Load the images of a tree SPLIT/CLASS/IMAGE: x (N, 3, H, W), or (N, 1, H, W) in grey.
 
     The tree is a folder or a .tar, .tar.gz or .zip archive, which is read in memory and never
     unpacked. Images come class by class, in the order of their names; `split` mixes them.
+
+    The classes of "train" (or "training"), sorted by name, are the labels 0, 1, ... of every split:
+    one that a test folder lacks keeps its number. Where there is no such folder, each split counts
+    its own. Names are compared and given in composed letters (NFC).
+
+    Files are PNG, JPEG, BMP, GIF, PPM, TIFF or WebP, and a file's suffix says which. Pixels come
+    out as a viewer shows them: turned as the camera says, transparency on white, in sRGB. An
+    image that needs more than 8 bits for each channel, or has more than 36 million pixels, is
+    refused. What was left out, and why, stands in `Dataset.note`.
 
     Args:
         path: the folder that holds SPLIT, or the archive.
@@ -342,11 +353,13 @@ def load_image_folder(
             keeps the images as they are; they must then be of one size.
         grey: one channel instead of three.
         classes: names of the classes to load, which get the labels 0, 1, ... in this order; None
-            for all, sorted by name.
+            for all of the training folder, sorted by name.
         limit_per_class: at most so many images of each class.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, an image is unreadable or of another size.
+        TypeError, ValueError: an argument is wrong, an image is unreadable or of another size, a
+            class is in the split and not in the training folder, the archive is damaged, or the
+            images would take more than 4 GB.
         FileNotFoundError: there is no such path, split or class.
 
     Example:
@@ -371,11 +384,13 @@ def load_image_folder(
         shape = (check_count(shape[0], "size"), check_count(shape[1], "size"))
     if isinstance(classes, str):
         raise TypeError(f"classes must be a sequence of names, got {classes!r}: use [{classes!r}].")
+    if classes is not None:
+        classes = [composed(name) if isinstance(name, str) else name for name in classes]
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
         raise ValueError(f"classes must hold distinct names, at least one, got {classes!r:.60}.")
     if limit_per_class is not None:
         limit_per_class = check_count(limit_per_class, "limit_per_class")
-    images, labels, names = read_folder(
+    images, labels, names, remark = read_folder(
         Path(path).expanduser(),
         split,
         size=shape,
@@ -383,7 +398,7 @@ def load_image_folder(
         classes=None if classes is None else tuple(classes),
         limit_per_class=limit_per_class,
     )
-    note = f"{len(labels):,} images of {len(names)} classes, {split}"
+    note = f"{len(labels):,} images of {len(names)} classes, {split}{remark and '; '}{remark}"
     return _dataset(images, labels, "folder", names, note)
 
 
@@ -408,8 +423,8 @@ def subset_classes(data: Dataset, classes: Sequence[int | str], *, relabel: bool
         raise TypeError(f"classes must be a sequence such as (3, 7), got {classes!r}.")
     labels = []
     for wanted in classes:
-        if isinstance(wanted, str) and wanted in data.classes:
-            labels.append(data.classes.index(wanted))
+        if isinstance(wanted, str) and composed(wanted) in map(composed, data.classes):
+            labels.append([composed(name) for name in data.classes].index(composed(wanted)))
         elif isinstance(wanted, Integral) and not isinstance(wanted, bool):
             labels.append(int(wanted))
         else:

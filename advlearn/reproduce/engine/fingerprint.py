@@ -33,10 +33,13 @@ DECIDE_NOTHING = frozenset(
         "_validation",  # refuses arguments, and changes none
         "_quote",
         # Images enter by a hash of what was read.
+        "data.archives",
         "data.download",
         "data.files",
         "data.folders",
         "data.loaders",
+        "data.pictures",
+        "data.trees",
         # The form of a model's file. The architecture enters by its class.
         "data.reference",
     )
