@@ -8,7 +8,7 @@ pixels), `ValueError` for the right kind with a wrong value (eps = -1, a label o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -23,6 +23,11 @@ _BOUNDS_SLACK = 1e-6
 
 def _kind(value: object) -> str:
     """Say in words what a value is, without printing a whole tensor."""
+    if isinstance(value, (tuple, list)) and any(isinstance(part, Tensor) for part in value):
+        parts = (_kind(part) if isinstance(part, Tensor) else type(part).__name__ for part in value)
+        return f"a {type(value).__name__} of {', '.join(parts):.200}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with the keys {', '.join(map(repr, value)):.200}"
     if isinstance(value, Tensor):
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
     return f"{type(value).__name__} {value!r:.60}"
@@ -109,12 +114,41 @@ def check_label_range(y: Tensor, classes: int, name: str = "y") -> None:
         )
 
 
+def logits_of(output: Any) -> Any:
+    """Return the logits in what a model gives: itself, or where other libraries put them.
+
+    An object with `.logits`, a mapping with "logits" (Hugging Face's way), or a tuple whose first
+    item is (N, K), if no other item could be logits too. Anything else is left as it is, for
+    `check_logits` to name.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    if hasattr(output, "logits"):
+        return output.logits
+    if isinstance(output, (tuple, list)):
+        rows = [isinstance(p, Tensor) and p.is_floating_point() and p.dim() == 2 for p in output]
+        return output[0] if rows[:1] == [True] and sum(rows) == 1 else output
+    return output
+
+
 def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
     """Require floating logits (N, K), K >= 2, finite, that are not probabilities."""
     if not isinstance(logits, Tensor):
-        raise TypeError(f"{name} must return a tensor of logits, got {_kind(logits)}.")
+        raise TypeError(
+            f"{name} must return a tensor of logits, an object with .logits or a dict with "
+            f"'logits', got {_kind(logits)}. Where it returns several tensors, pick the logits: "
+            "lambda x: model(x)[0]."
+        )
     if not logits.is_floating_point():
         raise TypeError(f"{name} must return floating logits, got {logits.dtype}.")
+    if logits.shape in ((len(y),), (len(y), 1)):
+        raise ValueError(
+            f"{name} must return logits of shape (N, K) = ({y.shape[0]}, 2 or more), got "
+            f"{tuple(logits.shape)}, one logit for each example. For two classes, pass "
+            "advlearn.models.TwoLogits(model), where the logit is that of class 1."
+        )
     if logits.dim() != 2 or logits.shape[0] != y.shape[0] or logits.shape[1] < 2:
         raise ValueError(
             f"{name} must return logits of shape (N, K) = ({y.shape[0]}, 2 or more), "

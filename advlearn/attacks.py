@@ -23,6 +23,7 @@ from advlearn._validation import (
     check_labels,
     check_logits,
     check_number,
+    logits_of,
 )
 from advlearn.context import Model, attack_mode
 from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
@@ -136,7 +137,7 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     y = y.clone() if y.is_inference() else y
-    logits = model(pixels)
+    logits = logits_of(model(pixels))
     check_logits(logits, y)
     if not logits.requires_grad:
         raise ValueError(
@@ -325,7 +326,7 @@ def pgd(
                 direction = _direction(model, moved, labels, loss)
                 moved = _step(moved, direction, pace, targeted, None).clamp(low, high)
             with torch.no_grad():
-                logits = model(moved)
+                logits = logits_of(model(moved))
                 damage = _followed(loss)(logits, labels).to(precision).expand(len(labels))
                 hit = logits.argmax(1) == labels
             damage = -damage if targeted else damage

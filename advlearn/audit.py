@@ -8,19 +8,23 @@ proof, and its absence does not prove robustness.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from advlearn._validation import check_bounds, check_count, check_number
 from advlearn.attacks import PIXELS, fgsm, input_gradient, pgd
+from advlearn.batches import BATCH, Batches, Data, Pair, device_of
 from advlearn.context import Model
 from advlearn.losses import Loss, float32_cross_entropy, margin_loss
-from advlearn.metrics import BATCH, Data, Rate, craft, predict
+from advlearn.metrics import Rate, craft, predict
+
+_Name = TypeVar("_Name", str, float)
 
 TRIFLE = 0.01
 """A share of the examples that is not worth a sign, however certain it is."""
@@ -149,6 +153,7 @@ def audit(
     bounds: tuple[float, float] | None = PIXELS,
     seed: int = 0,
     batch_size: int = BATCH,
+    progress: bool | None = None,
 ) -> Audit:
     """Run the checklist of signs of gradient masking and report each sign with its rates.
 
@@ -169,15 +174,16 @@ def audit(
 
     Args:
         model: maps (N, ...) to logits (N, K); attacked in eval mode, given back as it was.
-        data: images and true labels; a few hundred examples are enough.
+        data: images and true labels; a few hundred examples are enough. All attacks meet the same
+            examples: of a stream, each batch is read once, also where a loader shuffles.
         eps: in pixel units, > 0.
         source: another model for the same task, for sign 3; None leaves that sign unchecked.
         steps: gradient steps of PGD, >= 8.
         restarts: random starts of the strongest attack, >= 2.
         bounds: (low, high) of a pixel; None is unclipped, and the whole range is then that of the
-            images, or four times eps if that is more.
+            images, or four times eps if that is more; a stream is then read twice.
         seed: of the random starts. The global random state is left alone.
-        batch_size: images at a time.
+        batch_size, progress: as for `advlearn.metrics.error_rate`.
 
     Returns:
         Five signs, in the order of `SIGNS`.
@@ -205,35 +211,60 @@ def audit(
     cheap = partial(craft, attack=fgsm, bounds=box, batch_size=batch_size)
     strong = partial(cheap, attack=pgd, steps=steps, generator=generator)
 
-    def wrong(images: Tensor) -> Tensor:
-        return predict(model, (images, data[1]), batch_size=batch_size).argmax(1) != data[1]
-
-    ladder = {
-        "FGSM": wrong(cheap(model, data, eps)),
-        f"PGD, {steps // 4} steps": wrong(strong(model, data, eps, steps=steps // 4)),
-        f"PGD, {steps} steps": wrong(strong(model, data, eps)),
-        f"PGD, {restarts} restarts": wrong(strong(model, data, eps, restarts=restarts)),
-    }
-    one, _, many, _ = ladder.values()
-    white = {"FGSM": one, "PGD": many}
-    moved = {}
-    if source is not None:
-        moved = {"FGSM": wrong(cheap(source, data, eps)), "PGD": wrong(strong(source, data, eps))}
-    whole = (box[1] - box[0]) if box else max(4 * eps, float(data[0].max() - data[0].min()))
+    batches = Batches(
+        data, batch_size, passes=1 if box else 2, device=device_of(model), progress=progress
+    )
+    if box is None:
+        ends = torch.tensor([[float(x.min()), float(x.max())] for x, _ in batches])
+        whole = max(4 * eps, float(ends[:, 1].max() - ends[:, 0].min()))
+    else:
+        whole = box[1] - box[0]
     sizes = sorted({size for size in (2 * eps, whole) if eps < size <= whole})
-    reach = {eps: many} | {size: wrong(strong(model, data, size)) for size in sizes}
-    blind = {
-        "this library's loss": _blind(model, data, margin_loss, batch_size),
-        "float32 cross-entropy": _blind(model, data, float32_cross_entropy, batch_size),
-    }
-    return Audit(eps, tuple(_signs(ladder, white, moved, reach, blind)))
+
+    def measured(x: Tensor, y: Tensor) -> tuple[Mapping[Any, Tensor], ...]:
+        part = (x, y)
+
+        def wrong(images: Tensor) -> Tensor:
+            return predict(model, (images, y), batch_size=batch_size).argmax(1) != y
+
+        ladder = {
+            "FGSM": wrong(cheap(model, part, eps)),
+            f"PGD, {steps // 4} steps": wrong(strong(model, part, eps, steps=steps // 4)),
+            f"PGD, {steps} steps": wrong(strong(model, part, eps)),
+            f"PGD, {restarts} restarts": wrong(strong(model, part, eps, restarts=restarts)),
+        }
+        one, _, many, _ = ladder.values()
+        white = {"FGSM": one, "PGD": many}
+        moved = {}
+        if source is not None:
+            moved = {
+                "FGSM": wrong(cheap(source, part, eps)),
+                "PGD": wrong(strong(source, part, eps)),
+            }
+        reach = {eps: many} | {size: wrong(strong(model, part, size)) for size in sizes}
+        blind = {
+            "this library's loss": _blind(model, part, margin_loss, batch_size),
+            "float32 cross-entropy": _blind(model, part, float32_cross_entropy, batch_size),
+        }
+        return ladder, white, moved, reach, blind
+
+    # All attacks on one batch before the next: they are compared example by example, and a loader
+    # that shuffles gives each of its examples another place in each pass.
+    groups = zip(*batches.each(measured, whole=True), strict=True)
+    return Audit(eps, tuple(_signs(*map(_together, groups))))
 
 
-def _blind(model: Model, data: Data, loss: Loss, batch_size: int) -> Tensor:
+def _blind(model: Model, data: Pair, loss: Loss, batch_size: int) -> Tensor:
     """Say of each example whether the loss's gradient is zero in every pixel, (N,)."""
-    parts = zip(data[0].split(batch_size), data[1].split(batch_size), strict=True)
-    sizes = [input_gradient(model, x, y, loss=loss).flatten(1).abs().amax(1) for x, y in parts]
-    return torch.cat(sizes) == 0
+    parts = Batches(data, batch_size).each(
+        lambda x, y: input_gradient(model, x, y, loss=loss).flatten(1).abs().amax(1)
+    )
+    return torch.cat([*parts]) == 0
+
+
+def _together(parts: Sequence[Mapping[_Name, Tensor]]) -> dict[_Name, Tensor]:
+    """Join what was measured on each batch: name -> (N,) booleans."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _signs(

@@ -2,13 +2,18 @@
 
 Every rate is over *all* examples of the data set, also those that the model got wrong before the
 attack, and carries a 95 % Wilson interval. Work is done in batches, with the model in eval mode.
+
+Data is a `Dataset`, a pair of tensors, another dataset of PyTorch, or any iterable of batches, a
+DataLoader above all: see `advlearn.batches.Batches`. A stream is read batch by batch, so a million
+images need no more memory than a few batches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,23 +22,17 @@ from torch import Tensor
 from advlearn._validation import (
     check_bounds,
     check_callable,
-    check_count,
     check_eps,
     check_images,
     check_label_range,
-    check_labels,
     check_logits,
-    check_pair,
+    logits_of,
 )
 from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step
+from advlearn.batches import BATCH, Batches, Data, device_of
 from advlearn.context import Model, attack_mode
 from advlearn.losses import Loss, cross_entropy
 from advlearn.models import probabilities
-
-Data = tuple[Tensor, Tensor]
-"""Images (N, ...) and labels (N,): an `advlearn.data.Dataset` or any such pair."""
-
-BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -112,60 +111,73 @@ class TransferMatrix(NamedTuple):
     errors: tuple[tuple[Rate, ...], ...]
 
 
-def _check_data(model: Model, data: Data) -> Data:
+def _batches(model: Model, data: Data, batch_size: int, progress: bool | None) -> Batches:
     check_callable(model, "model")
-    x, y = check_pair(data)
-    check_images(x, None)
-    check_labels(y, len(x))
-    return x, y
+    return Batches(data, batch_size, device=device_of(model), progress=progress)
 
 
-def _batches(x: Tensor, y: Tensor, size: int) -> Iterator[Data]:
-    check_count(size, "batch_size")
-    return zip(torch.split(x, size), torch.split(y, size), strict=True)
+def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Return the checked logits of one batch, in eval mode."""
+    with attack_mode(model), torch.no_grad():
+        logits: Tensor = logits_of(model(x))
+    check_logits(logits, y)
+    check_label_range(y, logits.shape[1])
+    return logits
 
 
-def predict(model: Model, data: Data, *, batch_size: int = BATCH) -> Tensor:
+def _wrong(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    return _logits(model, x, y).argmax(1) != y
+
+
+def predict(
+    model: Model, data: Data, *, batch_size: int = BATCH, progress: bool | None = None
+) -> Tensor:
     """Return the logits (N, K) of every image, computed in batches, in eval mode.
 
     Args:
-        model: maps (N, ...) to logits (N, K); given back as it was.
-        data: images and labels; the labels are only checked.
-        batch_size: images at a time, >= 1.
+        model: maps (N, ...) to logits (N, K), or to an object, a dict or a tuple that holds them
+            as Hugging Face's models do; given back as it was.
+        data: images and labels; the labels are only checked. A loader must not shuffle.
+        batch_size: images at a time, >= 1. Larger batches of a stream are cut.
+        progress: show a bar over the batches; None shows it for a stream that takes over a second.
 
     Raises:
-        TypeError, ValueError: the data, the labels or the logits are not what they should be.
+        TypeError, ValueError: the data, the labels or the logits are not what they should be; for
+            a stream with the number of the batch.
 
     Example:
         >>> from advlearn.models import SoftmaxRegression
         >>> predict(SoftmaxRegression(4, 3), (torch.rand(5, 4), torch.arange(5) % 3)).shape
         torch.Size([5, 3])
     """
-    x, y = _check_data(model, data)
-    logits = []
-    with attack_mode(model), torch.no_grad():
-        for images, labels in _batches(x, y, batch_size):
-            logits.append(model(images))
-            check_logits(logits[-1], labels)
-            check_label_range(labels, logits[-1].shape[1])
-    return torch.cat(logits)
+    batches = _batches(model, data, batch_size, progress)
+    batches.require_order("logits")
+    return torch.cat([*batches.each(lambda x, y: _logits(model, x, y))])
 
 
-def _confidence(model: Model, logits: Tensor, y: Tensor) -> Confidence:
-    wrong = logits.argmax(1) != y
+def _judged(model: Model, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Say of each example whether it is wrong, and how probable its predicted class is."""
+    chosen = logits.argmax(1, keepdim=True)
     # The probability of the class that is predicted, which need not be the largest probability's
     # class if a model's probabilities are odd: gather, not max.
-    chosen = probabilities(model, logits.float()).gather(1, logits.argmax(1, keepdim=True))
-    chosen = chosen.squeeze(1).double()
+    confidence = probabilities(model, logits.float()).gather(1, chosen).squeeze(1)
+    return chosen.squeeze(1) != y, confidence.double()
+
+
+def _confidence(parts: Sequence[tuple[Tensor, Tensor]]) -> Confidence:
+    """Put together what `_judged` says of each batch."""
+    wrong, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
     on_errors = float(chosen[wrong].mean()) if bool(wrong.any()) else math.nan
     return Confidence(on_errors, float(chosen.mean()), Rate.of(wrong))
 
 
-def error_rate(model: Model, data: Data, *, batch_size: int = BATCH) -> Rate:
+def error_rate(
+    model: Model, data: Data, *, batch_size: int = BATCH, progress: bool | None = None
+) -> Rate:
     """Return the share of examples whose largest logit is not the label's.
 
     Args:
-        model, data, batch_size: as for `predict`.
+        model, data, batch_size, progress: as for `predict`; a loader may shuffle.
 
     Raises:
         TypeError, ValueError: as for `predict`.
@@ -175,8 +187,12 @@ def error_rate(model: Model, data: Data, *, batch_size: int = BATCH) -> Rate:
         >>> logits = torch.tensor([[3.0, 1.0], [0.0, 2.0]])
         >>> print(error_rate(model, (logits, torch.tensor([0, 0]))))
         50.0 % (9.5-90.5)
+        >>> stream = ((logits, torch.tensor([0, 0])) for _ in range(3))
+        >>> error_rate(model, stream)
+        Rate(count=3, total=6)
     """
-    return Rate.of(predict(model, data, batch_size=batch_size).argmax(1) != data[1])
+    batches = _batches(model, data, batch_size, progress)
+    return Rate.of(torch.cat([*batches.each(lambda x, y: _wrong(model, x, y))]))
 
 
 def craft(
@@ -186,27 +202,33 @@ def craft(
     *,
     attack: Callable[..., Tensor] = fgsm,
     batch_size: int = BATCH,
+    progress: bool | None = None,
     **options: Any,
 ) -> Tensor:
     """Return `attack(model, x, y, eps, **options)` for a whole data set, in batches.
 
+    All adversarial images are in memory at the end. `adversarial_error_rate` keeps none of them.
+
     Args:
-        model, data, batch_size: as for `predict`.
+        model, data, batch_size, progress: as for `predict`.
         eps: in pixel units.
         attack: `fgsm`, `pgd` or a function with the same arguments.
         **options: passed on to the attack, such as `bounds=None` or `steps=40`.
 
     Returns:
-        Adversarial images of x's shape.
+        Adversarial images of x's shape, in the order of the data.
+
+    Raises:
+        TypeError, ValueError: as for `predict`, and from the attack.
 
     Example:
         >>> from advlearn.models import SoftmaxRegression
         >>> craft(SoftmaxRegression(4, 3), (torch.rand(5, 4), torch.arange(5) % 3), 0.1).shape
         torch.Size([5, 4])
     """
-    x, y = _check_data(model, data)
-    parts = [attack(model, a, b, eps, **options) for a, b in _batches(x, y, batch_size)]
-    return torch.cat(parts)
+    batches = _batches(model, data, batch_size, progress)
+    batches.require_order("adversarial images")
+    return torch.cat([*batches.each(lambda x, y: attack(model, x, y, eps, **options))])
 
 
 def adversarial_error_rate(
@@ -217,13 +239,14 @@ def adversarial_error_rate(
     attack: Callable[..., Tensor] = fgsm,
     source: Model | None = None,
     batch_size: int = BATCH,
+    progress: bool | None = None,
     **options: Any,
 ) -> Rate:
     """Return the error rate of `model` on adversarial examples, over all examples.
 
     Args:
         model: the model that classifies.
-        data, batch_size: as for `predict`.
+        data, batch_size, progress: as for `error_rate`.
         eps: in pixel units.
         attack: `fgsm`, `pgd` or a function with the same arguments.
         source: the model that the examples are crafted on, for transfer; None means `model`.
@@ -238,24 +261,27 @@ def adversarial_error_rate(
         >>> print(adversarial_error_rate(model, data, 0.25))
         50.0 % (9.5-90.5)
     """
-    crafted = craft(
-        model if source is None else source,
-        data,
-        eps,
-        attack=attack,
-        batch_size=batch_size,
-        **options,
-    )
-    return error_rate(model, (crafted, data[1]), batch_size=batch_size)
+    crafted_on = model if source is None else source
+
+    def lost(x: Tensor, y: Tensor) -> Tensor:
+        crafted = attack(crafted_on, x, y, eps, **options)
+        check_images(crafted, None, "the attack's images")
+        return _wrong(model, crafted, y)
+
+    batches = _batches(model, data, batch_size, progress)
+    return Rate.of(torch.cat([*batches.each(lost)]))
 
 
-def confidence_on_errors(model: Model, data: Data, *, batch_size: int = BATCH) -> Confidence:
+def confidence_on_errors(
+    model: Model, data: Data, *, batch_size: int = BATCH, progress: bool | None = None
+) -> Confidence:
     """Return the mean probability of the predicted class, over the mistakes and over all.
 
     The paper's "confidence" is the first; summaries often give the second under that name.
 
     Args:
-        model, data, batch_size: as for `predict`; pass adversarial images to measure an attack.
+        model, data, batch_size, progress: as for `error_rate`; pass adversarial images to measure
+            an attack.
 
     Example:
         >>> logits = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
@@ -263,7 +289,8 @@ def confidence_on_errors(model: Model, data: Data, *, batch_size: int = BATCH) -
         >>> round(result.on_errors, 3), round(result.on_all, 3)
         (0.731, 0.842)
     """
-    return _confidence(model, predict(model, data, batch_size=batch_size), data[1])
+    batches = _batches(model, data, batch_size, progress)
+    return _confidence([*batches.each(lambda x, y: _judged(model, _logits(model, x, y), y))])
 
 
 def error_curve(
@@ -274,11 +301,12 @@ def error_curve(
     loss: Loss = cross_entropy,
     bounds: tuple[float, float] | None = PIXELS,
     batch_size: int = BATCH,
+    progress: bool | None = None,
 ) -> ErrorCurve:
     """Return FGSM's error and confidence for each eps, at the price of one gradient.
 
     Args:
-        model, data, batch_size: as for `predict`.
+        model, data, batch_size, progress: as for `error_rate`.
         eps: values in pixel units, each >= 0.
         loss, bounds: as for `advlearn.attacks.fgsm`.
 
@@ -290,21 +318,29 @@ def error_curve(
         >>> [rate.count for rate in error_curve(torch.nn.Identity(), data, [0, 0.25, 0.5]).errors]
         [0, 1, 2]
     """
-    x, y = _check_data(model, data)
+    check_callable(model, "model")
     box = check_bounds(bounds)
-    check_images(x, box)
-    steps = [check_eps(value, x[:1], box, f"eps[{i}]") for i, value in enumerate(eps)]
-    if not steps:
+    one = torch.zeros(1, 1)  # an image, as far as eps is concerned
+    for i, value in enumerate(eps):
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(
+                f"eps[{i}] must be one number, got shape {tuple(value.shape)}: a curve has one eps "
+                "for all pixels at each of its points."
+            )
+        check_eps(value.reshape(()) if isinstance(value, Tensor) else value, one, box, f"eps[{i}]")
+    sizes = tuple(float(value) for value in eps)
+    if not sizes:
         raise ValueError("eps is empty. Pass at least one value.")
-    logits: list[list[Tensor]] = [[] for _ in steps]
-    for images, labels in _batches(x, y, batch_size):
-        gradient = input_gradient(model, images, labels, loss=loss)
-        for kept, step in zip(logits, steps, strict=True):
-            moved = linear_step(images, gradient, step, bounds=box)
-            kept.append(predict(model, (moved, labels), batch_size=batch_size))
-    rows = [_confidence(model, torch.cat(kept), y) for kept in logits]
+
+    def judged(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        gradient = input_gradient(model, x, y, loss=loss)
+        moved = (linear_step(x, gradient, size, bounds=box) for size in sizes)
+        return [_judged(model, _logits(model, images, y), y) for images in moved]
+
+    batches = Batches(data, batch_size, bounds=box, device=device_of(model), progress=progress)
+    rows = [_confidence(parts) for parts in zip(*batches.each(judged), strict=True)]
     return ErrorCurve(
-        tuple(float(value) for value in eps),
+        sizes,
         tuple(row.errors for row in rows),
         tuple(row.on_errors for row in rows),
         tuple(row.on_all for row in rows),
@@ -347,7 +383,15 @@ def logits_along(
     return predict(model, (points, torch.zeros(len(points), dtype=torch.int64, device=x.device)))
 
 
-def agreement(first: Model, second: Model, data: Data, *, both_wrong: bool = False) -> Rate:
+def agreement(
+    first: Model,
+    second: Model,
+    data: Data,
+    *,
+    both_wrong: bool = False,
+    batch_size: int = BATCH,
+    progress: bool | None = None,
+) -> Rate:
     """Return how often `second` gives the same wrong class where `first` errs.
 
     Args:
@@ -355,6 +399,7 @@ def agreement(first: Model, second: Model, data: Data, *, both_wrong: bool = Fal
         second: the model that is compared with it.
         data: adversarial images, and the true labels.
         both_wrong: count only examples on which both models err.
+        batch_size, progress: as for `predict`.
 
     Returns:
         A rate over the mistakes, not over all examples.
@@ -370,10 +415,14 @@ def agreement(first: Model, second: Model, data: Data, *, both_wrong: bool = Fal
         ...     both_wrong=True))
         (0.5, 1.0)
     """
-    y = data[1]
-    one, two = predict(first, data).argmax(1), predict(second, data).argmax(1)
-    counted = (one != y) & (two != y) if both_wrong else one != y
-    return Rate.of((one == two)[counted])
+    check_callable(second, "second")
+
+    def same(x: Tensor, y: Tensor) -> Tensor:
+        one, two = _logits(first, x, y).argmax(1), _logits(second, x, y).argmax(1)
+        counted = (one != y) & (two != y) if both_wrong else one != y
+        return (one == two)[counted]
+
+    return Rate.of(torch.cat([*_batches(first, data, batch_size, progress).each(same)]))
 
 
 def transfer_matrix(
@@ -382,15 +431,17 @@ def transfer_matrix(
     eps: float,
     *,
     attack: Callable[..., Tensor] = fgsm,
+    batch_size: int = BATCH,
+    progress: bool | None = None,
     **options: Any,
 ) -> TransferMatrix:
     """Return every model's error on the adversarial examples of every model.
 
     Args:
         models: name -> model.
-        data: clean images and true labels.
+        data: clean images and true labels, read once for each model.
         eps: in pixel units.
-        attack: as for `adversarial_error_rate`.
+        attack, batch_size, progress: as for `adversarial_error_rate`.
         **options: passed on to the attack.
 
     Example:
@@ -399,8 +450,18 @@ def transfer_matrix(
         >>> [[rate.count for rate in row] for row in transfer_matrix(models, data, 0.25).errors]
         [[1, 0], [0, 1]]
     """
+    for name, model in models.items():
+        check_callable(model, f"models[{name!r}]")
+    device = next(map(device_of, models.values()), None)
+    batches = Batches(data, batch_size, passes=len(models), device=device, progress=progress)
+
+    def lost(source: Model, x: Tensor, y: Tensor) -> list[Tensor]:
+        crafted = attack(source, x, y, eps, **options)
+        check_images(crafted, None, "the attack's images")
+        return [_wrong(model, crafted, y) for model in models.values()]
+
     rows = []
     for source in models.values():
-        crafted = (craft(source, data, eps, attack=attack, **options), data[1])
-        rows.append(tuple(error_rate(model, crafted) for model in models.values()))
+        masks = zip(*batches.each(partial(lost, source)), strict=True)
+        rows.append(tuple(Rate.of(torch.cat(mask)) for mask in masks))
     return TransferMatrix(tuple(models), tuple(rows))

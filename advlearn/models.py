@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advlearn._validation import check_choice, check_count, check_number
+from advlearn._validation import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_number,
+    logits_of,
+)
 from advlearn.context import Model
 from advlearn.functional import maxout, rbf_distance
 
@@ -81,6 +87,41 @@ class LogisticRegression(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, 2)."""
         half = self.score(x) / 2
+        return torch.stack((-half, half), dim=1)
+
+
+class TwoLogits(nn.Module):
+    """Two classes from a model of one logit s, as trained with `BCEWithLogitsLoss`.
+
+    The logits are (-s/2, s/2), as those of `LogisticRegression`: the probability of class 1 is
+    sigmoid(s), and class 1 is predicted where s > 0.
+
+    Args:
+        model: maps (N, ...) to one logit for each example, (N,) or (N, 1).
+
+    Raises:
+        ValueError: when called, if the model gives anything else.
+
+    Example:
+        >>> TwoLogits(lambda x: x.sum(1))(torch.tensor([[1.0, 2.0]]))
+        tensor([[-1.5000,  1.5000]])
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        check_callable(model, "model")
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, 2)."""
+        score = logits_of(self.model(x))
+        if not isinstance(score, Tensor) or score.shape not in ((len(x),), (len(x), 1)):
+            shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(
+                f"TwoLogits needs a model of one logit for each example, ({len(x)},) or "
+                f"({len(x)}, 1), got {shape}. A model of two or more logits is used as it is."
+            )
+        half = score.reshape(-1) / 2
         return torch.stack((-half, half), dim=1)
 
 

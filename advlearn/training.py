@@ -31,10 +31,11 @@ from advlearn._validation import (
     dtype_named,
 )
 from advlearn.attacks import PIXELS, linear_step
+from advlearn.batches import BATCH, Dataset, Pair
 from advlearn.context import precision
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
-from advlearn.metrics import BATCH, Data, predict
+from advlearn.metrics import predict
 from advlearn.recipe import History, Recipe, Run, callable_name
 
 __all__ = ["DivergenceError", "History", "Measure", "Objective", "Recipe", "adversarial_fit", "fit"]
@@ -52,11 +53,11 @@ class DivergenceError(ArithmeticError):
 
 def fit(
     model: nn.Module,
-    data: Data,
+    data: Pair,
     recipe: Recipe,
     *,
     objective: Objective | None = None,
-    validation: Data | None = None,
+    validation: Pair | None = None,
     measure: Measure | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -123,14 +124,14 @@ def fit(
 
 def adversarial_fit(
     model: nn.Module,
-    data: Data,
+    data: Pair,
     recipe: Recipe,
     *,
     eps: float | Tensor,
     alpha: float = 0.5,
     attack: Callable[..., Tensor] | None = None,
     bounds: tuple[float, float] | None = PIXELS,
-    validation: Data | None = None,
+    validation: Pair | None = None,
     measure: Measure | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -168,8 +169,9 @@ def adversarial_fit(
         2
     """
     box = check_bounds(bounds)
-    check_images(data[0], box, "data.x")
-    check_eps(eps, data[0][:1], box)
+    images, _ = data
+    check_images(images, box, "data.x")
+    check_eps(eps, images[:1], box)
     check_number(alpha, "alpha", 0.0, 1.0)
     if attack is not None:
         check_callable(attack, "attack")
@@ -233,18 +235,20 @@ def _backward(loss: Tensor) -> None:
 @torch.enable_grad()
 def _train(
     model: nn.Module,
-    data: Data,
+    data: Pair,
     recipe: Recipe,
     *,
     step: Callable[[Tensor, Tensor], Tensor],
     extra: dict[str, Any],
-    validation: Data | None,
+    validation: Pair | None,
     measure: Measure | None,
     checkpoint: str | os.PathLike[str] | None,
     progress: bool,
 ) -> History:
     """Run the epochs: the one loop behind `fit` and `adversarial_fit`."""
     x, y = data
+    if validation is not None:
+        validation = (validation.x, validation.y) if isinstance(validation, Dataset) else validation
     check_images(x, None, "data.x")
     check_labels(y, len(x), "data.y")
     if recipe.stop_on in ("validation_error", "validation_loss") and validation is None:
@@ -304,7 +308,7 @@ def _train(
 
 def _epoch(
     run: Run,
-    data: Data,
+    data: Pair,
     step: Callable[[Tensor, Tensor], Tensor],
     epoch: int,
     *,
@@ -445,7 +449,7 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _validate(model: nn.Module, data: Data) -> dict[str, float]:
+def _validate(model: nn.Module, data: Pair) -> dict[str, float]:
     logits = predict(model, data)
     return {
         "validation_error": float((logits.argmax(1) != data[1]).double().mean()),

@@ -55,13 +55,13 @@ def rows(images: torch.Tensor) -> set[bytes]:
 # --- Dataset -----------------------------------------------------------------------------------
 
 
-def test_dataset_is_a_pair_with_a_memory() -> None:
+def test_dataset_unpacks_and_keeps_what_is_known() -> None:
     x, y = torch.rand(4, 1, 2, 2), torch.arange(4)
     given = Dataset(x, y, source="files", classes=("a", "b"), note="four")
     first, second = given
     assert first is x
     assert second is y
-    assert (len(given), given.n) == (2, 4)
+    assert (len(given), given.n) == (4, 4)
     for other in (
         given._replace(),
         copy.copy(given),

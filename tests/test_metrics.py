@@ -416,7 +416,7 @@ BAD = [
         r"data must be a Dataset or a pair \(x, y\).*got Tensor",
     ),
     ("a triple", {"data": (X, Y, Y)}, TypeError, "data must be a Dataset or a pair"),
-    ("a list", {"data": [X, Y]}, TypeError, "data must be a Dataset or a pair.*got list"),
+    ("a list of tensors", {"data": [X, X, Y]}, TypeError, "Dataset or a pair.*got list of 3"),
     ("integer pixels", {"data": ((255 * X).byte(), Y)}, TypeError, "torch.uint8"),
     ("NaN", {"data": (X / 0 * 0, Y)}, ValueError, "x holds NaN"),
     ("empty", {"data": (X[:0], Y[:0])}, ValueError, "empty batch"),
@@ -474,6 +474,7 @@ def test_bad_eps_is_named_by_its_place():
         ([0.0, -0.1], ValueError, r"eps\[1\] must be finite and >= 0, got -0.1"),
         ([0.0, 0.1, 8], ValueError, r"eps\[2\] = 8 is more than.*8/255"),
         (["0.1"], TypeError, r"eps\[0\] must be a number"),
+        ([0.1, torch.rand(1, 3, 1, 1)], ValueError, r"eps\[1\] must be one number, got shape"),
     ):
         with pytest.raises(error, match=words):
             error_curve(model, DATA, eps)

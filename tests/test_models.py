@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from advlearn.attacks import input_gradient
+from advlearn.attacks import fgsm, input_gradient
 from advlearn.functional import rbf
 from advlearn.losses import cross_entropy, logistic_loss, margin_loss
+from advlearn.metrics import error_rate
 from advlearn.models import (
     ConvMaxoutNet,
     ConvNet,
@@ -22,6 +23,7 @@ from advlearn.models import (
     Normalize,
     RBFNet,
     SoftmaxRegression,
+    TwoLogits,
     normalized_eps,
     pixel_eps,
     probabilities,
@@ -489,3 +491,38 @@ def test_eps_in_pixel_units_and_in_units_of_normalised_images(function, argument
 def test_eps_and_std_are_checked(function, eps, std, words):
     with pytest.raises(ValueError, match=words):
         function(eps, std)
+
+
+# --- One logit ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_two_logits_are_the_sigmoid_of_one(shape):
+    one = nn.Linear(4, 1)
+    model = TwoLogits(lambda x: one(x).reshape(shape))
+    x, y = torch.rand(50, 4), torch.arange(50) % 2
+    score = one(x).squeeze(1)
+    logits = model(x)
+    torch.testing.assert_close(logits.softmax(1)[:, 1], score.sigmoid())
+    assert torch.equal(logits.argmax(1), (score > 0).long())
+    losses = F.binary_cross_entropy_with_logits(score, y.float(), reduction="none")
+    torch.testing.assert_close(cross_entropy(logits, y), losses)
+    assert len(list(TwoLogits(one).parameters())) == 2
+    assert 0 <= float(error_rate(TwoLogits(one), (x, y))) <= 1
+
+
+@pytest.mark.parametrize(("width", "shape"), [(2, r"\(5, 2\)"), (0, "float")])
+def test_two_logits_need_one(width, shape):
+    model = TwoLogits(lambda x: x[:, :width] if width else 0.5)
+    with pytest.raises(ValueError, match=f"one logit for each example.*got {shape}"):
+        model(torch.rand(5, 4))
+    with pytest.raises(TypeError, match="model must be callable"):
+        TwoLogits("model")
+
+
+def test_a_model_of_one_logit_is_told_the_adapter():
+    for squeeze in (True, False):
+        one = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0 if squeeze else 1))
+        for use in (error_rate, lambda m, d: fgsm(m, *d, 0.1)):
+            with pytest.raises(ValueError, match=r"one logit.*advlearn.models.TwoLogits\(model\)"):
+                use(one, (torch.rand(5, 4), torch.arange(5) % 2))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from advlearn.batches import Dataset
     from advlearn.data.download import DownloadError
     from advlearn.data.folders import data_folder
     from advlearn.data.loaders import (
-        Dataset,
         download_cifar10,
         download_mnist,
         load_cifar10,

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from advlearn._validation import check_choice, check_count, check_pair
+from advlearn.batches import Dataset
 from advlearn.data.archives import composed
 from advlearn.data.download import DownloadError, Resource, deadline_seconds, fetch
 from advlearn.data.files import (
@@ -35,87 +35,6 @@ from advlearn.data.trees import read_folder
 
 _DIGITS = tuple("0123456789")
 _SPLITS = ("train", "test", "all")
-
-
-class _Pair(NamedTuple):
-    x: Tensor
-    y: Tensor
-
-
-class Dataset(_Pair):
-    """Images and labels that belong together, with a word on where they come from.
-
-    It unpacks to exactly two: `x, y = data`. As for any pair, `len(data)` is 2; the number of
-    examples is `data.n`.
-
-    Args:
-        x: images, shape (N, ...).
-        y: labels, shape (N,).
-        source: "offline", "files", "download", "folder" or "given".
-        classes: the name of each label, when known.
-        note: one line for people about what this is.
-
-    Raises:
-        TypeError, ValueError: x or y is not a tensor, or they differ in length.
-
-    Example:
-        >>> data = Dataset(torch.zeros(3, 1, 28, 28), torch.tensor([7, 3, 7]))
-        >>> data
-        Dataset(x=(3, 1, 28, 28) float32, y=(3,) int64, source='given')
-        >>> x, y = data
-        >>> data.take(slice(2)).n
-        2
-    """
-
-    source: str
-    classes: tuple[str, ...]
-    note: str
-
-    def __new__(
-        cls,
-        x: Tensor,
-        y: Tensor,
-        *,
-        source: str = "given",
-        classes: tuple[str, ...] = (),
-        note: str = "",
-    ) -> Dataset:
-        """Check that x and y fit, and keep what is known about them."""
-        for name, value in (("x", x), ("y", y)):
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}.")
-        if x.dim() == 0 or y.shape != x.shape[:1]:
-            raise ValueError(
-                f"y must have one label for each image, got x of shape {tuple(x.shape)} and y of "
-                f"shape {tuple(y.shape)}. Pass y of shape (N,)."
-            )
-        data = super().__new__(cls, x, y)
-        data.source, data.classes, data.note = source, tuple(classes), note
-        return data
-
-    @property
-    def n(self) -> int:
-        """The number of examples."""
-        return len(self.y)
-
-    def _replace(self, **changes: Any) -> Dataset:
-        """Return a copy with some of x, y, source, classes, note changed."""
-        return Dataset(**{"x": self.x, "y": self.y, **vars(self), **changes})
-
-    def take(self, index: slice | Tensor) -> Dataset:
-        """Return the examples that a slice, a mask or a tensor of positions picks."""
-        return self._replace(x=self.x[index], y=self.y[index])
-
-    def to(self, device: torch.device | str) -> Dataset:
-        """Return the same data on another device."""
-        return self._replace(x=self.x.to(device), y=self.y.to(device))
-
-    def __repr__(self) -> str:
-        parts = (
-            f"{name}={tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-            for name, value in (("x", self.x), ("y", self.y))
-        )
-        return f"Dataset({', '.join(parts)}, source={self.source!r})"
 
 
 def load_mnist(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.attacks import PIXELS, pgd
+from advlearn.batches import Pair
 from advlearn.losses import float32_cross_entropy
 from advlearn.metrics import (
-    Data,
     Rate,
     adversarial_error_rate,
     confidence_on_errors,
@@ -63,7 +63,7 @@ FGSM_BY_FLOAT32 = by_float32("FGSM error", "confidence on mistakes")
 
 
 def under_attack(
-    model: nn.Module, data: Data, eps: float, *, pixels: bool, effort: Effort, seed: int = 0
+    model: nn.Module, data: Pair, eps: float, *, pixels: bool, effort: Effort, seed: int = 0
 ) -> dict[str, Value]:
     """Return a model's errors and confidence, clean, under FGSM and under PGD.
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.attacks import fgsm, input_gradient, linear_step, noise, pgd
+from advlearn.batches import Pair
 from advlearn.context import Model
 from advlearn.generative import SubspaceMixture
 from advlearn.losses import adversarial_logistic_loss
-from advlearn.metrics import Data, craft
+from advlearn.metrics import craft
 from advlearn.models import LogisticRegression, RBFNet
 from advlearn.recipe import History, Recipe
 from advlearn.reproduce.models.spec import EPS, Method
@@ -114,7 +115,7 @@ def moved(x: Tensor, seed: int) -> Tensor:
 def fit_moved(
     train: Method,
     model: nn.Module,
-    data: Data,
+    data: Pair,
     recipe: Recipe,
     /,
     *others: nn.Module,
@@ -128,7 +129,7 @@ def fit_moved(
 
 
 def fit_mirrored(
-    model: nn.Module, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
+    model: nn.Module, data: Pair, recipe: Recipe, /, *others: nn.Module, progress: bool
 ) -> History:
     """Train on the images and their mirror images."""
     x, y = data
@@ -139,7 +140,7 @@ def fit_mirrored(
 
 
 def fit_rbf(
-    model: RBFNet, data: Data, recipe: Recipe, /, *others: nn.Module, progress: bool
+    model: RBFNet, data: Pair, recipe: Recipe, /, *others: nn.Module, progress: bool
 ) -> History:
     """Train an RBF network from the class means, each unit answering for itself."""
     model.start_from(*data)
@@ -148,7 +149,7 @@ def fit_rbf(
 
 def fit_mixture(
     model: SubspaceMixture,
-    data: Data,
+    data: Pair,
     recipe: Recipe,
     /,
     *others: nn.Module,
@@ -169,7 +170,7 @@ def fit_mixture(
 
 def fit_detector(
     model: nn.Module,
-    data: Data,
+    data: Pair,
     recipe: Recipe,
     /,
     *others: nn.Module,
@@ -186,7 +187,7 @@ def fit_detector(
 
 def fit_robust(
     model: nn.Module,
-    data: Data,
+    data: Pair,
     recipe: Recipe,
     /,
     *others: nn.Module,
