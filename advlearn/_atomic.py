@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -50,3 +51,47 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     except OSError as error:
         # A write that fails does not name its file; a rename names the part.
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], timeout: float = 30) -> Iterator[Path]:
+    """Hold the lock of a file, `PATH.lock`: others who ask for it, threads or processes, wait.
+
+    Yields:
+        The file itself: where the path is a link, what it leads to. All its names have one lock.
+
+    Args:
+        path: in a folder that exists.
+        timeout: seconds to wait.
+
+    Raises:
+        FileExistsError: what lies at the place of the lock is no lock, and would be emptied.
+        TimeoutError: another one has held the lock all the time.
+        OSError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "a.txt") as path:
+        ...     path.name, Path(f"{path}.lock").exists()
+        ('a.txt', True)
+    """
+    from filelock import FileLock
+
+    path = Path(os.path.realpath(path))
+    lock = Path(f"{path}.lock")
+    # Taking a lock may empty its file, and that of a link.
+    if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
+        raise FileExistsError(
+            f"{lock} is in the way: the lock of {path.name} belongs there. Move it elsewhere."
+        )
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(lock, timeout=timeout))
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"another program has been writing {path.name} for {timeout:g} seconds. Wait, then "
+                "try again."
+            ) from error
+        except NotImplementedError:
+            pass  # this file system has no locks: better without one than not at all
+        yield path

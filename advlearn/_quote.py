@@ -7,6 +7,7 @@ like a result.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable
 
@@ -54,3 +55,25 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     names = list(names)
     shown = ", ".join(printable(name, 60) for name in names[:most])
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
+def in_markdown(text: str) -> str:
+    r"""Return a text that Markdown and HTML show as it is: no markup, table cell, link or formula.
+
+    Example:
+        >>> in_markdown("a|b <i> model-2")
+        'a&#124;b &#60;i&#62; model-2'
+    """
+    # An entity is never markup. MathJax reads the finished page: there only a tag parts two "$".
+    shown = re.sub(r"[^\w +-]|_", lambda found: f"&#{ord(found[0])};", printable(text))
+    return shown.replace("&#36;", "<span>&#36;</span>")
+
+
+def in_figure(text: str) -> str:
+    r"""Return a text that Matplotlib draws as it is: a "$" begins no formula, line ends stay.
+
+    Example:
+        >>> in_figure("$5 or $6")
+        '\\$5 or \\$6'
+    """
+    return "\n".join(printable(line) for line in text.split("\n")).replace("$", r"\$")

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from advlearn._quote import in_figure
 from advlearn._validation import check_choice, check_images
 from advlearn.metrics import ErrorCurve, TransferMatrix
 from advlearn.recipe import History
@@ -53,14 +54,27 @@ def alt_text(figure: Figure | Axes) -> str:
     return " ".join(ax._advlearn_alt for ax in axes if hasattr(ax, "_advlearn_alt"))
 
 
-def render(figure: Figure | Axes, dpi: int = 100, kind: str = "png") -> bytes:
-    """Return a figure as a small "png" (or "jpeg", for photographs) file, and close it."""
+def render(
+    figure: Figure | Axes,
+    dpi: int = 100,
+    kind: str = "png",
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return a figure as a small "png" (or "jpeg", for photographs) file, and close it.
+
+    Texts of `metadata` are kept in a "png".
+    """
     whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     assert whole is not None, "an Axes always belongs to a figure"
     buffer = io.BytesIO()
     check_choice(kind, "kind", ("png", "jpeg"))
     # The same figure must give the same bytes, so no software name and no date.
-    rest = {"metadata": {"Software": None}} if kind == "png" else {"pil_kwargs": {"quality": 85}}
+    rest = (
+        {"metadata": {"Software": None, **(metadata or {})}}
+        if kind == "png"
+        else {"pil_kwargs": {"quality": 85}}
+    )
     whole.savefig(buffer, format=kind, dpi=dpi, bbox_inches="tight", **rest)
     plt.close(whole)
     return buffer.getvalue()
@@ -147,7 +161,8 @@ def _sheet(
     for index, title in enumerate(titles or ()):
         top = (index // columns) * (x.shape[2] + 1) + (x.shape[2] - height)
         left = (index % columns) * (width + 1)
-        ax.text(left + width / 2, top - 0.04 * height, title, ha="center", va="bottom", fontsize=9)
+        middle, above = left + width / 2, top - 0.04 * height
+        ax.text(middle, above, in_figure(title), ha="center", va="bottom", fontsize=9)
     ax.set_axis_off()
     return ax, drawn
 
@@ -255,7 +270,7 @@ def lines(
             linestyle=dash,
             marker=marker if markers else None,
             markersize=4,
-            label=name,
+            label=in_figure(name),
         )
         real = [value for value in values if not math.isnan(value)]
         parts.append(
@@ -355,7 +370,9 @@ def probability_bars(
     ax = _axes(ax, (4.0, 2.4))
     names = [str(k) for k in range(len(chances))] if names is None else names
     values = [100 * float(value) for value in chances]
-    bars = ax.bar(names, values, color=SKY, edgecolor=BLACK, linewidth=0.6)
+    bars = ax.bar(
+        [in_figure(name) for name in names], values, color=SKY, edgecolor=BLACK, linewidth=0.6
+    )
     bars[label].set(facecolor=ORANGE, hatch="//")
     ax.set(xlabel="class (the true one is framed)", ylabel="probability (%)", ylim=(0, 103))
     frame = {"boxstyle": "round,pad=0.2", "facecolor": ORANGE, "edgecolor": BLACK, "linewidth": 0.6}
@@ -433,8 +450,9 @@ def transfer_map(matrix: TransferMatrix, *, ax: Axes | None = None) -> Axes:
             ink = "white" if values[i, j] > 61 else "black"  # a contrast of 4.5 at least
             ax.text(j, i, f"{values[i, j]:.0f}", ha="center", va="center", color=ink)
             parts.append(f"crafted on {source}, fed to {target}: {values[i, j]:.0f} %")
-    ax.set_xticks(range(count), matrix.names, rotation=20)
-    ax.set_yticks(range(count), matrix.names)
+    names = [in_figure(name) for name in matrix.names]
+    ax.set_xticks(range(count), names, rotation=20)
+    ax.set_yticks(range(count), names)
     ax.set(xlabel="fed to", ylabel="crafted on", title="error (%)")
     return describe(ax, f"Error of each model on each model's examples: {'; '.join(parts)}.")
 

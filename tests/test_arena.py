@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import os
 import pickle
 import re
 import struct
 import threading
+import unicodedata
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from advlearn import arena
+from advlearn import arena, plotting
 from advlearn.arena import board, contest, entry
 from advlearn.attacks import ball_tolerance
 from advlearn.cli import app as cli
@@ -185,7 +187,7 @@ def test_the_arena_refuses(kind, monkeypatch):
 
 def test_torch_save_is_a_pickle_too(tmp_path):
     content = torch_saved(tmp_path)
-    with pytest.raises(arena.RefusedError, match=r"model\.pt is a pickle"):
+    with pytest.raises(arena.RefusedError, match=r"model\.pt' is a pickle"):
         arena.admit(tmp_path / "model.pt")
     assert not Bomb.burst
     pickle.loads(pickle.dumps(Bomb()))
@@ -199,7 +201,7 @@ def test_an_oversized_file_is_not_even_read(tmp_path, monkeypatch):
     with path.open("wb") as file:
         file.truncate(entry.MOST_BYTES + 1)
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
-    with pytest.raises(arena.RefusedError, match="20,000,001 bytes; the arena takes at most"):
+    with pytest.raises(arena.RefusedError, match="20,000,001 bytes; at most 20,000,000 are taken"):
         arena.admit(path)
 
 
@@ -500,6 +502,252 @@ def test_the_newest_of_each_name_stands_and_other_rules_do_not(tmp_path):
         arena.draw([])
 
 
+ODD_NAMES = [
+    "<script>alert(1)</script>", "a|b", "$a$", "$", "=cmd()", "a\x1b[2J", "a\u202eb", "", "x" * 41,
+    "&amp;", "[a](b)", "\u1106\u1169",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_that_append_refuses_is_refused_in_a_board_edited_by_hand(tmp_path, name):
+    path = tmp_path / "board.csv"
+    arena.append(path, report("honest"))
+    line = path.read_text(encoding="utf-8").splitlines()[1]
+    cell = io.StringIO()
+    csv.writer(cell, lineterminator="").writerow([name])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line.replace("honest", cell.getvalue()) + "\n")
+    before = path.read_bytes()
+    for act in (lambda: arena.read(path), lambda: arena.append(path, report("two"))):
+        with pytest.raises(
+            ValueError, match=r"is damaged in line 3: name = .*Mend the line"
+        ) as told:
+            act()
+        assert str(told.value).isprintable()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (",100,", ",many,", "digits = 'many' is no count"),
+        (",100,", ",0,", "of 0 digits"),
+        (",100,", ",30,", "of 30 digits"),
+        (",95,40,", ",40,95,", "each at most the one before it"),
+        (',40,"', ',-1,"', "'-1' is no count"),
+        (',40,"', ',4e1,"', "'4e1' is no count"),
+        (',40,"', ',\uff14\uff10,"', "is no count"),
+        (',40,"', f',{"9" * 5000},"', "is no count"),
+        ("one,40.0", "one,99.9", "score = 99.9, but its counts make 40.0"),
+        ("one,40.0", "one,nan", "score = 'nan' is no percentage"),
+        ("eps 0.25", "<b>eps", "is no rules of the arena"),
+        ("eps 0.25", "$eps$", "is no rules of the arena"),
+        ("ConvNet", "Conv|Net", "is no architecture"),
+        (",7,", ",seven,", "parameters = 'seven' is no count"),
+        ("abab", "ABAB", "not the beginning of a sha256"),
+        (",7,", ",7,7,", "it has 17 cells, not 16"),
+        ("one,", "", "it has 15 cells, not 16"),
+        ("one,", '"one,', "is damaged in line 2"),
+        ("one,", '"o"ne,', "is damaged in line 2"),
+        ("one,", "o\x00ne,", "is damaged in line 2"),
+        ("one,", "o" * 200_000, "is damaged in line 2"),
+    ],
+)  # fmt: skip
+def test_a_line_that_contradicts_itself_is_told(tmp_path, old, new, words):
+    path = tmp_path / "board.csv"
+    arena.append(path, report())
+    header, line = path.read_text(encoding="utf-8").split("\n", 1)
+    path.write_text(f"{header}\n{line.replace(old, new, 1)}", encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(words)) as told:
+        arena.read(path)
+    assert len(str(told.value)) < 600
+
+
+@pytest.mark.parametrize("change", ["architecture", "sha256", "parameters"])
+def test_a_report_that_read_would_refuse_is_not_appended(tmp_path, change):
+    with pytest.raises(ValueError, match=change):
+        arena.append(tmp_path / "board.csv", replace(report(), **{change: "<b>|$"}))
+    assert not (tmp_path / "board.csv").exists()
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_a_board_that_was_edited_by_hand_keeps_its_lines(tmp_path, start, end):
+    path = tmp_path / "board.csv"
+    arena.append(path, report())
+    path.write_bytes((start + path.read_text(encoding="utf-8").rstrip("\n") + end).encode())
+    before = path.read_bytes()
+    arena.append(path, report("two"))
+    assert [line.name for line in arena.read(path)] == ["one", "two"]
+    assert path.read_bytes().startswith(before), "the lines that were there are as they were"
+
+
+def test_through_a_link_it_is_the_same_board(tmp_path):
+    (tmp_path / "shared").mkdir()
+    board_, link = tmp_path / "shared" / "board.csv", tmp_path / "mine.csv"
+    link.symlink_to(board_)
+    arena.append(link, report("one"))  # makes it, where the link leads
+    arena.append(board_, report("two"))
+
+    def write(path, k):
+        for n in range(5):
+            arena.append(path, report(f"{k} {n}"))
+
+    threads = [
+        threading.Thread(target=write, args=(path, k))
+        for k, path in enumerate([link, board_, link, board_])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert link.is_symlink()
+    assert len(arena.read(board_)) == len(arena.read(link)) == 22
+    assert not (tmp_path / "mine.csv.lock").exists()
+
+
+def test_a_lock_of_another_file_is_not_emptied(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    (tmp_path / "board.csv.lock").symlink_to("thesis.tex")
+    with pytest.raises(FileExistsError, match="is in the way"):
+        arena.append(tmp_path / "board.csv", report())
+    assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years of work"
+
+
+def hostile(name):
+    """A line as only code can make it: `read` refuses such a name."""
+    return board.Standing(name, Rate(1, 10), Rate(9, 10), "eps 0.25", "ConvNet", 1)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a|b", "$x$", r"$\bad{", "a\nb"])
+def test_a_name_is_shown_as_text_wherever_it_is_shown(name):
+    lines = [hostile(name), hostile("two")]
+    ax = arena.draw(lines)
+    ax.figure.canvas.draw()
+    assert ax.get_yticklabels()[0].get_text().replace(r"\$", "$") == name
+    words = alt_text(ax)
+    plotting.render(ax)
+    assert "\n" not in words
+    table = arena.table(lines).splitlines()
+    assert len(table) == 4
+    assert all(line.count("|") == 5 for line in table)
+    assert not re.search(r"<(?!/?span>)", "".join(table))
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+
+PLATFORMS = {
+    "model (1)": "model 1",
+    "model - Copy (2)": "model - Copy 2",
+    "model@home": "model home",
+    "doejane_LATE_1234_5678_model-2": "doejane_LATE_1234_5678_model-2",
+    "Jane Doe_123456_assignsubmission_file_model": "Jane Doe_123456_a+e36e8b+n_file_model",
+    "모델": "모델",
+    "모델 - 복사본": "모델 - 복사본",
+    "नमस्ते": "नमस्ते",
+    "_private": "private",
+    "<b>&$|": "b",
+}
+
+
+@pytest.mark.parametrize("stem", PLATFORMS)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_files_name_is_made_fit(tmp_path, stem, form):
+    name = contest.fit_name(unicodedata.normalize(form, stem))
+    assert name == PLATFORMS[stem]
+    arena.append(tmp_path / "board.csv", report(name))
+    assert arena.read(tmp_path / "board.csv")[0].name == name
+
+
+def test_two_long_names_stay_two():
+    stems = [f"Jane Doe_123456_assignsubmission_{k}_a_very_good_model" for k in range(50)]
+    assert len({contest.fit_name(stem) for stem in stems}) == 50
+
+
+@pytest.mark.parametrize("stem", ["()", "🙂", "\udcff", "__"])
+def test_a_files_name_without_letters_is_refused_before_the_scoring(tmp_path, monkeypatch, stem):
+    monkeypatch.setattr(contest, "admit", lambda _: pytest.fail("it was opened"))
+    with pytest.raises(ValueError, match=r"no name for a leaderboard.*Pass one: --name, or name="):
+        arena.score(tmp_path / f"{stem}.safetensors")
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES[:-1], "model (1)", "x\nscore: 100.0 %"])
+def test_a_name_that_does_not_fit_is_refused_before_the_scoring(monkeypatch, name):
+    monkeypatch.setattr(contest, "admit", lambda _: pytest.fail("it was opened"))
+    with pytest.raises(ValueError, match="does not fit the leaderboard"):
+        arena.score(b"", name=name)
+
+
+def test_a_name_is_composed():
+    name = quick(pack(SoftmaxRegression()), name=unicodedata.normalize("NFD", "모델")).name
+    assert name == "모델"
+    with pytest.raises(TypeError, match="name must be a text, got int"):
+        arena.score(b"", name=3)
+
+
+# --- What is no file of a model -------------------------------------------------------------------
+
+
+def test_a_submission_that_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(arena.RefusedError, match="is no plain file"):
+            arena.score(path, name="it")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "x" * 90_000},
+        {"dtype": ["\x1b[2J"] * 9_000},
+        {"shape": [1] * 40_000},
+        {"shape": ["score: 100.0 %\n"]},
+        {"shape": {"a": 1}},
+        {"shape": None},
+    ],
+)
+def test_a_refusal_is_one_short_line_whatever_the_file_says(change):
+    content = rewritten(
+        pack(SoftmaxRegression()), lambda header, text: header["linear.weight"].update(change)
+    )
+    with pytest.raises(arena.RefusedError) as told:
+        arena.admit(content)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) <= 501
+
+
+@pytest.mark.parametrize("depth", [100, 800, 950])
+@pytest.mark.parametrize("where", ["dtype", "shape", "option"])
+def test_depth_is_refused_wherever_it_is(depth, where):
+    nest = []
+    for _ in range(depth):
+        nest = [nest]
+    content = pack(SoftmaxRegression())
+
+    def change(header, text):
+        if where == "option":
+            text["options"] = {"features": nest}
+        else:
+            header["linear.weight"][where] = nest
+
+    try:
+        content = rewritten(content, change)
+    except RecursionError:
+        pytest.skip("this Python cannot write it")
+    with pytest.raises(arena.RefusedError):
+        arena.admit(content)
+
+
+@pytest.mark.parametrize("name", ["score: 99.9 % (98.1-100.0)", "a\x1b[2J\rscore: 99.9 %"])
+def test_a_files_name_cannot_pass_for_a_score(tmp_path, name):
+    (tmp_path / f"{name}.safetensors").write_bytes(b"no model")
+    done = call("score", tmp_path / f"{name}.safetensors")
+    assert done.exit_code == 1
+    assert "score:" not in [line[:6] for line in re.split(r"[\r\n]", done.output)]
+    assert "\x1b" not in done.output
+
+
 # --- The command ----------------------------------------------------------------------------------
 
 
@@ -546,3 +794,79 @@ def test_the_arena_stands_in_the_list_of_commands():
     text = call("--help").output
     assert "score" in text
     assert "board" in text
+
+
+# --- What the command leaves alone ----------------------------------------------------------------
+
+
+def a_text(path):
+    path.write_text("precious", encoding="utf-8")
+
+
+def another_picture(path):
+    path.write_bytes(plotting.render(plotting.lines([0, 1], {"a": [0, 1]}, xlabel="x", ylabel="y")))
+
+
+def a_link_to_the_board(path):
+    path.symlink_to("board.csv")
+
+
+def a_link_to_nowhere(path):
+    path.symlink_to("nowhere")
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "make", [a_text, another_picture, a_link_to_the_board, a_link_to_nowhere, a_folder, a_pipe]
+)
+@pytest.mark.parametrize("options", [(), ("--out", "{here}/board.png")], ids=["beside", "out"])
+def test_the_picture_replaces_no_file_but_itself(tmp_path, make, options):
+    path = tmp_path / "board.csv"
+    arena.append(path, report())
+    make(tmp_path / "board.png")
+    before, kind = path.read_bytes(), (tmp_path / "board.png").lstat()
+    done = call("board", path, *(option.format(here=tmp_path) for option in options))
+    assert done.exit_code == 1
+    assert "is no picture of a leaderboard. Name another file with --out" in done.output
+    assert "one" in done.output, "the table is printed all the same"
+    assert path.read_bytes() == before
+    assert (tmp_path / "board.png").lstat() == kind
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["board.csv", "board.png"])
+def test_the_picture_never_replaces_the_board(tmp_path, name):
+    path = tmp_path / name
+    arena.append(path, report())
+    before = path.read_bytes()
+    assert call("board", path, "--out", path).exit_code == 1
+    assert path.read_bytes() == before
+
+
+def test_a_picture_of_ours_is_replaced(tmp_path):
+    path, out = tmp_path / "board.csv", tmp_path / "picture"
+    arena.append(path, report())
+    assert call("board", path, "--out", out).exit_code == 0
+    before = out.read_bytes()
+    assert call("board", path, "--out", out).exit_code == 0
+    assert out.read_bytes() == before
+    arena.append(path, report("two"))
+    assert call("board", path, "--out", out).exit_code == 0
+    assert out.read_bytes() != before
+
+
+@pytest.mark.parametrize("place", ["marks.csv", "file/board.csv", "."])
+def test_a_place_where_no_board_can_be_is_told_before_the_scoring(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(arena, "score", lambda *_, **__: pytest.fail("it was scored"))
+    (tmp_path / "marks.csv").write_text("name,mark\nme,1\n", encoding="utf-8")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = call("score", tmp_path / "model.safetensors", "--leaderboard", tmp_path / place)
+    assert done.exit_code == 1
+    assert re.search("not a leaderboard|no folder that you may write in|no plain file", done.output)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from advlearn._atomic import write_atomically
+from advlearn._atomic import locked, write_atomically
 
 
 def names(folder):
@@ -173,3 +173,52 @@ def test_a_link_stays_a_link_and_its_target_gets_the_content(file, tmp_path):
     assert link.is_symlink()
     assert file.read_bytes() == b"new"
     assert names(tmp_path) == ["file.txt", "link.txt"]
+
+
+# --- Locks ----------------------------------------------------------------------------------------
+
+
+def test_all_names_of_a_file_have_one_lock(file, tmp_path):
+    link = tmp_path / "link.txt"
+    link.symlink_to(file)
+    late = pytest.raises(TimeoutError, match=r"writing file.txt for 0.1 seconds. Wait")
+    with locked(link) as held:
+        assert held == file
+        with late, locked(file, timeout=0.1):
+            pass
+    with locked(file, timeout=0.1):
+        pass
+    assert names(tmp_path) == ["file.txt", "file.txt.lock", "link.txt"]
+
+
+def precious_file(path):
+    path.write_text("precious")
+
+
+def link_to_a_file(path):
+    path.symlink_to("file.txt")
+
+
+def link_to_nowhere(path):
+    path.symlink_to("nowhere")
+
+
+def folder(path):
+    path.mkdir()
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [precious_file, link_to_a_file, link_to_nowhere, folder, pipe])
+def test_what_lies_at_the_place_of_a_lock_is_not_emptied(file, make):
+    lock = file.with_name("file.txt.lock")
+    make(lock)
+    kind = lock.lstat()
+    refused = pytest.raises(FileExistsError, match=r"is in the way.*Move it elsewhere")
+    with refused, locked(file):
+        pass
+    assert lock.lstat() == kind
+    assert file.read_bytes() == b"old"
+    assert not file.with_name("nowhere").exists()

@@ -163,12 +163,292 @@ def test_a_copy_that_is_no_notebook_is_kept(course, mine):
     assert (mine / NAME).read_text() == "half a file {"
 
 
+def full_disk(monkeypatch, *names):
+    """Let writing these files end as on a full disk."""
+    write_atomically = lessons.write_atomically
+
+    def write(path, content):
+        if path.name in names:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomically(path, content)
+
+    monkeypatch.setattr(lessons, "write_atomically", write)
+
+
 def test_a_write_that_fails_leaves_the_copy_whole(course, mine, monkeypatch):
     write(course / "notebooks" / NAME, "print(2)")
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        again(course)
+    write(course / "notebooks" / "01_sign.ipynb", "print(2)")
+    full_disk(monkeypatch, NAME)
+    (news,) = again(course)
+    assert news == (
+        f"{NAME} could not be written (No space left on device). What you have is as it was. "
+        "Free 10 MB or more, then run `advlearn lab` again."
+    )
     assert read(mine / NAME) == ["print(1)", "def answer(): ..."]
+    assert read(mine / "01_sign.ipynb") == ["print(2)"], "the others are brought up to date"
+    monkeypatch.undo()
+    assert again(course) == []
+    assert read(mine / NAME) == ["print(2)"], "it is tried again"
+
+
+def test_a_newer_version_that_could_not_be_written_is_offered_again(course, mine, monkeypatch):
+    write(mine / NAME, "mine")
+    write(course / "notebooks" / NAME, "print(2)")
+    full_disk(monkeypatch, "00_(new)_start_here.ipynb")
+    assert "could not be written" in again(course)[0]
+    monkeypatch.undo()
+    assert "Yours is untouched" in again(course)[0]
+    assert read(mine / NAME) == ["mine"]
+
+
+def test_a_record_that_could_not_be_written_loses_nothing(course, mine, monkeypatch):
+    write(mine / NAME, "mine")
+    for path in (course / "notebooks").glob("*.ipynb"):
+        write(path, "print(2)")
+    full_disk(monkeypatch, ".versions.json")
+    assert [("record" in one, "Yours" in one) for one in again(course)] == [
+        (False, True), (True, False),
+    ]  # fmt: skip
+    monkeypatch.undo()
+    assert again(course) == [], "what lies there already is not put there twice"
+    assert read(mine / NAME) == ["mine"]
+    assert read(mine / "01_sign.ipynb") == ["print(2)"]
+    assert len(names(mine)) == 4
+
+
+def test_a_folder_that_cannot_be_written_is_opened_all_the_same(course, mine, monkeypatch, started):
+    """Root may write everywhere, so the lock is made to fail as it would for others."""
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(lessons, "locked", refused)
+    done = call("lab")
+    assert done.exit_code == 3
+    assert "could not be written (Permission denied)" in done.output
+    assert started[0][0][3] == str(mine / NAME)
+
+
+def test_on_a_full_disk_the_copies_that_are_whole_are_opened(course, mine, monkeypatch, started):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    (mine / NAME).unlink()
+    write(course / "notebooks" / "01_sign_function.ipynb", "print(1)")
+    again(course)
+    (mine / NAME).unlink()
+    full_disk(monkeypatch, NAME)
+    done = call("lab")
+    assert done.exit_code == 3
+    assert "No space left on device" in done.output
+    assert "Errno" not in done.output
+    assert started[0][0][3] == str(mine / "01_sign_function.ipynb")
+
+
+def test_with_no_copy_at_all_lab_says_why(course, monkeypatch, started):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    full_disk(monkeypatch, NAME, "01_sign.ipynb")
+    done = call("lab")
+    assert done.exit_code == 1
+    assert done.output.count("No space left on device") == 2
+    assert "No lessons in" in done.output
+    assert started == []
+
+
+LAB = """
+import sys
+from pathlib import Path
+from advlearn.course import copies
+for _ in range(20):
+    for line in copies.refresh(Path(sys.argv[1]), Path(sys.argv[2])):
+        print(line)
+"""
+
+
+def test_six_at_once_leave_whole_copies_and_offer_each_version_once(course, mine):
+    write(mine / NAME, "mine")
+    for path in (course / "notebooks").glob("*.ipynb"):
+        write(path, "print(2)", "x = 1\n" * 10_000)
+    command = [sys.executable, "-c", LAB, str(course / "notebooks"), str(mine)]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    said = [program.communicate(timeout=100)[0] for program in programs]
+    assert [program.returncode for program in programs] == [0] * 6
+    assert sum("Yours is untouched" in one for one in said) == 1
+    assert names(mine) == ["00_(new)_start_here.ipynb", NAME, "01_sign.ipynb", "colab.svg"]
+    assert read(mine / NAME) == ["mine"]
+    for name in ("00_(new)_start_here.ipynb", "01_sign.ipynb"):
+        assert read(mine / name)[0] == "print(2)"
+
+
+def test_what_a_killed_program_left_is_cleared_away(course, mine):
+    (mine / f".{NAME}.0123abcd.part").write_text("half")
+    (mine / ".my own.part").write_text("mine")
+    again(course)
+    hidden = sorted(path.name for path in mine.iterdir() if path.name.startswith("."))
+    assert hidden == [".my own.part", ".versions.json", ".versions.json.lock"]
+
+
+# --- What is no edit ------------------------------------------------------------------------------
+
+
+def rewrite(path, change):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    change(notebook)
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+EMPTY = {"cell_type": "code", "execution_count": None, "id": "x", "metadata": {}, "outputs": []}
+
+
+def empty_at_the_end(notebook):
+    notebook["cells"].append(EMPTY | {"source": []})
+
+
+def blank_in_the_middle(notebook):
+    notebook["cells"].insert(1, EMPTY | {"source": [" \n", "\n"]})
+
+
+def empty_text(notebook):
+    notebook["cells"].append({"cell_type": "markdown", "id": "y", "metadata": {}, "source": ""})
+
+
+def run_it(notebook):
+    for number, cell in enumerate(notebook["cells"]):
+        cell["execution_count"] = number + 1
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}]
+
+
+def folded(notebook):
+    for cell in notebook["cells"]:
+        cell["metadata"] |= {"collapsed": True, "scrolled": True, "jupyter": {"x": 1}}
+        cell["metadata"]["execution"] = {"iopub.status.busy": "2025-01-01T00:00:00Z"}
+
+
+def other_ids(notebook):
+    notebook["nbformat_minor"] = 4
+    for cell in notebook["cells"]:
+        del cell["id"]
+
+
+def other_kernel(notebook):
+    notebook["metadata"] = {"kernelspec": {"name": "mine"}, "language_info": {"version": "3.99"}}
+
+
+def line_ends(notebook):
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"]).replace("\n", "  \r\n") + "\n\n"
+
+
+def one_text(notebook):
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+
+
+NO_EDITS = [
+    *(empty_at_the_end, blank_in_the_middle, empty_text, run_it, folded, other_ids),
+    *(other_kernel, line_ends, one_text),
+]
+
+
+@pytest.mark.parametrize("change", NO_EDITS, ids=lambda change: change.__name__)
+def test_what_a_program_writes_is_no_edit(course, mine, change):
+    rewrite(mine / NAME, change)
+    write(course / "notebooks" / NAME, "print(2)")
+    assert again(course) == []
+    assert read(mine / NAME) == ["print(2)"]
+
+
+def a_space_in_front(notebook):
+    notebook["cells"][0]["source"] = ["if 1:\n", "    print(1)"]
+
+
+def a_comment(notebook):
+    notebook["cells"].append(EMPTY | {"source": ["#"]})
+
+
+def another_order(notebook):
+    notebook["cells"].reverse()
+
+
+def as_text(notebook):
+    cell = notebook["cells"][0]
+    notebook["cells"][0] = {k: cell[k] for k in ("id", "metadata", "source")}
+    notebook["cells"][0]["cell_type"] = "markdown"
+
+
+def a_picture(notebook):
+    picture = {"attachments": {"a.png": {"image/png": "AA=="}}, "source": ""}
+    notebook["cells"].append({"cell_type": "markdown", "id": "y", "metadata": {}} | picture)
+
+
+EDITS = [a_space_in_front, a_comment, another_order, as_text, a_picture]
+
+
+@pytest.mark.parametrize("change", EDITS, ids=lambda change: change.__name__)
+def test_what_a_person_writes_is_an_edit(course, mine, change):
+    rewrite(mine / NAME, change)
+    kept = (mine / NAME).read_bytes()
+    write(course / "notebooks" / NAME, "print(2)")
+    assert "Yours is untouched" in again(course)[0]
+    assert (mine / NAME).read_bytes() == kept
+
+
+def test_records_of_the_first_version_are_understood(course, mine):
+    """They hold a digest of the cells as they are, trailing spaces, empty cells and all."""
+    write(course / "notebooks" / NAME, "print(1)  ", "def answer(): ...", "")
+    again(course)
+    record = json.loads((mine / ".versions.json").read_text(encoding="utf-8"))
+    before = lessons._Version.of(mine / NAME, lessons._written_before)
+    assert record[NAME] != list(before)
+    record[NAME] = list(before)
+    (mine / ".versions.json").write_text(json.dumps(record), encoding="utf-8")
+    write(mine / NAME, "print(1)  ", "def answer(): ...", "", outputs=["run\n"])
+    assert again(course) == [], "nothing is new"
+    (mine / ".versions.json").write_text(json.dumps(record), encoding="utf-8")
+    write(course / "notebooks" / NAME, "print(2)")
+    assert again(course) == []
+    assert read(mine / NAME) == ["print(2)"]
+
+
+# --- What is no notebook --------------------------------------------------------------------------
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_link_to_nowhere(path):
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def deep(path):
+    path.write_bytes(b'{"cells": ' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+
+
+def many_lists(path):
+    path.write_bytes(b'{"cells": [' + b"[]," * 9_000_000 + b"[]]}")
+
+
+def other_types(path):
+    path.write_bytes(b'{"cells": [3, {"cell_type": "code", "source": [1]}]}')
+
+
+@pytest.mark.parametrize(
+    "make", [a_pipe, a_folder, a_link_to_nowhere, deep, many_lists, other_types]
+)
+def test_what_is_no_notebook_stays_and_the_newer_version_lies_beside(course, mine, make):
+    (mine / NAME).unlink()
+    make(mine / NAME)
+    kind = (mine / NAME).lstat()
+    write(course / "notebooks" / NAME, "print(2)")
+    assert "Yours is untouched" in again(course)[0]
+    assert (mine / NAME).lstat() == kind
+    assert not (mine / "nowhere").exists()
+    assert read(mine / "00_(new)_start_here.ipynb") == ["print(2)"]
+    assert again(course) == []
 
 
 # --- With git -------------------------------------------------------------------------------------
@@ -213,6 +493,17 @@ def test_answers_in_the_lessons_themselves_come_along_and_are_never_taken_for_pu
     again(clone)
     assert read(clone / "my-lessons" / NAME)[1] == "def answer(): return 1"
     assert read(clone / "my-lessons" / "00_(new)_start_here.ipynb")[0] == "print(2)"
+
+
+def test_a_lesson_that_was_only_run_in_the_checkout_is_no_edit(published):
+    course, clone = published
+    write(clone / "notebooks" / NAME, "print(1)", "def answer(): ...", outputs=["1\n"])
+    again(clone)
+    git(clone, "checkout", "-q", "--", "notebooks")
+    publish(course, "print(2)", "def answer(): ...")
+    git(clone, "pull", "-q")
+    assert again(clone) == []
+    assert read(clone / "my-lessons" / NAME)[0] == "print(2)"
 
 
 def test_edits_in_the_lessons_themselves_come_along_when_there_is_a_copy_too(published):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import re
+
+import matplotlib.pyplot as plt
 import pytest
 
-from advlearn._quote import listed, printable, quote
+from advlearn._quote import in_figure, in_markdown, listed, printable, quote
 
 
 class Fails:
@@ -60,3 +64,28 @@ def test_a_long_list_of_names_is_cut_and_counted() -> None:
     assert shown.startswith("name0\\n, name1\\n, ")
     assert shown.endswith("name19\\n and 8,980 more")
     assert listed([]) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a|b", "<script>", "**a**", "_a_", "`a`", "[a](b)", "![a](b)", "www.example.com", "a@b.cd",
+     "&lt;", "a\\|b", "~~a~~", "# a", "<!--", "$a$", "\\(a\\)", "a:b", "{a}"],
+)  # fmt: skip
+def test_markdown_shows_the_name_and_no_markup(name: str) -> None:
+    shown = in_markdown(name).replace("<span>", "").replace("</span>", "")
+    assert html.unescape(shown) == name
+    assert re.fullmatch(r"(&#[0-9]+;|[A-Za-z0-9 +-])*", shown)
+
+
+def test_a_line_end_does_not_leave_the_cell_of_a_table() -> None:
+    assert "\n" not in in_markdown("a\n| b |")
+
+
+@pytest.mark.parametrize("name", ["$", "$a$", r"$\nonsense{$", r"\$", "a $5 b $6", "^_{}", "a\nb"])
+def test_a_figure_shows_the_name_and_no_formula(name: str) -> None:
+    figure, ax = plt.subplots()
+    text = ax.set_title(in_figure(name))
+    figure.canvas.draw()
+    shown, formula = text._preprocess_math(text.get_text())
+    plt.close(figure)
+    assert (shown, formula) == (name, False)

@@ -8,7 +8,7 @@ attack gains nothing.
 
 from __future__ import annotations
 
-from advlearn.arena.board import append, draw, read, standing
+from advlearn.arena.board import append, draw, read, standing, table, write_picture
 from advlearn.arena.contest import Report, Rules, score
 from advlearn.arena.entry import Entry, RefusedError, admit
 
@@ -23,4 +23,6 @@ __all__ = [
     "read",
     "score",
     "standing",
+    "table",
+    "write_picture",
 ]

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
 from matplotlib.axes import Axes
 
-from advlearn._atomic import write_atomically
-from advlearn.arena.contest import ATTACKS, Report
+from advlearn._atomic import locked, write_atomically
+from advlearn._bounded import open_plain, read_plain
+from advlearn._quote import in_figure, in_markdown, printable, quote
+from advlearn.arena.contest import ATTACKS, Report, check_name
 from advlearn.metrics import Rate
 
+MOST_BYTES = 5_000_000  # of a leaderboard: some 30,000 lines
 _SHARES = ("score", "low", "high")  # percent
 _COUNTS = tuple(f"right after {name}" for name in ATTACKS)
 COLUMNS = (
     "name", *_SHARES, "digits", *_COUNTS, "rules", "architecture", "parameters", "sha256",
 )  # fmt: skip
-_NAME = re.compile(r"[^\W_][\w .\-+]{0,39}")
+# What a cell holds, apart from the name. Nothing in it is markup, a formula or a terminal's escape.
+_FORMS = {
+    **dict.fromkeys(_SHARES, (r"[0-9]{1,3}(\.[0-9]{1,2})?", "no percentage")),
+    **dict.fromkeys(("digits", *_COUNTS, "parameters"), (r"[0-9]{1,9}", "no count")),
+    "rules": (r"[A-Za-z0-9 .,+\-]{1,120}", "no rules of the arena"),
+    "architecture": (r"[A-Za-z0-9_]{1,40}", "no architecture"),
+    "sha256": (r"[0-9a-f]{16}", "not the beginning of a sha256"),
+}
+_NO_BOARD = "{path} is not a leaderboard of the arena. Name another file, or delete it."
+_PICTURE = ("Source", "advlearn arena: a leaderboard")  # in the PNG: such a file may be replaced
 
 
 @dataclass(frozen=True)
@@ -40,34 +52,52 @@ def append(path: str | Path, report: Report) -> None:
     """Add a report to the leaderboard, which is made if there is none.
 
     The file is replaced in one step, under a lock: a reader never sees half a line, and no line of
-    thirty learners at once is lost.
+    thirty learners at once is lost. Where the path is a link, the file that it leads to is written.
 
     Args:
         path: a CSV file.
         report: what `score` returned.
 
     Raises:
-        ValueError: the name does not fit, or the file is not a leaderboard.
+        ValueError: the name or another text of the report does not fit, or the file is not a
+            leaderboard, or holds what `append` would not have written.
         TimeoutError: another process has held the lock for half a minute.
         OSError: the file cannot be written.
     """
-    if not _NAME.fullmatch(report.name):
-        raise ValueError(
-            f"name = {report.name!r:.60} does not fit the leaderboard. Use up to 40 letters, "
-            "digits, spaces and . - + _, a letter or digit first."
-        )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock", timeout=30):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if text:
-            _rows(text, path)
+    cells = [str(cell) for cell in _cells(report)]
+    _standing(cells)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with locked(path) as target:
+        text = _text(target) if target.exists() else ""
+        for _ in _standings(text, target) if text else ():
+            pass
         lines = io.StringIO(newline="")
+        # Who edits a file by hand may leave out its last line end.
+        lines.write(f"{text}\n" if text and not text.endswith(("\n", "\r")) else text)
         writer = csv.writer(lines, lineterminator="\n")
         if not text:
             writer.writerow(COLUMNS)
-        writer.writerow(_cells(report))
-        write_atomically(path, text + lines.getvalue())
+        writer.writerow(cells)
+        write_atomically(target, lines.getvalue())
+
+
+def check_place(path: str | Path) -> None:
+    """Require that `append` can write here, as far as that can be known before the work.
+
+    Raises:
+        ValueError: there is a file, and it is no leaderboard.
+        OSError: the folder may not be written.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists():
+        read(target)
+    folder = target.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise PermissionError(
+            f"{quote(str(folder), 300)} is no folder that you may write in. Name another."
+        )
 
 
 def _cells(report: Report) -> list[object]:
@@ -84,42 +114,85 @@ def _cells(report: Report) -> list[object]:
     ]
 
 
-def _rows(text: str, path: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    header = next(csv.reader(io.StringIO(text, newline="")), [])
-    if tuple(header) != COLUMNS or any(None in row or None in row.values() for row in rows):
+def _text(path: Path) -> str:
+    """Return a leaderboard as it stands, line ends and all."""
+    content = read_plain(path, MOST_BYTES, "Move its older lines to another file.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(_NO_BOARD.format(path=quote(str(path), 300))) from error
+
+
+def _standings(text: str, path: Path) -> Iterator[Standing]:
+    """Yield every line of a leaderboard; refuse what `append` would not have written."""
+    name, remedy = quote(str(path), 300), "Mend the line, or take it out."
+    # Spreadsheets begin a file with U+FEFF. Strict: a quotation mark that is never closed is told.
+    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        if tuple(next(rows, ())) != COLUMNS:
+            raise ValueError(_NO_BOARD.format(path=name))
+        for row in filter(None, rows):
+            try:
+                line = _standing(row)
+            except ValueError as error:
+                raise ValueError(
+                    f"{name} is damaged in line {rows.line_num}: {error} {remedy}"
+                ) from error
+            yield line
+    except csv.Error as error:
         raise ValueError(
-            f"{path} is not a leaderboard of the arena. Name another file, or delete it."
-        )
-    return rows
+            f"{name} is damaged in line {rows.line_num}: {printable(error)}. {remedy}"
+        ) from error
+
+
+def _standing(row: Sequence[str]) -> Standing:
+    """Return what a line says.
+
+    Raises:
+        ValueError: it has other cells than it should, or they contradict each other.
+    """
+    if len(row) != len(COLUMNS):
+        raise ValueError(f"it has {len(row)} cells, not {len(COLUMNS)}.")
+    cells = dict(zip(COLUMNS, row, strict=True))
+    if check_name(cells["name"]) != cells["name"]:
+        raise ValueError(f"name = {quote(cells['name'])} is not in Unicode's composed form (NFC).")
+    for column, (form, words) in _FORMS.items():
+        if not re.fullmatch(form, cells[column]):
+            raise ValueError(f"{column} = {quote(cells[column])} is {words}.")
+    total, counts = int(cells["digits"]), [int(cells[column]) for column in _COUNTS]
+    if total < 1 or counts != sorted(counts, reverse=True) or counts[0] > total:
+        raise ValueError(f"of {total} digits {counts} were right: each at most the one before it.")
+    score = Rate(counts[-1], total)
+    for column, share in zip(_SHARES, (float(score), *score.interval), strict=True):
+        if abs(float(cells[column]) - 100 * share) > 0.1:
+            raise ValueError(f"{column} = {cells[column]}, but its counts make {100 * share:.1f}.")
+    return Standing(
+        cells["name"],
+        score,
+        Rate(counts[0], total),
+        cells["rules"],
+        cells["architecture"],
+        int(cells["parameters"]),
+    )
 
 
 def read(path: str | Path) -> list[Standing]:
     """Return every line of a leaderboard, the oldest first.
 
+    What `append` would not have written is refused: names that are markup or formulas, numbers that
+    contradict each other, a file of more than five million bytes.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a leaderboard.
+        ValueError: it is not a leaderboard, or a line is damaged; the message names the line.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist. `advlearn arena score FILE --leaderboard {path}` makes it."
+            f"{quote(str(path), 300)} does not exist. `advlearn arena score FILE --leaderboard "
+            f"{printable(str(path), 300)}` makes it."
         )
-    try:
-        return [
-            Standing(
-                row["name"],
-                Rate(int(row[_COUNTS[-1]]), int(row["digits"])),
-                Rate(int(row[_COUNTS[0]]), int(row["digits"])),
-                row["rules"],
-                row["architecture"],
-                int(row["parameters"]),
-            )
-            for row in _rows(path.read_text(encoding="utf-8"), path)
-        ]
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    return list(_standings(_text(path), path))
 
 
 def standing(lines: Sequence[Standing]) -> list[Standing]:
@@ -180,11 +253,72 @@ def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
                 markeredgewidth=2, linestyle="none",
                 label="clean accuracy" if first else None)  # fmt: skip
         parts.append(
-            f"{place}. {line.name}, score {value:.0f} % ({low:.0f}-{high:.0f}), clean {clean:.0f} %"
+            f"{place}. {printable(line.name)}, score {value:.0f} % ({low:.0f}-{high:.0f}), "
+            f"clean {clean:.0f} %"
         )
-    ax.set_yticks(range(1, len(shown) + 1), [f"{line.name}" for line in shown])
+    ax.set_yticks(range(1, len(shown) + 1), [in_figure(line.name) for line in shown])
     ax.set(xlim=(0, 103), ylim=(len(shown) + 0.6, 0.4), xlabel="digits still right (%)")
-    ax.set_title(shown[0].rules, fontsize=9)
+    ax.set_title(in_figure(shown[0].rules), fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return describe(ax, f"Leaderboard, {shown[0].rules}: {'; '.join(parts)}.")
+    return describe(ax, f"Leaderboard, {printable(shown[0].rules)}: {'; '.join(parts)}.")
+
+
+def table(lines: Sequence[Standing]) -> str:
+    """Return the leaderboard as a table in Markdown, each name as plain text.
+
+    Args:
+        lines: from `read`.
+
+    Raises:
+        ValueError: there are no lines.
+
+    Example:
+        >>> print(table([Standing("a|b", Rate(40, 100), Rate(95, 100), "eps 0.25", "ConvNet", 9)]))
+        | | name | score (95 % interval) | clean |
+        |---|---|---|---|
+        | 1 | a&#124;b | 40.0 % (30.9-49.8) | 95.0 % (88.8-97.8) |
+    """
+    if not lines:
+        raise ValueError("lines is empty. Score a model first.")
+    return "\n".join(
+        ["| | name | score (95 % interval) | clean |", "|---|---|---|---|"]
+        + [
+            f"| {place} | {in_markdown(line.name)} | {line.score} | {line.clean} |"
+            for place, line in enumerate(standing(lines), start=1)
+        ]
+    )
+
+
+def write_picture(path: str | Path, lines: Sequence[Standing]) -> None:
+    """Draw the leaderboard into a PNG file. Only a picture that this function made is replaced.
+
+    Args:
+        path: of the picture.
+        lines: from `read`.
+
+    Raises:
+        ValueError: there are no lines.
+        FileExistsError: another file is there.
+        OSError: it cannot be written.
+    """
+    from advlearn.plotting import render
+
+    path = Path(path)
+    if os.path.lexists(path) and not _is_picture(path):
+        raise FileExistsError(
+            f"{quote(str(path), 300)} is there already, and is no picture of a leaderboard. Name "
+            "another file with --out, or move that one."
+        )
+    write_atomically(path, render(draw(lines), metadata=dict([_PICTURE])))
+
+
+def _is_picture(path: Path) -> bool:
+    """Tell whether `write_picture` made a file."""
+    try:
+        with open_plain(path) as file:
+            head = file.read(1000)
+    except (OSError, ValueError):
+        return False
+    key, value = _PICTURE
+    return head.startswith(b"\x89PNG\r\n\x1a\n") and f"tEXt{key}\0{value}".encode() in head

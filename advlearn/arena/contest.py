@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from advlearn._quote import quote
 from advlearn._validation import check_number
 from advlearn.arena.entry import RefusedError, admit
 from advlearn.attacks import PIXELS, fgsm, input_gradient, noise, pgd
@@ -29,6 +33,8 @@ SOURCES = ("maxout", "maxout-adversarial", "robust")
 
 ATTACKS = ("clean", "noise", "FGSM", "transfer", "PGD", "PGD on the margin", "random search")
 """What is tried, in this order. The first is not an attack."""
+
+MOST_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -107,12 +113,14 @@ def score(
 
     Args:
         file: where the file lies, or its content; see `advlearn.arena.admit`.
-        name: of the submission; the file's name by default.
+        name: of the submission, see `check_name`; by default the file's name, made fit by
+            `fit_name`.
         rules: the budget; None means that of the leaderboard.
         sources: models whose adversarial images are tried too; None means the reference models
             `SOURCES`.
 
     Raises:
+        ValueError: `name`, or what can be made of the file's name, does not fit a leaderboard.
         RefusedError: the file is not admitted, or the model's logits are not finite.
         FileNotFoundError: the file or a reference model is missing.
 
@@ -123,10 +131,13 @@ def score(
         >>> print(report.score)
         0.0 % (0.0-7.1)
     """
+    # Before the work: a report whose name no leaderboard takes is lost.
+    if name is not None:
+        name = check_name(name)
+    else:
+        name = "a model" if isinstance(file, bytes) else fit_name(Path(file).stem)
     entry = admit(file)
     rules = rules or Rules()
-    if name is None:
-        name = "a model" if isinstance(file, bytes) else Path(file).stem
     test = load_mnist("test", source="offline")
     x, y = test.x[: rules.examples], test.y[: rules.examples]
     judge = _Judge(entry.model)
@@ -149,6 +160,65 @@ def score(
     return Report(
         name, entry.architecture, entry.parameters, entry.sha256, rules, after, tuple(lost_to)
     )
+
+
+def check_name(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), if it fits a leaderboard.
+
+    A name has up to 40 letters of any language, digits, spaces and . - + _, and begins with a
+    letter or a digit: nothing that a spreadsheet, a page or a terminal takes for more than a name.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it does not fit.
+
+    Example:
+        >>> check_name("모델 2")
+        '모델 2'
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a text, got {type(name).__name__}.")
+    composed = unicodedata.normalize("NFC", name)
+    fits = composed[:1].isalnum() and all(map(_may_stand_in_a_name, composed))
+    if not fits or len(composed) > MOST_NAME:
+        raise ValueError(
+            f"name = {quote(name)} does not fit the leaderboard. Use up to {MOST_NAME} letters, "
+            "digits, spaces and . - + _, a letter or digit first."
+        )
+    return composed
+
+
+def _may_stand_in_a_name(c: str) -> bool:
+    # Letters, numbers and the marks that many scripts write on letters.
+    return c in " .-+_" or unicodedata.category(c)[0] in "LMN"
+
+
+def fit_name(stem: str) -> str:
+    """Return a name that fits a leaderboard, made of a file's name.
+
+    Browsers number files and course platforms add to their names. What does not fit becomes a
+    space. Of a long name the middle is left out; there a hash keeps two long names apart.
+
+    Raises:
+        ValueError: no letter or digit is in it.
+
+    Example:
+        >>> fit_name("model (1)"), fit_name("Jane Doe_123456_assignsubmission_file_model")
+        ('model 1', 'Jane Doe_123456_a+e36e8b+n_file_model')
+    """
+    composed = unicodedata.normalize("NFC", stem)
+    spaced = "".join(c if _may_stand_in_a_name(c) else " " for c in composed)
+    kept = re.sub(r"^[\W_]+", "", " ".join(spaced.split()))
+    if len(kept) > MOST_NAME:
+        digest = hashlib.sha256(composed.encode(errors="replace")).hexdigest()[:6]
+        kept = f"{kept[:17]}+{digest}+{kept[-12:]}"
+    try:
+        return check_name(kept)
+    except ValueError:
+        raise ValueError(
+            f"no name for a leaderboard can be made of the file's name {quote(stem)}. Pass one: "
+            "--name, or name=."
+        ) from None
 
 
 class _Judge:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from advlearn._bounded import read_plain
+from advlearn._quote import listed, printable, quote
 from advlearn.data import reference
 
 MOST_BYTES = 20_000_000
@@ -25,7 +27,13 @@ _DTYPES = ("F16", "BF16", "F32")
 
 
 class RefusedError(ValueError):
-    """The arena does not take this file; the message says why, and what to do."""
+    """The arena does not take this file; the message says why, and what to do.
+
+    A message is one line of at most 500 printable characters, whatever the file holds.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(printable(message, most=500))
 
 
 @dataclass(frozen=True)
@@ -60,21 +68,28 @@ def admit(file: str | Path | bytes) -> Entry:
         >>> entry.architecture, entry.parameters, entry.products
         ('SoftmaxRegression', 7850, 7840)
     """
-    if isinstance(file, bytes):
-        size, name = len(file), "the file"
-    else:
-        size, name = Path(file).stat().st_size, Path(file).name
-    if size > MOST_BYTES:
+    name = "the file" if isinstance(file, bytes) else quote(Path(file).name, 100)
+    remedy = "Train a smaller model, or export it with half=True."
+    try:
+        content = file if isinstance(file, bytes) else read_plain(file, MOST_BYTES, remedy)
+    except ValueError as error:
+        raise RefusedError(error) from error
+    if len(content) > MOST_BYTES:
         raise RefusedError(
-            f"{name} has {size:,} bytes; the arena takes at most {MOST_BYTES:,}. Train a smaller "
-            "model, or export it with half=True."
+            f"{name} has {len(content):,} bytes; at most {MOST_BYTES:,} are taken. {remedy}"
         )
-    content = file if isinstance(file, bytes) else Path(file).read_bytes()
+    try:
+        return _admit(content, name)
+    except RecursionError as error:
+        raise RefusedError(f"{name} is damaged: it is nested too deeply.") from error
+
+
+def _admit(content: bytes, name: str) -> Entry:
     header = _header(content, name)
     try:
         text = reference.describe(content, name)
     except ValueError as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(error) from error
     architecture, options = _check_text(text, name)
     skeleton = _skeleton(architecture, options, name)
     parameters = _check_tensors(skeleton, header, name)
@@ -109,13 +124,13 @@ def _check_text(text: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]
     kind = options.get("architecture") if together else architecture
     if kind not in tuple(reference.ARCHITECTURES):
         raise RefusedError(
-            f"{name} names the architecture {kind!r:.60}, which the arena does not know. "
+            f"{name} names the architecture {quote(kind)}, which the arena does not know. "
             f"It knows {', '.join(reference.ARCHITECTURES)}, and an Ensemble of one of them."
         )
     members = options.get("members") if together else 1
     if type(members) is not int or not 1 <= members <= MOST_MEMBERS:
         raise RefusedError(
-            f"{name} is an ensemble of {members!r:.30} members; the arena takes 1 to "
+            f"{name} is an ensemble of {quote(members)} members; the arena takes 1 to "
             f"{MOST_MEMBERS}."
         )
     given = options.get("options") if together else options
@@ -129,7 +144,7 @@ def _check_text(text: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]
             for v in values
         ):
             raise RefusedError(
-                f"{name} asks for {option} = {value!r:.60}. The arena takes numbers up to "
+                f"{name} asks for {option} = {quote(value)}. The arena takes numbers up to "
                 f"{MOST_NUMBER:,}, and {MOST_ENTRIES} of them at most."
             )
     return architecture, options
@@ -141,7 +156,7 @@ def _skeleton(architecture: str, options: Mapping[str, Any], name: str) -> nn.Mo
         with torch.device("meta"):
             return reference.build(architecture, options)
     except (ValueError, RuntimeError, OverflowError) as error:
-        raise RefusedError(f"{name} cannot be built: {error}") from error
+        raise RefusedError(f"{name} cannot be built: {printable(error, 400)}") from error
 
 
 def _check_tensors(skeleton: nn.Module, header: Mapping[str, Any], name: str) -> int:
@@ -164,13 +179,13 @@ def _check_tensors(skeleton: nn.Module, header: Mapping[str, Any], name: str) ->
     if differ:
         key = differ[0]
         raise RefusedError(
-            f"{name} has tensors of another shape than its architecture: {key!r:.60} is "
-            f"{given.get(key, 'missing')}, expected {wanted.get(key, 'none')}. Export the model "
-            "with the options that it was built with."
+            f"{name} has tensors of another shape than its architecture: {quote(key)} is "
+            f"{printable(given.get(key, 'missing'))}, expected {wanted.get(key, 'none')}. Export "
+            "the model with the options that it was built with."
         )
     if not kinds <= set(_DTYPES):
         raise RefusedError(
-            f"{name} holds tensors of the kind {', '.join(sorted(kinds - set(_DTYPES)))}; the "
+            f"{name} holds tensors of the kind {listed(sorted(kinds - set(_DTYPES)), 3)}; the "
             f"arena takes {', '.join(_DTYPES)}."
         )
     return count
@@ -186,8 +201,7 @@ def _check_forward(skeleton: nn.Module, name: str) -> int:
             logits = skeleton(torch.zeros(1, *IMAGE, device="meta"))
     except (RuntimeError, ValueError) as error:
         raise RefusedError(
-            f"{name} holds a model that does not take images of shape {IMAGE}: "
-            f"{str(error).splitlines()[0]:.200}"
+            f"{name} holds a model that does not take images of shape {IMAGE}: {printable(error)}"
         ) from error
     if tuple(logits.shape) != (1, CLASSES):
         raise RefusedError(

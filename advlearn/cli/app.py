@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from advlearn.cli.console import Commands, say, stop
 from advlearn.cli.doctor import (
     examine_data,
     examine_device,
@@ -18,6 +19,7 @@ from advlearn.cli.doctor import (
 from advlearn.data.folders import CHECKOUT, data_folder
 
 app = typer.Typer(
+    cls=Commands,
     help="A hands-on course on adversarial examples: its data, its doctor, its lessons.",
     no_args_is_help=True,
     add_completion=False,
@@ -36,7 +38,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         import advlearn
 
-        typer.echo(f"advlearn {advlearn.__version__}")
+        say(f"advlearn {advlearn.__version__}")
         raise typer.Exit
 
 
@@ -67,8 +69,8 @@ def data(
             download(folder)
         findings = list(examine_data(data_folder(folder), verify or fetch is not None))
     except (OSError, ValueError) as error:
-        _stop(str(error))
-    typer.echo(f"Data folder: {data_folder(folder)}")
+        stop(error)
+    say(f"Data folder: {data_folder(folder)}")
     report(findings)
 
 
@@ -83,7 +85,7 @@ def doctor() -> None:
         *examine_space(folder),
     ]
     report(findings)
-    typer.echo("Everything that the lessons need is here.")
+    say("Everything that the lessons need is here.")
 
 
 @app.command()
@@ -128,11 +130,9 @@ def reproduce(
             checkout=CHECKOUT if publish else None,
         )
     except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
-        # The message of our own errors stands alone; one of the system needs its file's name.
-        own = isinstance(error, OSError) and error.filename is None and error.args
-        _stop(str(error.args[-1] if own else error))
+        stop(error)
     except KeyboardInterrupt:
-        _stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
+        stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
 
 
 @app.command(
@@ -162,13 +162,8 @@ def lab(
     try:
         source, mine = lessons.places(CHECKOUT)
         for sentence in [] if original else lessons.refresh(source, mine):
-            typer.echo(sentence)
+            say(sentence)
         folder = source if original else mine
-        raise typer.Exit(lessons.open_lab(folder / lessons.FIRST, context.args))
+        raise typer.Exit(lessons.open_lab(lessons.first(folder), context.args))
     except (OSError, ModuleNotFoundError) as error:
-        _stop(str(error))
-
-
-def _stop(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)
+        stop(error)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from advlearn import arena
-from advlearn._atomic import write_atomically
-from advlearn.plotting import render
+from advlearn.arena.board import check_place
+from advlearn.cli.console import Commands, say, stop
 
 app = typer.Typer(
+    cls=Commands,
     help="Score exported models under attack, and keep a leaderboard.",
     no_args_is_help=True,
     add_completion=False,
@@ -30,13 +31,15 @@ def score(
 ) -> None:
     """Attack a model by the arena's budget, and print what stays right: seconds to a minute."""
     try:
+        if leaderboard is not None:
+            check_place(leaderboard)
         report = arena.score(file, name=name, rules=arena.Rules(eps=eps))
-        typer.echo(str(report))
+        say(report)
         if leaderboard is not None:
             arena.append(leaderboard, report)
-            typer.echo(f"Added to {leaderboard}.")
+            say(f"Added to {leaderboard}.")
     except (OSError, ValueError) as error:
-        _stop(error)
+        stop(error)
 
 
 @app.command()
@@ -49,15 +52,10 @@ def board(
     """Print the leaderboard, and draw it as a PNG."""
     try:
         lines = arena.read(leaderboard)
+        for place, line in enumerate(arena.standing(lines), start=1):
+            say(f"{place:3}  {line.name:40}  {line.score!s:20}  clean {line.clean}")
         picture = out or leaderboard.with_suffix(".png")
-        write_atomically(picture, render(arena.draw(lines)))
+        arena.write_picture(picture, lines)
     except (OSError, ValueError) as error:
-        _stop(error)
-    for place, line in enumerate(arena.standing(lines), start=1):
-        typer.echo(f"{place:3}  {line.name:40}  {line.score!s:20}  clean {line.clean}")
-    typer.echo(f"Picture: {picture}")
-
-
-def _stop(error: Exception) -> NoReturn:
-    typer.echo(str(error), err=True)
-    raise typer.Exit(1)
+        stop(error)
+    say(f"Picture: {picture}")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from advlearn.cli.console import say
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -31,11 +33,11 @@ def report(findings: list[Finding]) -> None:
     """Print the findings; exit with 1 when one of them is a problem."""
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
-        typer.echo(f"{finding.state:8} {finding.subject:{width}}  {finding.detail}")
+        say(f"{finding.state:8} {finding.subject:{width}}  {finding.detail}")
         if finding.remedy:
-            typer.echo(f"{'':8} {'':{width}}  -> {finding.remedy}")
+            say(f"{'':8} {'':{width}}  -> {finding.remedy}")
     if problems := sum(finding.state == "PROBLEM" for finding in findings):
-        typer.echo(f"Problems: {problems}.")
+        say(f"Problems: {problems}.")
         raise typer.Exit(1)
 
 

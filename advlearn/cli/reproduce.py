@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from advlearn.cli.console import say
 from advlearn.reproduce import paper
 from advlearn.reproduce.engine.run import reproduce
 from advlearn.reproduce.report.page import publish, verdict_counts
@@ -45,14 +44,14 @@ def run(*, checkout: Path | None, rows: Sequence[str], quick: bool, **options: A
 
         outcome = reproduce(rows, quick=quick, progress=report, **options)
     for result in outcome.results.values():
-        typer.echo(in_words(result))
-    typer.echo(verdict_counts(outcome.results))
+        say(in_words(result))
+    say(verdict_counts(outcome.results))
     if quick:
-        typer.echo("A quick run shows that every row runs. Its numbers mean nothing else.")
-    typer.echo(f"Results: {outcome.folder / 'results'}")
+        say("A quick run shows that every row runs. Its numbers mean nothing else.")
+    say(f"Results: {outcome.folder / 'results'}")
     if checkout is not None:
         for path in publish(outcome, checkout):
-            typer.echo(f"wrote {path}")
+            say(f"wrote {path}")
 
 
 def _duration(seconds: float) -> str:

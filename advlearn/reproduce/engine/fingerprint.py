@@ -32,6 +32,7 @@ DECIDE_NOTHING = frozenset(
     for name in (
         "_validation",  # refuses arguments, and changes none
         "_quote",
+        "_bounded",  # reads a file, or refuses it
         # Images enter by a hash of what was read.
         "data.archives",
         "data.download",
