@@ -11,8 +11,10 @@ import base64
 import html
 import io
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +25,14 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from advlearn._quote import in_figure
-from advlearn._validation import check_choice, check_images
+from advlearn._validation import (
+    check_bounds,
+    check_callable,
+    check_choice,
+    check_count,
+    check_images,
+    check_number,
+)
 from advlearn.metrics import ErrorCurve, TransferMatrix
 from advlearn.recipe import History
 
@@ -39,6 +48,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 def describe(ax: Axes, text: str) -> Axes:
     """Keep `text` as the alt text of `ax`."""
+    _require(ax, "ax", Axes, "of matplotlib")
+    _require(text, "text", str, "that says what is drawn")
     ax._advlearn_alt = text  # type: ignore[attr-defined]
     return ax
 
@@ -50,6 +61,7 @@ def alt_text(figure: Figure | Axes) -> str:
         >>> alt_text(digits(torch.zeros(2, 1, 4, 4), titles=["a", "b"]))
         '2 images: a; b.'
     """
+    _require(figure, "figure", (Figure, Axes), "of matplotlib")
     axes = [figure] if isinstance(figure, Axes) else figure.axes
     return " ".join(ax._advlearn_alt for ax in axes if hasattr(ax, "_advlearn_alt"))
 
@@ -65,10 +77,12 @@ def render(
 
     Texts of `metadata` are kept in a "png".
     """
+    _require(figure, "figure", (Figure, Axes), "of matplotlib")
+    check_number(dpi, "dpi", low=0.0, open_low=True)
+    check_choice(kind, "kind", ("png", "jpeg"))
     whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     assert whole is not None, "an Axes always belongs to a figure"
     buffer = io.BytesIO()
-    check_choice(kind, "kind", ("png", "jpeg"))
     # The same figure must give the same bytes, so no software name and no date.
     rest = (
         {"metadata": {"Software": None, **(metadata or {})}}
@@ -109,7 +123,78 @@ def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png") -> None
     display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
 
+def _require(value: object, name: str, kind: type | tuple[type, ...], what: str) -> None:
+    """Require an argument of a kind."""
+    if not isinstance(value, kind):
+        kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+        raise TypeError(f"{name} must be a {kinds} {what}, got {type(value).__name__}.")
+
+
+def _texts(values: Sequence[str] | None, name: str, count: int, what: str) -> None:
+    """Require one text for each image or class, or None."""
+    if values is None:
+        return
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise TypeError(
+            f"{name} must be a list of strings, one for each {what}, got "
+            f"{values if isinstance(values, str) else list(values)!r:.60}. For numbers pass "
+            "[str(number) for number in numbers]."
+        )
+    if len(values) != count:
+        raise ValueError(
+            f"{name} must have one string for each {what}: got {len(values)} for {count}."
+        )
+
+
+def _values(values: Any, name: str) -> list[float]:
+    """Return a sequence, an array or a tensor of numbers as floats; none may be missing."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+    shape = tuple(np.shape(values)) if hasattr(values, "shape") else None
+    if isinstance(values, str) or (shape is not None and len(shape) != 1):
+        got = f"shape {shape}" if shape is not None else f"{values!r:.60}"
+        raise ValueError(f"{name} must be a sequence of numbers, of shape (E,), got {got}.")
+    try:
+        numbers = [float(v.detach() if isinstance(v, Tensor) else v) for v in values]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be a sequence of real numbers: {error}.") from error
+    if not numbers:
+        raise ValueError(f"{name} is empty. Pass at least one number.")
+    return numbers
+
+
+def _index(value: object, name: str, count: int) -> int:
+    """Return the number of a class, in [0, count)."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(f"{name} must be a whole number, got {value!r:.60}.") from error
+    if not 0 <= number < count:
+        raise ValueError(f"{name} must be from 0 to {count - 1}, one of the classes, got {number}.")
+    return number
+
+
+def _images(x: Any, channels: tuple[int, ...]) -> Tensor:
+    """Return images (N, C, H, W) to be drawn: detached, on the CPU, C one of `channels`."""
+    check_images(x, None)
+    shape, wanted = tuple(x.shape), " or ".join(map(str, channels))
+    if len(shape) != 4 or shape[1] not in channels:
+        remedy = ""
+        if len(shape) == 3:
+            remedy = " Pass x.unsqueeze(1) for N grey images, x.unsqueeze(0) for one image."
+        elif len(shape) == 2:
+            remedy = " Pass x.reshape(N, 1, H, W)."
+        elif len(shape) == 4 and shape[-1] in channels:
+            remedy = " The channels are last: pass x.permute(0, 3, 1, 2)."
+        elif len(shape) == 4:
+            remedy = " Pass x[:, :1] for the first channel, x.flatten(0, 1).unsqueeze(1) for each."
+        raise ValueError(f"x must be (N, {wanted}, H, W), got {shape}.{remedy}")
+    return x.detach().cpu()  # type: ignore[no-any-return]
+
+
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    if ax is not None:
+        _require(ax, "ax", Axes, "of matplotlib, one of what plt.subplots gives, or None")
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
@@ -125,7 +210,7 @@ def _mosaic(x: Tensor, columns: int, gap: float) -> np.ndarray:
     count, channels, height, width = x.shape
     rows = math.ceil(count / columns)
     sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), gap)
-    for index, image in enumerate(x.permute(0, 2, 3, 1).double().cpu().numpy()):
+    for index, image in enumerate(x.permute(0, 2, 3, 1).double().numpy()):
         top, left = (index // columns) * (height + 1), (index % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = image
     return sheet[:, :, 0] if channels == 1 else sheet
@@ -139,13 +224,8 @@ def _sheet(
     style: dict[str, object],
 ) -> tuple[Axes, object]:
     """Draw a mosaic with a title over each image; share it between photographs and maps."""
-    check_images(x, None)
-    if x.dim() != 4 or (titles is not None and len(titles) != len(x)):
-        raise ValueError(
-            f"x must be (N, C, H, W) with one title each, got {tuple(x.shape)} and "
-            f"{'no' if titles is None else len(titles)} titles."
-        )
-    columns = columns or min(len(x), 10)
+    _texts(titles, "titles", len(x), "image")
+    columns = min(len(x), 10) if columns is None else check_count(columns, "columns")
     rows = math.ceil(len(x) / columns)
     lines = max((title.count("\n") + 1 for title in titles), default=1) if titles else 0
     side = min(1.9, 7.5 / columns)  # inches for one image: large when they are few
@@ -186,18 +266,29 @@ def digits(
     """Draw images side by side, in grey or in colour; values outside `bounds` are cut off.
 
     Args:
-        x: (N, 1 or 3, H, W).
+        x: (N, 1 or 3, H, W), floating and finite; it may track gradients.
         titles: one for each image.
         columns: images in a row; at most ten when None.
         bounds: the values of black and white.
         ax: where to draw.
 
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, shape or range.
+
     Example:
         >>> digits(torch.rand(3, 1, 8, 8)).get_images()[0].get_array().shape
         (8, 26)
     """
-    style = {"cmap": "gray", "vmin": bounds[0], "vmax": bounds[1], "gap": bounds[1]}
-    shown = x.clamp(*bounds) if x.shape[1] == 3 else x
+    box = check_bounds(bounds)
+    if box is None:
+        raise TypeError(
+            "bounds must be Bounds(low, high), the values of black and white, got None."
+        )
+    x = _images(x, (1, 3))
+    style: dict[str, object] = {"cmap": "gray", "vmin": box[0], "vmax": box[1], "gap": box[1]}
+    shown = x
+    if x.shape[1] == 3:  # matplotlib takes colours from 0 to 1, whatever vmin and vmax say
+        shown, style["gap"] = (x.clamp(*box) - box[0]) / (box[1] - box[0]), 1.0
     ax, _ = _sheet(shown, titles, columns, ax, style)
     return describe(ax, f"{_count(x, 'image')}{_spoken(titles)}.")
 
@@ -215,7 +306,7 @@ def signed(
     Blue is negative, red positive, white zero; all maps share one scale.
 
     Args:
-        x: (N, 1, H, W).
+        x: (N, 1, H, W), floating and finite; it may track gradients.
         titles, columns, ax: as for `digits`.
         label: what the numbers are, for the colour bar.
 
@@ -223,6 +314,7 @@ def signed(
         >>> "from -2 to 2" in alt_text(signed(torch.tensor([[[[-2.0, 1.0]]]]), label="weight"))
         True
     """
+    x = _images(x, (1,))
     size = float(x.abs().max()) or 1.0
     # Grey lines part the maps. Between rows with titles the titles do it, and no grey bands.
     full = len(x) % (columns or min(len(x), 10) or 1) == 0
@@ -254,17 +346,32 @@ def lines(
         markers: mark each measured point; leave out for functions drawn densely.
         ax: where to draw.
 
+    Raises:
+        TypeError, ValueError: an argument is empty or of the wrong kind or length.
+
     Example:
         >>> ax = lines([0, 1], {"square": [0, 1]}, xlabel="v", ylabel="v²")
         >>> alt_text(ax)
         'v² against v from 0 to 1: square goes from 0 to 1.'
     """
+    places = _values(x, "x")
+    if not all(map(math.isfinite, places)):
+        raise ValueError("x holds NaN or infinity. Leave those points out.")
+    _require(curves, "curves", Mapping, "of names to values")
+    if not curves:
+        raise ValueError("curves is empty. Pass at least one: a name and its values.")
+    drawn = {name: _values(y, f"curves[{name!r}]") for name, y in curves.items()}
+    for name, values in drawn.items():
+        if len(values) != len(places):
+            raise ValueError(
+                f"curves[{name!r}] must have a value for each of the {len(places)} in x, got "
+                f"{len(values)}."
+            )
     ax = _axes(ax, (6.0, 3.4))
     parts = []
-    for (name, y), (colour, dash, marker) in zip(curves.items(), _styles(), strict=False):
-        values = [float(value) for value in y]
+    for (name, values), (colour, dash, marker) in zip(drawn.items(), _styles(), strict=False):
         ax.plot(
-            [float(value) for value in x],
+            places,
             values,
             color=colour,
             linestyle=dash,
@@ -280,7 +387,7 @@ def lines(
     _tidy(ax)
     if len(curves) > 1:
         ax.legend(frameon=False, fontsize=9)
-    ends = f"{float(x[0]):.3g} to {float(x[-1]):.3g}"
+    ends = f"{places[0]:.3g} to {places[-1]:.3g}"
     return describe(ax, f"{ylabel} against {xlabel} from {ends}: {'; '.join(parts)}.")
 
 
@@ -291,6 +398,9 @@ def _tidy(ax: Axes) -> None:
 
 def _common_eps(curves: Mapping[str, ErrorCurve]) -> tuple[float, ...]:
     """Return the eps that all curves were measured at."""
+    _require(curves, "curves", Mapping, "of names to what error_curve gave")
+    for name, curve in curves.items():
+        _require(curve, f"curves[{name!r}]", ErrorCurve, "from advlearn.metrics.error_curve")
     every = {curve.eps for curve in curves.values()}
     if len(every) != 1:
         raise ValueError(f"curves must be one or more over the same eps, got {len(every)} kinds.")
@@ -363,13 +473,28 @@ def probability_bars(
         names: one for each class; the numbers when None.
         ax: where to draw.
 
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, shape or range.
+
     Example:
         >>> alt_text(probability_bars(torch.tensor([0.1, 0.9]), 0))
         'Probabilities of 2 classes: highest 1 with 90 %; the true class 0 has 10 %.'
     """
+    shares = _values(chances, "chances")
+    if not all(-1e-3 <= share <= 1 + 1e-3 for share in shares):  # NaN fails too
+        raise ValueError(
+            f"chances must be probabilities, in [0, 1], got {shares!r:.60}. "
+            "advlearn.models.probabilities makes them from logits."
+        )
+    label = _index(label, "label", len(shares))
+    _texts(names, "names", len(shares), "class")
+    if names is not None and len(set(map(in_figure, names))) < len(names):
+        raise ValueError(
+            f"names must differ: matplotlib draws one bar for each, got {names!r:.60}."
+        )
     ax = _axes(ax, (4.0, 2.4))
-    names = [str(k) for k in range(len(chances))] if names is None else names
-    values = [100 * float(value) for value in chances]
+    names = [str(k) for k in range(len(shares))] if names is None else names
+    values = [100 * share for share in shares]
     bars = ax.bar(
         [in_figure(name) for name in names], values, color=SKY, edgecolor=BLACK, linewidth=0.6
     )
@@ -405,10 +530,19 @@ def logits_walk(
         >>> alt_text(ax)
         'The 2 logits as eps goes from -1 to 1: the true class 0 is highest at 1 of 3 points.'
     """
+    places = _values(eps, "eps")
+    check_images(logits, None, "logits")
+    logits = logits.detach().cpu()
+    if logits.dim() != 2 or len(logits) != len(places):
+        raise ValueError(
+            f"logits must be (E, K) = ({len(places)}, K), one row for each eps, got "
+            f"{tuple(logits.shape)}."
+        )
+    label = _index(label, "label", logits.shape[1])
     ax = _axes(ax, (6.0, 3.6))
     for k, (colour, dash, _) in zip(range(logits.shape[1]), _styles(), strict=False):
         thick = 3.0 if k == label else 1.2
-        ax.plot(list(eps), logits[:, k].tolist(), color=colour, ls=dash, lw=thick, label=str(k))
+        ax.plot(places, logits[:, k].tolist(), color=colour, ls=dash, lw=thick, label=str(k))
     ax.set(xlabel="eps along the direction", ylabel="logit")
     _tidy(ax)
     ax.legend(
@@ -422,7 +556,7 @@ def logits_walk(
     right = int((logits.argmax(1) == label).sum())
     return describe(
         ax,
-        f"The {logits.shape[1]} logits as eps goes from {float(eps[0]):g} to {float(eps[-1]):g}: "
+        f"The {logits.shape[1]} logits as eps goes from {places[0]:g} to {places[-1]:g}: "
         f"the true class {label} is highest at {right} of {len(logits)} points.",
     )
 
@@ -440,6 +574,7 @@ def transfer_map(matrix: TransferMatrix, *, ax: Axes | None = None) -> Axes:
         >>> "crafted on a, fed to b: 40 %" in alt_text(transfer_map(matrix))
         True
     """
+    _require(matrix, "matrix", TransferMatrix, "from advlearn.metrics.transfer_matrix")
     count = len(matrix.names)
     ax = _axes(ax, (1.1 * count + 2, 0.9 * count + 1.2))
     values = np.array([[100 * float(rate) for rate in row] for row in matrix.errors])
@@ -471,6 +606,11 @@ def history(run: History, columns: Sequence[str], *, ylabel: str, ax: Axes | Non
         >>> "from 0.5 to 0.25" in alt_text(history(run, ["loss"], ylabel="loss (nats)"))
         True
     """
+    _require(run, "run", History, "as fit returns it")
+    if not run.rows:
+        raise ValueError("run has no epochs yet. Train at least one.")
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list of names, got {columns!r}. Pass [{columns!r}].")
     curves = {column.replace("_", " "): run[column] for column in columns}
     ax = lines(run["epoch"], curves, xlabel="epoch", ylabel=ylabel, markers=True, ax=ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -495,6 +635,17 @@ def functions(
         >>> "max(v, 0) goes from 0 to 2" in alt_text(functions({"max(v, 0)": torch.relu}, -2, 2))
         True
     """
+    _require(named, "named", Mapping, "of names to functions")
+    check_number(low, "low", high=check_number(high, "high"))
     v = torch.linspace(low, high, 401, dtype=torch.float64)
-    values = {name: function(v) for name, function in named.items()}
+    values = {}
+    for name, function in named.items():
+        check_callable(function, f"named[{name!r}]")
+        values[name] = function(v)
+        shape = getattr(values[name], "shape", None)
+        if shape != v.shape:
+            raise ValueError(
+                f"named[{name!r}] must give one value for each of its {len(v)}, got "
+                f"{type(values[name]).__name__}{'' if shape is None else f' of {tuple(shape)}'}."
+            )
     return lines(v, values, xlabel="v", ylabel="value", ax=ax)

@@ -264,17 +264,129 @@ def test_epochs_are_whole_numbers_on_the_axis():
     assert all(float(tick).is_integer() for tick in ax.get_xticks())
 
 
+def graph(*shape):
+    """Return a tensor inside a graph, which neither NumPy nor float() takes as it is."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0)).requires_grad_() * 1
+
+
+# Functions that take numbers, each drawn from them and from the same numbers in a graph.
+TRACKED = {
+    "digits": lambda t: plotting.digits(t(2, 1, 4, 4)),
+    "digits in colour": lambda t: plotting.digits(t(2, 3, 4, 4)),
+    "signed": lambda t: plotting.signed(t(2, 1, 4, 4)),
+    "lines": lambda t: plotting.lines(t(5), {"a": t(5), "b": [*t(5)]}, xlabel="x", ylabel="y"),
+    "probability_bars": lambda t: plotting.probability_bars(t(4), torch.tensor(2)),
+    "logits_walk": lambda t: plotting.logits_walk(t(5), t(5, 3), 1),
+    "functions": lambda t: plotting.functions({"f": lambda v: v * t(1)}, 0, 1),
+}
+
+
+@pytest.mark.parametrize("draw", TRACKED.values(), ids=TRACKED)
+def test_tensors_that_track_gradients_are_drawn(draw):
+    assert render(draw(graph)) == render(draw(lambda *shape: graph(*shape).detach()))
+
+
+def test_other_dtypes_layouts_and_bounds_draw_the_same_picture():
+    x = make_digits(3)
+    expected = render(plotting.digits(x))
+    assert render(plotting.digits(x.double())) == expected
+    assert render(plotting.digits(x.contiguous(memory_format=torch.channels_last))) == expected
+    colour = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    expected = render(plotting.digits(colour))
+    assert render(plotting.digits(colour * 2 - 1, bounds=(-1.0, 1.0))) == expected
+
+
+def lines(x, curves):
+    return plotting.lines(x, curves, xlabel="x", ylabel="y")
+
+
+IMAGES, GREY = torch.rand(2, 1, 4, 4), r"x must be \(N, 1, H, W\)"
+BOTH = r"x must be \(N, 1 or 3, H, W\)"
+HALVES = torch.tensor([0.5, 0.5])
 BAD = [
-    (lambda: plotting.digits(torch.rand(2, 4)), ValueError, r"x must be \(N, C, H, W\)"),
-    (lambda: plotting.digits(torch.rand(2, 1, 4, 4), titles=["a"]), ValueError, "1 titles"),
+    (lambda: plotting.digits(torch.rand(2, 4)), ValueError, BOTH + r".*x.reshape\(N, 1, H, W\)"),
+    (lambda: plotting.digits(torch.rand(4, 8, 8, 3)), ValueError, "last: pass x.permute"),
+    (lambda: plotting.digits(torch.rand(4, 8, 8, 1)), ValueError, r"\(4, 8, 8, 1\).* are last"),
+    (lambda: plotting.digits(torch.rand(2, 2, 4, 4)), ValueError, BOTH + r".*x\[:, :1\]"),
+    (lambda: plotting.digits(torch.rand(2, 4, 4)), ValueError, BOTH + ".*unsqueeze"),
+    (lambda: plotting.digits(torch.rand(2, 1, 3, 4, 4)), ValueError, BOTH),
+    (lambda: plotting.digits(IMAGES.numpy()), TypeError, "x must be a tensor of images"),
+    (lambda: plotting.digits([[0.5]]), TypeError, "x must be a tensor of images, got list"),
+    (lambda: plotting.digits(IMAGES.to(torch.complex64)), TypeError, "floating dtype"),
+    (lambda: plotting.digits(IMAGES > 0.5), TypeError, "floating dtype, got torch.bool"),
+    (lambda: plotting.digits(IMAGES / 0), ValueError, "NaN or infinity"),
+    (lambda: plotting.digits(IMAGES, bounds=None), TypeError, "bounds must be"),
+    (lambda: plotting.digits(IMAGES, bounds=(1.0, 0.0)), ValueError, "low < high"),
+    (lambda: plotting.digits(IMAGES, columns=0), ValueError, "columns must be at least 1"),
+    (lambda: plotting.digits(IMAGES, columns=1.5), TypeError, "columns must be a whole number"),
+    (lambda: plotting.digits(IMAGES, titles=["a"]), ValueError, "titles must .*: got 1 for 2"),
+    (lambda: plotting.digits(IMAGES, titles="ab"), TypeError, "titles must be a list of strings"),
+    (lambda: plotting.digits(IMAGES, titles=[3, 7]), TypeError, r"titles must .*got \[3, 7\]"),
+    (lambda: plotting.digits(IMAGES, ax=np.array([1])), TypeError, "ax must be a Axes .* ndarray"),
     (lambda: plotting.digits(torch.rand(0, 1, 4, 4)), ValueError, "empty batch"),
     (lambda: plotting.digits((torch.rand(1, 1, 4, 4) * 255).byte()), TypeError, "floating dtype"),
     (lambda: plotting.signed(torch.full((1, 1, 2, 2), math.nan)), ValueError, "NaN"),
+    (lambda: plotting.signed(torch.rand(2, 3, 4, 4)), ValueError, GREY + ".*flatten"),
+    (lambda: plotting.signed(torch.rand(2, 4, 4, 1)), ValueError, GREY + ".*x.permute"),
+    (lambda: plotting.signed(torch.rand(0, 1, 4, 4)), ValueError, "x is an empty batch"),
+    (lambda: plotting.signed(torch.rand(8)), ValueError, r"x.*got shape \(8,\)"),
+    (lambda: lines([], {"a": []}), ValueError, "x is empty"),
+    (lambda: lines([0, 1], {}), ValueError, "curves is empty"),
+    (lambda: lines([0, 1], [0, 1]), TypeError, "curves must be a Mapping of names to values"),
+    (
+        lambda: lines([0, 1], {"a": [0]}),
+        ValueError,
+        r"curves\['a'\] must have .* of the 2 .* got 1",
+    ),
+    (lambda: lines([0, 1], {"a": torch.rand(2, 2)}), ValueError, r"'a'\] .*got shape \(2, 2\)"),
+    (lambda: lines([0, 1], {"a": ["x", "y"]}), TypeError, r"curves\['a'\] must be .*numbers: "),
+    (lambda: lines([0, 1], {"a": 3}), TypeError, r"curves\['a'\] must be a sequence"),
+    (lambda: lines([0, 1], {"a": [1j, 2j]}), TypeError, r"curves\['a'\] must be a sequence"),
+    (lambda: lines([0, math.nan], {"a": [0, 1]}), ValueError, "x holds NaN"),
+    (lambda: plotting.error_curves(CURVE), TypeError, "curves must be a Mapping"),
+    (lambda: plotting.error_curves({"a": [0.1]}), TypeError, r"curves\['a'\] must be a ErrorCurve"),
+    (lambda: plotting.confidence_curves({}), ValueError, "curves must be one or more"),
+    (lambda: plotting.probability_bars(torch.rand(1, 4), 0), ValueError, r"shape \(1, 4\)"),
+    (lambda: plotting.probability_bars(torch.tensor([3.0, -1.0]), 0), ValueError, "probabilities"),
+    (lambda: plotting.probability_bars(HALVES * math.nan, 0), ValueError, "chances must be prob"),
+    (lambda: plotting.probability_bars(HALVES, 2), ValueError, "label must be from 0 to 1"),
+    (lambda: plotting.probability_bars(HALVES, -1), ValueError, "label must be from 0 to 1"),
+    (lambda: plotting.probability_bars(HALVES, 0.0), TypeError, "label must be a whole number"),
+    (lambda: plotting.probability_bars(HALVES, 0, names=["a"]), ValueError, "names must have one"),
+    (lambda: plotting.probability_bars(HALVES, 0, names="ab"), TypeError, "names must be a list"),
+    (
+        lambda: plotting.probability_bars(HALVES, 0, names=["a", "a"]),
+        ValueError,
+        "names must differ",
+    ),
+    (
+        lambda: plotting.logits_walk([0, 1], torch.rand(3, 2), 0),
+        ValueError,
+        r"logits must .*\(2, K\)",
+    ),
+    (lambda: plotting.logits_walk([0, 1], torch.rand(2), 0), ValueError, "logits"),
+    (lambda: plotting.logits_walk([0, 1], torch.eye(2) / 0, 0), ValueError, "logits holds NaN"),
+    (
+        lambda: plotting.logits_walk([0, 1], torch.eye(2), 2),
+        ValueError,
+        "label must be from 0 to 1",
+    ),
+    (lambda: plotting.transfer_map([[0.1]]), TypeError, "matrix must be a TransferMatrix"),
     (lambda: plotting.history(HISTORY, ["eror"], ylabel="e"), KeyError, "no column 'eror'"),
+    (lambda: plotting.history(HISTORY, "loss", ylabel="e"), TypeError, r"Pass \['loss'\]"),
+    (lambda: plotting.history(HISTORY, [], ylabel="e"), ValueError, "curves is empty"),
+    (lambda: plotting.history(History(), ["loss"], ylabel="e"), ValueError, "no epochs"),
+    (lambda: plotting.history({"loss": [1]}, ["loss"], ylabel="e"), TypeError, "run must be"),
+    (lambda: plotting.functions({"f": torch.sum}, 0, 1), ValueError, r"named\['f'\] .*401.*\(\)"),
+    (lambda: plotting.functions({"f": 3}, 0, 1), TypeError, r"named\['f'\] must be callable"),
+    (lambda: plotting.functions({"f": torch.relu}, 1, 0), ValueError, "low must be finite"),
+    (lambda: alt_text([1]), TypeError, "figure must be a Figure or Axes"),
+    (lambda: show(torch.rand(3)), TypeError, "figure must be a Figure or Axes"),
+    (lambda: describe(None, "a"), TypeError, "ax must be a Axes"),
 ]
 
 
-@pytest.mark.parametrize(("draw", "error", "words"), BAD, ids=[words for *_, words in BAD])
+@pytest.mark.parametrize(("draw", "error", "words"), BAD)
 def test_bad_data_are_named_and_leave_no_figure(draw, error, words):
     with pytest.raises(error, match=words):
         draw()
