@@ -6,8 +6,10 @@ import _thread
 import contextlib
 import dataclasses
 import functools
+import importlib
 import random
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -754,6 +756,83 @@ def test_odd_objects_in_place_of_a_function_are_survived(capsys):
         ex.fgsm_step.check(answer)
         report = capsys.readouterr().out
         assert report.startswith(("✗ Wrong", "! Your code raised"))
+
+
+class SlowAtFirst:
+    """The right answer, after something that takes time in the first call."""
+
+    def __init__(self, something):
+        self.something = something
+
+    def __call__(self, x, gradient, eps):
+        something, self.something = self.something, None
+        if something:
+            something()
+        return (x + eps * gradient.sign()).clamp(0, 1)
+
+
+def busy(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.mark.parametrize("clock", ["of the thread", "of the process"])
+@pytest.mark.parametrize("wait", ["sleep", "import", "subprocess"])
+def test_a_right_answer_may_wait_in_its_first_call(tmp_path, monkeypatch, wait, clock):
+    """For a disk, for another program, or for a package that takes its time to load."""
+    if clock == "of the process":
+        monkeypatch.delattr(time, "pthread_getcpuclockid", raising=False)
+    (tmp_path / "slow_package.py").write_text(
+        "import time\nend = time.thread_time() + 0.5\nwhile time.thread_time() < end:\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slow_package", raising=False)
+    something = {
+        "sleep": lambda: time.sleep(0.8),
+        "import": lambda: importlib.import_module("slow_package"),
+        "subprocess": lambda: subprocess.run([sys.executable, "-c", "0"], check=True),
+    }[wait]
+    limit = 0.4 if wait != "subprocess" else 2.0
+    grade = ex.fgsm_step.grade(SlowAtFirst(something), timeout=limit)
+    assert grade.outcome is Outcome.RIGHT, grade.feedback
+
+
+def test_work_in_the_first_call_is_not_taken_for_a_loop_without_end_for_sure():
+    answer = SlowAtFirst(lambda: busy(1.0))
+    grade = ex.fgsm_step.grade(answer, timeout=0.3)
+    assert grade.outcome is Outcome.RAISED
+    assert "Either it holds a loop without end, or its first call is slow" in grade.feedback
+    assert ex.fgsm_step.grade(answer, timeout=0.3).outcome is Outcome.RIGHT
+
+
+@pytest.mark.parametrize("answer", [endless, endless_with_bare_except], ids=["plain", "except"])
+def test_a_loop_without_end_is_stopped_by_any_clock(monkeypatch, answer):
+    monkeypatch.delattr(time, "pthread_getcpuclockid", raising=False)
+    started = time.monotonic()
+    assert "within 0.3 seconds" in ex.fgsm_step.grade(answer, timeout=0.3).feedback
+    assert time.monotonic() - started < 2.5
+
+
+def naps(x, gradient, eps):
+    while True:
+        time.sleep(0.01)
+
+
+def imports(x, gradient, eps):
+    while True:
+        sys.modules.pop("this_and_that", None)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("this_and_that")
+
+
+@pytest.mark.parametrize("answer", [naps, imports], ids=["naps", "imports"])
+def test_a_loop_without_end_that_hardly_works_is_stopped_by_the_clock_on_the_wall(answer):
+    started = time.monotonic()
+    grade = ex.fgsm_step.grade(answer, timeout=0.2)
+    assert re.search(r"within 0\.[28] seconds", grade.feedback), grade.feedback
+    assert "restart the kernel" not in grade.feedback
+    assert time.monotonic() - started < 2.5
 
 
 def test_stopped_threads_are_gone():

@@ -144,7 +144,8 @@ class Exercise:
 
         Args:
             answer: The learner's function or value.
-            timeout: Seconds granted to all calls of the function together.
+            timeout: Seconds of processor time granted to all calls of the function together, see
+                `sandbox.run`.
 
         Returns:
             Outcome, score and feedback.

@@ -125,9 +125,11 @@ class FunctionGrader:
         if run.flooded:
             text = "Your code prints without end, so it was stopped."
         elif run.timed_out:
+            limit = self.timeout * (sandbox.PATIENCE if run.waited else 1)
             text = (
-                f"Your code did not finish within {self.timeout:g} seconds, so it was stopped. "
-                "Look for a loop that never ends."
+                f"Your code did not finish within {limit:g} seconds, so it was stopped. Either it "
+                "holds a loop without end, or its first call is slow (it loads or compiles "
+                "something): then check it again."
             )
         elif isinstance(error, NotImplementedError) and sandbox.raised_by_statement(error):
             # A stub's own `raise NotImplementedError`. PyTorch raises it too, for a dtype that an

@@ -1,7 +1,9 @@
 """Run a learner's code so that nothing it does can hurt the session.
 
-The code runs in a daemon thread with a time limit. The thread is stopped by raising an exception
-inside it, which works on every platform and within a Jupyter kernel: no fork, no signal.
+The code runs in a daemon thread with a time limit, which counts the thread's own processor time: a
+busy computer, or a package that is loaded from a slow disk, is no fault of the code. The thread is
+stopped by raising an exception inside it, which works on every platform and within a Jupyter
+kernel: no fork, no signal.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TextIO
@@ -24,6 +26,7 @@ import torch
 
 PRINT_LIMIT = 50_000  # characters; an answer that prints more is stopped
 PRINT_KEPT = 2_000  # characters kept to be shown
+PATIENCE = 4  # times the limit: how long an answer may take by the clock on the wall
 _POLL = 0.05  # seconds between two looks at the thread, so that Ctrl-C is noticed
 _GRACE = 1.5  # seconds granted to a stopped thread to end
 
@@ -39,6 +42,7 @@ class Run:
     Attributes:
         error: The exception that ended the run, or None.
         timed_out: Whether the time limit ended it.
+        waited: Whether that was the limit by the clock on the wall, `PATIENCE` times as long.
         flooded: Whether printing beyond `PRINT_LIMIT` ended it.
         abandoned: Whether the thread could not be ended.
         printed: The first `PRINT_KEPT` characters that were printed.
@@ -47,6 +51,7 @@ class Run:
 
     error: BaseException | None = None
     timed_out: bool = False
+    waited: bool = False
     flooded: bool = False
     abandoned: bool = False
     printed: str = ""
@@ -91,11 +96,12 @@ class _Router:
 
 
 def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -> Run:
-    """Run `task` in a thread of its own for at most `timeout` seconds.
+    """Run `task` in a thread of its own for at most `timeout` seconds of its processor time.
 
     Args:
         task: The code to run; its result is thrown away.
-        timeout: Time limit in seconds.
+        timeout: Time limit in seconds of processor time. What importing a package takes does not
+            count. By the clock on the wall `PATIENCE` times as much is granted, all included.
         files: File names that count as the learner's, to find the line of a timed-out run.
 
     Returns:
@@ -105,11 +111,13 @@ def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -
         KeyboardInterrupt: If the learner interrupts the kernel; the thread is ended first.
     """
     result, tape = Run(), _Tape()
+    clocks: list[Callable[[], float]] = []
 
     def work() -> None:
         try:
             try:
                 tape.owner = threading.get_ident()
+                clocks.append(_own_clock())
                 task()
             except BaseException as error:
                 result.error = error
@@ -123,11 +131,16 @@ def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -
     try:
         sys.stdout, sys.stderr = _Router(sys.stdout, tape), _Router(sys.stderr, tape)
         thread.start()
-        deadline = time.monotonic() + timeout
-        while _alive(thread, done) and (left := deadline - time.monotonic()) > 0:
-            done.wait(min(_POLL, left))
+        deadline = time.monotonic() + PATIENCE * timeout
+        spent = last = 0.0
+        while _alive(thread, done) and spent < timeout and time.monotonic() < deadline:
+            done.wait(min(_POLL, timeout - spent))
+            now = clocks[0]() if clocks else 0.0
+            if not _importing(thread):
+                spent += now - last
+            last = now
         if _alive(thread, done):
-            result.timed_out = True
+            result.timed_out, result.waited = True, spent < timeout
             frame = sys._current_frames().get(thread.ident or -1)
             result.place = learner_line(_stack(frame), files)
     finally:
@@ -138,6 +151,31 @@ def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -
     result.flooded = tape.length > PRINT_LIMIT
     result.printed = "".join(tape.kept)
     return result
+
+
+def _own_clock() -> Callable[[], float]:
+    """Return a clock of this thread's processor time so far, which any thread can read."""
+    try:
+        clock = time.pthread_getcpuclockid(threading.get_ident())
+        start = time.clock_gettime(clock)
+    except (AttributeError, OSError):  # Windows and macOS have none
+        total = time.process_time()  # of all threads: it never runs slower
+        return lambda: time.process_time() - total
+    last = 0.0
+
+    def read() -> float:
+        nonlocal last
+        with suppress(OSError):  # the thread has ended
+            last = time.clock_gettime(clock) - start
+        return last
+
+    return read
+
+
+def _importing(thread: threading.Thread) -> bool:
+    """Tell whether the thread is loading a module."""
+    frame = sys._current_frames().get(thread.ident or -1)
+    return any(name.startswith("<frozen importlib") for name, _ in _stack(frame))
 
 
 def _alive(thread: threading.Thread, done: threading.Event) -> bool:
