@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from advlearn._atomic import write_atomically
+from advlearn._bounded import open_plain, parse_json
+from advlearn._quote import listed, printable, quote
 from advlearn._validation import check_choice, check_count, check_number
 from advlearn.context import PRECISIONS
 
@@ -240,54 +244,121 @@ class Run:
             "stopped_early": self.history.stopped_early,
             "best": [self.best_value if math.isfinite(self.best_value) else None, self.best_epoch],
         }
+        about["sha256"] = _digest(tensors, about)
         path.parent.mkdir(parents=True, exist_ok=True)
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
         write_atomically(path, save(contiguous, metadata={"advlearn": json.dumps(about)}))
 
     def load(self, path: Path) -> None:
-        """Go on from `save`'s file; refuse one that is broken or of another run."""
+        """Go on from `save`'s file; refuse one that is broken or of another run.
+
+        Nothing of the model is changed, and no tensor is read, before the file is known to fit.
+        """
         from safetensors import SafetensorError, safe_open
 
+        broken = (SafetensorError, *_BROKEN)
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["advlearn"])
+            with open_plain(path) as file:
+                if int.from_bytes(file.read(8), "little") > _MOST_HEADER:
+                    raise ValueError("its header is too long")
+            with safe_open(path, framework="pt") as opened:
+                about = parse_json((opened.metadata() or {})["advlearn"])
                 saved = dict(about["identity"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"checkpoint {path} is not one of advlearn's, or is damaged ({error}). "
-                "Delete it to start anew."
-            ) from error
+                names = list(opened.keys())
+                shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+        except broken as error:
+            raise _damaged(path, error) from error
         other = [
-            f"{key}: {saved.get(key)!r} there, {self.identity.get(key)!r} here"
+            f"{key}: {quote(saved.get(key))} there, {quote(self.identity.get(key))} here"
             for key in sorted(saved.keys() | self.identity.keys())
             if saved.get(key) != self.identity.get(key)
         ]
         if other:
             raise ValueError(
-                f"checkpoint {path} is of another run ({'; '.join(other)}). "
+                f"checkpoint {path} is of another run ({printable('; '.join(other), 1000)}). "
                 "Pass another file name, or delete it to start anew."
             )
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            group, _, rest = name.partition(".")
-            parts[group][rest] = value
-        # Compared first: load_state_dict overwrites what fits before it complains of the rest.
-        there = {name: tuple(value.shape) for name, value in parts["model"].items()}
         here = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
-        if there != here:
-            differ = sorted(name for name, _ in there.items() ^ here.items())
+        there = _group(shapes)
+        if there["model"] != here:
+            differ = sorted(name for name, _ in there["model"].items() ^ here.items())
             raise ValueError(
-                f"checkpoint {path} is of another model (they differ in {', '.join(differ)}). "
+                f"checkpoint {path} is of another model (they differ in {listed(differ)}). "
                 "Pass another file name."
             )
+        try:
+            rows, stopped, best, best_epoch = _history(about)
+            self._check_rest(there, here)
+            with safe_open(path, framework="pt") as opened:
+                tensors = {name: opened.get_tensor(name) for name in names}
+            known = about.pop("sha256", None)  # version 0.1.0 wrote none
+            if known is not None and known != _digest(tensors, about):
+                raise ValueError("its content is not what was written: the sha256 differs")
+            parts = _group(tensors)
+            for name, _ in self.model.named_parameters():
+                for weights in (parts["model"], parts["best"]):
+                    if name in weights and not bool(weights[name].isfinite().all()):
+                        raise ValueError(f"{name} holds NaN or infinity")
+        except broken as error:
+            raise _damaged(path, error) from error
         self.model.load_state_dict(parts["model"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.history = History(about["rows"], about["stopped_early"])
+        self.history = History(rows, stopped)
         self.best = parts["best"] or None
-        value, self.best_epoch = about["best"]
-        self.best_value = math.inf if value is None else value
+        self.best_value, self.best_epoch = math.inf if best is None else best, best_epoch
+
+    def _check_rest(self, there: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> None:
+        """Require that the best weights and the optimizer's state have the shapes of this run."""
+        if there["best"] not in ({}, here):
+            raise ValueError("its best weights are of another model")
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for name, shape in there["optimizer"].items():
+            number = int(name.partition(".")[0])
+            if not 0 <= number < len(trained) or shape not in ((), tuple(trained[number].shape)):
+                raise ValueError(f"its optimizer's {quote(name)} is of another model")
+        if there.keys() - {"model", "best", "optimizer"}:
+            raise ValueError("it holds tensors that are none of a run")
+
+
+_MOST_HEADER = 10_000_000
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def _damaged(path: Path, error: BaseException) -> ValueError:
+    return ValueError(
+        f"checkpoint {path} is not one of advlearn's, or is damaged "
+        f"({printable(error) or type(error).__name__}). Delete it to start anew."
+    )
+
+
+def _group(tensors: Mapping[str, Any]) -> defaultdict[str, dict[str, Any]]:
+    """Return what belongs to the model, to its best weights and to the optimizer."""
+    groups: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for name, value in tensors.items():
+        group, _, rest = name.partition(".")
+        groups[group][rest] = value
+    return groups
+
+
+def _history(about: Mapping[str, Any]) -> tuple[list[dict[str, float]], bool, float | None, int]:
+    """Return the rows of a checkpoint, whether it stopped early, its best value and epoch."""
+    rows, stopped, (best, epoch) = about["rows"], about["stopped_early"], about["best"]
+    numbers = [value for row in rows for value in row.values()]
+    numbers += [0.0 if best is None else best, epoch]
+    if not all(type(number) in (int, float) for number in numbers) or type(stopped) is not bool:
+        raise ValueError("its history is not made of numbers")
+    return rows, stopped, best, epoch
+
+
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """Return a hash of all that a checkpoint holds."""
+    whole = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
+import math
 import os
 import random
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from advlearn import recipe as recipe_module
@@ -766,6 +769,91 @@ def test_a_checkpoint_of_another_model_is_refused(checkpoint, make):
 def test_a_damaged_checkpoint_is_refused(checkpoint, damage):
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     refuse("damaged.*Delete it to start anew", checkpoint)
+
+
+@pytest.mark.parametrize("where", [0.2, 0.5, 0.8, 0.999])
+@pytest.mark.parametrize("bit", [0, 7])
+def test_one_flipped_bit_of_a_checkpoint_is_seen(checkpoint, where, bit):
+    content = bytearray(checkpoint.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start + int(where * (len(content) - start))] ^= 1 << bit
+    checkpoint.write_bytes(content)
+    refuse("damaged .*(sha256 differs|NaN).*Delete it to start anew", checkpoint)
+
+
+def rewrite(file, change, *, sign=True):
+    """Write a checkpoint anew with other tensors, or another text, and a hash that fits."""
+    tensors = load_file(file)
+    with safe_open(file, framework="pt") as opened:
+        about = json.loads(opened.metadata()["advlearn"])
+    del about["sha256"]
+    change(tensors, about)
+    if sign:
+        about["sha256"] = recipe_module._digest(tensors, about)
+    save_file(tensors, file, metadata={"advlearn": json.dumps(about)})
+
+
+HOSTILE_CHECKPOINTS = {
+    "NaN weights": lambda tensors, about: tensors["model.1.weight"].fill_(float("nan")),
+    "infinite weights": lambda tensors, about: tensors["best.1.bias"].fill_(float("inf")),
+    "best weights of another model": lambda tensors, about: tensors.pop("best.1.bias"),
+    "an optimizer of another model": lambda tensors, about: tensors.update(
+        {"optimizer.0.exp_avg": torch.zeros(3)}
+    ),
+    "an optimizer of more layers": lambda tensors, about: tensors.update(
+        {"optimizer.99.step": torch.zeros(())}
+    ),
+    "an optimizer without numbers": lambda tensors, about: tensors.update(
+        {"optimizer.x": torch.zeros(())}
+    ),
+    "tensors of something else": lambda tensors, about: tensors.update(other=torch.zeros(2)),
+    "a history of texts": lambda tensors, about: about["rows"][0].update(loss="0.1"),
+    "a history that is none": lambda tensors, about: about.update(rows=3),
+    "no best value": lambda tensors, about: about.pop("best"),
+    "three best values": lambda tensors, about: about.update(best=[1, 2, 3]),
+    "stopped at the word no": lambda tensors, about: about.update(stopped_early="no"),
+    "an identity that is a list": lambda tensors, about: about.update(identity=[1]),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_CHECKPOINTS)
+def test_a_checkpoint_that_lies_is_refused(tmp_path, kind):
+    file = tmp_path / "run.safetensors"
+    stopping = Recipe(epochs=2, lr=0.1, optimizer="adam", stop_on="loss", patience=2)
+    fit(plain_mlp(dtype=torch.float32), DATA, stopping, checkpoint=file, progress=False)
+    rewrite(file, HOSTILE_CHECKPOINTS[kind])
+    refuse("damaged.*Delete it to start anew", file, recipe=stopping)
+
+
+def test_a_checkpoint_without_a_hash_is_of_the_first_version(checkpoint):
+    rewrite(checkpoint, lambda tensors, about: None, sign=False)
+    model = plain_mlp(dtype=torch.float32)
+    history = fit(model, DATA, RECIPE, checkpoint=checkpoint, progress=False)
+    assert len(history.rows) == RECIPE.epochs
+
+
+def test_a_buffer_may_be_infinite(tmp_path):
+    """The mask of an attention layer is: only what is trained must be finite."""
+    file = tmp_path / "run.safetensors"
+
+    def masked():
+        model = plain_mlp(dtype=torch.float32)
+        model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+        return model
+
+    fit(masked(), DATA, RECIPE, checkpoint=file, progress=False)
+    fit(masked(), DATA, RECIPE, checkpoint=file, progress=False)
+
+
+def test_a_checkpoint_that_is_deep_or_a_pipe_is_refused(tmp_path):
+    file = tmp_path / "run.safetensors"
+    text = "[" * 200_000 + "]" * 200_000
+    save_file({"a": torch.zeros(1)}, file, metadata={"advlearn": text})
+    refuse("damaged .*nested too deeply", file)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ValueError, match="is no plain file"):
+        fit(plain_mlp(dtype=torch.float32), DATA, RECIPE, checkpoint=file, progress=False)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"advlearn": "no JSON"}, {"advlearn": "{}"}])
