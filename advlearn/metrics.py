@@ -116,6 +116,32 @@ def _batches(model: Model, data: Data, batch_size: int, progress: bool | None) -
     return Batches(data, batch_size, device=device_of(model), progress=progress)
 
 
+def _sizes(eps: float | Tensor, batches: Batches) -> Callable[[Tensor], float | Tensor]:
+    """Return what gives each batch of one pass, in its order, the part of eps that is its own."""
+    if not isinstance(eps, Tensor) or eps.dim() == 0:
+        return lambda _: eps
+    if batches.pair is None:
+
+        def same(x: Tensor) -> Tensor:
+            if eps.dim() == 1 or (eps.dim() == x.dim() and len(eps) > 1):
+                raise ValueError(
+                    f"eps has shape {tuple(eps.shape)}, one value for each example, and a stream "
+                    "does not say which example is which. Pass the images as a pair (x, y)."
+                )
+            return eps
+
+        return same
+    every, place = check_eps(eps, batches.pair[0], None), 0
+    assert isinstance(every, Tensor), "eps is a tensor"
+
+    def own(x: Tensor) -> Tensor:
+        nonlocal place
+        place += len(x)
+        return every[place - len(x) : place]
+
+    return own
+
+
 def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return the checked logits of one batch, in eval mode."""
     with attack_mode(model), torch.no_grad():
@@ -198,7 +224,7 @@ def error_rate(
 def craft(
     model: Model,
     data: Data,
-    eps: float,
+    eps: float | Tensor,
     *,
     attack: Callable[..., Tensor] = fgsm,
     batch_size: int = BATCH,
@@ -211,7 +237,7 @@ def craft(
 
     Args:
         model, data, batch_size, progress: as for `predict`.
-        eps: in pixel units.
+        eps: in pixel units, as for `fgsm`. One value for each example needs a pair or `Dataset`.
         attack: `fgsm`, `pgd` or a function with the same arguments.
         **options: passed on to the attack, such as `bounds=None` or `steps=40`.
 
@@ -228,13 +254,14 @@ def craft(
     """
     batches = _batches(model, data, batch_size, progress)
     batches.require_order("adversarial images")
-    return torch.cat([*batches.each(lambda x, y: attack(model, x, y, eps, **options))])
+    size = _sizes(eps, batches)
+    return torch.cat([*batches.each(lambda x, y: attack(model, x, y, size(x), **options))])
 
 
 def adversarial_error_rate(
     model: Model,
     data: Data,
-    eps: float,
+    eps: float | Tensor,
     *,
     attack: Callable[..., Tensor] = fgsm,
     source: Model | None = None,
@@ -247,7 +274,7 @@ def adversarial_error_rate(
     Args:
         model: the model that classifies.
         data, batch_size, progress: as for `error_rate`.
-        eps: in pixel units.
+        eps: in pixel units, as for `fgsm`. One value for each example needs a pair or `Dataset`.
         attack: `fgsm`, `pgd` or a function with the same arguments.
         source: the model that the examples are crafted on, for transfer; None means `model`.
         **options: passed on to the attack.
@@ -264,11 +291,12 @@ def adversarial_error_rate(
     crafted_on = model if source is None else source
 
     def lost(x: Tensor, y: Tensor) -> Tensor:
-        crafted = attack(crafted_on, x, y, eps, **options)
+        crafted = attack(crafted_on, x, y, size(x), **options)
         check_images(crafted, None, "the attack's images")
         return _wrong(model, crafted, y)
 
     batches = _batches(model, data, batch_size, progress)
+    size = _sizes(eps, batches)
     return Rate.of(torch.cat([*batches.each(lost)]))
 
 
@@ -428,7 +456,7 @@ def agreement(
 def transfer_matrix(
     models: Mapping[str, Model],
     data: Data,
-    eps: float,
+    eps: float | Tensor,
     *,
     attack: Callable[..., Tensor] = fgsm,
     batch_size: int = BATCH,
@@ -440,7 +468,7 @@ def transfer_matrix(
     Args:
         models: name -> model.
         data: clean images and true labels, read once for each model.
-        eps: in pixel units.
+        eps: as for `adversarial_error_rate`.
         attack, batch_size, progress: as for `adversarial_error_rate`.
         **options: passed on to the attack.
 
@@ -455,13 +483,15 @@ def transfer_matrix(
     device = next(map(device_of, models.values()), None)
     batches = Batches(data, batch_size, passes=len(models), device=device, progress=progress)
 
-    def lost(source: Model, x: Tensor, y: Tensor) -> list[Tensor]:
-        crafted = attack(source, x, y, eps, **options)
+    def lost(
+        source: Model, size: Callable[[Tensor], float | Tensor], x: Tensor, y: Tensor
+    ) -> list[Tensor]:
+        crafted = attack(source, x, y, size(x), **options)
         check_images(crafted, None, "the attack's images")
         return [_wrong(model, crafted, y) for model in models.values()]
 
     rows = []
     for source in models.values():
-        masks = zip(*batches.each(partial(lost, source)), strict=True)
+        masks = zip(*batches.each(partial(lost, source, _sizes(eps, batches))), strict=True)
         rows.append(tuple(Rate.of(torch.cat(mask)) for mask in masks))
     return TransferMatrix(tuple(models), tuple(rows))

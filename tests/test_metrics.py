@@ -487,3 +487,26 @@ def test_a_bad_walk_is_named():
     for x, direction in ((X[:2], X[:2]), (X[:1], X[:2]), (X[:1], X[:1].flatten(1))):
         with pytest.raises(ValueError, match=r"x must be one example \(1, ...\)"):
             logits_along(make_mlp(), x, direction, [1.0])
+
+
+def test_eps_for_each_example_or_channel_is_kept_across_batches():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4))
+    x, y = torch.rand(6, 3, 2, 2), torch.arange(6) % 4
+    each, channels = torch.linspace(0, 0.2, 6), torch.tensor([0.0, 0.1, 0.2]).view(1, 3, 1, 1)
+    options = {"batch_size": 3, "bounds": None}
+    for eps in (each, each.view(6, 1, 1, 1), channels, channels[0], torch.tensor(0.1)):
+        once = fgsm(model, x, y, eps, bounds=None)
+        assert craft(model, (x, y), eps, **options).equal(once)
+        expected = error_rate(model, (once, y))
+        assert adversarial_error_rate(model, (x, y), eps, **options) == expected
+        matrix = transfer_matrix({"a": model, "b": model}, (x, y), eps, **options)
+        assert matrix.errors == ((expected, expected),) * 2
+    stream = [(x[:3], y[:3]), (x[3:], y[3:])]
+    by_channel = adversarial_error_rate(model, stream, channels, **options)
+    assert by_channel == adversarial_error_rate(model, (x, y), channels, **options)
+    for eps in (each, each.view(6, 1, 1, 1), each[:3]):
+        with pytest.raises(ValueError, match=r"eps has shape .* a stream does not say which"):
+            adversarial_error_rate(model, stream, eps, **options)
+    with pytest.raises(ValueError, match=r"eps must be .*got \(3,\)"):
+        craft(model, (x, y), each[:3], **options)
