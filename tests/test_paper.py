@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from advlearn.data import folders
 from advlearn.reproduce import paper
 
 
@@ -129,3 +130,42 @@ def test_a_row_without_a_result_says_how_to_make_one(published):
 def test_small_rates_have_two_digits(rate, words):
     assert paper.percent(rate) == words
     assert paper.percent(rate, unit="") == words.removesuffix(" %")
+
+
+# --- Results that are damaged, or were changed by hand --------------------------------------------
+
+
+def changed(**parts):
+    return json.dumps(
+        json.loads((folders.published("results") / "softmax.json").read_text()) | parts
+    )
+
+
+DAMAGED = {
+    "cut": lambda: changed()[:500],
+    "empty": lambda: "",
+    "a list": lambda: "[]",
+    "a number": lambda: "3",
+    "deep": lambda: "[" * 200_000,
+    "too large": lambda: changed(remark="x" * 1_000_000),
+    "no verdict": lambda: changed(verdict=None),
+    "a quantity that is a text": lambda: changed(ours={"FGSM error": "0.99"}),
+    "a quantity without an interval": lambda: changed(ours={"other": 0.5}),
+    "three ends": lambda: changed(ours={"e": 1.0}, interval={"e": [0, 1, 2]}),
+    "markup": lambda: changed(verdict="<b>reproduced</b>"),
+    "a cell of a table": lambda: changed(ours={"a|b": 0.5}, interval={"a|b": [0, 1]}),
+    "a formula": lambda: changed(ours={"$a$": 0.5}, interval={"$a$": [0, 1]}),
+    "a line of its own": lambda: changed(id="softmax\nmaxout 0.0 %"),
+    "a terminal's escape": lambda: changed(verdict="\x1b[2J"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_result_is_refused_in_words(tmp_path, monkeypatch, kind):
+    (tmp_path / "softmax.json").write_text(DAMAGED[kind](), encoding="utf-8")
+    monkeypatch.setattr(paper, "published", lambda _: tmp_path)
+    for show in (paper.result, paper.table):
+        with pytest.raises(ValueError, match=r"softmax\.json' is damaged, or is no result") as told:
+            show("softmax")
+        assert str(told.value).isprintable()
+        assert len(str(told.value)) < 700

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -196,6 +197,91 @@ def test_a_damaged_item_counts_as_not_there_and_is_set_aside(tmp_path, damage):
     assert store.finished() == []
     store.put("one", "id", b"anew")
     assert store.get("one", "id") == b"anew"
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_link_to_nowhere(path):
+    path.symlink_to("nowhere")
+
+
+def a_huge_file(path):
+    with path.open("wb") as file:
+        file.truncate(10**12)
+
+
+def a_long_head(path):
+    path.write_bytes(b"advlearn item 1\n" + b"a" * 1_000_000)
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_folder, a_link_to_nowhere, a_huge_file, a_long_head])
+def test_what_is_no_item_is_set_aside_and_never_read(tmp_path, make):
+    store = Store(tmp_path)
+    make(tmp_path / "one.item")
+    kind = (tmp_path / "one.item").lstat()
+    assert store.get("one", "id") is None
+    assert (tmp_path / "one.1.damaged").lstat().st_ino == kind.st_ino
+    store.put("one", "id", b"anew")
+    assert store.get("one", "id") == b"anew"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_item_that_would_not_be_read_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="one has 50,000,000 bytes; an item has"):
+        Store(tmp_path).put("one", "id", bytes(50_000_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+SOFTMAX = reference.build("SoftmaxRegression", {})
+PACKED = reference.pack(SOFTMAX, "SoftmaxRegression", {}, {})
+
+
+def lying(kind):
+    """Return contents whose hash is right, and which are no item all the same."""
+    if kind == "train":
+        other = reference.build("SoftmaxRegression", {"classes": 3})
+        diverged = PACKED[:-4] + b"\x00\x00\xc0\x7f"
+        return {
+            "another architecture": reference.pack(other, "SoftmaxRegression", {"classes": 3}, {}),
+            "NaN weights": diverged,
+            "no model": b"{}",
+            "a long header": (2_000_000).to_bytes(8, "little") + b"{" + b" " * 3_000_000,
+        }
+    return {
+        "deep JSON": b"[" * 200_000,
+        "no JSON": b"\xff",
+        "no values": b'{"seconds": 1}',
+        "values that are none": b'{"seconds": 1, "values": {"error": "low"}}',
+        "more errors than digits": b'{"seconds": 1, "values": {"e": {"count": 9, "total": 3}}}',
+        "other counts": b'{"seconds": 1, "values": {"e": {"count": 1, "of": 3}}}',
+        "no seconds": b'{"seconds": null, "values": {}}',
+        "a number of 5,000 digits": b'{"seconds": 1, "values": {"e": ' + b"9" * 5000 + b"}}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [(kind, what) for kind in ("train", "measure") for what in lying(kind)]
+)
+def test_an_item_whose_hash_is_right_may_lie_all_the_same(tmp_path, kind, what):
+    content = lying(kind)[what]
+    sound = functools.partial(work.sound, kind, "softmax", 0, Scale(quick=False, data_dir=None))
+    store = Store(tmp_path)
+    store.put("one", "id", content)
+    assert store.get("one", "id", sound) is None
+    assert (tmp_path / "one.1.damaged").is_file()
+
+
+def test_what_is_done_is_sound(finished):
+    outcome, _ = finished
+    for (name, seed), content in outcome.weights.items():
+        assert work.sound("train", name, seed, Scale(quick=True), content)
+    assert work.sound("measure", "softmax", 0, Scale(quick=True), b'{"seconds": 1, "values": {}}')
 
 
 def test_a_damaged_item_is_done_again_and_no_other(worker, tmp_path, finished):

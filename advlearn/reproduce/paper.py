@@ -7,11 +7,13 @@ the mistakes. Rates are fractions. Our own numbers come from the files in `data/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from advlearn._bounded import parse_json, read_plain
+from advlearn._quote import printable, quote
 from advlearn._validation import check_choice
 from advlearn.data.folders import published
 
@@ -238,7 +240,7 @@ def result(id: str) -> dict[str, Any]:
     one value for each seed, "about").
 
     Raises:
-        ValueError: there is no such row.
+        ValueError: there is no such row, or its file is damaged.
         FileNotFoundError: the row has no published result; the message says how to make one.
 
     Example:
@@ -251,8 +253,49 @@ def result(id: str) -> dict[str, Any]:
             f"no published result for {id!r} in {path.parent}. Run "
             f"`advlearn reproduce --rows {id}` to measure it."
         )
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read_result(path)
+
+
+MOST_BYTES = 1_000_000  # of a result; ours have 20,000 at most
+_KEYS = {"id": str, "verdict": str, "ours": dict, "paper": dict, "interval": dict, "numbers": list}
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return what a file of results holds, if it is one.
+
+    Every quantity must be a number with an interval, and every text free of markup: it goes into
+    tables in Markdown.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged, or is no result; the message names the file and says why.
+    """
+    try:
+        loaded: dict[str, Any] = parse_json(read_plain(path, MOST_BYTES))
+        _check_result(loaded)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{quote(str(path), 300)} is damaged, or is no result of `advlearn reproduce` "
+            f"({printable(error) or type(error).__name__}). Copy it again, or install the course "
+            "again."
+        ) from error
     return loaded
+
+
+def _check_result(loaded: Mapping[str, Any]) -> None:
+    for key, kind in _KEYS.items():
+        if not isinstance(loaded.get(key), kind):
+            raise ValueError(f"its {key!r} is missing, or is no {kind.__name__}")
+    ours, paper = loaded["ours"], loaded["paper"]
+    numbers = [*ours.values(), *paper.values()]
+    for name in ours:
+        low, high = loaded["interval"].get(name, ())
+        numbers += [low, high]
+    if not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("a quantity is no number")
+    for text in (loaded["id"], loaded["verdict"], *ours, *paper):
+        if not text.isprintable() or set("|<>$`*_[]\\&") & set(text):
+            raise ValueError(f"the text {quote(text)} would not stand in a table as it is")
 
 
 def table(*ids: str) -> str:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from advlearn.data.reference import ARCHITECTURES
@@ -203,7 +204,8 @@ def run(
     done: dict[str, bytes] = {}
     todo = []
     for item in items:
-        content = store.get(item.key, identity[item.key])
+        sound = partial(work.sound, item.kind, item.name, item.seed, scale)
+        content = store.get(item.key, identity[item.key], sound)
         if content is None:
             todo.append(item)
         else:

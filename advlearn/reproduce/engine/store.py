@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 from advlearn._atomic import write_atomically
+from advlearn._bounded import read_plain
 
 _MARK = b"advlearn item 1\n"
+MOST_BYTES = 50_000_000  # of an item; the largest model of the paper's rows has 38 million
 
 
 class StoreError(OSError):
@@ -68,8 +71,13 @@ class Store:
         """Keep a finished item.
 
         Raises:
+            ValueError: it is larger than `get` would read.
             StoreError: the disk is full, or the folder is not writable. Nothing half-written stays.
         """
+        if len(content) > MOST_BYTES - 1000:
+            raise ValueError(
+                f"{key} has {len(content):,} bytes; an item has {MOST_BYTES:,} at most."
+            )
         head = f"{identity} {hashlib.sha256(content).hexdigest()}\n".encode()
         write_or_say_why(
             self._path(key),
@@ -80,27 +88,52 @@ class Store:
             ),
         )
 
-    def get(self, key: str, identity: str) -> bytes | None:
-        """Return a finished item's content, or None when it must be made (again)."""
+    def get(
+        self, key: str, identity: str, sound: Callable[[bytes], bool] = lambda _: True
+    ) -> bytes | None:
+        """Return a finished item's content, or None when it must be made (again).
+
+        Args:
+            key, identity: of the item.
+            sound: whether a content is what such an item holds; if not, it counts as damaged. A
+                hash says that a content is whole, and anybody can make one.
+
+        Raises:
+            StoreError: what lies there cannot be read, or not be set aside.
+        """
         path = self._path(key)
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
-        raw = path.read_bytes()
-        head, _, content = raw.removeprefix(_MARK).partition(b"\n")
-        known = head.decode("ascii", "replace").split()
-        whole = (
-            raw.startswith(_MARK)
-            and len(known) == 2
-            and known[1] == hashlib.sha256(content).hexdigest()
-        )
-        if whole and known[0] == identity:
-            return content
-        # The first free number: what was set aside before stays too.
-        kind = "stale" if whole else "damaged"
-        aside = (path.with_name(f"{key}.{number}.{kind}") for number in count(1))
-        path.replace(next(other for other in aside if not other.exists()))
+        try:
+            known, content = _read(path) or ("", b"")
+            if known == identity and sound(content):
+                return content
+            # The first free number: what was set aside before stays too.
+            kind = "damaged" if known in ("", identity) else "stale"
+            aside = (path.with_name(f"{key}.{number}.{kind}") for number in count(1))
+            path.replace(next(other for other in aside if not os.path.lexists(other)))
+        except OSError as error:
+            raise StoreError(
+                error.errno,
+                f"{path} can neither be read nor set aside ({error.strerror or error}). Make "
+                f"{self.folder} writable, or pass another --out FOLDER.",
+            ) from error
         return None
 
     def finished(self) -> list[str]:
         """Return the keys of all items, of whatever identity."""
         return sorted(path.stem for path in self.folder.glob("*.item"))
+
+
+def _read(path: Path) -> tuple[str, bytes] | None:
+    """Return the identity and the content of an item, or None when its file is damaged."""
+    try:
+        raw = read_plain(path, MOST_BYTES)
+    except (ValueError, FileNotFoundError):  # a pipe, a link to nowhere, a huge file
+        return None
+    end = raw.find(b"\n", len(_MARK), len(_MARK) + 1000)
+    known = raw[len(_MARK) : max(end, 0)].decode("ascii", "replace").split()
+    if not raw.startswith(_MARK) or len(known) != 2:
+        return None
+    content = raw[end + 1 :]
+    return (known[0], content) if known[1] == hashlib.sha256(content).hexdigest() else None

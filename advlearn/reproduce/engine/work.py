@@ -12,7 +12,9 @@ from collections.abc import Mapping
 
 import torch
 
+from advlearn._bounded import parse_json
 from advlearn.data import reference
+from advlearn.metrics import Rate
 from advlearn.reproduce.measures import Effort, effort, under_attack
 from advlearn.reproduce.models.images import images
 from advlearn.reproduce.models.recipes import MODELS
@@ -46,6 +48,36 @@ def do(kind: str, name: str, seed: int, scale: Scale, given: Given) -> bytes:
     else:
         measured = measure(EXPERIMENTS[name], seed, scale, given)
     return json.dumps({"values": measured, "seconds": time.perf_counter() - started}).encode()
+
+
+MOST_HEADER = 1_000_000
+"""Bytes of the text at the head of a model's file."""
+
+
+def sound(kind: str, name: str, seed: int, scale: Scale, content: bytes) -> bool:
+    """Tell whether a content is what `do` returns for this item.
+
+    Args:
+        kind, name, seed, scale: as for `do`.
+        content: from a file that anybody may have written.
+    """
+    try:
+        if kind != "train":
+            loaded = parse_json(content)
+            values = from_json(loaded["values"]).values()
+            return float(loaded["seconds"]) >= 0 and all(
+                0 <= value.count <= value.total for value in values if isinstance(value, Rate)
+            )
+        # Compared before it is built: options may ask for any size.
+        reference.read_header(content, most=MOST_HEADER)
+        text, model = reference.describe(content), MODELS[name]
+        options = json.loads(json.dumps(model.sized(scale, seed)[0]))
+        if (text["architecture"], text["options"]) != (model.architecture, options):
+            return False
+        reference.unpack(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def train(model: ModelSpec, seed: int, scale: Scale, given: Given) -> bytes:

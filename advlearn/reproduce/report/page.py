@@ -9,7 +9,6 @@ sentences anew where they have changed and no number has. A test compares what i
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from string import Template
 from typing import Any
 
 from advlearn._atomic import write_atomically
+from advlearn._bounded import parse_json, read_plain
 from advlearn.data import load_mnist, reference
 from advlearn.models import Ensemble
 from advlearn.reproduce import measures, paper, verdicts
@@ -341,14 +341,14 @@ def refresh(checkout: Path) -> list[Path]:
     results = {}
     for id, experiment in EXPERIMENTS.items():
         path = data / "results" / f"{id}.json"
-        results[id] = json.loads(path.read_text(encoding="utf-8"))
+        results[id] = paper.read_result(path)
         results[id] |= verdicts.sentences(experiment, results[id]["ours"])
         write_json(path, results[id])
     index = reference.index(data / "weights")
     for name, entry in index.items():
         entry["recipe"] = description_of(name)
     write_json(data / "weights" / "index.json", index)
-    figures = json.loads((data / "results" / "figures.json").read_text(encoding="utf-8"))
+    figures = parse_json(read_plain(data / "results" / "figures.json", paper.MOST_BYTES))
     return [
         *(data / "results" / f"{id}.json" for id in results),
         data / "weights" / "index.json",
