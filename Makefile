@@ -91,6 +91,7 @@ record: $(VENV)/.book ## measure every lesson and draw its moving picture, for t
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py
 	$(RUN) benchmarks/run.py
+	$(RUN) benchmarks/lab.py
 
 palette: $(VENV)/.dev ## draw every figure in grey and for colour-blind readers, into build/palette
 	MPLBACKEND=agg $(RUN) tests/vision.py

@@ -195,7 +195,7 @@ def adversarial_fit(
             else:
                 (gradient,) = torch.autograd.grad(clean, pixels)
             crafted = linear_step(x.detach(), gradient, eps, bounds=bounds)
-        worst = _cross_entropy(model, crafted, y).mean()
+        worst = _cross_entropy(model, _laid_out(crafted, recipe), y).mean()
         _backward((1 - alpha) * worst)
         return (alpha * clean + (1 - alpha) * worst).detach()
 
@@ -367,7 +367,11 @@ def _laid_out(x: Tensor, recipe: Recipe) -> Tensor:
     """Return the batch as the recipe wants it in memory: the same values."""
     if recipe.memory_format == "preserve":
         return x
-    return x.to(memory_format=torch.channels_last)
+    _, channels, height, width = x.shape
+    last = x.contiguous(memory_format=torch.channels_last)
+    # With one channel both layouts are the same memory, and convolutions go by the strides alone.
+    strides = (channels * height * width, 1, width * channels, channels)
+    return last.as_strided(x.shape, strides)
 
 
 def _classes(model: nn.Module, x: Tensor, recipe: Recipe, name: str) -> int:

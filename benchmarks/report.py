@@ -41,7 +41,7 @@ def _row(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _lay_out(rows: list[list[str]]) -> str:
+def lay_out(rows: list[list[str]]) -> str:
     """Return a Markdown table whose columns line up, so that it reads on a terminal too."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
@@ -60,7 +60,7 @@ def table(measured: dict[str, Any]) -> str:
         f"{name} {release or 'not installed'}" for name, release in facts["releases"].items()
     )
     parts = [
-        _lay_out(
+        lay_out(
             [
                 ["what", "ours", "fastest other", "ratio (quartiles)", "target", "result"],
                 *map(_row, measured["results"]),
@@ -82,7 +82,7 @@ def table(measured: dict[str, Any]) -> str:
             for each in measured["agreement"]
         ]
         head = ["library", "model", "batch", "pixels equal to ours", "largest difference"]
-        parts.append(_lay_out([head, *rows]))
+        parts.append(lay_out([head, *rows]))
     seen = {
         (who, entry["not timed"])
         for result in measured["results"]
@@ -102,11 +102,15 @@ def results_text(measured: dict[str, Any]) -> str:
 
 def write_page(page: Path, measured: dict[str, Any], alt: str) -> None:
     """Put the table and the figure between the marks of a page, or make a page of them alone."""
-    text = page.read_text(encoding="utf-8") if page.exists() else f"{START}\n{END}\n"
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2]
-    block = f"{START}\n\n{table(measured)}\n\n![{alt}](figure.png)\n\n{END}"
-    page.write_text(before + block + after, encoding="utf-8")
+    write_between(page, START, f"{table(measured)}\n\n![{alt}](figure.png)", END)
+
+
+def write_between(page: Path, start: str, block: str, end: str) -> None:
+    """Put a text between two marks of a page, or make a page of it alone."""
+    text = page.read_text(encoding="utf-8") if page.exists() else f"{start}\n{end}\n"
+    before, _, rest = text.partition(start)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{start}\n\n{block}\n\n{end}{after}", encoding="utf-8")
 
 
 def figure(measured: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 @pytest.fixture(scope="module")
 def modules():
     """Import the scripts the way Python does when one of them is run."""
-    names = ("install", "peers", "report", "run")
+    names = ("install", "lab", "peers", "report", "run")
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(FOLDER))
     try:
@@ -193,3 +193,64 @@ def test_installing_goes_on_after_a_failure(modules, monkeypatch, tmp_path):
     assert install.install(tmp_path) == ["torchattacks"]
     assert len(asked) == len(install.LIBRARIES)
     assert all("--no-deps" in command and str(tmp_path) in command for command in asked)
+
+
+# --- A whole lab ----------------------------------------------------------------------------------
+
+
+def test_the_lab_is_done_both_ways_and_its_page_says_what_was_measured(modules, tmp_path):
+    lab = modules["lab"]
+    measured = lab.measure(lab.QUICK)
+    parts = ["softmax regression", "three sweeps of seven eps", "LeNet", "LeNet on FGSM", "in all"]
+    assert sorted(measured["parts"]) == sorted(parts)
+    for row in measured["parts"].values():
+        low, middle, high = row["ratio"]
+        assert 0 < low <= middle <= high
+    for rounds in measured["rounds"].values():
+        for one in rounds:
+            for name in lab.MODELS:
+                clean, *attacked = one["errors"][name]
+                assert one["epochs"][name][-1] == pytest.approx(clean), "eps 0 is the test error"
+                assert len(attacked) == 6
+                assert attacked[-1] >= clean
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{lab.START}\nold\n{lab.END}\nafter\n", encoding="utf-8")
+    lab.publish(measured, tmp_path)
+    kept = json.loads((tmp_path / "lab.json").read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    assert lab.table(kept) in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+
+
+def test_both_ways_of_the_lab_attack_alike(modules):
+    """On the same untrained model, the hand-written sweep finds what `error_curve` finds."""
+    lab = modules["lab"]
+    train, test = (
+        load_mnist(part, source="offline").take(slice(100)) for part in ("train", "test")
+    )
+    settings = lab.replace(lab.QUICK, epochs=0)
+    by_hand = lab.by_hand(train, test, settings, 0)
+    for name in lab.MODELS:
+        model = lab.started(name, 0).eval()
+        curve = lab.error_curve(model, test, lab.SWEEP)
+        assert by_hand.errors[name] == [100 * float(rate) for rate in curve.errors]
+
+
+def test_the_lab_is_reached_only_at_equal_errors(modules):
+    lab = modules["lab"]
+
+    def spent(seconds, clean, attacked):
+        errors = {name: [clean, *[90.0] * 4, attacked, 99.0] for name in lab.MODELS}
+        return {"seconds": {"a": seconds, "b": seconds}, "errors": errors, "epochs": {}}
+
+    for seconds, clean, attacked, reached in (
+        (1.0, 2.0, 20.0, True),
+        (1.0, 1.0, 5.0, True),
+        (1.0, 3.0, 20.0, False),
+        (1.0, 2.0, 26.0, False),
+        (1.1, 2.0, 20.0, False),
+    ):
+        done = {lab.BY_HAND: [spent(3.0, 2.0, 20.0)], lab.OURS: [spent(seconds, clean, attacked)]}
+        assert lab.judged(done, lab.Settings())["reached"] == reached

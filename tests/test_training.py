@@ -1419,16 +1419,17 @@ def test_fast_training_is_resumed_bit_for_bit(tmp_path):
 class Strides(nn.Module):
     """Notes how the batches of training and of measuring lie in memory."""
 
-    def __init__(self):
+    def __init__(self, colours=3):
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.first, self.second = nn.Conv2d(colours, 4, 3), nn.Conv2d(4, 4, 3)
         self.top, self.seen = nn.Linear(16, 4), {True: set(), False: set()}
 
     def forward(self, x):
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        self.seen[self.training].add(last)
-        return self.top(self.second(self.first(x).relu()).flatten(1))
+        hidden = self.first(x)
+        # Not `is_contiguous`: with one channel the input has both layouts, whatever its strides.
+        self.seen[self.training].add(hidden.stride(1) == 1)
+        return self.top(self.second(hidden.relu()).flatten(1))
 
 
 COLOURED = (X.repeat(1, 3, 1, 1), Y)
@@ -1443,16 +1444,17 @@ COLOURED = (X.repeat(1, 3, 1, 1), Y)
     ],
     ids=["plain", "two-pass", "fgsm"],
 )
-def test_channels_last_trains_the_same_network_up_to_rounding(train):
+@pytest.mark.parametrize("colours", [1, 3])
+def test_channels_last_trains_the_same_network_up_to_rounding(train, colours):
     trained = {}
     for layout in ("preserve", "channels_last"):
-        model = Strides().double()
-        recipe = Recipe(epochs=3, batch_size=20, memory_format=layout)
-        train(model, (COLOURED[0].double(), Y), recipe, progress=False)
+        model = Strides(colours)
+        recipe = Recipe(epochs=2, batch_size=20, memory_format=layout)
+        train(model, (COLOURED[0][:, :colours], Y), recipe, progress=False)
         assert model.seen[True] == {layout == "channels_last"}
         assert all(p.is_contiguous() for p in model.parameters()), "the weights lie as they lay"
         trained[layout] = weights(model)
-    torch.testing.assert_close(trained["channels_last"], trained["preserve"], rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(trained["channels_last"], trained["preserve"], rtol=1e-4, atol=1e-6)
 
 
 def test_channels_last_is_resumed_bit_for_bit(tmp_path):
