@@ -8,23 +8,21 @@ proof, and its absence does not prove robustness.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from advlearn._validation import check_bounds, check_count, check_number
 from advlearn.attacks import PIXELS, fgsm, input_gradient, pgd
-from advlearn.batches import BATCH, Batches, Data, Pair, device_of
+from advlearn.batches import BATCH, Batches, Data, Pair, device_of, joined
 from advlearn.context import Model
 from advlearn.losses import Loss, float32_cross_entropy, margin_loss
 from advlearn.metrics import Rate, craft, predict
-
-_Name = TypeVar("_Name", str, float)
 
 TRIFLE = 0.01
 """A share of the examples that is not worth a sign, however certain it is."""
@@ -250,8 +248,14 @@ def audit(
 
     # All attacks on one batch before the next: they are compared example by example, and a loader
     # that shuffles gives each of its examples another place in each pass.
-    groups = zip(*batches.each(measured, whole=True), strict=True)
-    return Audit(eps, tuple(_signs(*map(_together, groups))))
+    groups: list[Mapping[Any, Tensor]] = []
+
+    def row(x: Tensor, y: Tensor) -> list[Tensor]:
+        groups[:] = measured(x, y)  # of the same names for each batch
+        return [mask for group in groups for mask in group.values()]
+
+    columns = iter(joined(batches.each(row, whole=True)))
+    return Audit(eps, tuple(_signs(*({name: next(columns) for name in g} for g in groups))))
 
 
 def _blind(model: Model, data: Pair, loss: Loss, batch_size: int) -> Tensor:
@@ -260,11 +264,6 @@ def _blind(model: Model, data: Pair, loss: Loss, batch_size: int) -> Tensor:
         lambda x, y: input_gradient(model, x, y, loss=loss).flatten(1).abs().amax(1)
     )
     return torch.cat([*parts]) == 0
-
-
-def _together(parts: Sequence[Mapping[_Name, Tensor]]) -> dict[_Name, Tensor]:
-    """Join what was measured on each batch: name -> (N,) booleans."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _signs(

@@ -8,8 +8,9 @@ wrong.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from numbers import Integral
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -209,9 +210,9 @@ class Batches:
     ) -> None:
         self.size = None if batch_size is None else check_count(batch_size, "batch_size")
         self.bounds, self.device, self.progress = bounds, device, progress
-        self.name, self.prefix = name, prefix
+        self.name = name
         given = _pair(data)
-        self.pair: _Tensors | None = None if given is None else self._checked(*given)
+        self.pair = None if given is None else self._checked(*given, prefix)
         if self.pair is not None:
             return
         if isinstance(data, torch_data.Dataset):  # of examples, which are yet to be put together
@@ -267,19 +268,53 @@ class Batches:
                 "adversarial_error_rate, which looks at each batch with its labels."
             )
 
-    def _checked(self, x: Any, y: Any) -> _Tensors:
-        check_images(x, self.bounds, f"{self.prefix}x")
-        check_labels(y, len(x), f"{self.prefix}y")
+    def last_batch(self) -> tuple[int, int] | None:
+        """Return how many examples there are, and in what size a pass takes them, where known.
+
+        None for a stream, except for a DataLoader that takes the rest as a last, smaller batch.
+        """
+        if self.pair is not None:
+            count = len(self.pair[1])
+            return count, self.size or count
+        loader = self.stream
+        if not isinstance(loader, torch_data.DataLoader) or loader.drop_last:
+            return None
+        held = self.steps_of(loader.sampler)
+        return None if held is None or loader.batch_size is None else (held, loader.batch_size)
+
+    def first(self) -> _Tensors:
+        """Return the first batch of a stream, which the next pass gives nevertheless."""
+        if self.pair is not None:
+            return self.pair
+        source = getattr(self.stream, "generator", None)
+        if isinstance(source, torch.Generator):
+            state = source.get_state()
+            batch = next(batches := iter(self.stream), self)
+            source.set_state(state)
+        else:
+            batch = next(batches := iter(self.stream), self)
+        if isinstance(self.stream, Iterator):
+            self.stream = chain([] if batch is self else [batch], batches)
+        if batch is self:
+            raise self._nothing()
+        with self._naming(1):
+            x, y = self._read(batch)
+        return x.to(self.device), y.to(self.device)
+
+    def _checked(self, x: Any, y: Any, prefix: str = "") -> _Tensors:
+        check_images(x, self.bounds, f"{prefix}x")
+        check_labels(y, len(x), f"{prefix}y")
         return x, y
 
     def each(
-        self, work: Callable[[Tensor, Tensor], _Result], *, whole: bool = False
+        self, work: Callable[[Tensor, Tensor], _Result], *, whole: bool = False, title: str = ""
     ) -> Iterator[_Result]:
         """Give `work(x, y)` for each batch. An error in it names the batch of a stream.
 
         Args:
             work: a function of the images and labels of a batch.
             whole: do not cut: a pair of tensors is one batch then.
+            title: stands before the progress bar; the data's name when empty.
 
         Raises:
             TypeError, ValueError: a batch is not a pair of images and labels, or there are none.
@@ -291,7 +326,7 @@ class Batches:
         else:
             batches = [self.pair] if whole else [*_cut(self.pair, size)]
         number = 0
-        with self._bar(batches) as bar:
+        with self._bar(batches, title or self.name) as bar:
             for number, batch in enumerate(bar, 1):
                 with self._naming(number):
                     pair = batch if self.pair is not None else self._read(batch)
@@ -300,22 +335,25 @@ class Batches:
                         result = work(*(part.to(self.device) for part in piece))
                     yield result
         if not number:
-            raise ValueError(
-                f"{self.name} gave no batches. An iterator that was read already gives no more: "
-                "pass a DataLoader, a Dataset or a list of batches."
-            )
+            raise self._nothing()
 
     def __iter__(self) -> Iterator[_Tensors]:
         return self.each(lambda x, y: (x, y))
 
-    def _bar(self, batches: Iterable[Any]) -> AbstractContextManager[Iterable[Any]]:
+    def _nothing(self) -> ValueError:
+        return ValueError(
+            f"{self.name} gave no batches. An iterator that was read already gives no more: "
+            "pass a DataLoader, a Dataset or a list of batches."
+        )
+
+    def _bar(self, batches: Iterable[Any], title: str) -> AbstractContextManager[Iterable[Any]]:
         if not ((self.pair is None) if self.progress is None else self.progress):
             return nullcontext(batches)
         from tqdm.auto import tqdm
 
         return cast(
             "AbstractContextManager[Iterable[Any]]",
-            tqdm(batches, self.name, unit=" batches", leave=False, delay=SHOWN_AFTER),
+            tqdm(batches, title, unit=" batch", leave=False, delay=SHOWN_AFTER),
         )
 
     def _read(self, batch: Any) -> _Tensors:
@@ -348,6 +386,35 @@ class Batches:
                 words = f"batch {number} of {self.name}: {error.args[0]}"
                 error.args = (words, *error.args[1:])
             raise
+
+
+def joined(rows: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+    """Return each column of `rows` as one tensor: a row is what one batch gave, (n, ...) each.
+
+    Rows are copied into buffers that double when they are full. Kept one by one, such small
+    tensors would lie between the large ones of the batches, and the memory of no batch could be
+    used again as a whole: a stream would need as much as all of its images.
+
+    Example:
+        >>> joined([torch.arange(k), torch.zeros(k)] for k in (1, 2))
+        [tensor([0, 0, 1]), tensor([0., 0., 0.])]
+    """
+    buffers: list[Tensor] = []
+    count = 0
+    for row in rows:
+        size = len(row[0])
+        if not buffers:
+            buffers = list(row)
+        elif count + size > len(buffers[0]):
+            buffers = [
+                torch.cat((buffer[:count], part, torch.empty_like(buffer[:count])))
+                for buffer, part in zip(buffers, row, strict=True)
+            ]
+        else:
+            for buffer, part in zip(buffers, row, strict=True):
+                buffer[count : count + size] = part
+        count += size
+    return [buffer[:count].clone() if count < len(buffer) else buffer for buffer in buffers]
 
 
 def _pair(value: Any) -> tuple[Any, Any] | None:

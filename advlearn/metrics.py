@@ -11,7 +11,7 @@ images need no more memory than a few batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from advlearn._validation import (
     logits_of,
 )
 from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step
-from advlearn.batches import BATCH, Batches, Data, device_of
+from advlearn.batches import BATCH, Batches, Data, device_of, joined
 from advlearn.context import Model, attack_mode
 from advlearn.losses import Loss, cross_entropy
 from advlearn.models import probabilities
@@ -151,6 +151,14 @@ def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     return logits
 
 
+def _rate(masks: Iterable[Tensor]) -> Rate:
+    """Count over all batches; a stream's masks are not kept."""
+    count = total = 0
+    for mask in masks:
+        count, total = count + int(mask.sum()), total + mask.numel()
+    return Rate(count, total)
+
+
 def _wrong(model: Model, x: Tensor, y: Tensor) -> Tensor:
     return _logits(model, x, y).argmax(1) != y
 
@@ -178,21 +186,20 @@ def predict(
     """
     batches = _batches(model, data, batch_size, progress)
     batches.require_order("logits")
-    return torch.cat([*batches.each(lambda x, y: _logits(model, x, y))])
+    return joined(batches.each(lambda x, y: [_logits(model, x, y)]))[0]
 
 
-def _judged(model: Model, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _judged(model: Model, logits: Tensor, y: Tensor) -> list[Tensor]:
     """Say of each example whether it is wrong, and how probable its predicted class is."""
     chosen = logits.argmax(1, keepdim=True)
     # The probability of the class that is predicted, which need not be the largest probability's
     # class if a model's probabilities are odd: gather, not max.
     confidence = probabilities(model, logits.float()).gather(1, chosen).squeeze(1)
-    return chosen.squeeze(1) != y, confidence.double()
+    return [chosen.squeeze(1) != y, confidence.double()]
 
 
-def _confidence(parts: Sequence[tuple[Tensor, Tensor]]) -> Confidence:
-    """Put together what `_judged` says of each batch."""
-    wrong, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
+def _confidence(wrong: Tensor, chosen: Tensor) -> Confidence:
+    """Sum up what `_judged` says of all examples."""
     on_errors = float(chosen[wrong].mean()) if bool(wrong.any()) else math.nan
     return Confidence(on_errors, float(chosen.mean()), Rate.of(wrong))
 
@@ -218,7 +225,7 @@ def error_rate(
         Rate(count=3, total=6)
     """
     batches = _batches(model, data, batch_size, progress)
-    return Rate.of(torch.cat([*batches.each(lambda x, y: _wrong(model, x, y))]))
+    return _rate(batches.each(lambda x, y: _wrong(model, x, y)))
 
 
 def craft(
@@ -297,7 +304,7 @@ def adversarial_error_rate(
 
     batches = _batches(model, data, batch_size, progress)
     size = _sizes(eps, batches)
-    return Rate.of(torch.cat([*batches.each(lost)]))
+    return _rate(batches.each(lost))
 
 
 def confidence_on_errors(
@@ -318,7 +325,7 @@ def confidence_on_errors(
         (0.731, 0.842)
     """
     batches = _batches(model, data, batch_size, progress)
-    return _confidence([*batches.each(lambda x, y: _judged(model, _logits(model, x, y), y))])
+    return _confidence(*joined(batches.each(lambda x, y: _judged(model, _logits(model, x, y), y))))
 
 
 def error_curve(
@@ -360,13 +367,14 @@ def error_curve(
     if not sizes:
         raise ValueError("eps is empty. Pass at least one value.")
 
-    def judged(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def judged(x: Tensor, y: Tensor) -> list[Tensor]:
         gradient = input_gradient(model, x, y, loss=loss)
         moved = (linear_step(x, gradient, size, bounds=box) for size in sizes)
-        return [_judged(model, _logits(model, images, y), y) for images in moved]
+        return [part for images in moved for part in _judged(model, _logits(model, images, y), y)]
 
     batches = Batches(data, batch_size, bounds=box, device=device_of(model), progress=progress)
-    rows = [_confidence(parts) for parts in zip(*batches.each(judged), strict=True)]
+    columns = joined(batches.each(judged))
+    rows = [_confidence(*pair) for pair in zip(columns[::2], columns[1::2], strict=True)]
     return ErrorCurve(
         sizes,
         tuple(row.errors for row in rows),
@@ -450,7 +458,7 @@ def agreement(
         counted = (one != y) & (two != y) if both_wrong else one != y
         return (one == two)[counted]
 
-    return Rate.of(torch.cat([*_batches(first, data, batch_size, progress).each(same)]))
+    return _rate(_batches(first, data, batch_size, progress).each(same))
 
 
 def transfer_matrix(
@@ -490,8 +498,8 @@ def transfer_matrix(
         check_images(crafted, None, "the attack's images")
         return [_wrong(model, crafted, y) for model in models.values()]
 
-    rows = []
-    for source in models.values():
-        masks = zip(*batches.each(partial(lost, source, _sizes(eps, batches))), strict=True)
-        rows.append(tuple(Rate.of(torch.cat(mask)) for mask in masks))
+    rows = [
+        tuple(map(Rate.of, joined(batches.each(partial(lost, source, _sizes(eps, batches))))))
+        for source in models.values()
+    ]
     return TransferMatrix(tuple(models), tuple(rows))

@@ -23,15 +23,14 @@ from advlearn._validation import (
     check_bounds,
     check_callable,
     check_eps,
-    check_images,
     check_label_range,
-    check_labels,
     check_number,
     check_trainable,
     dtype_named,
+    logits_of,
 )
 from advlearn.attacks import PIXELS, linear_step
-from advlearn.batches import BATCH, Dataset, Pair
+from advlearn.batches import BATCH, Batches, Data, joined
 from advlearn.context import precision
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
@@ -53,11 +52,11 @@ class DivergenceError(ArithmeticError):
 
 def fit(
     model: nn.Module,
-    data: Pair,
+    data: Data,
     recipe: Recipe,
     *,
     objective: Objective | None = None,
-    validation: Pair | None = None,
+    validation: Data | None = None,
     measure: Measure | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -68,8 +67,12 @@ def fit(
     no gradient stay as they are. Gradients are on while it trains, also inside `torch.no_grad()`.
 
     Args:
-        model: trained where its parameters are; the data is moved to them once.
-        data: images (N, ...) and labels (N,).
+        model: trained where its parameters are; the data is moved to them, a pair once.
+        data: a `Dataset`, a pair of images (N, ...) and labels (N,), another dataset of PyTorch, or
+            batches that can be read once for each epoch, such as a DataLoader, see
+            `advlearn.batches.Batches`. Batches are taken as they come, one in memory at a time: a
+            loader has its own size and order, and the recipe's `batch_size` does not apply. Where
+            they have no length, the learning rate and the momentum change between epochs only.
         recipe: how to train.
         objective: one loss for each example; None means cross-entropy of model(x).
         validation: examples that are not trained on; never the test set, else its error is no
@@ -77,7 +80,9 @@ def fit(
         measure: called after each epoch, see `Measure`.
         checkpoint: a file that is written after each epoch, in one step. When it exists, training
             goes on from there; with the same recipe and data the result is that of a run without
-            a break.
+            a break. Of a stream of batches only the number is compared, and the order must be
+            fixed or come from PyTorch's global random numbers, as that of a DataLoader without a
+            `generator` of its own.
         progress: show a progress bar.
 
     Raises:
@@ -124,14 +129,14 @@ def fit(
 
 def adversarial_fit(
     model: nn.Module,
-    data: Pair,
+    data: Data,
     recipe: Recipe,
     *,
     eps: float | Tensor,
     alpha: float = 0.5,
     attack: Callable[..., Tensor] | None = None,
     bounds: tuple[float, float] | None = PIXELS,
-    validation: Pair | None = None,
+    validation: Data | None = None,
     measure: Measure | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -169,9 +174,6 @@ def adversarial_fit(
         2
     """
     box = check_bounds(bounds)
-    images, _ = data
-    check_images(images, box, "data.x")
-    check_eps(eps, images[:1], box)
     check_number(alpha, "alpha", 0.0, 1.0)
     if attack is not None:
         check_callable(attack, "attack")
@@ -208,6 +210,8 @@ def adversarial_fit(
         recipe,
         step=step,
         extra=extra,
+        bounds=box,
+        check=lambda x: check_eps(eps, x[:1], box),
         validation=validation,
         measure=measure,
         checkpoint=checkpoint,
@@ -216,7 +220,7 @@ def adversarial_fit(
 
 
 def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return cross_entropy(model(x), y)
+    return cross_entropy(logits_of(model(x)), y)
 
 
 _UNUSED = (
@@ -235,29 +239,22 @@ def _backward(loss: Tensor) -> None:
 @torch.enable_grad()
 def _train(
     model: nn.Module,
-    data: Pair,
+    data: Data,
     recipe: Recipe,
     *,
     step: Callable[[Tensor, Tensor], Tensor],
     extra: dict[str, Any],
-    validation: Pair | None,
+    bounds: tuple[float, float] | None = None,
+    check: Callable[[Tensor], object] | None = None,
+    validation: Data | None,
     measure: Measure | None,
     checkpoint: str | os.PathLike[str] | None,
     progress: bool,
 ) -> History:
     """Run the epochs: the one loop behind `fit` and `adversarial_fit`."""
-    x, y = data
-    if validation is not None:
-        validation = (validation.x, validation.y) if isinstance(validation, Dataset) else validation
-    check_images(x, None, "data.x")
-    check_labels(y, len(x), "data.y")
     if recipe.stop_on in ("validation_error", "validation_loss") and validation is None:
         raise ValueError(f"stop_on = {recipe.stop_on!r} needs validation data. Pass validation=.")
-    columns = ["epoch", "loss"]
-    if validation is not None:
-        columns += ["validation_error", "validation_loss"]
-        check_images(validation[0], None, "validation.x")
-        check_labels(validation[1], len(validation[0]), "validation.y")
+    columns = ["epoch", "loss"] + ["validation_error", "validation_loss"] * (validation is not None)
     if measure is None and recipe.stop_on not in (None, *columns, "seconds"):
         raise ValueError(
             f"stop_on = {recipe.stop_on!r} is not measured. There are {', '.join(columns)}, "
@@ -265,24 +262,27 @@ def _train(
         )
     check_trainable(model)
     device = next(model.parameters()).device
-    # Detached: a graph behind the images is not trained, and would be walked at every step.
-    x, y = x.detach().to(device), y.to(device)
+    batches, x, y = _taken(
+        data, recipe, device, shuffle=True, size=recipe.batch_size, bounds=bounds, progress=progress
+    )
+    if check is not None:
+        check(x)
     # The labels are checked against the model once, on one batch, not at every step.
     some = x[: min(max(recipe.batch_size, 2), BATCH)]
-    check_label_range(y, _classes(model, some, recipe, "data.x"), "data.y")
+    classes = _classes(model, some, recipe, "data.x")
+    check_label_range(y, classes, "data.y")
+    held_out = None
     if validation is not None:
-        images = validation[0].to(device)
-        classes = _classes(model, images[:BATCH], recipe, "validation.x")
-        check_label_range(validation[1], classes, "validation.y")
-        if len(images) % BATCH == 1:
+        held_out, images, labels = _taken(validation, recipe, device, name="validation")
+        known = _classes(model, images[:BATCH], recipe, "validation.x")
+        check_label_range(labels, known, "validation.y")
+        if held_out.pair is not None and len(images) % BATCH == 1:
             _classes(model, images[-1:], recipe, "validation.x")
-    _check_last_batch(model, x, recipe)
-    # The images, the labels and their order: each of them decides the weights.
-    digest = zlib.crc32(x.detach().cpu().float().numpy().tobytes())
-    digest = zlib.crc32(y.cpu().numpy().tobytes(), digest)
+    if (last := batches.last_batch()) is not None:
+        _check_last_batch(model, x, *last, recipe)
     limited = limited_layers(model) if recipe.max_norm is not None else []
     penalised = first_weight(model, some) if recipe.l1 else None
-    run = Run(model, recipe, extra | {"examples": len(x), "data": digest})
+    run = Run(model, recipe, extra | _identity(batches))
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(Path(checkpoint))
     for epoch in range(len(run.history.rows), recipe.epochs):
@@ -291,11 +291,18 @@ def _train(
         with run.safely(), _seeded(recipe.seed, epoch, device):
             started = time.perf_counter()
             loss = _epoch(
-                run, (x, y), step, epoch, limited=limited, penalised=penalised, progress=progress
+                run,
+                batches,
+                step,
+                epoch,
+                classes=classes,
+                limited=limited,
+                penalised=penalised,
+                progress=progress,
             )
             row: dict[str, float] = {"epoch": epoch + 1, "loss": loss}
-            if validation is not None:
-                row |= _validate(model, (validation[0].to(device), validation[1].to(device)))
+            if held_out is not None:
+                row |= _validate(model, held_out)
             if measure is not None:
                 row |= {name: float(value) for name, value in measure(model).items()}
             row["seconds"] = time.perf_counter() - started
@@ -306,12 +313,54 @@ def _train(
     return run.history
 
 
+def _taken(
+    data: Data,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    name: str = "data",
+    shuffle: bool = False,
+    size: int = BATCH,
+    bounds: tuple[float, float] | None = None,
+    progress: bool = False,
+) -> tuple[Batches, Tensor, Tensor]:
+    """Take data in for all epochs; return it, and its first batch, or all of a pair."""
+    batches = Batches(
+        data,
+        size,
+        passes=recipe.epochs,
+        bounds=bounds,
+        device=device,
+        progress=progress,
+        shuffle=shuffle,
+        name=name,
+        prefix=f"{name}.",
+    )
+    if batches.pair is not None:
+        x, y = batches.pair
+        # Detached: a graph behind the images is not trained, and would be walked at every step.
+        batches.pair = x.detach().to(device), y.to(device)
+    with _seeded(recipe.seed, 0, device):  # a loader draws its order, here too
+        x, y = batches.first()
+    return batches, x.detach(), y
+
+
+def _identity(batches: Batches) -> dict[str, Any]:
+    """Return what a checkpoint remembers of the data: of a pair, all that decides the weights."""
+    if batches.pair is None:
+        return {"examples": None, "data": f"{batches.steps} batches"}
+    x, y = batches.pair
+    digest = zlib.crc32(x.cpu().float().numpy().tobytes())
+    return {"examples": len(x), "data": zlib.crc32(y.cpu().numpy().tobytes(), digest)}
+
+
 def _epoch(
     run: Run,
-    data: Pair,
+    batches: Batches,
     step: Callable[[Tensor, Tensor], Tensor],
     epoch: int,
     *,
+    classes: int,
     limited: list[nn.Module],
     penalised: nn.Parameter | None,
     progress: bool,
@@ -319,24 +368,26 @@ def _epoch(
     """Do one pass over the data and return the mean loss over it."""
     from tqdm.auto import tqdm
 
-    recipe, model, (x, y) = run.recipe, run.model, data
-    order = torch.split(torch.randperm(len(x)).to(x.device), recipe.batch_size)
+    recipe, model, pair, steps = run.recipe, run.model, batches.pair, batches.steps
     # A model handed over in eval mode is trained whole; in training mode, what its owner froze
     # (a BatchNorm, say) stays frozen.
     if not model.training:
         model.train()
-    total = 0.0
-    bar = tqdm(order, f"epoch {epoch + 1}/{recipe.epochs}", leave=False, disable=not progress)
-    for index, batch in enumerate(bar):
-        lr, momentum = recipe.at((epoch + index / len(order)) / recipe.epochs)
+    lr = recipe.lr
+    total, seen, done = 0.0, 0, 0
+
+    def descend(x: Tensor, y: Tensor) -> None:
+        nonlocal lr, total, seen, done
+        lr, momentum = recipe.at((epoch + min(1.0, done / steps if steps else 0.0)) / recipe.epochs)
+        done += 1
         for group in run.optimizer.param_groups:
             group["lr"] = lr
             if "momentum" in group:
                 group["momentum"] = momentum
         run.optimizer.zero_grad(set_to_none=True)
         with precision(recipe.precision, x.device):
-            loss = float(step(_laid_out(x[batch], recipe), y[batch]))
-        if index == 0 and all(p.grad is None for p in model.parameters()):
+            loss = float(step(_laid_out(x, recipe), y))
+        if done == 1 and all(p.grad is None for p in model.parameters()):
             raise ValueError(_UNUSED)
         if penalised is not None:
             penalty = l1_penalty(penalised, recipe.l1)
@@ -344,14 +395,30 @@ def _epoch(
             loss += float(penalty.detach())
         if not math.isfinite(loss):
             raise DivergenceError(
-                f"the loss became {loss} in epoch {epoch + 1}, step {index + 1} of {len(order)}, "
-                f"at lr = {lr:.3g}. Lower lr (try {lr / 10:.1g}), or set max_norm. The model holds "
-                "the weights of the last whole epoch."
+                f"the loss became {loss} in epoch {epoch + 1}, step {done}"
+                f"{f' of {steps}' if steps else ''}, at lr = {lr:.3g}. Lower lr (try "
+                f"{lr / 10:.1g}), or set max_norm. The model holds the weights of the last whole "
+                "epoch."
             )
         run.optimizer.step()
         if recipe.max_norm is not None:
             limit_norms(limited, recipe.max_norm)
-        total += loss * len(batch)
+        total, seen = total + loss * len(y), seen + len(y)
+
+    def descend_on_a_copy(x: Tensor, y: Tensor) -> None:
+        """Take a batch that may be its owner's: neither a step nor the model writes into that."""
+        check_label_range(y, classes)
+        descend(x.detach().clone(), y)
+
+    title = f"epoch {epoch + 1}/{recipe.epochs}"
+    if pair is None:
+        for _ in batches.each(descend_on_a_copy, whole=True, title=title):
+            pass
+    else:
+        x, y = pair
+        order = torch.split(torch.randperm(len(x)).to(x.device), recipe.batch_size)
+        for batch in tqdm(order, title, leave=False, disable=not progress):
+            descend(x[batch], y[batch])
     # The loss of a step is that of the weights before it: the last step shows only here.
     if not all(bool(p.isfinite().all()) for p in model.parameters()):
         raise DivergenceError(
@@ -360,7 +427,7 @@ def _epoch(
             "epoch."
         )
     model.eval()
-    return total / len(x)
+    return total / seen
 
 
 def _laid_out(x: Tensor, recipe: Recipe) -> Tensor:
@@ -402,9 +469,8 @@ def _classes(model: nn.Module, x: Tensor, recipe: Recipe, name: str) -> int:
         raise
 
 
-def _check_last_batch(model: nn.Module, x: Tensor, recipe: Recipe) -> None:
+def _check_last_batch(model: nn.Module, x: Tensor, count: int, size: int, recipe: Recipe) -> None:
     """Refuse a batch of one example if the model cannot be trained on it, as with BatchNorm."""
-    count, size = len(x), recipe.batch_size
     if count > 1 and size > 1 and count % size != 1:
         return
     reason = _refusal(model, x[:1], recipe)
@@ -433,7 +499,7 @@ def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
         if not model.training:
             model.train()
         with _seeded(recipe.seed, 0, x.device), torch.no_grad():
-            out = model(_laid_out(x.clone(), recipe))
+            out = logits_of(model(_laid_out(x.clone(), recipe)))
     except Exception as error:  # whatever a model raises
         return _last_line(error)
     finally:
@@ -453,11 +519,15 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _validate(model: nn.Module, data: Pair) -> dict[str, float]:
-    logits = predict(model, data)
+def _validate(model: nn.Module, held_out: Batches) -> dict[str, float]:
+    def judged(x: Tensor, y: Tensor) -> list[Tensor]:
+        logits = predict(model, (x, y))
+        return [logits.argmax(1) != y, cross_entropy(logits, y)]
+
+    wrong, losses = joined(held_out.each(judged))
     return {
-        "validation_error": float((logits.argmax(1) != data[1]).double().mean()),
-        "validation_loss": float(cross_entropy(logits, data[1]).double().mean()),
+        "validation_error": float(wrong.double().mean()),
+        "validation_loss": float(losses.double().mean()),
     }
 
 
