@@ -303,7 +303,7 @@ IMAGES: dict[str, tuple[str, Make, str]] = {
         lambda _: saved(Image.effect_noise((600, 600), 50), "JPEG")[:9_000],
         "cannot be read",
     ),
-    "jpeg, 300 scans": ("train/a/1.jpg", lambda _: jpeg_with_scans(300), "in 3.. scans"),
+    "jpeg, 300 scans": ("train/a/1.jpg", lambda _: jpeg_with_scans(300), "more than 100 scans"),
     "jpeg, CMYK without Adobe's mark": (
         "train/a/1.jpg",
         lambda _: without_adobe_mark(saved(Image.new("CMYK", (8, 8)), "JPEG")),
@@ -337,6 +337,32 @@ IMAGES: dict[str, tuple[str, Make, str]] = {
         "train/a/1.ppm",
         lambda _: b"P6 60000 60000 255\n" + bytes(100),
         "cannot be read",
+    ),
+    "ppm, 40 MB of numbers as text": (
+        "train/a/1.ppm",
+        lambda _: b"P3 6000 6000 255\n" + b"1 " * 20_000_000,
+        "slow form",
+    ),
+    "bmp, 20 MB of run lengths": (
+        "train/a/1.bmp",
+        lambda _: (
+            b"BM"
+            + struct.pack("<IHHI", 0, 0, 0, 1078)
+            + struct.pack("<IiiHHIIiiII", 40, 6000, 6000, 1, 8, 1, 0, 0, 0, 0, 0)
+            + bytes(1024)
+            + b"\1\5" * 10_000_000
+        ),
+        "slow form",
+    ),
+    "jpeg, progressive, 35 million pixels": (
+        "train/a/1.jpg",
+        lambda _: saved(Image.new("L", (5_900, 6_000)), "JPEG", progressive=True),
+        "at most 12,500,000",
+    ),
+    "webp, 35 million pixels": (
+        "train/a/1.webp",
+        lambda _: saved(Image.new("L", (5_900, 6_000)), "WEBP", quality=0, method=0),
+        "at most 12,500,000",
     ),
     "a name of 200 letters that would clear the screen": (
         f"train/a/{SCORE[:200].replace('/', '')}.png",

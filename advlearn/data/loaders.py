@@ -262,8 +262,9 @@ def load_image_folder(
 
     Files are PNG, JPEG, BMP, GIF, PPM, TIFF or WebP, and a file's suffix says which. Pixels come
     out as a viewer shows them: turned as the camera says, transparency on white, in sRGB. An
-    image that needs more than 8 bits for each channel, or has more than 36 million pixels, is
-    refused. What was left out, and why, stands in `Dataset.note`.
+    image that needs more than 8 bits for each channel, or has more than 36 million pixels (12.5
+    million of a WebP or a progressive JPEG), is refused. What was left out, and why, stands in
+    `Dataset.note`.
 
     Args:
         path: the folder that holds SPLIT, or the archive.

@@ -32,7 +32,9 @@ FORMATS: dict[str, tuple[str, ...]] = {
 MOST_PIXELS = 36_000_000
 """Of one image. Pillow takes four bytes for each."""
 
-_MOST_PROGRESSIVE, _MOST_SCANS = 14_000_000, 100  # of a JPEG that is kept whole while it is read
+_MOST_AT_ONCE = 12_500_000  # of a format that keeps more than the picture while it is read
+_MOST_SLOWLY = 4_000_000  # pixels and bytes of what Pillow reads number by number, in Python
+_MOST_SCANS = 100  # of a progressive JPEG, each of which goes over all pixels
 
 # What a camera writes into EXIF's orientation, and how the picture then has to be turned.
 _TURNS = {
@@ -70,16 +72,11 @@ def look(content: bytes, suffix: str) -> Image.Image:
     try:
         _check_webp(content, suffix)
         opened = Image.open(io.BytesIO(content), formats=formats)
-        pixels = opened.width * opened.height
-        if pixels > MOST_PIXELS:
-            raise UnreadableError(_too_many(opened.size, MOST_PIXELS))
-        if opened.info.get("progressive"):
-            scans = content.count(b"\xff\xda")
-            if pixels > _MOST_PROGRESSIVE or scans > _MOST_SCANS:
-                raise UnreadableError(
-                    f"it is a progressive JPEG of {pixels:,} pixels in {scans} scans; at most "
-                    f"{_MOST_PROGRESSIVE:,} in {_MOST_SCANS} are read"
-                )
+        most, size = _most(opened, content), opened.width * opened.height
+        if size > most:
+            raise UnreadableError(_too_many(opened.size, most))
+        if opened.info.get("progressive") and content.count(b"\xff\xda") > _MOST_SCANS:
+            raise UnreadableError(f"it is a JPEG of more than {_MOST_SCANS} scans")
         if opened.format == "PNG":
             # The decoder stops at the last pixel, and does not compare the checksums.
             with Image.open(io.BytesIO(content), formats=formats) as second:
@@ -98,6 +95,20 @@ def look(content: bytes, suffix: str) -> Image.Image:
         raise UnreadableError(printable(error) or type(error).__name__) from error
 
 
+def _most(opened: Image.Image, content: bytes) -> int:
+    """Return how many pixels of an image may be read, by what its format costs."""
+    is_plain = opened.format == "PPM" and content[1:2] in b"123"
+    if is_plain or opened.info.get("compression") in {1, 2}:  # run lengths of a BMP
+        if len(content) > _MOST_SLOWLY:
+            raise UnreadableError(
+                f"it is a {opened.format} of {len(content):,} bytes in a slow form; at most "
+                f"{_MOST_SLOWLY:,} are read"
+            )
+        return _MOST_SLOWLY
+    at_once = opened.format == "WEBP" or opened.info.get("progressive")
+    return _MOST_AT_ONCE if at_once else MOST_PIXELS
+
+
 def _too_many(size: tuple[int, int], most: int) -> str:
     return f"it has {size[1]:,} x {size[0]:,} pixels; at most {most:,} are read"
 
@@ -106,8 +117,8 @@ def _check_webp(content: bytes, suffix: str) -> None:
     """Look at the size before Pillow opens a WebP file, which makes room for the whole canvas."""
     if suffix == ".webp" and content[12:16] == b"VP8X":
         width, height = (int.from_bytes(content[k : k + 3], "little") + 1 for k in (24, 27))
-        if width * height > MOST_PIXELS:
-            raise UnreadableError(_too_many((width, height), MOST_PIXELS))
+        if width * height > _MOST_AT_ONCE:
+            raise UnreadableError(_too_many((width, height), _MOST_AT_ONCE))
 
 
 def pixels(
@@ -136,7 +147,8 @@ def pixels(
             # After `load`: a TIFF is turned by then.
             if turn := _TURNS.get(opened.getexif().get(0x0112, 1)):
                 shown = shown.transpose(Image.Transpose[turn])
-            shown = shown.convert("L" if grey else "RGB")
+            if shown.mode != (mode := "L" if grey else "RGB"):
+                shown = shown.convert(mode)
             if size is not None and shown.size != size[::-1]:
                 shown = ImageOps.fit(shown, size[::-1], Image.Resampling.BILINEAR)
         return np.asarray(shown).reshape(shown.height, shown.width, -1), remarks

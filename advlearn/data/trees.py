@@ -137,9 +137,10 @@ class _Part:
             there = sorted(top for top in self._files.tops if not _hidden((top,)))
             also = f" There are: {listed(there)}." if there else ""
             why = f" It holds {self._skips()}." if self.skipped else ""
+            suffixes = ", ".join([*FORMATS][1:])
             raise FileNotFoundError(
                 f"{path} holds no images of the split {split}. Expected files such as "
-                f"{printable(self.split)}/CLASS/0001.png (or {', '.join(FORMATS)}).{why}{also}"
+                f"{printable(self.split)}/CLASS/0001.png (or {suffixes}).{why}{also}"
             )
         known = training.by_class or self.by_class
         if classes is None:
