@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -441,3 +442,39 @@ def test_a_flipped_sign_in_the_library_fails_a_checked_cell(tmp_path):
     assert "passed" in done.stdout, "the other cells must run"
     assert "mismatch 'stdout'" in done.stdout, done.stdout[-2000:]
     assert "t digits: False" in done.stdout, done.stdout[-2000:]
+
+
+# --- Notebooks that are damaged -------------------------------------------------------------------
+
+
+def changed_notebook(**parts):
+    return json.dumps(json.loads(MODEL.read_text(encoding="utf-8")) | parts).encode()
+
+
+DAMAGED = {
+    "empty": lambda: b"",
+    "cut": lambda: MODEL.read_bytes()[:-100],
+    "not Unicode": lambda: b"\xff" + MODEL.read_bytes(),
+    "a list": lambda: b"[]",
+    "deep": lambda: b'{"cells": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "deep, within what JSON reads": lambda: b'{"cells": ' + b"[" * 900 + b"]" * 900 + b"}",
+    "no cells": lambda: b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+    "cells that are texts": lambda: changed_notebook(cells=["a"]),
+    "90 kB of nonsense": lambda: changed_notebook(metadata="\x1b[2J" * 15_000),
+    "version 99": lambda: changed_notebook(nbformat=99),
+    "a version that is a text": lambda: changed_notebook(nbformat="4"),
+    "too large": lambda: changed_notebook(metadata={"a": "x" * 5_000_000}),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_notebook_is_refused_in_words(tmp_path, monkeypatch, capsys, kind):
+    content = DAMAGED[kind]()
+    (tmp_path / "03_it.ipynb").write_bytes(content)
+    monkeypatch.setattr(notebooks, "HERE", tmp_path)
+    assert notebooks.main(["--fill"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"'.*03_it\.ipynb' is damaged, or is no notebook \(.+\)\.\n", said), said
+    assert len(said) < 700
+    assert said.strip().isprintable()
+    assert (tmp_path / "03_it.ipynb").read_bytes() == content

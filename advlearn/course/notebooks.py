@@ -29,6 +29,8 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 from advlearn._atomic import write_atomically
+from advlearn._bounded import parse_json, read_plain
+from advlearn._quote import printable, quote
 from advlearn.course import banks
 from advlearn.course.lessons import LESSONS, Lesson, table
 from advlearn.data.folders import CHECKOUT
@@ -224,9 +226,33 @@ def run(notebook: nbformat.NotebookNode) -> None:
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}}).execute()
 
 
+MOST_BYTES = 5_000_000  # of a lesson; ours have 1.5 million at most
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """Return the notebook at `path`.
+
+    Raises:
+        ValueError: it is damaged, or is no notebook of version 4; the message says why.
+        OSError: it cannot be read.
+    """
+    try:
+        content = read_plain(path, MOST_BYTES)
+        parse_json(content)  # nbformat puts the whole file into its message
+        notebook: nbformat.NotebookNode = nbformat.reads(content.decode(), as_version=4)
+        nbformat.validate(notebook)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = printable(error) or type(error).__name__
+    except nbformat.ValidationError as error:
+        reason = printable(error.message)
+    else:
+        return notebook
+    raise ValueError(f"{quote(str(path), 300)} is damaged, or is no notebook ({reason}).")
+
+
 def execute(path: Path) -> nbformat.NotebookNode:
     """Return the lesson at `path`, filled in, executed and normalised."""
-    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    notebook = read(path)
     fill(notebook, path.name)
     run(notebook)
     normalise(notebook)
@@ -236,7 +262,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 def measure(path: Path) -> Cost:
     """Run the lesson at `path` in a fresh kernel, without changing it, and return what it costs."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     fill(notebook, path.name)
     notebook.cells.append(new_code_cell(REPORT))
     started = time.perf_counter()
@@ -268,6 +294,11 @@ def main(arguments: list[str]) -> int:
     if not paths:
         print(f"no lesson begins with {' or '.join(wanted)}", file=sys.stderr)
         return 2
+    try:
+        lessons = {path: read(path) for path in paths}
+    except (OSError, ValueError) as error:
+        print(printable(error, 1000), file=sys.stderr)
+        return 2
     if "--measure" in arguments:
         return print_costs(paths)
     # One thread adds up in one order: the same pictures, however many cores there are.
@@ -281,14 +312,11 @@ def main(arguments: list[str]) -> int:
                 write_atomically(path, after)
         print(f"{path.name}: {'differs' if path.name in different else 'unchanged'}")
 
-    for path in paths:
+    for path, notebook in lessons.items():
         if only_check or only_fill:
-            notebook = nbformat.read(path, as_version=4)
             fill(notebook, path.name)
             normalise(notebook)
-        else:
-            notebook = execute(path)
-        keep(path, nbformat.writes(notebook) + "\n")
+        keep(path, nbformat.writes(notebook if only_check or only_fill else execute(path)) + "\n")
     keep(README, fill_readme(README.read_text(encoding="utf-8")))
     return 1 if only_check and different else 0
 
