@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -43,7 +44,7 @@ def stop(error: Exception | str) -> NoReturn:
         # Python puts "[Errno 28]" before it. An error of our own holds the whole message.
         text = error.strerror
         if error.filename is not None:
-            text = f"{text}: {error.filename}."
-    lines = text.split("\n")
-    say("\n".join(lines[:_MOST_LINES]) or type(error).__name__, err=True)
+            text = f"{text}: {os.fsdecode(error.filename)}."
+    lines = text[: 2 * _MOST_LINE].split("\n")[:_MOST_LINES]
+    say("\n".join(lines) or type(error).__name__, err=True)
     raise typer.Exit(1)
