@@ -315,7 +315,7 @@ def dtype_named(model: Any, x: Tensor, name: str = "x") -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # a TypeError is `hand_out`'s, for x
         parameters = model.parameters() if isinstance(model, nn.Module) else ()
         kinds = {p.dtype for p in parameters if p.is_floating_point()}
         if not kinds or x.dtype in kinds:
@@ -323,5 +323,5 @@ def dtype_named(model: Any, x: Tensor, name: str = "x") -> Iterator[None]:
         wanted = sorted(map(str, kinds))
         raise TypeError(
             f"{name} has dtype {x.dtype}, but the model's parameters have {' and '.join(wanted)}, "
-            f"and it does not cast ({error}). Use {name}.to({wanted[0]})."
+            f"and it does not cast ({error.__cause__ or error}). Use {name}.to({wanted[0]})."
         ) from error

@@ -25,7 +25,8 @@ from advlearn._validation import (
     check_number,
     logits_of,
 )
-from advlearn.context import Model, attack_mode
+from advlearn.context import Model, attack_mode, hand_out
+from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
 
 
@@ -96,6 +97,12 @@ def linear_step(
         raise ValueError(
             f"gradient must have x's shape {tuple(x.shape)}, got {tuple(gradient.shape)}."
         )
+    if bool(gradient.sum().isnan()) and bool((unsigned := gradient.isnan()).any()):
+        raise ValueError(
+            f"gradient is NaN in {100 * float(unsigned.double().mean()):.3g} % of the pixels, so "
+            "it has no sign there. Take it from input_gradient, or set these pixels to 0: "
+            "gradient.nan_to_num(0.0)."
+        )
     return _step(x.detach(), gradient.detach(), step, targeted, box)
 
 
@@ -128,7 +135,7 @@ def _followed(loss: Loss) -> Loss:
 
 def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     """Return a positive multiple, for each example, of the loss's gradient at x."""
-    return _gradient(model, x, y, _followed(loss))
+    return usable(_gradient(model, x, y, _followed(loss)))
 
 
 def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
@@ -137,16 +144,20 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     y = y.clone() if y.is_inference() else y
-    logits = logits_of(model(pixels))
+    logits = logits_of(hand_out(model, pixels))
     check_logits(logits, y)
-    if not logits.requires_grad:
+    by_logits = logit_gradient(loss, logits, y)
+    # The chain rule in two parts: by the logits first, then from the logits back to the pixels.
+    # Each example's gradient is its own, whatever else is in the batch. Logits that do not depend
+    # on the pixels may still depend on something else that has a gradient.
+    gradient = None
+    if logits.requires_grad:
+        (gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)
+    if gradient is None:
         raise ValueError(
             "model(x) is detached from x, so it has no gradient there. Remove .detach(), "
-            "torch.no_grad() and NumPy from the model's forward."
+            "torch.no_grad() and NumPy from the model's forward, or from the function around it."
         )
-    # The chain rule in two parts: by the logits first, then from the logits back to the pixels.
-    # Each example's gradient is its own, whatever else is in the batch.
-    (gradient,) = torch.autograd.grad(logits, pixels, logit_gradient(loss, logits, y))
     return gradient
 
 
@@ -181,10 +192,15 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_ent
         loss: one value for each example, or their sum; a mean only rescales the gradient.
 
     Returns:
-        x's shape and dtype, detached.
+        x's shape and dtype, detached. Pixels whose gradient is NaN or infinite come back as 0.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, shape or range.
+        TypeError, ValueError: an argument is of the wrong kind, shape or range, or model(x) is
+            detached from x.
+
+    Warns:
+        NoDirectionWarning: the share of the examples whose gradient is zero in every pixel, or NaN
+            or infinite in some. All attacks give it.
 
     Example:
         >>> from advlearn.losses import margin_loss
@@ -195,7 +211,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_ent
     """
     _check(model, x, y, loss, None)
     with attack_mode(model):
-        return _gradient(model, x, y, loss)
+        return usable(_gradient(model, x, y, loss))
 
 
 def fgsm(
@@ -326,7 +342,7 @@ def pgd(
                 direction = _direction(model, moved, labels, loss)
                 moved = _step(moved, direction, pace, targeted, None).clamp(low, high)
             with torch.no_grad():
-                logits = logits_of(model(moved))
+                logits = logits_of(hand_out(model, moved))
                 damage = _followed(loss)(logits, labels).to(precision).expand(len(labels))
                 hit = logits.argmax(1) == labels
             damage = -damage if targeted else damage

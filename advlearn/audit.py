@@ -21,6 +21,7 @@ from advlearn._validation import check_bounds, check_count, check_number
 from advlearn.attacks import PIXELS, fgsm, input_gradient, pgd
 from advlearn.batches import BATCH, Batches, Data, Pair, device_of, joined
 from advlearn.context import Model
+from advlearn.directions import directions
 from advlearn.losses import Loss, float32_cross_entropy, margin_loss
 from advlearn.metrics import Rate, craft, predict
 
@@ -140,6 +141,7 @@ def more_often(first: Tensor, second: Tensor) -> bool:
     return beyond_chance and alone - other > TRIFLE * first.numel()
 
 
+@directions(silent=True)  # The last sign says it.
 def audit(
     model: Model,
     data: Data,
@@ -167,8 +169,9 @@ def audit(
        often than those that the same attack crafts on the model itself.
     4. *The error does not reach 100 %.* Who may change the image completely must win. PGD at eps,
        at twice eps, and over the whole range of a pixel; also seen when a larger eps finds less.
-    5. *Zero gradients.* The gradient is zero in every pixel: that of this library's loss, or that
-       of `float32_cross_entropy`, which most other tools follow.
+    5. *Zero gradients.* The gradient gives an example no direction, because it is zero in every
+       pixel, or NaN or infinite in some: that of this library's loss, or that of
+       `float32_cross_entropy`, which most other tools follow.
 
     Args:
         model: maps (N, ...) to logits (N, K); attacked in eval mode, given back as it was.
@@ -259,11 +262,14 @@ def audit(
 
 
 def _blind(model: Model, data: Pair, loss: Loss, batch_size: int) -> Tensor:
-    """Say of each example whether the loss's gradient is zero in every pixel, (N,)."""
-    parts = Batches(data, batch_size).each(
-        lambda x, y: input_gradient(model, x, y, loss=loss).flatten(1).abs().amax(1)
-    )
-    return torch.cat([*parts]) == 0
+    """Say of each example whether the loss's gradient gives no direction, (N,)."""
+
+    def blind(x: Tensor, y: Tensor) -> Tensor:
+        with directions(silent=True) as counted:
+            input_gradient(model, x, y, loss=loss)
+        return torch.zeros_like(y, dtype=torch.bool) if counted.lost is None else counted.lost
+
+    return torch.cat([*Batches(data, batch_size).each(blind)])
 
 
 def _signs(

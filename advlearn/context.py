@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import threading
+import types
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from advlearn._validation import check_choice
+from advlearn.directions import directions
 
 Model = Callable[[Tensor], Tensor]
 """Anything that maps images (N, ...) to logits (N, K); usually a `torch.nn.Module`."""
@@ -17,19 +28,257 @@ Model = Callable[[Tensor], Tensor]
 PRECISIONS = ("exact", "fast")
 """How matrix products may be computed; see `precision`."""
 
+Result = TypeVar("Result")
+
+
+# --- What is behind a model -----------------------------------------------------------------------
+
+MOST_THINGS = 10_000
+"""How many objects are looked at in the search for modules."""
+
+_PLAIN = (str, bytes, int, float, complex, type(None), Tensor, torch.dtype, torch.device)
+_CONTAINERS = (list, tuple, set, frozenset, deque)
+# What every module has, but for its hooks: they may call a module of their own.
+_STANDARD = vars(nn.Module()).keys() - {"_forward_hooks", "_forward_pre_hooks"}
+# They keep nobody's model, but in a closure or a default.
+_LIBRARIES = sys.stdlib_module_names | {"torch", "torchvision", "numpy"}
+
+
+def modules_behind(model: object) -> list[nn.Module]:
+    """Return the modules that a model consists of, also where it is no module itself.
+
+    They are looked for in a module's submodules and other attributes, and behind functions (what
+    they close over, their defaults, the global names in their code), bound methods,
+    `functools.partial`, callable objects, and lists and dicts of such.
+
+    Args:
+        model: a `torch.nn.Module`, or any callable.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> modules_behind(lambda x: layer(x)["logits"]) == [layer]
+        True
+    """
+    modules: dict[int, nn.Module] = {}
+    seen: dict[int, object] = {}  # Kept, or another object could get the id of a lost one.
+    queue = deque([model])
+    while queue and len(seen) < MOST_THINGS:
+        thing = queue.popleft()
+        if isinstance(thing, _PLAIN) or id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, nn.Module):
+            new = [module for module in thing.modules() if id(module) not in modules]
+            modules |= {id(module): module for module in new}
+            for module in new:
+                queue.extend(_inside(module))
+        else:
+            queue.extend(_parts(thing))
+    return list(modules.values())
+
+
+def _inside(module: nn.Module) -> list[object]:
+    """Return what a module holds beside its submodules, and its own `forward`."""
+    held = [
+        value
+        for name, value in vars(module).items()
+        if name not in _STANDARD and not isinstance(value, _PLAIN) and value is not module
+    ]
+    origin = type(module).__module__
+    known = _of_library(origin) or origin.startswith(f"{__package__}.")
+    return held if known else [*held, type(module).forward]
+
+
+def _parts(thing: Any) -> Iterable[object]:
+    """Return the objects that may hold a module, one level down."""
+    attributes = getattr(thing, "__dict__", {})
+    parts: Iterable[object]
+    if isinstance(thing, functools.partial):
+        parts = thing.func, *thing.args, *thing.keywords.values()
+    elif isinstance(thing, types.MethodType):
+        parts = thing.__self__, thing.__func__
+    elif isinstance(thing, types.FunctionType):
+        parts = *_closed_over(thing), *attributes.values(), *_named(thing)
+    elif isinstance(thing, (type, types.ModuleType)):
+        parts = ()
+    elif isinstance(thing, weakref.ref):
+        parts = (thing(),)
+    elif isinstance(thing, (*_CONTAINERS, dict)):
+        values = thing.values() if isinstance(thing, dict) else thing
+        # A long one holds data, not models.
+        parts = (*attributes.values(), *(values if len(values) <= MOST_THINGS // 10 else ()))
+    elif _of_library(type(thing).__module__):
+        parts = (attributes.get("__wrapped__"),)
+    else:
+        slots = (name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ()))
+        slotted = (getattr(thing, name) for name in slots if hasattr(thing, name))
+        call = vars(type(thing)).get("__call__")
+        parts = *attributes.values(), *slotted, call
+    return parts
+
+
+def _of_library(name: object) -> bool:
+    return isinstance(name, str) and name.partition(".")[0] in _LIBRARIES
+
+
+def _closed_over(function: types.FunctionType) -> Iterator[object]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+
+
+def _named(function: types.FunctionType) -> list[object]:
+    """Return the values of the global names in a function's code, and of names after a dot."""
+    space = function.__globals__
+    if _of_library(space.get("__name__")):
+        return []
+    names: set[str] = set()
+    codes = [function.__code__]
+    for code in codes:  # grows by the functions that are defined inside
+        names.update(code.co_names)
+        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    found = [space[name] for name in names if name in space]
+    spaces: set[int] = set()
+    for value in found:  # grows, too: `package.module.net`, `Config.net`
+        dotted = isinstance(value, (type, types.ModuleType)) and id(value) not in spaces
+        if dotted and not _of_library(getattr(value, "__module__", value.__name__)):
+            spaces.add(id(value))
+            found += [vars(value)[name] for name in names if name in vars(value)]
+    return found
+
+
+# --- Borrowing ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Loan:
+    """An attribute that has another value while somebody borrows its owner."""
+
+    owner: Any
+    name: str
+    before: Any
+    borrowers: int = 0
+
+
+_LOANS: dict[tuple[int, str], _Loan] = {}
+_LOCK = threading.RLock()
+
+
+def _wanted(module: nn.Module, backward: bool) -> Iterator[tuple[Any, str, bool]]:
+    """Yield the attributes that an attack needs: (owner, name, value)."""
+    if hasattr(module, "training"):  # A frozen TorchScript module has none: it is in eval mode.
+        yield module, "training", False
+    own = vars(module).get("_parameters")
+    # A script keeps its parameters elsewhere; `parameters()` takes longer than the rest of this.
+    for parameter in module.parameters(False) if own is None else own.values():
+        if parameter is not None and parameter.is_leaf:
+            yield parameter, "requires_grad", False
+    if backward and isinstance(module, nn.RNNBase):
+        # cuDNN has no backward pass for an RNN in eval mode; PyTorch's own kernels have.
+        yield torch.backends.cudnn, "enabled", False
+    if isinstance(module, DistributedDataParallel):
+        # It would wait for gradients of parameters, and for the other processes.
+        yield module, "require_backward_grad_sync", False
+        yield module, "require_forward_param_sync", False
+
+
+def _borrow(modules: Iterable[nn.Module], backward: bool, held: list[_Loan]) -> None:
+    """Set what `_wanted` says, and add what has to be given back to `held`."""
+    with _LOCK:
+        for module in modules:
+            for owner, name, value in _wanted(module, backward):
+                key = id(owner), name
+                loan = _LOANS.get(key)
+                if loan is None:
+                    before = getattr(owner, name)
+                    # Only what differs is touched: writing a flag that is already right costs time,
+                    # and recompiles a compiled model.
+                    if before is value:
+                        continue
+                    loan = _LOANS[key] = _Loan(owner, name, before)
+                loan.borrowers += 1
+                held.append(loan)
+                try:
+                    # One by one: `model.eval()` may be overridden and do more than that.
+                    setattr(owner, name, value)
+                except Exception as error:
+                    raise ValueError(
+                        f"model holds {_called(owner)}, which does not let {name} be set to "
+                        f"{value} ({error}). Set it yourself before, or attack the part that does."
+                    ) from error
+
+
+def _give_back(held: list[_Loan]) -> list[str]:
+    """Set back what nobody else borrows; return in words what would not be set."""
+    stuck = []
+    with _LOCK:
+        while held:
+            loan = held.pop()
+            loan.borrowers -= 1
+            if loan.borrowers:
+                continue
+            del _LOANS[id(loan.owner), loan.name]
+            try:
+                setattr(loan.owner, loan.name, loan.before)
+            except Exception as error:
+                if getattr(loan.owner, loan.name, None) is not loan.before:
+                    stuck.append(f"{loan.name} = {loan.before} of {_called(loan.owner)} ({error})")
+    return stuck
+
+
+def _called(owner: Any) -> str:
+    """Name the owner of an attribute, without its weights."""
+    if isinstance(owner, Tensor):
+        return f"a parameter of shape {tuple(owner.shape)}"
+    return getattr(owner, "__name__", f"a {type(owner).__name__}")
+
 
 @contextmanager
-def attack_mode(model: Model) -> Iterator[None]:
+def _modules_called(take: Callable[[nn.Module], None]) -> Iterator[None]:
+    """Call `take` with each module before this thread calls it for the first time."""
+    thread = threading.get_ident()
+    known: dict[int, nn.Module] = {}
+
+    def before(module: nn.Module, _: object) -> None:
+        if torch.compiler.is_compiling():  # A compiled function is searched, not watched.
+            return
+        if threading.get_ident() == thread and id(module) not in known:
+            known.update((id(part), part) for part in module.modules())
+            take(module)
+
+    handle = register_module_forward_pre_hook(before)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
     """Put `model` into eval mode with parameter gradients off; restore everything at the end.
 
     An attack asks how the *deployed* model reacts, so dropout and batch statistics must be off.
     Its gradient is with respect to pixels, so the parameters need none. Each module's own
     `training` flag and each parameter's own `requires_grad` flag come back, not one value for all:
     a frozen BatchNorm inside a model in training stays frozen. They come back after an exception
-    too. Inside the block gradients are on, whatever `no_grad` or `inference_mode` surrounds it.
+    too, and when several threads borrow one model, after the last of them. Inside the block
+    gradients are on, whatever `no_grad` or `inference_mode` surrounds it.
+
+    The modules of a callable that is no module are found by `modules_behind`, or else when they are
+    called. An RNN runs without cuDNN, which has no backward pass for one in eval mode.
 
     Args:
-        model: a `torch.nn.Module`, or any callable, which is then left alone.
+        model: a `torch.nn.Module`, or any callable.
+        backward: whether gradients are taken inside; without them an RNN keeps cuDNN.
+
+    Raises:
+        ValueError: a part of the model cannot be put into eval mode.
+        RuntimeError: at the end, a flag could not be set back; all others were. After another
+            exception it is a warning.
 
     Example:
         >>> import torch
@@ -39,27 +288,110 @@ def attack_mode(model: Model) -> Iterator[None]:
         (False, False)
         >>> model[1].training, model[0].weight.requires_grad
         (True, True)
+        >>> with attack_mode(lambda x: model(x)):
+        ...     model[1].training
+        False
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
-    # Only what differs is touched: writing a flag that is already right costs time, and recompiles
-    # a compiled model.
-    trained = [module for module in modules if module.training]
-    tracked = [parameter for parameter in parameters if parameter.requires_grad]
+    held: list[_Loan] = []
+
+    def take(module: nn.Module) -> None:
+        _borrow(module.modules(), backward, held)
+
     leave = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
-    with leave, torch.enable_grad():
+    watch = nullcontext() if isinstance(model, nn.Module) else _modules_called(take)
+    finished = False
+    with leave, torch.enable_grad(), directions(), watch:
         try:
-            # Flags are set one by one: `model.eval()` may be overridden and do more than that.
-            for module in trained:
-                module.training = False
-            for parameter in tracked:
-                parameter.requires_grad_(False)
+            _borrow(modules_behind(model), backward, held)
             yield
+            finished = True
         finally:
-            for parameter in tracked:
-                parameter.requires_grad_(True)
-            for module in trained:
-                module.training = True
+            stuck = _give_back(held)
+            if stuck:
+                words = f"the model could not be given back as it was: {'; '.join(stuck)}."
+                if finished:
+                    raise RuntimeError(words)
+                warnings.warn(words, RuntimeWarning, stacklevel=2)
+
+
+# --- Handing out ----------------------------------------------------------------------------------
+
+# With gradients on, and without: what has been seen to leave its input alone.
+_READERS: dict[bool, weakref.WeakSet[Any]] = {True: weakref.WeakSet(), False: weakref.WeakSet()}
+
+
+def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: object = None) -> Result:
+    """Return function(x), and leave x as it is, whatever the function does to its input.
+
+    A model that normalises in place would change the caller's images. What is met for the first
+    time gets a copy. If the copy is untouched afterwards, the next calls are handed x itself, and
+    PyTorch's count of the writes to x is compared, which costs next to nothing. What did write gets
+    a copy each time.
+
+    Args:
+        function: a model, or anything that takes images.
+        x: (N, ...).
+        known_as: what is remembered as harmless, where `function` is made anew for each call.
+
+    Raises:
+        TypeError: the function failed, and x has another dtype than its parameters.
+        ValueError: the same for the device; or it wrote into x although it had not done so before.
+
+    Example:
+        >>> x = torch.ones(2)
+        >>> hand_out(lambda images: images.mul_(3), x), x
+        (tensor([3., 3.]), tensor([1., 1.]))
+    """
+    known_as = function if known_as is None else known_as
+    readers = _READERS[torch.is_grad_enabled()]
+    try:
+        harmless = known_as in readers
+    except TypeError:  # cannot be hashed, or not be referred to weakly
+        harmless = False
+    handed = x if harmless else x.clone()
+    # Writes to inference tensors are not counted, and impossible outside inference mode.
+    counted = not handed.is_inference()
+    writes = handed._version if counted else 0
+    try:
+        result = function(handed)
+    except RuntimeError as error:
+        _explain(error, function, x)
+        raise
+    wrote = counted and handed._version != writes
+    if harmless and wrote:
+        readers.discard(known_as)
+        raise ValueError(
+            f"x was changed: {_called(known_as)} wrote into its input, which it had not done "
+            "before. Take x anew. In its code, write x = x - mean in place of x -= mean, and clone "
+            "x before operations in place (names that end in _, inplace=True)."
+        )
+    # By content too: writes through .data or NumPy are not counted.
+    if not harmless and not wrote and handed.detach().equal(x.detach()):
+        with suppress(TypeError):
+            readers.add(known_as)
+    return result
+
+
+def _explain(error: RuntimeError, function: object, x: Tensor) -> None:
+    """Raise a clear error where x does not fit the parameters; return where that is not why."""
+    parameters = [p for module in modules_behind(function) for p in module.parameters(False)]
+    floating = [p for p in parameters if p.is_floating_point()]
+    kinds, devices = {p.dtype for p in floating}, {p.device for p in floating}
+    if len(kinds) == 1 and x.dtype not in kinds and "type" in str(error):
+        (kind,) = kinds
+        raise TypeError(
+            f"x has dtype {x.dtype}, and the model's parameters have {kind}. Pass x.to({kind}), or "
+            f"convert the model: model.to({x.dtype})."
+        ) from error
+    if len(devices) == 1 and x.device not in devices and "device" in str(error):
+        (device,) = devices
+        raise ValueError(
+            f"x is on {x.device}, and the model's parameters are on {device}. "
+            f"Pass x.to({str(device)!r}), or move the model: model.to({str(x.device)!r})."
+        ) from error
+
+
+# --- Precision ------------------------------------------------------------------------------------
 
 
 def precision(

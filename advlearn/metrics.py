@@ -30,7 +30,8 @@ from advlearn._validation import (
 )
 from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step
 from advlearn.batches import BATCH, Batches, Data, device_of, joined
-from advlearn.context import Model, attack_mode
+from advlearn.context import Model, attack_mode, hand_out
+from advlearn.directions import directions
 from advlearn.losses import Loss, cross_entropy
 from advlearn.models import probabilities
 
@@ -144,8 +145,8 @@ def _sizes(eps: float | Tensor, batches: Batches) -> Callable[[Tensor], float | 
 
 def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return the checked logits of one batch, in eval mode."""
-    with attack_mode(model), torch.no_grad():
-        logits: Tensor = logits_of(model(x))
+    with attack_mode(model, backward=False), torch.no_grad():
+        logits: Tensor = logits_of(hand_out(model, x))
     check_logits(logits, y)
     check_label_range(y, logits.shape[1])
     return logits
@@ -228,6 +229,19 @@ def error_rate(
     return _rate(batches.each(lambda x, y: _wrong(model, x, y)))
 
 
+def _crafted(
+    attack: Callable[..., Tensor],
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    eps: float | Tensor,
+    **options: Any,
+) -> Tensor:
+    """Call an attack, which may be the caller's own and write into its images."""
+    return hand_out(lambda z: attack(model, z, y, eps, **options), x, known_as=attack)
+
+
+@directions()  # one warning for all batches
 def craft(
     model: Model,
     data: Data,
@@ -262,9 +276,12 @@ def craft(
     batches = _batches(model, data, batch_size, progress)
     batches.require_order("adversarial images")
     size = _sizes(eps, batches)
-    return torch.cat([*batches.each(lambda x, y: attack(model, x, y, size(x), **options))])
+    return torch.cat(
+        [*batches.each(lambda x, y: _crafted(attack, model, x, y, size(x), **options))]
+    )
 
 
+@directions()  # one warning for all batches
 def adversarial_error_rate(
     model: Model,
     data: Data,
@@ -298,7 +315,7 @@ def adversarial_error_rate(
     crafted_on = model if source is None else source
 
     def lost(x: Tensor, y: Tensor) -> Tensor:
-        crafted = attack(crafted_on, x, y, size(x), **options)
+        crafted = _crafted(attack, crafted_on, x, y, size(x), **options)
         check_images(crafted, None, "the attack's images")
         return _wrong(model, crafted, y)
 
@@ -328,6 +345,7 @@ def confidence_on_errors(
     return _confidence(*joined(batches.each(lambda x, y: _judged(model, _logits(model, x, y), y))))
 
 
+@directions()  # one warning for all batches
 def error_curve(
     model: Model,
     data: Data,
@@ -461,6 +479,7 @@ def agreement(
     return _rate(_batches(first, data, batch_size, progress).each(same))
 
 
+@directions()  # one warning for all batches
 def transfer_matrix(
     models: Mapping[str, Model],
     data: Data,
@@ -494,7 +513,7 @@ def transfer_matrix(
     def lost(
         source: Model, size: Callable[[Tensor], float | Tensor], x: Tensor, y: Tensor
     ) -> list[Tensor]:
-        crafted = attack(source, x, y, size(x), **options)
+        crafted = _crafted(attack, source, x, y, size(x), **options)
         check_images(crafted, None, "the attack's images")
         return [_wrong(model, crafted, y) for model in models.values()]
 

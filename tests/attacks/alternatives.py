@@ -20,7 +20,8 @@ from advlearn._validation import (
     check_number,
 )
 from advlearn.attacks import PIXELS, _check, _check_generator
-from advlearn.context import Model, attack_mode
+from advlearn.context import Model, attack_mode, hand_out
+from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, margin_loss
 
 
@@ -36,7 +37,7 @@ def _clipped(x: Tensor, bounds: tuple[float, float] | None) -> Tensor:
 
 
 def _logits(model: Model, pixels: Tensor, y: Tensor) -> Tensor:
-    logits = model(pixels)
+    logits = hand_out(model, pixels)
     check_logits(logits, y)
     check_label_range(y, logits.shape[1])
     if not logits.requires_grad:
@@ -64,7 +65,7 @@ class ThreeCases:
             pixels, y = x.detach().clone().requires_grad_(), y.clone()
             _followed(loss)(_logits(model, pixels, y), y).sum().backward()
             assert pixels.grad is not None
-            start, gradient = x.detach(), pixels.grad
+            start, gradient = x.detach(), usable(pixels.grad)
             ahead, back = (start - step, start + step) if targeted else (start + step, start - step)
             moved = torch.where(gradient > 0, ahead, torch.where(gradient < 0, back, start))
             return _clipped(moved, bounds)
@@ -131,7 +132,7 @@ class BestIterate:
                         won[rows] |= success
                     if step < steps:
                         (gradient,) = torch.autograd.grad(value.sum(), pixels)
-                        moved = pixels.detach() + stride[rows] * gradient.sign() - start
+                        moved = pixels.detach() + stride[rows] * usable(gradient).sign() - start
                         delta = torch.minimum(torch.maximum(moved, -own), own)
         return best
 
@@ -173,7 +174,7 @@ class Angles:
         with attack_mode(model):
             pixels, y = x.detach().clone().requires_grad_(), y.clone()
             total = _followed(loss)(_logits(model, pixels, y), y).sum()
-            (gradient,) = torch.autograd.grad(total, pixels)
+            gradient = usable(*torch.autograd.grad(total, pixels))
         flat, gradient = x.detach().double().flatten(1), gradient.double().flatten(1)
         # x sin(b) + g sin(a) has the angle a to x, where b is the angle from there to g.
         between = torch.arccos(F.cosine_similarity(flat, gradient, dim=1, eps=0).clamp(-1, 1))

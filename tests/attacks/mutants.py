@@ -70,6 +70,7 @@ def mutant(name: str, breaks: str, *edits: tuple[str, str, str]) -> Mutant:
 # Parts of attacks.py that several mutants change.
 STEP = "    direction = gradient.to(x.dtype).sign()\n"
 CLAMP = "return moved if box is None else moved.clamp_(*box)"
+HANDED = "hand_out(model, pixels)"
 LOGIT_GRADIENT = "logit_gradient(loss, logits, y)"
 BORROWED = "    with attack_mode(model):\n"
 LOOP = "            for _ in range(steps):\n"
@@ -166,7 +167,7 @@ MUTANTS = [
     mutant(
         "probabilities for logits",
         "is_the_gradient",
-        ("_gradient", "logits = model(pixels)", "logits = 9 * model(pixels).softmax(1)"),
+        ("_gradient", f"logits_of({HANDED})", f"9 * {HANDED}.softmax(1)"),
     ),
     mutant(
         "cross-entropy as PyTorch has it",
@@ -204,7 +205,7 @@ MUTANTS = [
     mutant(
         "attached to the graph",
         "returns_a_new_detached_tensor",
-        ("_gradient", LOGIT_GRADIENT + ")", LOGIT_GRADIENT + ", create_graph=True)"),
+        ("_gradient", "allow_unused=True", "allow_unused=True, create_graph=True"),
         ("_gradient", "return gradient", "return gradient + 0 * pixels"),
     ),
     mutant(
@@ -227,21 +228,31 @@ MUTANTS = [
         "refuses_bad_logits",
         ("_gradient", "    check_logits(logits, y)\n", ""),
     ),
+    mutant(
+        "the images themselves are handed out",
+        "changes_nobodys_images",
+        ("_gradient", HANDED, "model(pixels)"),
+    ),
+    mutant(
+        "a step in the direction of NaN",
+        "never_takes_a_direction_that_is_none",
+        ("_direction", "return usable(", "return ("),
+    ),
     # The model, borrowed
     mutant(
         "backward into the parameters",
         "gives_the_model_back",
         (
             "_gradient",
-            "logits = model(pixels)",
-            "if isinstance(model, torch.nn.Module):\n"
+            "    logits = logits_of(",
+            "    if isinstance(model, torch.nn.Module):\n"
             "        model.requires_grad_()\n"
-            "    logits = model(pixels)",
+            "    logits = logits_of(",
         ),
         (
             "_gradient",
-            "(gradient,) = torch.autograd.grad(logits, pixels, logit_gradient(loss, logits, y))",
-            "logits.backward(logit_gradient(loss, logits, y))\n    gradient = pixels.grad",
+            "(gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)",
+            "logits.backward(by_logits)\n        gradient = pixels.grad",
         ),
     ),
     mutant(

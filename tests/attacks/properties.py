@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from advlearn import Bounds
 from advlearn.attacks import ball_tolerance
+from advlearn.directions import NoDirectionWarning
 from advlearn.losses import cross_entropy, margin_loss
 from advlearn.models import SoftmaxRegression
 from tests.attacks.table import SIZE, Attack, Variant, make_network, same, snapshot
@@ -257,6 +259,56 @@ def attacks_the_model_as_it_is_used(attack: Attack, variant: Variant) -> None:
     model, _ = variant.build()
     expected = attack(make_network().eval(), make_digits(), LABELS)
     torch.testing.assert_close(attack(model, make_digits(), LABELS), expected)
+
+
+class Writes(nn.Module):
+    """A first layer that works in place, as normalisation often does, out of autograd's sight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x.mul_(0.5)
+        return x
+
+
+@of_attacks("model")
+def changes_nobodys_images(attack: Attack) -> None:
+    """Whatever the model writes into what it is handed."""
+    network, x = make_network().eval(), make_digits()
+    y = resisting(attack, network, x)
+    kept, expected = x.clone(), attack(lambda z: network(0.5 * z.detach() + (z - z.detach())), x, y)
+    for _ in range(2):
+        moved = attack(nn.Sequential(Writes(), network), x, y)
+        assert x.equal(kept)
+        assert moved.equal(expected)
+
+
+@of_attacks("model")
+def never_takes_a_direction_that_is_none(attack: Attack) -> None:
+    """NaN in the gradient of some examples is said, and the result is finite; so is zero."""
+    network, x = make_network().eval(), make_digits()
+    x[:, 0, 1, 0] = torch.where(torch.arange(24) < 6, 1.0, 0.0)
+
+    def some(bad: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def model(z: Tensor) -> Tensor:
+            logits, chosen = network(z).clone(), z[:, 0, 1, 0] > 0.5
+            logits[chosen] = bad(logits[chosen])
+            return logits
+
+        return model
+
+    sound = attack(network, x, LABELS)[6:]
+    for bad, words in (
+        (lambda z: z + (z - z.detach()).sqrt(), "NaN or infinite"),
+        (lambda z: z.detach() + 0 * z, "zero in every pixel"),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            moved = attack(some(bad), x, LABELS)
+        said = [str(one.message) for one in caught if one.category is NoDirectionWarning]
+        assert any(words in one for one in said)
+        assert moved.isfinite().all()
+        if not attack.draws:
+            assert moved[6:].equal(sound)
 
 
 # --- The surroundings -----------------------------------------------------------------------------
