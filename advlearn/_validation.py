@@ -300,7 +300,7 @@ def check_trainable(model: Any, name: str = "model") -> None:
             f"no parameter of {name} requires a gradient, so nothing would be trained. Call "
             f"{name}.requires_grad_(True) first; a model of advlearn.data.reference.load is frozen."
         )
-    if any(parameter.is_inference() for parameter in parameters):
+    if any(tensor.is_inference() for tensor in (*parameters, *model.buffers())):
         raise ValueError(
             f"{name} was made inside torch.inference_mode(), so it cannot be trained. Make it "
             f"outside, or pass copy.deepcopy({name}), copied outside."

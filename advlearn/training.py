@@ -31,7 +31,7 @@ from advlearn._validation import (
 )
 from advlearn.attacks import PIXELS, linear_step
 from advlearn.batches import BATCH, Batches, Data, joined
-from advlearn.context import precision
+from advlearn.context import precision, uncompiled
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
 from advlearn.metrics import predict
@@ -498,7 +498,7 @@ def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
     try:
         if not model.training:
             model.train()
-        with _seeded(recipe.seed, 0, x.device), torch.no_grad():
+        with _seeded(recipe.seed, 0, x.device), torch.no_grad(), uncompiled():
             out = logits_of(model(_laid_out(x.clone(), recipe)))
     except Exception as error:  # whatever a model raises
         return _last_line(error)
@@ -516,7 +516,7 @@ def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
 
 def _last_line(error: Exception) -> str:
     """Return what an error says, without the traceback that TorchScript puts before it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[-1]:.300}"
 
 
 def _validate(model: nn.Module, held_out: Batches) -> dict[str, float]:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import re
 
 import numpy as np
 import pytest
@@ -930,6 +931,8 @@ REFUSE_ONE = {
     "squeeze": Squeezed,
     "own statistics": Standardised,
 }
+if hasattr(torch.compiler, "set_stance"):  # older ones say it in words of their own
+    REFUSE_ONE["compiled"] = lambda: torch.compile(normed(), backend="eager")
 TAKE_ONE = {
     "BatchNorm2d on larger images": lambda: nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 4)
@@ -950,8 +953,9 @@ def test_a_last_batch_of_one_is_refused_before_any_work(make, train):
     model = make().eval()
     before, state = weights(model), torch.get_rng_state()
     words = r"batch_size = 20 leaves a batch of one of the 41 examples.*Use batch_size=19"
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as caught:
         train(model, (X[:41], Y[:41]), Recipe(epochs=1, batch_size=20), progress=False)
+    assert re.search("more than 1 value per channel|output", str(caught.value))
     assert equal(weights(model), before)
     assert torch.get_rng_state().equal(state)
     assert not any(module.training for module in model.modules())
@@ -1013,6 +1017,13 @@ def made_in_inference_mode():
         return plain_mlp(dtype=torch.float32)
 
 
+def normed_in_inference_mode():
+    model = normed()
+    with torch.inference_mode():
+        model[2].running_mean = torch.zeros(8)
+    return model
+
+
 OTHER = (X.double(), Y)
 FLOATS = "the model's parameters have torch.float32.*Use {}.x.to\\(torch.float32\\)"
 NO_GRADIENT = "does not depend on any parameter that requires a gradient"
@@ -1028,6 +1039,7 @@ UNTRAINABLE = [
     ),
     ("lazy", nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), {}, ValueError, "lazy layer.*once"),
     ("inference", made_in_inference_mode(), {}, ValueError, "inference_mode.*deepcopy"),
+    ("inference buffers", normed_in_inference_mode(), {}, ValueError, "inference_mode.*deepcopy"),
     ("detached", Detached(), {}, ValueError, NO_GRADIENT),
     (
         "float64",
