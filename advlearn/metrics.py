@@ -190,12 +190,13 @@ def predict(
     return joined(batches.each(lambda x, y: [_logits(model, x, y)]))[0]
 
 
-def _judged(model: Model, logits: Tensor, y: Tensor) -> list[Tensor]:
+def _judged(model: Model, x: Tensor, y: Tensor) -> list[Tensor]:
     """Say of each example whether it is wrong, and how probable its predicted class is."""
+    logits = _logits(model, x, y)
     chosen = logits.argmax(1, keepdim=True)
     # The probability of the class that is predicted, which need not be the largest probability's
     # class if a model's probabilities are odd: gather, not max.
-    confidence = probabilities(model, logits.float()).gather(1, chosen).squeeze(1)
+    confidence = probabilities(model, logits.float(), x[:1]).gather(1, chosen).squeeze(1)
     return [chosen.squeeze(1) != y, confidence.double()]
 
 
@@ -342,7 +343,7 @@ def confidence_on_errors(
         (0.731, 0.842)
     """
     batches = _batches(model, data, batch_size, progress)
-    return _confidence(*joined(batches.each(lambda x, y: _judged(model, _logits(model, x, y), y))))
+    return _confidence(*joined(batches.each(lambda x, y: _judged(model, x, y))))
 
 
 @directions()  # one warning for all batches
@@ -388,7 +389,7 @@ def error_curve(
     def judged(x: Tensor, y: Tensor) -> list[Tensor]:
         gradient = input_gradient(model, x, y, loss=loss)
         moved = (linear_step(x, gradient, size, bounds=box) for size in sizes)
-        return [part for images in moved for part in _judged(model, _logits(model, images, y), y)]
+        return [part for images in moved for part in _judged(model, images, y)]
 
     batches = Batches(data, batch_size, bounds=box, device=device_of(model), progress=progress)
     columns = joined(batches.each(judged))

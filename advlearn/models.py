@@ -21,24 +21,142 @@ from advlearn._validation import (
     check_number,
     logits_of,
 )
-from advlearn.context import Model
+from advlearn.context import Model, attack_mode, modules_behind, uncompiled
 from advlearn.functional import maxout, rbf_distance
 
 
-def probabilities(model: Model, logits: Tensor) -> Tensor:
+def probabilities(model: Model, logits: Tensor, x: Tensor | None = None) -> Tensor:
     """Return the class probabilities (N, K) that `model` means by its logits.
 
     The softmax, unless the model has a method `probabilities` of its own (RBF and sigmoid tops,
-    whose rows do not sum to 1).
+    whose rows do not sum to 1). The method also counts behind `Normalize`, in a data-parallel or
+    compiled model, and in any wrapper, module or function, that passes the logits on as they are.
+    A wrapper that changes them is refused: it has to say itself what they mean.
+
+    Args:
+        model: maps images (N, ...) to logits (N, K).
+        logits: (N, K).
+        x: one of the images or more, (N, ...). Only where a wrapper hides the model is it needed,
+            and one forward pass of `x` then shows whose logits these are.
+
+    Raises:
+        ValueError: which probabilities are meant cannot be told.
 
     Example:
         >>> probabilities(SoftmaxRegression(4), torch.zeros(1, 2))
         tensor([[0.5000, 0.5000]])
+        >>> net = RBFNet(4, classes=2)
+        >>> x = torch.zeros(1, 4)
+        >>> probabilities(lambda x: net(x), net(x), x).equal(net.probabilities(net(x)))
+        True
     """
-    while isinstance(model, nn.Sequential) and len(model):
-        model = model[-1]  # behind a Normalize, the last part knows what its logits mean
-    own = getattr(model, "probabilities", None)
-    return own(logits) if callable(own) else logits.softmax(1)
+    inside = _unwrapped(model)
+    if _speaks(inside):
+        return _own(inside, logits)
+    softmax = logits.softmax(1)
+    others = []
+    for module in modules_behind(model):
+        kind = getattr(module, "original_name", type(module).__name__)  # of TorchScript: the first
+        if _speaks(module):
+            if not _means_softmax(module, logits):
+                others.append(module)
+        elif (
+            isinstance(module, _COPIES)
+            and kind in _SPEAKERS
+            and getattr(module, "top", None) != "softmax"
+        ):
+            raise ValueError(
+                f"model holds a {kind} that has lost its method probabilities, as TorchScript and "
+                "tracing do. Pass the model as it was, or give it that method."
+            )
+    if not others:
+        return softmax
+    names = " and ".join(sorted({type(module).__name__ for module in others}))
+    if x is None:
+        raise ValueError(
+            f"model hides a {names}, whose probabilities are not the softmax. Pass x, one image "
+            "with its batch dimension, which shows whose logits these are."
+        )
+    speaker = _source(model, others, x)
+    if speaker is None:
+        raise ValueError(
+            f"model holds a {names}, whose probabilities are not the softmax, but changes its "
+            "logits. Give the model a method probabilities(logits) that says what they mean."
+        )
+    return _own(speaker, logits)
+
+
+_SPEAKERS = ("SoftmaxRegression", "MaxoutNet", "RBFNet")  # this file's models with the method
+_COPIES = (torch.jit.ScriptModule, torch.fx.GraphModule)  # they keep a model's forward alone
+
+
+def _speaks(model: Model) -> bool:
+    return callable(getattr(model, "probabilities", None))
+
+
+def _own(model: Model, logits: Tensor) -> Tensor:
+    """Return what the method `probabilities` of a model gives, if it gives probabilities."""
+    name = f"{type(model).__name__}.probabilities"
+    try:
+        given = model.probabilities(logits)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"{name} does not take logits of shape {tuple(logits.shape)} ({error}). It must map "
+            "logits (N, K) to probabilities (N, K)."
+        ) from error
+    shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+    if shape != tuple(logits.shape) or not bool(((given >= 0) & (given <= 1.001)).all()):
+        raise ValueError(
+            f"{name} must map logits (N, K) to probabilities (N, K) in [0, 1], got {shape} for "
+            f"logits of shape {tuple(logits.shape)}."
+        )
+    return given  # type: ignore[no-any-return]
+
+
+def _means_softmax(module: nn.Module, logits: Tensor) -> bool:
+    """Tell whether the method of a part gives the softmax; it may be made for other logits."""
+    try:
+        return _own(module, logits).allclose(logits.softmax(1), atol=1e-6)
+    except ValueError:
+        return False
+
+
+def _unwrapped(model: Model) -> Model:
+    """Return the model inside wrappers that are known to pass its logits on."""
+    while not _speaks(model):
+        if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
+            if not len(model):
+                break
+            model = model[-1]  # behind a Normalize, the last part knows what its logits mean
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif getattr(model, "__name__", "") in ("forward", "__call__") and hasattr(
+            model, "__self__"
+        ):
+            model = model.__self__
+        else:
+            break
+    return model
+
+
+def _source(model: Model, modules: list[nn.Module], x: Tensor) -> nn.Module | None:
+    """Return the module whose output is what `model` gives, or None."""
+    heard: list[tuple[nn.Module, Any]] = []
+    hooks = [m.register_forward_hook(lambda m, _, out: heard.append((m, out))) for m in modules]
+    try:
+        with attack_mode(model), torch.no_grad(), uncompiled():
+            logits = logits_of(model(x[:1].clone()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    speakers = [part for part, given in heard if _same(logits_of(given), logits)]
+    return speakers[-1] if speakers else None  # the outermost finishes last
+
+
+def _same(output: object, logits: Tensor) -> bool:
+    if not isinstance(output, Tensor) or output.shape != logits.shape:
+        return False
+    return bool(output.to(logits.dtype).eq(logits).all())
 
 
 # What turns logits into the probabilities of one class out of K, or of K independent ones.
@@ -123,6 +241,10 @@ class TwoLogits(nn.Module):
             )
         half = score.reshape(-1) / 2
         return torch.stack((-half, half), dim=1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return (1 - sigmoid(s), sigmoid(s)), whatever the model inside has for one logit."""
+        return logits.softmax(1)
 
 
 class SoftmaxRegression(nn.Module):

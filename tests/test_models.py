@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from advlearn.attacks import fgsm, input_gradient
 from advlearn.functional import rbf
 from advlearn.losses import cross_entropy, logistic_loss, margin_loss
-from advlearn.metrics import error_rate
+from advlearn.metrics import confidence_on_errors, error_rate
 from advlearn.models import (
     ConvMaxoutNet,
     ConvNet,
@@ -423,6 +424,174 @@ def test_a_normalised_model_keeps_the_meaning_of_its_logits():
     logits = torch.tensor([[-9.0, -8.0, -7.0]])
     assert probabilities(model, logits).equal(inner.probabilities(logits))
     assert probabilities(model, logits).sum() < 0.01
+
+
+class Wrapper(nn.Module):
+    def __init__(self, model, change=lambda z: z):
+        super().__init__()
+        self.model, self.change = model, change
+
+    def forward(self, x):
+        return self.change(self.model(x))
+
+
+class Speaking(nn.Sequential):
+    """A Sequential with a method of its own: the last part does not decide."""
+
+    def probabilities(self, logits):
+        return logits * 0 + 0.5
+
+
+class Beside(Wrapper):
+    """Calls another network too, whose output is of no account."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.other = RBFNet(36, 4)
+
+    def forward(self, x):
+        return self.model(x) + 0 * self.other(x)
+
+
+class Caller:
+    def __init__(self, model):
+        self.parts = {"net": [model]}
+
+    def __call__(self, x):
+        return self.parts["net"][0](x)
+
+
+def compiled(model):
+    model = torch.compile(model, backend="eager")
+    model(X)  # hooks that come later are not seen by what is compiled
+    return model
+
+
+def compiled_in_place(model):
+    model.compile(backend="eager")
+    return model
+
+
+def called_with(model, x):
+    return model(x)
+
+
+WRAPPERS = {
+    "data-parallel": nn.DataParallel,
+    "module": Wrapper,
+    "two modules": lambda m: Wrapper(Wrapper(m)),
+    "after a Normalize": lambda m: nn.Sequential(nn.Identity(), m),
+    "before an Identity": lambda m: nn.Sequential(m, nn.Identity()),
+    "before a dropout": lambda m: nn.Sequential(m, nn.Dropout()),
+    "lambda": lambda m: lambda x: m(x) + 0,
+    "partial": lambda m: partial(called_with, m),
+    "bound method": lambda m: m.forward,
+    "object": Caller,
+    "compiled": compiled,
+    "compiled wrapper": lambda m: compiled(Wrapper(m)),
+    "wrapped compiled": lambda m: Wrapper(compiled(m)),
+    "compiled function": lambda m: compiled(lambda x: m(x) + 0),
+    "compiled in place": compiled_in_place,
+    "functional": lambda m: (
+        lambda x: torch.func.functional_call(m, dict(m.named_parameters()), (x,))
+    ),
+    "other dtype": lambda m: Wrapper(m, lambda z: z.double()),
+    "beside another": Beside,
+}
+OWN = {
+    "RBF": lambda: RBFNet(36, 4, precision=1.0),
+    "sigmoid": lambda: stir(MaxoutNet(36, (5,), pieces=2, classes=4, top="sigmoid")),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("make", OWN.values(), ids=OWN)
+def test_a_models_own_probabilities_count_in_any_wrapper(make, wrap):
+    model = make()
+    model.eval()
+    with torch.no_grad():
+        logits = model(X)
+    expected = model.probabilities(logits)
+    assert not expected.allclose(logits.softmax(1), atol=0.01)
+    wrapped = wrap(model)
+    torch.testing.assert_close(probabilities(wrapped, logits, X[:1]), expected)
+    data = (X, Y)
+    assert confidence_on_errors(wrapped, data).on_all == pytest.approx(
+        confidence_on_errors(model, data).on_all, abs=1e-6
+    )
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+REFUSED = {
+    "a temperature": lambda m: Wrapper(m, lambda z: z / 2),
+    "a hidden layer": lambda m: nn.Sequential(m, nn.Linear(4, 4)),
+    "an ensemble": lambda m: Ensemble([m, m]),
+    "never called": lambda m: lambda x: m.forward(x) + 0,
+}
+
+
+@pytest.mark.parametrize("wrap", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("make", OWN.values(), ids=OWN)
+def test_a_wrapper_that_changes_the_logits_must_say_what_they_mean(make, wrap):
+    words = f"holds a {type(make()).__name__}.* Give the model a method probabilities"
+    with pytest.raises(ValueError, match=words):
+        confidence_on_errors(wrap(make()), (X, Y))
+
+
+def test_a_hidden_model_asks_for_an_image():
+    with pytest.raises(ValueError, match=r"hides a RBFNet.* Pass x"):
+        probabilities(Wrapper(RBFNet(36, 4)), torch.zeros(1, 4))
+
+
+COPIES = {
+    "script": lambda: torch.jit.script(SoftmaxRegression(36, 4, top="sigmoid")),
+    "trace": lambda: torch.jit.trace(RBFNet(36, 4), X),
+    "symbolic trace": lambda: torch.fx.symbolic_trace(SoftmaxRegression(36, 4, top="sigmoid")),
+    "wrapped": lambda: Wrapper(torch.jit.trace(RBFNet(36, 4), X)),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_a_copy_without_the_method_is_refused(copy):
+    with pytest.raises(ValueError, match=r"(RBFNet|SoftmaxRegression) that has lost its method"):
+        probabilities(copy(), torch.zeros(1, 4))
+
+
+def test_a_part_whose_method_is_for_other_logits_is_no_obstacle():
+    part = nn.Linear(4, 1)
+    part.probabilities = lambda score: score.sigmoid().reshape(-1)
+    logits = TwoLogits(part)(torch.rand(3, 4))
+    assert probabilities(TwoLogits(part), logits).equal(logits.softmax(1))
+
+
+def test_an_output_with_logits_is_looked_into():
+    model = OWN["RBF"]()
+    wrapped = Wrapper(model, lambda z: {"logits": z})
+    assert probabilities(wrapped, model(X), X).equal(model.probabilities(model(X)))
+
+
+def test_the_outermost_method_decides():
+    model = Speaking(RBFNet(36, 4))
+    assert probabilities(nn.DataParallel(model), torch.zeros(1, 4)).eq(0.5).all()
+
+
+def test_softmax_tops_inside_other_models_are_no_obstacle():
+    parts = [SoftmaxRegression(36, 4), MaxoutNet(36, (5,), classes=4)]
+    logits = torch.tensor([[1.0, 2.0, 4.0, 0.0]])
+    for model in (Ensemble(parts), Wrapper(parts[1], lambda z: 2 * z), nn.Sequential(*parts[:1])):
+        torch.testing.assert_close(probabilities(model, logits), logits.softmax(1))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [lambda x: x.reshape(-1, 36), lambda x: x.sum(1), lambda x: x - 5.0, lambda: 1, lambda x: "p"],
+    ids=["of images", "one for each", "negative", "no argument", "no tensor"],
+)
+def test_a_method_that_gives_no_probabilities_is_named(method):
+    model = nn.Identity()
+    model.probabilities = method
+    with pytest.raises(ValueError, match=r"Identity.probabilities .*\(N, K\) to probabilities"):
+        probabilities(model, torch.zeros(2, 4))
 
 
 # --- ConvNet --------------------------------------------------------------------------------------
