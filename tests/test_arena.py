@@ -799,6 +799,12 @@ def test_the_arena_stands_in_the_list_of_commands():
 # --- What the command leaves alone ----------------------------------------------------------------
 
 
+def look(path):
+    """Return what tells a file from another one, and from itself after it was written."""
+    status = path.lstat()
+    return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns
+
+
 def a_text(path):
     path.write_text("precious", encoding="utf-8")
 
@@ -831,13 +837,13 @@ def test_the_picture_replaces_no_file_but_itself(tmp_path, make, options):
     path = tmp_path / "board.csv"
     arena.append(path, report())
     make(tmp_path / "board.png")
-    before, kind = path.read_bytes(), (tmp_path / "board.png").lstat()
+    before, kind = path.read_bytes(), look(tmp_path / "board.png")
     done = call("board", path, *(option.format(here=tmp_path) for option in options))
     assert done.exit_code == 1
     assert "is no picture of a leaderboard. Name another file with --out" in done.output
     assert "one" in done.output, "the table is printed all the same"
     assert path.read_bytes() == before
-    assert (tmp_path / "board.png").lstat() == kind
+    assert look(tmp_path / "board.png") == kind
     assert not (tmp_path / "nowhere").exists()
 
 

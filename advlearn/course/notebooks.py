@@ -226,7 +226,7 @@ def run(notebook: nbformat.NotebookNode) -> None:
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}}).execute()
 
 
-MOST_BYTES = 5_000_000  # of a lesson; ours have 1.5 million at most
+MOST_BYTES, MOST_CELLS = 5_000_000, 1_000  # of a lesson; ours have 1.5 million and 100 at most
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -238,7 +238,14 @@ def read(path: Path) -> nbformat.NotebookNode:
     """
     try:
         content = read_plain(path, MOST_BYTES)
-        parse_json(content)  # nbformat puts the whole file into its message
+        # Looked at first: nbformat tries older versions for seconds, and puts all into its message.
+        loaded = parse_json(content)
+        cells = loaded.get("cells") if isinstance(loaded, dict) else None
+        if not isinstance(cells, list) or loaded.get("nbformat") != 4 or len(cells) > MOST_CELLS:
+            raise ValueError(f"version 4 and at most {MOST_CELLS:,} cells are read")
+        needed = {"cell_type", "metadata", "source"}
+        if not all(isinstance(cell, dict) and needed <= cell.keys() for cell in cells):
+            raise ValueError("a cell lacks its type, its metadata or its source")
         notebook: nbformat.NotebookNode = nbformat.reads(content.decode(), as_version=4)
         nbformat.validate(notebook)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -282,15 +282,19 @@ def read_result(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _check_result(loaded: Mapping[str, Any]) -> None:
+def _check_result(loaded: Any) -> None:
+    if not isinstance(loaded, dict):
+        raise ValueError("it is no table of names and values")
     for key, kind in _KEYS.items():
         if not isinstance(loaded.get(key), kind):
             raise ValueError(f"its {key!r} is missing, or is no {kind.__name__}")
     ours, paper = loaded["ours"], loaded["paper"]
     numbers = [*ours.values(), *paper.values()]
     for name in ours:
-        low, high = loaded["interval"].get(name, ())
-        numbers += [low, high]
+        ends = loaded["interval"].get(name)
+        if not isinstance(ends, list) or len(ends) != 2:
+            raise ValueError(f"{quote(name)} has no interval")
+        numbers += ends
     if not all(type(number) in (int, float) for number in numbers):
         raise ValueError("a quantity is no number")
     for text in (loaded["id"], loaded["verdict"], *ours, *paper):
