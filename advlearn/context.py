@@ -372,23 +372,29 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
     return result
 
 
-def _explain(error: RuntimeError, function: object, x: Tensor) -> None:
+def _explain(error: RuntimeError, function: Callable[[Tensor], object], x: Tensor) -> None:
     """Raise a clear error where x does not fit the parameters; return where that is not why."""
     parameters = [p for module in modules_behind(function) for p in module.parameters(False)]
-    floating = [p for p in parameters if p.is_floating_point()]
-    kinds, devices = {p.dtype for p in floating}, {p.device for p in floating}
-    if len(kinds) == 1 and x.dtype not in kinds and "type" in str(error):
-        (kind,) = kinds
+    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
+    devices = {p.device for p in parameters}
+    if len(dtypes) != 1 or len(devices) != 1 or (x.dtype in dtypes and x.device in devices):
+        return
+    (dtype,), (device,) = dtypes, devices
+    try:
+        # A model may cast what it is given, and fail for another reason.
+        with torch.no_grad():
+            function(x.detach().to(device, dtype, copy=True))
+    except Exception:
+        return
+    if x.dtype != dtype:
         raise TypeError(
-            f"x has dtype {x.dtype}, and the model's parameters have {kind}. Pass x.to({kind}), or "
-            f"convert the model: model.to({x.dtype})."
+            f"x has dtype {x.dtype}, and the model's parameters have {dtype}. Pass x.to({dtype}), "
+            f"or convert the model: model.to({x.dtype})."
         ) from error
-    if len(devices) == 1 and x.device not in devices and "device" in str(error):
-        (device,) = devices
-        raise ValueError(
-            f"x is on {x.device}, and the model's parameters are on {device}. "
-            f"Pass x.to({str(device)!r}), or move the model: model.to({str(x.device)!r})."
-        ) from error
+    raise ValueError(
+        f"x is on {x.device}, and the model's parameters are on {device}. "
+        f"Pass x.to({str(device)!r}), or move the model: model.to({str(x.device)!r})."
+    ) from error
 
 
 # --- Precision ------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from torch import nn
 from advlearn import fgsm, pgd
 from advlearn.context import attack_mode, hand_out, modules_behind
 from advlearn.metrics import error_rate
+from tests.attacks.table import distributed
 from tests.conftest import make_digits, make_mlp
 
 
@@ -419,23 +420,18 @@ def test_the_switch_of_cudnn_comes_back_in_whatever_order_threads_end():
 
 def test_a_model_of_several_processes_trains_on_after_an_attack():
     """Else its next step in training waits for gradients that an attack does not give."""
-    distributed = torch.distributed
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    try:
-        model = nn.parallel.DistributedDataParallel(make_mlp())
-        x, y = make_digits(), torch.arange(24) % 4
-        optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        before = vars(model).copy()
-        for _ in range(3):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            assert all(parameter.grad is not None for parameter in model.parameters())
-            fgsm(model, x, y, 0.1)
-            for name in ("require_backward_grad_sync", "require_forward_param_sync", "training"):
-                assert vars(model)[name] == before[name]
-    finally:
-        distributed.destroy_process_group()
+    model = distributed(make_mlp())
+    x, y = make_digits(), torch.arange(24) % 4
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    before = vars(model).copy()
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        fgsm(model, x, y, 0.1)
+        for name in ("require_backward_grad_sync", "require_forward_param_sync", "training"):
+            assert vars(model)[name] == before[name]
 
 
 # --- Threads, and what goes wrong -----------------------------------------------------------------
@@ -668,6 +664,12 @@ def test_a_dtype_that_does_not_fit_is_named(dtype, wrap):
 def test_a_device_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"x is on cpu.*on meta.*x.to\('meta'\)"):
         hand_out(nn.Linear(6, 2, device="meta"), make_digits())
+
+
+def test_a_model_that_casts_and_fails_for_another_reason_is_not_told_to_cast():
+    net = nn.Linear(3, 2)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        hand_out(lambda x: net(x.float()), make_digits().double())
 
 
 def test_another_error_of_the_model_is_passed_on():

@@ -257,7 +257,7 @@ def gives_the_model_back_when_it_raises(attack: Attack, variant: Variant) -> Non
 def attacks_the_model_as_it_is_used(attack: Attack, variant: Variant) -> None:
     """In eval mode, whatever mode it is handed over in."""
     model, _ = variant.build()
-    expected = attack(make_network().eval(), make_digits(), LABELS)
+    expected = attack(variant.reference(), make_digits(), LABELS)
     torch.testing.assert_close(attack(model, make_digits(), LABELS), expected)
 
 
@@ -350,7 +350,7 @@ def works_under_autocast(attack: Attack, variant: Variant) -> None:
 
 def _does_damage(attack: Attack, variant: Variant) -> None:
     model, _ = variant.build()
-    x, judge = make_digits(), make_network().eval()
+    x, judge = make_digits(), variant.reference()
     moved = attack(model, x, LABELS, SIZE / 10)
     assert (attack.harm(judge(moved), LABELS) > attack.harm(judge(x), LABELS)).all()
 

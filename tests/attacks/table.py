@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -188,16 +189,44 @@ def _network(dtype: torch.dtype, scale: float) -> nn.Sequential:
     return make_mlp(dtype=dtype, scale=scale)
 
 
+class Rows(nn.Module):
+    """A recurrent network reads an image row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(16, 12, num_layers=2, dropout=0.5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cells(x.unflatten(1, (4, 4)).repeat(1, 1, 4))[0].flatten(1)
+
+
+def make_rnn() -> nn.Sequential:
+    """Make a network that is recurrent behind its first layer, in training mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(36, 16), nn.BatchNorm1d(16), Rows(), nn.Linear(48, 4)
+        )
+
+
 @dataclass(frozen=True)
 class Variant:
-    """How a network is handed to an attack; in eval mode all of them are `make_network()`."""
+    """How a network is handed to an attack; in eval mode all of them are `network()`."""
 
     name: str
     wrap: Callable[[nn.Sequential], Any]
     costly: bool = False  # to build: one is built, and used again wherever nothing is added to it
+    network: Callable[[], nn.Sequential] = make_network
+    rounds: bool = False  # computes in less than float32, so its gradients are others
+    exempt: Mapping[str, str] = field(default_factory=dict)  # property -> why it does not apply
 
     def __str__(self) -> str:
         return self.name
+
+    def reference(self) -> Callable[[Tensor], Tensor]:
+        """Return what an attack has to meet: the plain network in eval mode, as it rounds."""
+        network = self.network().eval()
+        return self.wrap(network) if self.rounds else network
 
     def build(self, *more: nn.Module) -> tuple[Any, nn.Module]:
         """Return what is attacked, and the module whose state must not change.
@@ -211,7 +240,7 @@ class Variant:
         return self._build(*more)
 
     def _build(self, *more: nn.Module) -> tuple[Any, nn.Module]:
-        network = make_network().extend(more)
+        network = self.network().extend(more)
         # A gradient that is already there, as in the middle of training.
         network[1].weight.grad = torch.ones_like(network[1].weight)
         model = self.wrap(network)
@@ -229,14 +258,69 @@ def frozen(network: nn.Sequential) -> nn.Module:
     return network
 
 
+class Wrapped(nn.Module):
+    """Hold a network, and give what it gives."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
+class Narrow(Wrapped):
+    """Cast to what the network computes in, and back."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__(network.to(dtype))
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.to(self.dtype)).float()
+
+
+class InPlace(Wrapped):
+    """Double the images where they are stored, for a network whose first layer halves them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.mul_(2))
+
+
+def in_place(network: nn.Sequential) -> nn.Module:
+    """Normalise in place, and compute in place behind each layer that allows it."""
+    with torch.no_grad():
+        network[1].weight.mul_(0.5)
+    for layer in network:
+        if hasattr(layer, "inplace"):
+            layer.inplace = True
+    return InPlace(network)
+
+
 def function(network: nn.Sequential) -> Callable[[Tensor], Tensor]:
-    """Hide a network in eval mode: a function has no `training`."""
-    network.eval()
+    """Hide a network in training mode: a function has no `training`."""
 
     def model(x: Tensor) -> Tensor:
         return network(x)
 
     return model
+
+
+def scripted(network: nn.Sequential) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It is deprecated, and there are many of them.
+        return torch.jit.script(network)
+
+
+def distributed(network: nn.Sequential) -> nn.Module:
+    """Share a network out over the processes of a group, of which there is one here."""
+    group = torch.distributed
+    if not group.is_initialized():
+        group.init_process_group("gloo", store=group.HashStore(), rank=0, world_size=1)
+    return nn.parallel.DistributedDataParallel(network)
 
 
 MODELS = [
@@ -245,13 +329,28 @@ MODELS = [
     Variant("frozen BatchNorm", frozen),
     Variant("compiled", lambda network: torch.compile(network, backend="eager"), costly=True),
     Variant("function", function),
+    Variant("wrapped", Wrapped),
+    Variant("bound method", lambda network: Wrapped(network).logits),
+    Variant("scripted", scripted, costly=True),
+    Variant("data-parallel", nn.DataParallel),
+    Variant("of several processes", distributed, costly=True),
+    Variant(
+        "half",
+        lambda network: Narrow(network, torch.float16),
+        rounds=True,
+        exempt={"works_under_autocast": "PyTorch has no batch norm of bfloat16 by float16"},
+    ),
+    Variant("bfloat16", lambda network: Narrow(network, torch.bfloat16), rounds=True),
+    Variant("in place", in_place),
+    Variant("recurrent", lambda network: network, network=make_rnn),
 ]
 
 
 def snapshot(model: nn.Module) -> tuple[Any, ...]:
     """Everything of a model that an attack could change, and the random state."""
     return (
-        {name: value.clone() for name, value in model.state_dict().items()},
+        # But for a failing layer's count of calls, which TorchScript makes a part of the state.
+        {n: value.clone() for n, value in model.state_dict().items() if not n.endswith("left")},
         [module.training for module in model.modules()],
         [parameter.requires_grad for parameter in model.parameters()],
         [parameter.grad for parameter in model.parameters()],
