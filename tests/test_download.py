@@ -60,6 +60,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind == "missing" or body is None:
             self.send_error(404)
             return
+        if kind == "screen":
+            self.wfile.write(b"HTTP/1.0 500 " + b"\x1b[2J" * 2_000 + b"\r\n\r\n")
+            return
         if kind == "mute":
             self.server.closing.wait(20)
             return
@@ -147,6 +150,7 @@ def test_good_download_arrives_whole_and_once(tmp_path: Path, server: Server, ki
         ("cut_no_length", "corrupt"),
         ("corrupt", "corrupt"),
         ("missing", "404"),
+        ("screen", r"500 \?\[2J"),
         ("slow", "too slow"),
         ("slow_headers", "too slow"),
         ("mute", "no answer for 0.5 s"),
@@ -165,6 +169,8 @@ def test_bad_server_leaves_nothing_and_is_explained(
         get(tmp_path, server.url(kind), deadline=deadline, timeout=timeout)
     assert time.monotonic() - start < 4
     message = str(caught.value)
+    assert message.replace("\n", "").isprintable()
+    assert len(message) < 2000
     for part in (f"{server.url(kind)}/digits.gz", "try again", str(tmp_path), "use the others"):
         assert part in message
     assert visible(tmp_path) == []

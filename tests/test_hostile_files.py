@@ -498,7 +498,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> None:
 def refused(name: str, act: Callable[[], object], words: str) -> None:
     import re
 
-    from tests.hostile import check, refusal
+    from tests.refusals import check, refusal
 
     got = refusal(act)
     check(name, got, ("ValueError", "RefusedError", "FileNotFoundError"))
@@ -580,6 +580,13 @@ def test_cifar10(name: str, body: object, tmp_path: Path) -> None:
     refused(name, lambda: load_cifar10(data_dir=tmp_path), "damaged or incomplete")
 
 
+@pytest.mark.parametrize("place", range(100, 5_000, 350))
+def test_a_flipped_bit_of_cifar10s_archive(place: int, tmp_path: Path) -> None:
+    write(tmp_path / "cifar10-jpeg.tar.gz", flipped(packed_tar(), place))
+    name = f"cifar archive, a bit flipped at {place}"
+    refused(name, lambda: load_cifar10("train", data_dir=tmp_path), "is damaged")
+
+
 INDEXES = {
     "index, nested": (nested(100_000).encode(), "is damaged"),
     "index, 100 MB": (100_000_000, "is damaged|at most"),
@@ -633,7 +640,7 @@ def test_what_only_warns_does_not_pass_either(tmp_path: Path) -> None:
 
 
 def test_the_measure_sees_what_a_file_takes() -> None:
-    from tests.hostile import refusal
+    from tests.refusals import refusal
 
     got = refusal(lambda: np.ones(40_000_000).sum() and 1 / 0)
     assert got.kind == "ZeroDivisionError"

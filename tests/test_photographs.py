@@ -64,6 +64,18 @@ def test_googlenet_without_a_network_says_what_to_use(monkeypatch, tmp_path):
         imagenet_model("googlenet")
 
 
+@pytest.mark.parametrize("left", [b"", b"half a file", b"PK\3\4" + bytes(99)])
+def test_damaged_weights_of_an_earlier_download_are_named(monkeypatch, tmp_path, left):
+    from torchvision.models import GoogLeNet_Weights
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = GoogLeNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints" / name).write_bytes(left)
+    with pytest.raises(OSError, match=r"Delete them there, or use .*efficientnet-lite0"):
+        imagenet_model("googlenet")
+
+
 def test_eps_007_changes_the_answer_and_the_sign_image_has_a_name():
     """The claim of the opening picture, on the middle square of each photograph."""
     model, classes = imagenet_model(), imagenet_classes()

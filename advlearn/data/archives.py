@@ -27,7 +27,7 @@ MOST_FILE = 50_000_000
 """Bytes of one file. No lesson needs a larger image."""
 
 _MOST_PIECE = 64_000_000  # that a header may ask for at once: names, the list of a zip file
-_RATIO, _SPARE = 50, 100_000_000  # an archive may unpack to _SPARE bytes and _RATIO times its own
+_RATIO, _SPARE = 20, 100_000_000  # an archive may unpack to _SPARE bytes and _RATIO times its own
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the others unpack without a bound
 _ZEROS = bytes(512)
 
@@ -188,7 +188,12 @@ class Files:
                 found = self._in_zip(_Bounded(file))
             elif packed:
                 unpacked = self._open.enter_context(gzip.GzipFile(fileobj=file))
-                found = self._in_tar(_Bounded(unpacked, self._allow))
+                bounded = _Bounded(unpacked, self._allow)
+                # To its end, where its checksum stands, before any of it is believed.
+                while bounded.read(1 << 20):
+                    pass
+                bounded.seek(0)
+                found = self._in_tar(bounded)
             else:
                 found = self._in_tar(_Bounded(file))
         last: dict[object, int] = {}
@@ -274,7 +279,7 @@ class Files:
                     "files. If it is not a trap, unpack it and pass the folder."
                 )
         # tarfile takes a damaged header for the end. The true end is zeros, up to the end of the
-        # file; to read a packed stream up to there compares its checksum.
+        # file.
         file.seek(tar.offset)
         block = file.read(512)
         if len(block) < 512 or block != _ZEROS:

@@ -215,7 +215,7 @@ def _fetch_one(url: str, resource: Resource, folder: Path, stop_at: float, timeo
         _stream(url, packed, resource, stop_at, timeout)
         try:
             if resource.sha256 is None:
-                with tarfile.open(packed) as tar:
+                with tarfile.open(packed, "r:gz") as tar:
                     tar.extraction_filter = getattr(tarfile, "data_filter", None)
                     tar.extractall(unpacked)
                 unpacked = unpacked / resource.local
@@ -302,7 +302,7 @@ def _next(items: _Items, stop_at: float, received: int) -> int | bytes | Excepti
 
 def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, HTTPError):
-        return f"the server answered {error.code} {error.reason}"
+        return f"the server answered {error.code} {_printable(error.reason)}"
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
@@ -310,4 +310,9 @@ def _reason(error: Exception, timeout: float) -> str:
         return "the server's name is not known; is there a network?"
     if isinstance(cause, TimeoutError):
         return f"no answer for {timeout:g} s"
-    return f"{type(cause).__name__}: {cause}"
+    return f"{type(cause).__name__}: {_printable(cause)}"
+
+
+def _printable(words: object) -> str:
+    """Return what a server said as `advlearn._quote` would, which is not imported here."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(words)[:200])

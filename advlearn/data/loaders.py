@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from advlearn._quote import listed
 from advlearn._validation import check_choice, check_count, check_pair
 from advlearn.batches import Dataset
 from advlearn.data.archives import composed
@@ -349,14 +350,14 @@ def subset_classes(data: Dataset, classes: Sequence[int | str], *, relabel: bool
             labels.append(int(wanted))
         else:
             raise ValueError(
-                f"classes holds {wanted!r:.60}, which is neither a label nor one of the names "
-                f"{data.classes}."
+                f"classes holds {wanted!r:.60}, which is neither a label nor one of the names: "
+                f"{listed(data.classes) or 'there are none'}."
             )
     if not labels or len(set(labels)) != len(labels):
         raise ValueError(f"classes must hold distinct classes, at least one, got {classes!r:.60}.")
     for label in labels:
         if not bool((data.y == label).any()):
-            there = data.y.unique().tolist()
+            there = listed(map(str, data.y.unique().tolist()))
             raise ValueError(f"classes holds {label}, but the labels in the data are {there}.")
     kept = data.take(torch.isin(data.y, torch.tensor(labels, device=data.y.device)))
     if not relabel:

