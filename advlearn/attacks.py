@@ -8,7 +8,8 @@ change of one pixel. Images keep their own scale; normalisation belongs into the
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec
 
 import torch
 from torch import Generator, Tensor
@@ -38,6 +39,11 @@ class Bounds(NamedTuple):
 
 
 PIXELS = Bounds(0.0, 1.0)
+
+P = ParamSpec("P")
+
+KEPT = ("best", "first", "last")
+"""Which iterate of each example `pgd` may keep."""
 
 
 def ball_tolerance(x: Tensor, eps: float | Tensor) -> float:
@@ -133,13 +139,17 @@ def _followed(loss: Loss) -> Loss:
     return margin_loss if loss is cross_entropy else loss
 
 
-def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
-    """Return a positive multiple, for each example, of the loss's gradient at x."""
-    return usable(_gradient(model, x, y, _followed(loss)))
+def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """Return a positive multiple, for each example, of the loss's gradient at x; and the logits."""
+    gradient, logits = _gradient(model, x, y, _followed(loss))
+    return usable(gradient), logits
 
 
-def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
-    """Return the loss's gradient at x; `attack_mode` is on and the arguments are checked."""
+def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """Return the loss's gradient at x and the logits there, detached.
+
+    `attack_mode` is on and the arguments are checked.
+    """
     # A leaf of its own, on x's memory: x's .grad is never touched. (A tensor made in inference mode
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
@@ -158,7 +168,7 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
             "model(x) is detached from x, so it has no gradient there. Remove .detach(), "
             "torch.no_grad() and NumPy from the model's forward, or from the function around it."
         )
-    return gradient
+    return gradient, logits.detach()
 
 
 def _check(
@@ -211,7 +221,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_ent
     """
     _check(model, x, y, loss, None)
     with attack_mode(model):
-        return usable(_gradient(model, x, y, loss))
+        return usable(_gradient(model, x, y, loss)[0])
 
 
 def fgsm(
@@ -259,10 +269,21 @@ def fgsm(
     box = _check(model, x, y, loss, bounds)
     step = check_eps(eps, x, box)
     with attack_mode(model):
-        direction = _direction(model, x, y, loss)
+        direction, _ = _direction(model, x, y, loss)
         return _step(x.detach(), direction, step, targeted, box)
 
 
+def _counted_with(**options: Any) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
+    """Note the options with which an attack shows in less work how many examples it fools."""
+
+    def mark(attack: Callable[P, Tensor]) -> Callable[P, Tensor]:
+        attack.__dict__["counted_with"] = options
+        return attack
+
+    return mark
+
+
+@_counted_with(keep="first")
 def pgd(
     model: Model,
     x: Tensor,
@@ -274,6 +295,7 @@ def pgd(
     random_start: bool = True,
     restarts: int = 1,
     generator: Generator | None = None,
+    keep: str = "best",
     loss: Loss = cross_entropy,
     targeted: bool = False,
     bounds: tuple[float, float] | None = PIXELS,
@@ -281,8 +303,10 @@ def pgd(
     """Return adversarial images of projected gradient descent: many small FGSM steps in the ball.
 
     x_0 = x + U(-eps, eps); x_(t+1) = project(x_t + step_size * sign(grad at x_t)), where the
-    projection clamps to [x - eps, x + eps] and to `bounds`. With restarts, each example keeps the
-    attempt that fooled the model, or else the one with the highest loss (lowest, if targeted).
+    projection clamps to [x - eps, x + eps] and to `bounds`. Of all iterates, x_0 among them, each
+    example keeps its best one: one that fools the model before one that does not, then the one of
+    the highest loss (lowest, if targeted). A later step may lose again what an earlier one had
+    found, and knowing it costs nothing: the pass that gives the gradient gives the logits too.
 
     Args:
         model, x, y, eps, loss, targeted, bounds: as for `fgsm`.
@@ -291,6 +315,11 @@ def pgd(
         random_start: start each attempt at a random point of the ball.
         restarts: how many attempts, >= 1; only examples that still resist are attacked again.
         generator: the source of the random starts; None draws from PyTorch's global one.
+        keep: "best"; or "first", the first iterate that fools the model, or else the last: what
+            fools leaves the batch, so errors are counted in less time, on weaker images; or "last",
+            whatever came before, which a training step takes: it needs one pass less. With
+            restarts the two keep the best of what their attempts give. A model that answers
+            otherwise when it is asked again (a random defence) is attacked with "best" for "first".
 
     Returns:
         A new detached tensor of x's shape, dtype and device, in the ball of `fgsm`.
@@ -311,6 +340,7 @@ def pgd(
     radius = check_eps(eps, x, box)
     check_count(steps, "steps")
     check_count(restarts, "restarts")
+    check_choice(keep, "keep", KEPT)
     _check_generator(generator)
     if restarts > 1 and not random_start:
         raise ValueError(
@@ -324,37 +354,88 @@ def pgd(
     )
     with attack_mode(model):
         x = x.detach()
-        best = x.clone()
-        precision = torch.promote_types(x.dtype, torch.float32)
-        best_loss = torch.full(x.shape[:1], -torch.inf, dtype=precision, device=x.device)
-        open_ = torch.arange(len(x), device=x.device)  # the examples that still resist
-        for _ in range(restarts):
-            own = radius[open_] if isinstance(radius, Tensor) and radius.dim() else radius
-            pace = stride[open_] if isinstance(stride, Tensor) and stride.dim() else stride
-            start, labels = x[open_], y[open_]
-            low, high = start - own, start + own
-            if box is not None:
-                low, high = low.clamp(min=box[0]), high.clamp(max=box[1])
+        best, lost = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        # Losses are compared in float32 at least.
+        best_loss = x.new_full(
+            (len(x),), -torch.inf, dtype=torch.promote_types(x.dtype, torch.float)
+        )
+
+        def attempt(rows: Tensor, keep: str) -> None:
+            """Walk once from some of the examples, and keep what is better than before."""
+            start, labels = x[rows], y[rows]
+            own, pace = _rows(radius, rows), _rows(stride, rows)
+            low, high = _ball(start, own, box)
             # Uniform noise over the ball, then the clamp: it must not shrink the noise elsewhere.
             moved = noise(start, own, generator=generator, bounds=None) if random_start else start
             moved = moved.clamp(low, high)
-            for _ in range(steps):
-                direction = _direction(model, moved, labels, loss)
-                moved = _step(moved, direction, pace, targeted, None).clamp(low, high)
-            with torch.no_grad():
-                logits = logits_of(hand_out(model, moved))
-                damage = _followed(loss)(logits, labels).to(precision).expand(len(labels))
-                hit = logits.argmax(1) == labels
-            damage = -damage if targeted else damage
-            fooled = hit if targeted else ~hit
-            # A fooled example beats every loss: it leaves the list, and nothing replaces it.
-            better = fooled | (damage > best_loss[open_])
-            best[open_[better]] = moved[better]
-            best_loss[open_[better]] = damage[better]
-            open_ = open_[~fooled]
-            if not len(open_):
-                break
+            for step in range(steps + 1):
+                if step < steps:
+                    direction, logits = _direction(model, moved, labels, loss)
+                elif keep == "last" and restarts == 1:
+                    best[rows] = moved  # with nothing to compare it to, it needs no pass
+                    break
+                else:
+                    with torch.no_grad():
+                        logits = logits_of(hand_out(model, moved))
+                if step == 0 and keep == "first" and not _repeats(model, moved):
+                    keep = "best"  # one lucky draw must not end the attack
+                fooled = (logits.argmax(1) == labels) == targeted
+                left = (~fooled).nonzero().squeeze(1)
+                if step == steps or keep == "best":
+                    damage = _each(_followed(loss), logits, labels).to(best_loss.dtype)
+                    damage = -damage if targeted else damage
+                    better = _better(fooled, damage, lost[rows], best_loss[rows])
+                    best[rows[better]], best_loss[rows[better]] = moved[better], damage[better]
+                    lost[rows[fooled]] = True
+                elif keep == "first" and len(left) < len(rows):
+                    best[rows[fooled]], lost[rows[fooled]] = moved[fooled], True
+                    if not len(left):
+                        break
+                    rows, labels, direction = rows[left], labels[left], direction[left]
+                    moved, low, high = moved[left], low[left], high[left]
+                    pace = _rows(pace, left)
+                if step < steps:
+                    moved = _step(moved, direction, pace, targeted, None).clamp_(low, high)
+
+        for _ in range(restarts):
+            if len(rows := (~lost).nonzero().squeeze(1)):
+                attempt(rows, keep)
         return best
+
+
+def _ball(x: Tensor, eps: float | Tensor, box: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest value of each pixel within eps and the bounds."""
+    if box is None:
+        return x - eps, x + eps
+    return (x - eps).clamp_(min=box[0]), (x + eps).clamp_(max=box[1])
+
+
+def _rows(value: float | Tensor, rows: Tensor) -> float | Tensor:
+    """Return an eps or a step size, which may be one for each example, for some examples."""
+    return value[rows] if isinstance(value, Tensor) and value.dim() else value
+
+
+def _better(fooled: Tensor, damage: Tensor, lost: Tensor, best: Tensor) -> Tensor:
+    """Say of which examples this is the best iterate so far."""
+    # What fools beats every loss. Of equal ones the later has gone further.
+    return (fooled & ~lost) | ((fooled == lost) & (damage >= best))
+
+
+def _repeats(model: Model, x: Tensor, count: int = 16) -> bool:
+    """Say whether the model gives a few examples the same logits twice."""
+    with torch.no_grad():
+        once, again = (logits_of(hand_out(model, x[:count])) for _ in range(2))
+        return bool(once.equal(again))
+
+
+@torch.no_grad()
+def _each(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
+    """Return one value for each example, (N,), also of a loss that gives their sum or mean."""
+    value = loss(logits, y)
+    if value.shape == y.shape:
+        return value
+    pairs = zip(logits.split(1), y.split(1), strict=True)
+    return torch.stack([loss(row, label).sum() for row, label in pairs])
 
 
 def noise(
@@ -442,7 +523,7 @@ def rotate(
     box = _check(model, x, y, loss, bounds)
     turn = torch.tensor(check_number(angle, "angle", 0.0, torch.pi / 2), dtype=torch.float64)
     with attack_mode(model):
-        gradient = _direction(model, x, y, loss).flatten(1)
+        gradient = _direction(model, x, y, loss)[0].flatten(1)
     flat = x.detach().flatten(1)
     # Scaled by its largest entry first: a confident model's gradient may be too small to square.
     gradient = gradient / gradient.abs().amax(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)

@@ -6,6 +6,7 @@ What all of them promise is tested in `tests/attacks`, by one table.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from torch import nn
 
 from advlearn import Bounds, fgsm, input_gradient, linear_step, noise, pgd
 from advlearn.attacks import ball_tolerance
+from advlearn.data import load_mnist
+from advlearn.data.reference import load
 from advlearn.losses import (
     adversarial_logistic_loss,
     cross_entropy,
@@ -21,7 +24,8 @@ from advlearn.losses import (
     margin_loss,
 )
 from advlearn.models import LogisticRegression, MaxoutNet, Normalize, SoftmaxRegression
-from tests.conftest import make_digits
+from advlearn.training import Recipe, adversarial_fit
+from tests.conftest import make_digits, make_mlp
 
 EPS = 0.1
 
@@ -160,6 +164,67 @@ def test_pgd_stays_in_the_ball_and_beats_fgsm():
 def test_pgd_of_one_whole_step_is_fgsm(mlp, digits, labels):
     one = pgd(mlp, digits, labels, EPS, steps=1, step_size=EPS, random_start=False)
     torch.testing.assert_close(one, fgsm(mlp, digits, labels, EPS))
+
+
+def textbook(model, x, y, eps, *, steps, step_size, generator, bounds=(0.0, 1.0)):
+    """The walk of Madry et al., as a loop: it gives its last iterate."""
+    low, high = (x - eps).clamp(min=bounds[0]), (x + eps).clamp(max=bounds[1])
+    moved = noise(x, eps, generator=generator, bounds=None).clamp(low, high)
+    for _ in range(steps):
+        gradient = input_gradient(model, moved, y, loss=margin_loss)
+        moved = linear_step(moved, gradient, step_size, bounds=None).clamp(low, high)
+    return moved
+
+
+def test_the_last_iterate_is_that_of_the_textbook_bit_for_bit():
+    """What was trained with `pgd` before it kept the best is trained the same with "last"."""
+    model, x, y = make_mlp(scale=3.0), make_digits(), torch.arange(24) % 4
+    for steps, step_size in ((3, 0.05), (7, 0.1)):
+        found = pgd(
+            model,
+            x,
+            y,
+            0.2,
+            steps=steps,
+            step_size=step_size,
+            keep="last",
+            generator=torch.Generator().manual_seed(5),
+        )
+        own = torch.Generator().manual_seed(5)
+        expected = textbook(model, x, y, 0.2, steps=steps, step_size=step_size, generator=own)
+        assert found.equal(expected)
+
+
+def test_training_with_the_last_iterate_gives_the_weights_of_the_textbook():
+    x, y = make_digits(), torch.arange(24) % 4
+    recipe = Recipe(epochs=2, batch_size=8, lr=0.1, seed=0)
+    trained = []
+    for attack in (partial(pgd, keep="last"), textbook):
+        model = make_mlp()
+        walk = partial(attack, steps=3, step_size=0.05, generator=torch.Generator().manual_seed(5))
+        adversarial_fit(model, (x, y), recipe, eps=0.2, attack=walk, progress=False)
+        trained.append(model.state_dict())
+    assert all(trained[0][name].equal(value) for name, value in trained[1].items())
+
+
+def test_what_is_kept_is_named_before_any_work():
+    x, y = make_digits(), torch.arange(24) % 4
+    with pytest.raises(ValueError, match="keep must be one of best, first, last, got 'strongest'"):
+        pgd(make_mlp(), x, y, 0.1, keep="strongest")
+
+
+def test_pgd_finds_on_the_robust_network_what_its_last_step_loses():
+    """At eps .35 the last of ten steps has lost again a fifth of what they found."""
+    digits, model = load_mnist("test", source="offline").take(slice(0, 100)), load("robust")
+    lost = {}
+    for keep in ("last", "best", "first"):
+        own = torch.Generator().manual_seed(0)
+        moved = pgd(model, *digits, 0.35, steps=10, keep=keep, generator=own)
+        lost[keep] = model(moved).argmax(1) != digits.y
+        assert (moved - digits.x).abs().max() <= 0.35 + ball_tolerance(digits.x, 0.35)
+    assert lost["best"].equal(lost["first"])
+    assert (lost["best"] | ~lost["last"]).all()
+    assert int(lost["best"].sum()) >= int(lost["last"].sum()) + 5
 
 
 def test_pixels_that_pass_the_bounds_by_rounding_are_accepted_and_clamped():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from advlearn.attacks import fgsm, noise, pgd
-from advlearn.data import Dataset
+from advlearn.data import Dataset, load_mnist
+from advlearn.data.reference import load
 from advlearn.functional import rbf
 from advlearn.losses import margin_loss
 from advlearn.metrics import (
@@ -322,6 +324,75 @@ def test_the_transfer_matrix_has_the_white_box_on_its_diagonal():
     assert any(matrix.errors[i][j] != matrix.errors[j][i] for i in range(3) for j in range(3)), (
         "a transposed matrix must not pass"
     )
+
+
+# --- Counting errors in fewer passes --------------------------------------------------------------
+
+
+class Sizes:
+    """A model that notes how many images it is shown, and answers by a network."""
+
+    def __init__(self, network):
+        self.network, self.seen = network.eval(), []
+
+    def __call__(self, x):
+        self.seen.append(len(x))
+        return self.network(x)
+
+
+def shown(data=DATA, **more):
+    """Return the error rate under PGD of 10 steps, and how many images the model was shown."""
+    model = Sizes(make_mlp(scale=3.0))
+    options = {"attack": pgd, "steps": 10, "generator": torch.Generator().manual_seed(0)} | more
+    return adversarial_error_rate(model, data, EPS, **options), sum(model.seen)
+
+
+def test_a_lost_example_leaves_the_batch_where_only_errors_are_counted():
+    rate, few = shown()
+    for alike in (partial(pgd, steps=10), partial(partial(pgd), loss=margin_loss)):
+        assert shown(attack=alike)[1] == few
+    whole, all_ = shown(keep="best")
+    assert all_ == 12 * len(X)
+    assert few < all_ / 2
+    assert rate.count >= whole.count >= shown(keep="last")[0].count
+
+
+def test_what_was_asked_for_is_kept():
+    """Said to the measure or to the attack; and images for another model are the strongest."""
+    for keep in ("best", "last"):
+        assert shown(keep=keep)[1] >= 11 * len(X)
+        assert shown(attack=partial(pgd, steps=10, keep=keep))[1] >= 11 * len(X)
+    model, other = make_mlp(seed=1, scale=3.0), make_mlp(seed=2, scale=3.0)
+    own = torch.Generator().manual_seed(0)
+    strongest = craft(model, DATA, EPS, attack=pgd, steps=10, generator=own)
+    own = torch.Generator().manual_seed(0)
+    options = {"attack": pgd, "steps": 10, "generator": own}
+    moved_over = adversarial_error_rate(other, DATA, EPS, source=model, **options)
+    assert moved_over == error_rate(other, (strongest, Y))
+    assert shown(source=None) == shown()
+
+
+def test_another_attack_gets_its_own_options_only():
+    def attack(model, x, y, eps):
+        return x
+
+    assert adversarial_error_rate(make_mlp(), DATA, EPS, attack=attack) == error_rate(
+        make_mlp(), DATA
+    )
+
+
+def test_at_least_as_many_errors_are_found_on_the_models_of_the_course():
+    """Fewer passes, and no error less than by a whole walk, whatever the batch."""
+    digits = load_mnist("test", source="offline").take(slice(0, 100))
+    for name in ("softmax", "maxout", "maxout-adversarial", "robust"):
+        model = load(name)
+        for eps in (0.1, 0.3):
+            counts = {}
+            for keep in ("last", "best", "first"):
+                own = torch.Generator().manual_seed(0)
+                attack = partial(pgd, steps=10, keep=keep, generator=own)
+                counts[keep] = adversarial_error_rate(model, digits, eps, attack=attack).count
+            assert counts["first"] == counts["best"] >= counts["last"], (name, eps)
 
 
 # --- What must not matter, and what must come back ------------------------------------------------

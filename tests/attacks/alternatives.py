@@ -19,7 +19,7 @@ from advlearn._validation import (
     check_logits,
     check_number,
 )
-from advlearn.attacks import PIXELS, _check, _check_generator
+from advlearn.attacks import KEPT, PIXELS, _check, _check_generator, _repeats
 from advlearn.context import Model, attack_mode, hand_out
 from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, margin_loss
@@ -72,7 +72,7 @@ class ThreeCases:
 
 
 class BestIterate:
-    """PGD that returns the best of all iterates of each example, not the last one."""
+    """PGD that looks at each iterate before it steps, and notes what is kept example by example."""
 
     @staticmethod
     def pgd(
@@ -86,6 +86,7 @@ class BestIterate:
         random_start: bool = True,
         restarts: int = 1,
         generator: Generator | None = None,
+        keep: str = "best",
         loss: Loss = cross_entropy,
         targeted: bool = False,
         bounds: tuple[float, float] | None = PIXELS,
@@ -94,6 +95,7 @@ class BestIterate:
         check_count(steps, "steps")
         check_count(restarts, "restarts")
         _check_generator(generator)
+        check_choice(keep, "keep", KEPT)
         if step_size is not None:
             check_number(step_size, "step_size", 0.0, open_low=True)
         if restarts > 1 and not random_start:
@@ -109,31 +111,42 @@ class BestIterate:
                 rows = (~won).nonzero().squeeze(1)
                 if len(rows) == 0:
                     break
-                start, own, labels = x[rows], radius[rows], y[rows]
+                start, labels = x[rows], y[rows]
                 delta = torch.zeros_like(start)
                 if random_start:
-                    delta = own * (
+                    delta = radius[rows] * (
                         1 - 2 * torch.rand(start.shape, generator=generator, dtype=x.dtype)
                     )
                 for step in range(steps + 1):
                     pixels = _clipped(start + delta, bounds).requires_grad_()
+                    if keep == "last" and restarts == 1 and step == steps:
+                        return pixels.detach()
                     logits = _logits(model, pixels, labels)
+                    if keep == "first" and step == 0 and not _repeats(model, pixels.detach()):
+                        keep = "best"
                     value = _followed(loss)(logits, labels)
                     value = -value if targeted else value
-                    with torch.no_grad():
-                        hit = logits.argmax(1) == labels
-                        success = hit if targeted else ~hit
-                        reached = value.double().expand(len(rows))
-                        better = (success & ~won[rows]) | (
-                            (success == won[rows]) & (reached > harm[rows])
-                        )
-                        best[rows[better]] = pixels.detach()[better]
-                        harm[rows[better]] = reached[better]
-                        won[rows] |= success
+                    hit = logits.argmax(1) == labels
+                    success = hit if targeted else ~hit
+                    asked = step == steps or keep == "best"
+                    for row, (own_row, good) in enumerate(zip(rows.tolist(), success, strict=True)):
+                        if not (asked or (keep == "first" and good)):
+                            continue
+                        with torch.no_grad():
+                            reached = _followed(loss)(logits[row : row + 1], labels[row : row + 1])
+                        rank = (bool(good), float(-reached if targeted else reached))
+                        if rank >= (bool(won[own_row]), float(harm[own_row])):
+                            best[own_row] = pixels.detach()[row]
+                            won[own_row], harm[own_row] = rank
                     if step < steps:
                         (gradient,) = torch.autograd.grad(value.sum(), pixels)
                         moved = pixels.detach() + stride[rows] * usable(gradient).sign() - start
-                        delta = torch.minimum(torch.maximum(moved, -own), own)
+                        delta = torch.minimum(torch.maximum(moved, -radius[rows]), radius[rows])
+                    if keep == "first" and step < steps:
+                        rows, labels, start = rows[~success], labels[~success], start[~success]
+                        delta = delta[~success]
+                        if not len(rows):
+                            break
         return best
 
 

@@ -73,9 +73,9 @@ CLAMP = "return moved if box is None else moved.clamp_(*box)"
 HANDED = "hand_out(model, pixels)"
 LOGIT_GRADIENT = "logit_gradient(loss, logits, y)"
 BORROWED = "    with attack_mode(model):\n"
-LOOP = "            for _ in range(steps):\n"
-MOVE = "moved = _step(moved, direction, pace, targeted, None).clamp(low, high)"
-BETTER = "better = fooled | (damage > best_loss[open_])"
+MOVE = "moved = _step(moved, direction, pace, targeted, None).clamp_(low, high)"
+BETTER = "return (fooled & ~lost) | ((fooled == lost) & (damage >= best))"
+LEAVE = 'elif keep == "first" and len(left) < len(rows):'
 
 MUTANTS = [
     # The step
@@ -354,18 +354,17 @@ MUTANTS = [
     mutant(
         "one step too few",
         "takes_the_number_of_steps_it_is_given",
-        ("pgd", LOOP, "            for _ in range(steps - 1):\n"),
+        ("pgd", "    with attack_mode", "    steps -= 1\n    with attack_mode"),
     ),
     mutant(
         "one step too many",
         "takes_the_number_of_steps_it_is_given",
-        ("pgd", LOOP, "            for _ in range(steps + 1):\n"),
+        ("pgd", "    with attack_mode", "    steps += 1\n    with attack_mode"),
     ),
     mutant(
         "the last step is doubled",
         "takes_the_number_of_steps_it_is_given",
-        ("pgd", LOOP, "            for t in range(steps):\n"),
-        ("pgd", MOVE, MOVE.replace("pace", "pace * (1 + (t == steps - 1))")),
+        ("pgd", MOVE, MOVE.replace("pace", "pace * (1 + (step == steps - 1))")),
     ),
     mutant(
         "the step size is ignored",
@@ -399,9 +398,9 @@ MUTANTS = [
             "pgd",
             MOVE,
             MOVE + "\n"
-            "                length = (moved - start).flatten(1).norm(dim=1)\n"
-            "                scale = (own / length.reshape(-1, 1, 1, 1)).clamp(max=1)\n"
-            "                moved = start + (moved - start) * scale",
+            "                    length = (moved - x[rows]).flatten(1).norm(dim=1)\n"
+            "                    scale = (_rows(radius, rows) / length.reshape(-1, 1, 1, 1))\n"
+            "                    moved = x[rows] + (moved - x[rows]) * scale.clamp(max=1)",
         ),
     ),
     mutant(
@@ -411,17 +410,17 @@ MUTANTS = [
             "pgd",
             MOVE,
             "moved = moved + ("
-            + MOVE.removeprefix("moved = ").removesuffix(".clamp(low, high)")
-            + " - moved).clamp(-own, own)",
+            + MOVE.removeprefix("moved = ").removesuffix(".clamp_(low, high)")
+            + " - moved).clamp(-_rows(radius, rows), _rows(radius, rows))",
         ),
     ),
     mutant(
-        "pgd ignores the bounds", "keeps_to_the_bounds", ("pgd", "if box is not None:", "if False:")
+        "pgd ignores the bounds", "keeps_to_the_bounds", ("_ball", "if box is None:", "if True:")
     ),
     mutant(
         "pgd ignores the upper bound",
         "keeps_to_the_bounds",
-        ("pgd", "high.clamp(max=box[1])", "high"),
+        ("_ball", ".clamp_(max=box[1])", ""),
     ),
     mutant(
         "a random start outside the bounds",
@@ -468,32 +467,32 @@ MUTANTS = [
     mutant(
         "the last attempt, not the best",
         "keeps_the_best_attempt",
-        ("pgd", BETTER, "better = torch.ones_like(fooled)"),
+        ("_better", BETTER, "return (fooled & ~lost) | ~lost"),
     ),
     mutant(
         "the first attempt, not the best",
         "keeps_the_best_attempt",
-        ("pgd", BETTER, "better = fooled | best_loss[open_].isinf()"),
+        ("_better", BETTER, "return (fooled & ~lost) | best.isinf()"),
     ),
     mutant(
         "better on average is better for all",
         "keeps_the_best_attempt",
-        ("pgd", BETTER, "better = fooled | (damage.mean() > best_loss[open_].mean())"),
+        ("_better", "damage >= best", "damage.mean() >= best.mean()"),
     ),
     mutant(
         "the least damage is kept",
         "keeps_the_best_attempt",
-        ("pgd", "damage > best_loss[open_]", "damage < -best_loss[open_]"),
+        ("_better", "damage >= best", "damage <= -best"),
     ),
     mutant(
         "the best loss is not kept",
         "keeps_the_best_attempt",
-        ("pgd", "            best_loss[open_[better]] = damage[better]\n", ""),
+        ("pgd", "best[rows[better]], best_loss[rows[better]] =", "best[rows[better]], _ ="),
     ),
     mutant(
         "success inverted when targeted",
         "keeps_the_best_attempt",
-        ("pgd", "hit if targeted else ~hit", "~hit"),
+        ("pgd", "== labels) == targeted", "== labels) == False"),
     ),
     mutant(
         "damage not negated when targeted",
@@ -503,46 +502,179 @@ MUTANTS = [
     mutant(
         "attempts compared by a loss that fades",
         "tells_attempts_apart_where_float32_cannot",
-        ("pgd", "_followed(loss)(logits", "loss(logits"),
+        ("pgd", "_each(_followed(loss), logits", "_each(loss, logits"),
     ),
     mutant(
         "attempts compared in float32",
         "tells_attempts_apart_where_float32_cannot",
         (
             "pgd",
-            "precision = torch.promote_types(x.dtype, torch.float32)",
-            "precision = torch.float32",
+            "torch.promote_types(x.dtype, torch.float)",
+            "torch.float",
         ),
     ),
     mutant(
         "fooled examples are attacked again",
         "attacks_again_only_what_resists",
-        ("pgd", "            open_ = open_[~fooled]\n", ""),
+        (
+            "pgd",
+            "attempt(rows, keep)",
+            "attempt(torch.arange(len(x)), keep)",
+        ),
     ),
     mutant(
         "all are left alone after one success",
         "attacks_again_only_what_resists",
-        ("pgd", "open_ = open_[~fooled]", "open_ = open_[~fooled.any().expand_as(fooled)]"),
+        (
+            "pgd",
+            "if len(rows := (~lost).nonzero().squeeze(1)):",
+            "rows = (~lost).nonzero().squeeze(1)\n            if not bool(lost.any()):",
+        ),
     ),
     mutant(
         "eps of other examples in a restart",
         "keeps_to_the_ball",
-        ("pgd", "own = radius[open_]", "own = radius[: len(open_)]"),
+        ("pgd", "own, pace = _rows(radius, rows)", "own, pace = _rows(radius, slice(len(rows)))"),
     ),
     mutant(
         "the ball of the first example for all",
         "takes_eps_for_each_example",
-        ("pgd", "own = radius[open_]", "own = radius[:1]"),
+        ("pgd", "own, pace = _rows(radius, rows)", "own, pace = _rows(radius, slice(1))"),
     ),
     mutant(
         "the steps of the first example for all",
         "takes_eps_for_each_example",
-        ("pgd", "pace = stride[open_]", "pace = stride[:1]"),
+        ("pgd", "_rows(stride, rows)", "_rows(stride, rows[:1])"),
     ),
     mutant(
         "labels of other examples in a restart",
         "attacks_again_only_what_resists",
-        ("pgd", "y[open_]", "y[: len(open_)]"),
+        ("pgd", "x[rows], y[rows]", "x[rows], y[: len(rows)]"),
+    ),
+    # The iterate that is kept
+    mutant(
+        "the last iterate, whatever came before",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", 'step == steps or keep == "best"', "step == steps"),
+    ),
+    mutant(
+        "all but the last iterate",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", 'if step == steps or keep == "best"', 'if keep != "best" or step < steps'),
+    ),
+    mutant(
+        "all but the start",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", 'keep == "best":', 'keep == "best" and step:'),
+    ),
+    mutant(
+        "a fooling iterate gives way to a higher loss",
+        "keeps_the_iterate_it_is_asked_for",
+        ("_better", "(fooled == lost) & (damage", "(damage"),
+    ),
+    mutant(
+        "a fooling iterate gives way to any later one",
+        "keeps_the_iterate_it_is_asked_for",
+        ("_better", BETTER, "return torch.ones_like(fooled)"),
+    ),
+    mutant(
+        "the first fooling iterate for the best",
+        "keeps_the_iterate_it_is_asked_for",
+        ("_better", "(fooled == lost)", "~(fooled | lost)"),
+    ),
+    mutant(
+        "a fooling iterate counts by its loss alone",
+        "keeps_the_iterate_it_is_asked_for",
+        ("_better", "fooled & ~lost", "fooled & (damage > best)"),
+    ),
+    mutant(
+        "the iterate after the one that was judged",
+        "keeps_the_iterate_it_is_asked_for",
+        (
+            "pgd",
+            "best[rows[better]], best_loss",
+            "if step < steps:\n"
+            "                        moved = _step(moved, direction, pace, targeted, None)\n"
+            "                    best[rows[better]], best_loss",
+        ),
+    ),
+    mutant(
+        "the best of another example after the first has left",
+        "keeps_the_iterate_it_is_asked_for",
+        (
+            "pgd",
+            "rows, labels, direction = rows[left]",
+            "rows, labels, direction = rows[: len(left)]",
+        ),
+    ),
+    mutant(
+        "the label of another example after the first has left",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", "rows[left], labels[left]", "rows[left], labels[: len(left)]"),
+    ),
+    mutant(
+        "the direction of another example after the first has left",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", "direction[left]", "direction[: len(left)]"),
+    ),
+    mutant(
+        "the ball of another example after the first has left",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", "low[left], high[left]", "low[: len(left)], high[: len(left)]"),
+    ),
+    mutant(
+        "the iterate of another example after the first has left",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", "= moved[left],", "= moved[: len(left)],"),
+    ),
+    mutant(
+        "the step size of another example after the first has left",
+        "takes_eps_for_each_example_that_is_left",
+        ("pgd", "pace = _rows(pace, left)", "pace = _rows(pace, slice(len(left)))"),
+    ),
+    mutant(
+        "what fools leaves without being kept",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", "best[rows[fooled]], lost[rows[fooled]] =", "_, lost[rows[fooled]] ="),
+    ),
+    mutant(
+        "all leave with the first one",
+        "keeps_the_iterate_it_is_asked_for",
+        ("pgd", "if not len(left):", "if True:"),
+    ),
+    mutant(
+        "nothing leaves",
+        "shows_a_lost_example_no_more",
+        ("pgd", LEAVE, LEAVE.replace("len(left) < len(rows)", "len(left) == 0")),
+    ),
+    mutant(
+        "what is lost leaves although the strongest image was asked for",
+        "shows_a_lost_example_no_more",
+        ("pgd", LEAVE, "if step < steps and len(left) < len(rows):"),
+    ),
+    mutant(
+        "a pass for the last iterate that nothing needs",
+        "shows_a_lost_example_no_more",
+        ("pgd", 'elif keep == "last" and restarts == 1', "elif False"),
+    ),
+    mutant(
+        "an empty batch goes on",
+        "shows_a_lost_example_no_more",
+        (
+            "pgd",
+            "                        break\n                    rows",
+            "                        pass\n                    rows",
+        ),
+    ),
+    mutant(
+        "one damage for all examples",
+        "tells_examples_apart_by_a_mean",
+        ("_each", "if value.shape == y.shape", "value = value.expand(y.shape)\n    if True"),
+    ),
+    mutant(
+        "a lucky draw ends the attack",
+        "is_not_ended_by_a_lucky_draw",
+        ("pgd", "and not _repeats(model, moved)", "and False"),
     ),
     # Noise
     mutant("noise of one sign", "draws_from_the_whole_ball", ("noise", "2 * drawn - 1", "drawn")),
@@ -615,7 +747,7 @@ MUTANTS = [
     mutant(
         "towards the sign of the gradient",
         "turns_by_the_angle_towards_the_gradient",
-        ("rotate", "loss).flatten(1)", "loss).flatten(1).sign()"),
+        ("rotate", "[0].flatten(1)", "[0].flatten(1).sign()"),
     ),
     mutant(
         "what is left along x is not taken away",

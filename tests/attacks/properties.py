@@ -193,7 +193,7 @@ def shows_the_model_only_legal_images(attack: Attack) -> None:
     attack(recorder, x, resisting(attack, model, x), SIZE / 10)
     assert recorder.seen
     for seen in recorder.seen:
-        assert in_the_ball(seen, x, SIZE / 10).all()
+        assert in_the_ball(seen, x[: len(seen)], SIZE / 10).all()
         assert attack.bounds is None or (seen.min() >= 0 and seen.max() <= 1)
 
 
@@ -485,15 +485,16 @@ def takes_the_number_of_steps_it_is_given(attack: Attack) -> None:
 
 @of_attacks("steps")
 def takes_the_stated_step_by_default(attack: Attack) -> None:
-    """2.5 eps / steps: seen in the second image that the model is shown."""
+    """2.5 eps / steps: seen in the second batch that the model is shown."""
     model, x, y, direction = two_classes(attack, 1.0, torch.float64)
     recorder = Recorder(model)
     attack(recorder, x, y, steps=10, step_size=None, random_start=False, restarts=1)
     expected = x + 2.5 * SIZE / 10 * direction.sign()
     if attack.bounds is not None:
         expected = expected.clamp(*attack.bounds)
-    assert recorder.seen[0].equal(x)
-    assert (recorder.seen[1] - expected).abs().max() < 1e-12
+    first, second, *_ = (seen for seen in recorder.seen if len(seen) == len(x))
+    assert first.equal(x)
+    assert (second - expected).abs().max() < 1e-12
 
 
 @of_attacks("steps")
@@ -515,6 +516,144 @@ def follows_the_gradient_from_iterate_to_iterate(attack: Attack) -> None:
     distance = torch.stack([(moved - iterate).abs().flatten(1).amax(1) for iterate in path])
     assert distance.amin(0).max() < 1e-12
     assert (attack.harm(model(moved), y) > attack.harm(model(path[-1]), y) - 1e-9).all()
+
+
+class Winding(nn.Module):
+    """Two classes, told by pixel 7, and 32 quick waves across: whether a step helps is luck."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.waves = 8 * torch.randn(36, 32, generator=generator, dtype=torch.float64)
+        self.height = 0.5 * torch.randn(32, generator=generator, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = 8 * (x.flatten(1)[:, 7] - 0.5) + (x.flatten(1) @ self.waves).sin() @ self.height
+        return torch.stack([-score, score], 1)
+
+
+def back_and_forth(
+    attack: Attack, loss: Callable[[Tensor, Tensor], Tensor] = margin_loss
+) -> tuple[nn.Module, Tensor, Tensor, dict[str, Any], Tensor]:
+    """Return a model, images, labels, options of a walk that comes to no rest, and its path.
+
+    Some examples are fooled on the way and not at the end, some never, and most are nearest to it
+    in the middle. The path is that of a plain loop, (steps + 1, N, ...).
+    """
+    model, x, truth = Winding(), make_digits(dtype=torch.float64), torch.arange(24) % 2
+    x.flatten(1)[:, 7] = torch.where(truth == 1, 0.75, 0.25).double()
+    y = 1 - truth if attack.targeted else truth
+    steps, size = 9, 0.1
+    path = [x]
+    for _ in range(steps):
+        pixels = path[-1].clone().requires_grad_()
+        direction = torch.autograd.grad(loss(model(pixels), y).sum(), pixels)[0].sign()
+        ahead = path[-1] + size * (-direction if attack.targeted else direction)
+        ahead = torch.minimum(torch.maximum(ahead, x - size), x + size)
+        path.append(ahead if attack.bounds is None else ahead.clamp(*attack.bounds))
+    more = {"steps": steps, "step_size": size, "random_start": False, "restarts": 1}
+    return model, x, y, {"size": size, **more}, torch.stack(path)
+
+
+def fooled(attack: Attack, model: nn.Module, path: Tensor, y: Tensor) -> Tensor:
+    """Say for each iterate and example whether it succeeds, (steps + 1, N)."""
+    hit = torch.stack([model(iterate).argmax(1) == y for iterate in path])
+    return hit if attack.targeted else ~hit
+
+
+@of_attacks("keep")
+def keeps_the_iterate_it_is_asked_for(attack: Attack) -> None:
+    """The best of all, the first that succeeds, or the last; each example for itself.
+
+    The second loss says nothing about success, so that what succeeds must count before the loss.
+    """
+    for loss in (margin_loss, lambda logits, y: logits.square().sum(1)):
+        model, x, y, more, path = back_and_forth(attack, loss)
+        success = fooled(attack, model, path, y)
+        harm = torch.stack([loss(model(iterate), y) for iterate in path])
+        harm = -harm if attack.targeted else harm
+        end = torch.full_like(y, len(path) - 1)
+        best = harm.masked_fill(~success & success.any(0), -torch.inf).argmax(0)
+        first = torch.where(success.any(0), success.int().argmax(0), end)
+        assert (success.any(0) & ~success[-1]).any(), "the last step loses what another has found"
+        assert (~success.any(0) & (best != end)).any(), "some resist, best in the middle"
+        if loss is margin_loss:
+            assert (success.any(0) & (first != best)).any()
+        else:
+            assert (best != harm.argmax(0)).any(), "what succeeds is not what has the highest loss"
+            more["loss"] = loss
+        for keep, step in {"best": best, "first": first, "last": end}.items():
+            moved = attack(model, x, y, **more, keep=keep)
+            assert (moved - path[step, torch.arange(len(x))]).abs().max() < 1e-12, keep
+
+
+@of_attacks("keep")
+def shows_a_lost_example_no_more(attack: Attack) -> None:
+    """With "first", after the step that has lost it; with "best" and "last" all walk to the end."""
+    model, x, y, more, path = back_and_forth(attack)
+    success = fooled(attack, model, path, y)
+    open_ = ~torch.cat([torch.zeros_like(success[:1]), success[:-1]]).cummax(0).values
+    probes = 2  # the model is asked twice whether it answers alike
+    for keep, sizes in (("first", open_.sum(1).tolist()), ("best", [len(x)] * len(path))):
+        recorder = Recorder(model)
+        attack(recorder, x, y, **more, keep=keep)
+        seen = [len(images) for images in recorder.seen]
+        assert seen == ([*sizes[:1], 16, 16, *sizes[1:]] if keep == "first" else sizes), keep
+        if keep == "first":
+            shown = [recorder.seen[0], *recorder.seen[1 + probes :]]
+            for images, iterate, rows in zip(shown, path, open_, strict=True):
+                assert (images - iterate[rows]).abs().max() < 1e-12
+    recorder = Recorder(model)
+    easy = success[1] & ~success[0]
+    attack(recorder, x[easy], y[easy], **more, keep="first")
+    assert easy.any()
+    assert len(recorder.seen) == 2 + probes, "when all are lost, the attack ends"
+    recorder = Recorder(model)
+    attack(recorder, x, y, **more, keep="last")
+    assert len(recorder.seen) == len(path) - 1, "the last iterate has nothing to be compared with"
+
+
+@of_attacks("keep")
+def takes_eps_for_each_example_that_is_left(attack: Attack) -> None:
+    """After some have left the batch, the others keep their own ball and their own step."""
+    model, x, y, more, _ = back_and_forth(attack)
+    more |= {"step_size": None, "keep": "first"}
+    eps = shuffled_eps(2 * more.pop("size"))
+    whole = attack(model, x, y, eps, **more)
+    for row in range(len(x)):
+        alone = attack(model, x[row : row + 1], y[row : row + 1], float(eps[row]), **more)
+        assert (whole[row] - alone).abs().max() < 1e-12
+
+
+@of_attacks("keep")
+def tells_examples_apart_by_a_mean(attack: Attack) -> None:
+    """A loss that averages over the batch says nothing about one example: each is asked alone."""
+    model, x, y, more, _ = back_and_forth(attack)
+    each, mean = (
+        attack(
+            model,
+            x,
+            y,
+            **more,
+            keep="best",
+            loss=lambda z, labels, r=reduction: F.cross_entropy(z, labels, reduction=r),
+        )
+        for reduction in ("none", "mean")
+    )
+    assert each.equal(mean)
+
+
+@of_attacks("keep")
+def is_not_ended_by_a_lucky_draw(attack: Attack) -> None:
+    """A model that draws anew at each call stays under attack with "first" as with "best"."""
+    model, x, y, more, _ = back_and_forth(attack)
+
+    def draws(images: Tensor) -> Tensor:
+        return model(images + 0.05 * torch.randn_like(images))
+
+    recorder = Recorder(draws)
+    attack(recorder, x, y, **more, keep="first")
+    assert [len(images) for images in recorder.seen].count(len(x)) == more["steps"] + 1
 
 
 # --- Random numbers -------------------------------------------------------------------------------

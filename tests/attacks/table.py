@@ -136,6 +136,18 @@ ATTACKS = [
     Attack("pgd, unclipped", "pgd", {"steps": 3, "bounds": None}, UNCLIPPED),
     Attack("pgd, restarts", "pgd", {"steps": 3, "restarts": 3}),
     Attack("pgd, restarts, targeted", "pgd", {"steps": 3, "restarts": 3, "targeted": True}),
+    Attack(
+        "pgd, the first that fools",
+        "pgd",
+        {"steps": 3, "keep": "first"},
+        {"does_damage_in_the_ball": "an example that the model misreads stays as it is"},
+    ),
+    Attack("pgd, the last", "pgd", {"steps": 3, "keep": "last"}),
+    Attack(
+        "pgd, the last of the best attempt",
+        "pgd",
+        {"steps": 3, "restarts": 3, "keep": "last"},
+    ),
     Attack("pgd, many steps of one size", "pgd", {"steps": 9, "step_size": 0.05}),
     Attack(
         "pgd, no random start",

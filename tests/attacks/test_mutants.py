@@ -64,9 +64,9 @@ def test_mutants_have_names_of_their_own():
     ("edit", "words"),
     [
         (Edit("pgd", "a text that is not there", ""), "is 0 times in pgd"),
-        (Edit("pgd", "open_", "closed"), "times in pgd"),
-        (Edit("pgd", "range(steps)", "range(steps )"), "what it was before"),
-        (Edit("pgd", "range(steps)", "range(steps"), "not Python"),
+        (Edit("pgd", "rows", "lines"), "times in pgd"),
+        (Edit("pgd", "range(restarts)", "range(restarts )"), "what it was before"),
+        (Edit("pgd", "range(restarts)", "range(restarts"), "not Python"),
         (Edit("no_such_attack", "a", "b"), "no function no_such_attack"),
         (Edit("pgd", "many small FGSM steps", "one step"), "is 0 times in pgd"),
     ],

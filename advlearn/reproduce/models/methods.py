@@ -213,4 +213,5 @@ def fit_robust(
         attacked(start, eps=lower, attack=random_start_fgsm)
     cheap = replace(recipe, lr=one_step_lr[0], lr_final=one_step_lr[1])
     attacked(cheap, eps=eps, attack=random_start_fgsm)
-    return attacked(recipe, eps=eps, attack=partial(pgd, steps=steps, step_size=step_size))
+    walk = partial(pgd, steps=steps, step_size=step_size, keep="last")
+    return attacked(recipe, eps=eps, attack=walk)
