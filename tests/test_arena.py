@@ -306,6 +306,7 @@ def test_constant_answers_get_the_accuracy_of_chance():
     assert threes < 25
 
 
+@pytest.mark.filterwarnings("error")
 def test_equal_logits_are_no_answer():
     assert quick(pack(SoftmaxRegression())).score.count == 0
 

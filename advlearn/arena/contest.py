@@ -25,6 +25,7 @@ from advlearn.arena.entry import RefusedError, admit
 from advlearn.attacks import PIXELS, fgsm, input_gradient, noise, pgd
 from advlearn.context import Model
 from advlearn.data import load_mnist, reference
+from advlearn.directions import directions
 from advlearn.losses import cross_entropy
 from advlearn.metrics import Rate
 
@@ -147,16 +148,18 @@ def score(
     right = judge(x, y)
     after = dict.fromkeys(ATTACKS, Rate.of(right))
     lost_to = ["" if ok else "clean" for ok in right.tolist()]
-    for attack, attempt in _attempts(entry.model, x, y, rules, sources):
-        left = right.nonzero().squeeze(1)
-        if len(left):
-            # In the ball and in the pixel range by construction, whatever an attack does.
-            crafted = attempt(left).float().clamp(low[left], high[left])
-            right[left] = judge(crafted, y[left])
-        for index in left[~right[left]].tolist():
-            lost_to[index] = attack
-        # This one and all that come later: with no sources "transfer" takes nothing away.
-        after |= dict.fromkeys(ATTACKS[ATTACKS.index(attack) :], Rate.of(right))
+    # Gradients that give no direction are expected here: other attempts need none.
+    with directions(silent=True):
+        for attack, attempt in _attempts(entry.model, x, y, rules, sources):
+            left = right.nonzero().squeeze(1)
+            if len(left):
+                # In the ball and in the pixel range by construction, whatever an attack does.
+                crafted = attempt(left).float().clamp(low[left], high[left])
+                right[left] = judge(crafted, y[left])
+            for index in left[~right[left]].tolist():
+                lost_to[index] = attack
+            # This one and all that come later: with no sources "transfer" takes nothing away.
+            after |= dict.fromkeys(ATTACKS[ATTACKS.index(attack) :], Rate.of(right))
     return Report(
         name, entry.architecture, entry.parameters, entry.sha256, rules, after, tuple(lost_to)
     )
