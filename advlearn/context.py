@@ -8,7 +8,7 @@ import threading
 import types
 import warnings
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -316,8 +316,8 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
 
 # --- Handing out ----------------------------------------------------------------------------------
 
-# With gradients on, and without: what has been seen to leave its input alone.
-_READERS: dict[bool, weakref.WeakSet[Any]] = {True: weakref.WeakSet(), False: weakref.WeakSet()}
+# What has been seen to leave its input alone: with gradients on or off, in training or not.
+_READERS: defaultdict[tuple[bool, object], weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
 
 
 def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: object = None) -> Result:
@@ -343,7 +343,7 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
         (tensor([3., 3.]), tensor([1., 1.]))
     """
     known_as = function if known_as is None else known_as
-    readers = _READERS[torch.is_grad_enabled()]
+    readers = _READERS[torch.is_grad_enabled(), getattr(known_as, "training", None)]
     try:
         harmless = known_as in readers
     except TypeError:  # cannot be hashed, or not be referred to weakly

@@ -31,7 +31,8 @@ from advlearn._validation import (
 )
 from advlearn.attacks import PIXELS, linear_step
 from advlearn.batches import BATCH, Batches, Data, joined
-from advlearn.context import precision, uncompiled
+from advlearn.context import hand_out, precision, uncompiled
+from advlearn.directions import directions
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
 from advlearn.metrics import predict
@@ -127,6 +128,7 @@ def fit(
     )
 
 
+@directions()  # one warning for the whole training
 def adversarial_fit(
     model: nn.Module,
     data: Data,
@@ -180,7 +182,9 @@ def adversarial_fit(
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         if attack is not None:
-            crafted = attack(model, x, y, eps, bounds=bounds)
+            crafted = hand_out(
+                lambda z: attack(model, z, y, eps, bounds=bounds), x, known_as=attack
+            )
             clean = _cross_entropy(model, x, y).mean()
             _backward(alpha * clean)
         else:
@@ -220,7 +224,7 @@ def adversarial_fit(
 
 
 def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return cross_entropy(logits_of(model(x)), y)
+    return cross_entropy(logits_of(hand_out(model, x)), y)
 
 
 _UNUSED = (

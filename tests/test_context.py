@@ -19,7 +19,8 @@ from torch import nn
 
 from advlearn import fgsm, pgd
 from advlearn.context import attack_mode, hand_out, modules_behind
-from advlearn.metrics import error_rate
+from advlearn.metrics import adversarial_error_rate, craft, error_rate
+from advlearn.training import Recipe, adversarial_fit
 from tests.attacks.table import distributed
 from tests.conftest import make_digits, make_mlp
 
@@ -591,6 +592,45 @@ def test_a_first_layer_in_place_is_attacked_as_one_that_is_not(layer):
     assert one.equal(other)
 
 
+def test_a_layer_that_writes_in_training_only_is_trained_after_an_attack():
+    x, y = make_digits(), torch.arange(24) % 4
+    models = [nn.Sequential(nn.Dropout(0.5, inplace=way), make_mlp()) for way in (True, False)]
+    kept = x.clone()
+    for attack in (None, fgsm):
+        for model in models:
+            fgsm(model, x, y, 0.1)
+            adversarial_fit(
+                model,
+                (x, y),
+                Recipe(epochs=2, batch_size=12),
+                eps=0.1,
+                attack=attack,
+                progress=False,
+            )
+        assert all(a.equal(b) for a, b in zip(*(m.parameters() for m in models), strict=True))
+    assert x.equal(kept)
+
+
+def test_training_on_adversarial_examples_survives_a_model_and_an_attack_that_write():
+    x, y, kept = make_digits(), torch.arange(24) % 4, make_digits()
+
+    def own_attack(model, x, y, eps, bounds):
+        return x.add_(eps).clamp_(0, 1)
+
+    def noted(model, x, y, eps, bounds):
+        return (x + eps).clamp(0, 1)
+
+    recipe = Recipe(epochs=2, batch_size=12)
+    for attack, like in ((None, None), (fgsm, fgsm), (own_attack, noted)):
+        weights = []
+        for write, crafts in ((subtract, attack), (lambda z: z - 0.5, like)):
+            model = Writes(write)
+            adversarial_fit(model, (x, y), recipe, eps=0.1, attack=crafts, progress=False)
+            weights.append(list(model.parameters()))
+        assert all(a.equal(b) for a, b in zip(*weights, strict=True)), attack
+    assert x.equal(kept)
+
+
 def test_a_model_that_only_reads_is_handed_the_images_themselves():
     seen = []
 
@@ -623,6 +663,18 @@ def test_a_model_that_turns_out_to_write_is_refused_and_gets_copies_from_then_on
         hand_out(model, x)
     kept = x.clone()
     hand_out(model, x)
+    assert x.equal(kept)
+
+
+def test_an_attack_of_ones_own_may_write_into_its_images():
+    def own(model, x, y, eps):
+        return x.add_(eps)
+
+    model, x, y = make_mlp(), make_digits(), torch.arange(24) % 4
+    kept = x.clone()
+    for _ in range(2):
+        assert craft(model, (x, y), 0.1, attack=own).equal(kept + 0.1)
+        adversarial_error_rate(model, (x, y), 0.1, attack=own)
     assert x.equal(kept)
 
 
