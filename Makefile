@@ -1,5 +1,6 @@
 # The course in two commands: `make lab` and `make test`. `make help` lists the rest.
 # Variables: PYTHON=python3.12 picks an interpreter; TORCH=cpu takes PyTorch's CPU build;
+# PYTHON_OLDEST and PYTHON_NEWEST name the interpreters of `make test-oldest` and `test-newest`;
 # IN_BROWSER=1 has `make test` execute the lessons in JupyterLab, with all the browser tests.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab quick lint format notebooks measure record book test-book bench palette doctor clean
+.PHONY: help lab test test-browser test-colab test-oldest test-newest quick lint format notebooks measure record book test-book bench palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -72,7 +73,13 @@ measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
 	$(RUN) -m advlearn.course.notebooks --measure
 
 test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (installs them in .venv-colab)
-	$(RUN) tests/colab/environment.py
+	$(RUN) -m tests.colab.environment
+
+test-oldest: $(VENV)/.dev ## try the lowest versions that pyproject.toml allows (installs them in .venv-oldest)
+	$(RUN) -m tests.bounds oldest
+
+test-newest: $(VENV)/.dev ## try the newest Python and the newest versions (installs them in .venv-newest)
+	$(RUN) -m tests.bounds newest
 
 $(VENV)/.book: $(VENV)/.lab
 	$(PIP) install --quiet --editable ".[book]"
@@ -97,4 +104,4 @@ palette: $(VENV)/.dev ## draw every figure in grey and for colour-blind readers,
 	MPLBACKEND=agg $(RUN) tests/vision.py
 
 clean: ## remove the environments and the caches, never the data
-	rm -rf $(VENV) .venv-bench .venv-colab .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf $(VENV) .venv-bench .venv-colab .venv-oldest .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -80,8 +80,11 @@ def render(
     _require(figure, "figure", (Figure, Axes), "of matplotlib")
     check_number(dpi, "dpi", low=0.0, open_low=True)
     check_choice(kind, "kind", ("png", "jpeg"))
-    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
-    assert whole is not None, "an Axes always belongs to a figure"
+    # An Axes may lie on a part of a figure (SubFigure); `figure` of that part is the whole, and of
+    # the whole itself. `get_figure(root=True)` says so too, but only since matplotlib 3.10.
+    part = figure.figure if isinstance(figure, Axes) else figure
+    assert part is not None, "an Axes always belongs to a figure"
+    whole = part.figure
     buffer = io.BytesIO()
     # The same figure must give the same bytes, so no software name and no date.
     rest = (

@@ -86,7 +86,9 @@ def read_source(stage: str) -> tuple[Outcome, str]:
     return Outcome(stage, status != 0, time.perf_counter() - started), "".join(printed)
 
 
-def run_tests(stages: list[str], arguments: list[str], report: Path) -> tuple[Outcome, int]:
+def run_tests(
+    stages: list[str], arguments: list[str], report: Path, python: str | Path = sys.executable
+) -> tuple[Outcome, int]:
     """Run one or more stages in one run of pytest; return how many tests were skipped too."""
     # One thread each; waiting ones sleep, since spinning ones starve each other.
     settings = {
@@ -96,7 +98,16 @@ def run_tests(stages: list[str], arguments: list[str], report: Path) -> tuple[Ou
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     started = time.perf_counter()
-    command = [*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "--durations=8", *SPREAD]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--durations=8",
+        *SPREAD,
+    ]
     done = subprocess.run(
         [*command, *arguments, f"--junitxml={report}"],
         cwd=ROOT,

@@ -76,17 +76,15 @@ def test_the_environment_is_made_once_and_left_as_colab_has_it(tmp_path, monkeyp
 
     monkeypatch.setattr(environment.Environment, "pip", pip)
     colab = environment.Environment(tmp_path / "venv")
-    colab.build()
+    wanted = [f"{name}=={version}" for name, version in PINS.items()]
+    colab.build(sys.executable, wanted)
     assert asked.count("install") == 1
     assert environment.changed(PINS, colab.installed()) == []
     packages["advlearn"] = "0.1.0"
-    colab.build()
+    colab.build(sys.executable, wanted)
     assert asked.count("install") == 1, "it is there already"
     assert "advlearn" not in colab.installed()
-    changed_list = tmp_path / "constraints.txt"
-    changed_list.write_text("numpy==2.1.4\n")
-    monkeypatch.setattr(environment, "CONSTRAINTS", changed_list)
-    colab.build()
+    colab.build(sys.executable, ["numpy==2.1.4"])
     assert asked.count("install") == 2, "another list is another environment"
 
 

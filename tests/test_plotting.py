@@ -145,6 +145,18 @@ def test_a_figure_becomes_a_small_png_the_same_each_time(draw, words):
     assert plt.get_fignums() == []
 
 
+@pytest.mark.parametrize("nested", [False, True], ids=["part", "part of a part"])
+def test_the_whole_figure_is_rendered_from_axes_on_a_part_of_it(nested):
+    whole = plt.figure(figsize=(4, 2))
+    part = whole.subfigures(1, 2)[0]
+    ax = (part.subfigures(1, 2)[0] if nested else part).subplots()
+    ax.set_xticks([])
+    whole.text(0.95, 0.5, "far away")
+    from_ax, width = render(ax), struct.unpack(">I", render(whole)[16:20])[0]
+    assert struct.unpack(">I", from_ax[16:20])[0] == width > 300
+    assert not plt.fignum_exists(whole.number), "it is closed"
+
+
 def test_photographs_may_be_jpeg():
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     first, second = (render(plotting.digits(x), kind="jpeg") for _ in range(2))

@@ -8,8 +8,8 @@ take this working tree when the cell asks for the public address. A lesson passe
 raises or prints on stderr, when each checked cell prints what is committed, when there are as many
 pictures, and when a slider changes the picture. No package that Colab has may change.
 
-    python tests/colab/environment.py             all lessons
-    python tests/colab/environment.py 03 10       those whose name begins so
+    python -m tests.colab.environment             all lessons
+    python -m tests.colab.environment 03 10       those whose name begins so
 
 COLAB_PYTHON names the interpreter; by default Python 3.13, as on Colab, else this one.
 """
@@ -17,16 +17,13 @@ COLAB_PYTHON names the interpreter; by default Python 3.13, as on Colab, else th
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,15 +34,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from tests import environments
+from tests.environments import PROJECT, ROOT, Environment, changed, normal, version_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CONSTRAINTS = ROOT / "tests" / "colab" / "constraints.txt"
 FOLDER = ROOT / ".venv-colab"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHECKED = "nbval-check-output"
 COLAB_PYTHON = "3.13"
 # What the summary names: the packages that a lesson's look and figures depend on.
@@ -78,17 +71,7 @@ class Outcome(NamedTuple):
 
 def pinned(text: str) -> dict[str, str]:
     """Return name -> version of a constraints file, names as pip normalises them."""
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.M))
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
-
-
-def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Name the packages of `before` that `after` has in another version, or no longer has."""
-    return [
-        f"{name} {version} became {after.get(name, 'missing')}"
-        for name, version in before.items()
-        if after.get(name) != version
-    ]
+    return {normal(name): v for name, v in re.findall(r"^([\w.-]+)==(\S+)$", text, re.M)}
 
 
 def printed(cell: NotebookNode, name: str) -> str:
@@ -121,64 +104,7 @@ def differences(committed: NotebookNode, ran: NotebookNode) -> list[str]:
 
 def interpreter() -> str:
     """Return a Python like Colab's, or this one."""
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    installed = sorted(map(str, versions.glob(f"{COLAB_PYTHON}*/bin/python")))
-    wanted = os.environ.get("COLAB_PYTHON")
-    for candidate in [wanted] if wanted else [f"python{COLAB_PYTHON}", *installed, sys.executable]:
-        try:
-            subprocess.run([candidate, "-m", "venv", "--help"], capture_output=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return candidate
-    raise SystemExit(f"COLAB_PYTHON={wanted} does not run.")
-
-
-class Environment:
-    """An environment with Colab's versions."""
-
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self.folder = folder
-        self.python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-
-    def pip(self, *arguments: str) -> str:
-        """Run pip in the environment and return what it printed; its errors are shown."""
-        command = [str(self.python), "-m", "pip", "--disable-pip-version-check", *arguments]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"pip {' '.join(arguments[:3])} failed")
-        return done.stdout
-
-    def build(self) -> None:
-        """Make the environment, unless it is there already."""
-        text = CONSTRAINTS.read_text(encoding="utf-8")
-        origin = interpreter()
-        stamp, mark = self.folder / ".made-from", hashlib.sha256(f"{origin}{text}".encode())
-        if stamp.exists():
-            made = json.loads(stamp.read_text(encoding="utf-8"))
-            if made["from"] == mark.hexdigest():
-                self.forget(self.installed().keys() - made["packages"])  # a run that was stopped
-                return
-        print(f"making {self.folder.name} (several gigabytes)", flush=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        subprocess.run([origin, "-m", "venv", str(self.folder)], check=True)
-        if os.environ.get("TORCH") == "cpu":
-            pins = [f"{name}=={pinned(text)[name]}" for name in ("torch", "torchvision")]
-            self.pip(
-                "install", "--quiet", *pins, "--index-url", "https://download.pytorch.org/whl/cpu"
-            )
-        self.pip("install", "--quiet", "--constraint", str(CONSTRAINTS), *pinned(text))
-        made = {"from": mark.hexdigest(), "packages": sorted(self.installed())}
-        stamp.write_text(json.dumps(made), encoding="utf-8")
-
-    def installed(self) -> dict[str, str]:
-        """Return name -> version of all that is installed."""
-        rows = json.loads(self.pip("list", "--format", "json"))
-        return {re.sub(r"[-_.]+", "-", r["name"]).lower(): r["version"] for r in rows}
-
-    def forget(self, names: Collection[str]) -> None:
-        """Remove what was added to Colab's packages."""
-        if names:
-            self.pip("uninstall", "--quiet", "--yes", *sorted(names))
+    return environments.interpreter(COLAB_PYTHON, "COLAB_PYTHON") or sys.executable
 
 
 def publish(folder: Path) -> dict[str, str]:
@@ -255,9 +181,9 @@ def main(arguments: list[str]) -> int:
     if not lessons:
         print(f"no lesson begins with {' or '.join(wanted)}", file=sys.stderr)
         return 2
-    environment = Environment()
-    environment.build()
     pins = pinned(CONSTRAINTS.read_text(encoding="utf-8"))
+    environment = Environment(FOLDER)
+    environment.build(interpreter(), [f"{name}=={version}" for name, version in pins.items()])
     before = environment.installed()
     if "jupyterlab" in before:
         raise SystemExit(
@@ -292,8 +218,7 @@ def print_versions(
     environment: Environment, pins: dict[str, str], installed: dict[str, str]
 ) -> None:
     """Print a table of the versions on Colab and here, and name each that differs."""
-    ask = "import platform; print(platform.python_version())"
-    python = subprocess.check_output([str(environment.python), "-c", ask], text=True).strip()
+    python = version_of(environment.python)
     print(f"\n| package | Colab | here |\n|---|---|---|\n| Python | {COLAB_PYTHON} | {python} |")
     for name in SHOWN:
         print(f"| {name} | {pins[name]} | {installed[name]} |")
