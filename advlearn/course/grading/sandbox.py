@@ -109,6 +109,11 @@ def run(task: Callable[[], object], timeout: float, files: Iterable[str] = ()) -
 
     Raises:
         KeyboardInterrupt: If the learner interrupts the kernel; the thread is ended first.
+
+    Note:
+        Python 3.10 cannot stop a loop that is one `try` and calls nothing, not even by Ctrl-C: it
+        looks for a stop where the loop jumps back, but not if `try` stands there. Nor does it let
+        other threads work then. Such a kernel has to be restarted; from 3.11 on the loop is ended.
     """
     result, tape = Run(), _Tape()
     clocks: list[Callable[[], float]] = []
