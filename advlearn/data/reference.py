@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from advlearn import models
+from advlearn._bounded import parse_json, read_plain
 from advlearn._quote import listed, printable, quote
 from advlearn._validation import check_choice
 from advlearn.data.folders import published
@@ -179,9 +180,9 @@ def read_header(content: bytes, *, most: int = MOST_HEADER) -> dict[str, Any]:
     if size > most:
         raise ValueError(f"its header has {size:,} bytes; at most {most:,} are read")
     try:
-        return dict(json.loads(content[8 : 8 + size]))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
+        return dict(parse_json(content[8 : 8 + size]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its header cannot be read: {printable(error)}") from error
 
 
 def describe(content: bytes, name: str = "the file") -> dict[str, Any]:
@@ -191,9 +192,9 @@ def describe(content: bytes, name: str = "the file") -> dict[str, Any]:
         ValueError: the content is damaged, or is not a model file of the course.
     """
     try:
-        text = json.loads(read_header(content)["__metadata__"]["advlearn"])
+        text = parse_json(read_header(content)["__metadata__"]["advlearn"])
         return {key: text[key] for key in ("architecture", "options", "about")}
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(_DAMAGED.format(name=name, error=printable(error))) from error
 
 
@@ -251,29 +252,17 @@ def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
             "repository; `advlearn reproduce` trains them anew."
         )
     try:
-        text = _content(path, MOST_HEADER).decode()
-        loaded: dict[str, dict[str, Any]] = json.loads(text)
+        loaded: dict[str, dict[str, Any]] = parse_json(read_plain(path, MOST_HEADER))
         for entry in loaded.values():
             # A name of a file beside the index, and no path that leads elsewhere.
             file, digest = entry["file"], entry["sha256"]
             if Path(str(file)).name != file or not isinstance(digest, str):
                 raise ValueError(f"{quote(file)} is no file beside it")
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged ({printable(error)}). Install the course again."
         ) from error
     return loaded
-
-
-def _content(path: Path, most: int) -> bytes:
-    """Return the content of a file, which is not read if it is too large."""
-    if (size := path.stat().st_size) > most:
-        raise ValueError(
-            f"{path} has {size:,} bytes; at most {most:,} are read. It is damaged or another "
-            "file: install the course again, or copy it again."
-        )
-    with path.open("rb") as file:
-        return file.read(most)
 
 
 def load(name: str, folder: Path | None = None) -> nn.Module:
@@ -299,7 +288,7 @@ def load(name: str, folder: Path | None = None) -> nn.Module:
     path = (folder or published("weights")) / entry["file"]
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing. Install the course again, or copy it there.")
-    content = _content(path, _MOST_BYTES)
+    content = read_plain(path, _MOST_BYTES, "Install the course again, or copy it again.")
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise ValueError(
             f"{path} is not the file of the index: its sha256 differs. It is damaged or was "
