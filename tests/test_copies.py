@@ -244,6 +244,20 @@ def test_on_a_full_disk_the_copies_that_are_whole_are_opened(course, mine, monke
     assert started[0][0][3] == str(mine / "01_sign_function.ipynb")
 
 
+@pytest.mark.parametrize("make", ["file", "link"])
+def test_what_lies_in_the_place_of_the_folder_is_named(course, monkeypatch, started, make):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    if make == "file":
+        (course / "my-lessons").write_text("mine")
+    else:
+        (course / "my-lessons").symlink_to("nowhere")
+    done = call("lab")
+    assert done.exit_code == 1
+    assert "the folder of your copies, cannot be made (File exists). Move what is" in done.output
+    assert started == []
+    assert not (course / "nowhere").exists()
+
+
 def test_with_no_copy_at_all_lab_says_why(course, monkeypatch, started):
     monkeypatch.setattr(cli, "CHECKOUT", course)
     full_disk(monkeypatch, NAME, "01_sign.ipynb")

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from advlearn._atomic import locked, write_atomically
 from advlearn._bounded import open_plain, parse_json, read_plain
-from advlearn._quote import printable
+from advlearn._quote import printable, quote
 from advlearn.course.lessons import LESSONS
 from advlearn.data.folders import CHECKOUT, PACKAGE
 
@@ -130,7 +130,14 @@ def refresh(source: Path, mine: Path) -> list[str]:
     Raises:
         OSError: `mine` cannot be made, or something else has been writing it for half a minute.
     """
-    mine.mkdir(parents=True, exist_ok=True)
+    try:
+        mine.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{quote(str(mine), 300)}, the folder of your copies, cannot be made "
+            f"({error.strerror or error}). Move what is there elsewhere, or open the lessons in "
+            "another folder."
+        ) from error
     try:
         with locked(mine / _RECORD):
             return _refresh(source, mine)
@@ -160,7 +167,7 @@ def _failed(what: str, error: OSError | ValueError) -> str:
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     reason = printable(getattr(error, "strerror", None) or error)
     remedy = f"Make {name or FOLDER} writable"
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         remedy = "Free 10 MB or more"
     return (
         f"{what} could not be written ({reason}). What you have is as it was. {remedy}, then run "
