@@ -15,6 +15,8 @@ from advlearn.course.lessons import LESSONS as TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+# Notebooks beside the course: for practitioners, without exercises.
+BESIDE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - set(LESSONS))
 
 ENTRIES = {entry.file: entry for entry in TABLE}
 
@@ -322,6 +324,19 @@ RULES = (
     headings_nest,
     exercises_match_the_bank,
     glossary_is_rendered,
+    clean_outputs,
+    small,
+)
+# What holds of any notebook that is published, lesson or not.
+COMMON_RULES = (
+    one_setup_cell,
+    normal_form,
+    result_cells,
+    pictures_have_words,
+    nothing_typed_in,
+    short_cells,
+    links_resolve,
+    headings_nest,
     clean_outputs,
     small,
 )

@@ -16,7 +16,18 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from advlearn.course import lessons, notebooks
 from advlearn.course.lessons import LESSONS as TABLE
-from tests.lesson_rules import CHECKED, LESSONS, ROOT, RULES, code, prose, read, tags
+from tests.lesson_rules import (
+    BESIDE,
+    CHECKED,
+    COMMON_RULES,
+    LESSONS,
+    ROOT,
+    RULES,
+    code,
+    prose,
+    read,
+    tags,
+)
 
 MODEL = ROOT / "notebooks" / "03_fgsm_linear_models.ipynb"
 
@@ -24,6 +35,12 @@ MODEL = ROOT / "notebooks" / "03_fgsm_linear_models.ipynb"
 @pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_lesson_keeps(path, rule):
+    assert rule(read(path), path.name) == []
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=lambda p: p.stem)
+@pytest.mark.parametrize("rule", COMMON_RULES, ids=lambda rule: rule.__name__)
+def test_a_notebook_beside_the_lessons_keeps(path, rule):
     assert rule(read(path), path.name) == []
 
 

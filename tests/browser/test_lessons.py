@@ -9,7 +9,7 @@ from tests.browser import checks, latency
 from tests.browser.lab import EXECUTED, WINDOW
 from tests.browser.slips import SLIPS, bank
 from tests.browser.widget import Widget
-from tests.lesson_rules import LESSONS
+from tests.lesson_rules import BESIDE, LESSONS
 
 TALLEST = 8000  # pixels of one picture of a lesson
 # Where the last cell ends. JupyterLab leaves half a window of nothing below it.
@@ -151,17 +151,17 @@ def test_a_check_tells_what_is_wrong_and_what_is_right(opened, pictures):
     assert printed.startswith(f"✓ Right: {slip.name}")
 
 
-def test_the_whole_lesson_is_photographed(opened, pictures):
-    """The lesson's length is the window's, so that all of it is on the page at once."""
-    page = opened.page
-    opened.lesson.scroll_to(0)
+def photograph(lesson, path, pictures):
+    """The notebook's length is the window's, so that all of it is on the page at once."""
+    page = lesson.page
+    lesson.scroll_to(0)
     page.set_viewport_size({"width": WINDOW["width"], "height": TALLEST})
     outer = page.locator(".jp-WindowedPanel-outer").first
     length, seen, part = 1, 0, 0
     while seen < length and part < 9:
         outer.evaluate(GO, seen)
         part += 1
-        page.screenshot(path=pictures / f"{opened.path.stem}-{part}.jpeg", type="jpeg", quality=70)
+        page.screenshot(path=pictures / f"{path.stem}-{part}.jpeg", type="jpeg", quality=70)
         # Lengths are estimates until a part has been on the page.
         length = outer.evaluate(END)
         seen += outer.evaluate("(outer) => outer.clientHeight")
@@ -169,6 +169,21 @@ def test_the_whole_lesson_is_photographed(opened, pictures):
     assert seen >= length
 
 
+def test_the_whole_lesson_is_photographed(opened, pictures):
+    photograph(opened.lesson, opened.path, pictures)
+
+
 def test_the_page_was_quiet_all_along(opened):
     """After everything above: no console error, and no request to another host."""
     assert checks.quiet(opened.lesson.watch) == []
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=lambda path: path.stem)
+def test_a_notebook_beside_the_lessons_runs(path, lab, pictures):
+    lesson = lab.open(path.name)
+    cells = lesson.run_all()
+    keep(cells, path)
+    photograph(lesson, path, pictures)
+    lab.tidy()
+    assert checks.ran(cells) == []
+    assert checks.quiet(lesson.watch) == []
