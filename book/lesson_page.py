@@ -65,12 +65,12 @@ def in_place_of_widget(path: str, name: str) -> str:
     )
 
 
-def page(path: Path, bank: ModuleType) -> NotebookNode:
-    """Return the notebook of the lesson at `path`, made ready for the book.
+def page(path: Path, bank: ModuleType | None = None) -> NotebookNode:
+    """Return the notebook at `path`, made ready for the book.
 
     Args:
-        path: the lesson.
-        bank: its module of `advlearn.exercises`.
+        path: a lesson, or a notebook beside the lessons.
+        bank: the lesson's module of `advlearn.exercises`.
 
     Raises:
         ValueError: the lesson does not fit its bank, or has a picture to move that is not marked.
@@ -78,7 +78,7 @@ def page(path: Path, bank: ModuleType) -> NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     notebooks.fill(notebook, path.name)
     inside = f"notebooks/{path.name}"
-    by_name = {exercise.name: exercise for exercise in bank.EXERCISES}
+    by_name = {exercise.name: exercise for exercise in bank.EXERCISES} if bank else {}
     cells, hinted = [], []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])

@@ -15,6 +15,7 @@ from advlearn.data.folders import CHECKOUT
 
 ROOT = CHECKOUT
 LESSONS = [ROOT / lesson.path for lesson in lessons.LESSONS]
+BESIDE = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - set(LESSONS))
 FOLDER = ROOT / "build" / "book"
 
 ADDRESS: str = notebooks.ADDRESS

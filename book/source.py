@@ -20,6 +20,7 @@ import nbformat
 from drawings import path_drawing, unpack
 from repository import (
     ADDRESS,
+    BESIDE,
     FOLDER,
     LESSONS,
     ROOT,
@@ -94,6 +95,7 @@ def landing() -> str:
         start=opening(COURSE[0]).start,
         first=COURSE[0].name,
         toc="\n".join(f"notebooks/{one.name}" for one in COURSE),
+        beside="\n".join(f"notebooks/{path.stem}" for path in BESIDE),
         **_totals(),
     )
 
@@ -192,6 +194,8 @@ def write() -> None:
     for path in LESSONS:
         bank = importlib.import_module(f"advlearn.course.banks.lesson{path.name[:2]}")
         pages[f"notebooks/{path.name}"] = nbformat.writes(lesson_page.page(path, bank)) + "\n"
+    for path in BESIDE:
+        pages[f"notebooks/{path.name}"] = nbformat.writes(lesson_page.page(path)) + "\n"
     for name, text in pages.items():
         (SOURCE / name).parent.mkdir(parents=True, exist_ok=True)
         (SOURCE / name).write_text(text, encoding="utf-8")
@@ -199,5 +203,5 @@ def write() -> None:
     for picture in (one for one in results.iterdir() if one.name.endswith(PICTURES)):
         shutil.copy(picture, SOURCE / "data" / "results" / picture.name)
     (EXTRA / "_lessons").mkdir(parents=True, exist_ok=True)
-    for path in LESSONS:  # as they are committed, for those who download one
+    for path in (*LESSONS, *BESIDE):  # as they are committed, for those who download one
         shutil.copy(path, EXTRA / "_lessons" / path.name)
