@@ -150,7 +150,7 @@ def refresh(source: Path, mine: Path) -> list[str]:
 def _refresh(source: Path, mine: Path) -> list[str]:
     record, news = _read_record(mine), []
     changed_here = _edited(source)
-    for path in [*sorted(source.glob("[0-9][0-9]_*.ipynb")), *source.glob("*.svg")]:
+    for path in [*sorted(source.glob("*.ipynb")), *source.glob("*.svg")]:
         try:
             # What was edited before it was copied must not pass for the published text.
             news += _refresh_one(path, mine, record, known=path.name not in changed_here)
