@@ -42,8 +42,9 @@ class Directions:
             yield (
                 f"The gradient is zero in every pixel for {_share(self.zero, self.total)}: an "
                 "attack has no direction there and does not move them. That is no sign of "
-                "robustness. The model is saturated or untrained, or cuts the gradient (rounding, "
-                "a threshold, an integer). Run advlearn.audit.audit, or craft on another model."
+                "robustness. The loss is flat there (loss=margin_loss is not), or the model is "
+                "untrained, saturated, or cuts the gradient (rounding, a threshold). Run "
+                "advlearn.audit.audit, or craft on another model."
             )
         if self.broken:
             pixels = 100 * self.broken_pixels / self.broken
