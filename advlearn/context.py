@@ -175,7 +175,8 @@ def _wanted(module: nn.Module, backward: bool) -> Iterator[tuple[Any, str, bool]
     own = vars(module).get("_parameters")
     # A script keeps its parameters elsewhere; `parameters()` takes longer than the rest of this.
     for parameter in module.parameters(False) if own is None else own.values():
-        if parameter is not None and parameter.is_leaf:
+        # What was made in inference mode cannot be told to require a gradient again.
+        if parameter is not None and parameter.is_leaf and not parameter.is_inference():
             yield parameter, "requires_grad", False
     if backward and isinstance(module, nn.RNNBase):
         # cuDNN has no backward pass for an RNN in eval mode; PyTorch's own kernels have.
@@ -335,7 +336,8 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
 
     Raises:
         TypeError: the function failed, and x has another dtype than its parameters.
-        ValueError: the same for the device; or it wrote into x although it had not done so before.
+        ValueError: the same for the device, and for weights of inference mode; or it wrote into x
+            although it had not done so before.
 
     Example:
         >>> x = torch.ones(2)
@@ -375,6 +377,11 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
 def _explain(error: RuntimeError, function: Callable[[Tensor], object], x: Tensor) -> None:
     """Raise a clear error where x does not fit the parameters; return where that is not why."""
     parameters = [p for module in modules_behind(function) for p in module.parameters(False)]
+    if torch.is_grad_enabled() and any(p.is_inference() for p in parameters):
+        raise ValueError(
+            "model has weights that were made in torch.inference_mode(), through which no gradient "
+            "passes. Build the model and load its weights outside, or in torch.no_grad()."
+        ) from error
     dtypes = {p.dtype for p in parameters if p.is_floating_point()}
     devices = {p.device for p in parameters}
     if len(dtypes) != 1 or len(devices) != 1 or (x.dtype in dtypes and x.device in devices):

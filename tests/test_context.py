@@ -718,6 +718,17 @@ def test_a_device_that_does_not_fit_is_named():
         hand_out(nn.Linear(6, 2, device="meta"), make_digits())
 
 
+def test_weights_of_inference_mode_are_named_and_left_as_they_are():
+    with torch.inference_mode():
+        model = make_mlp()
+    x, y, before = make_digits(), torch.arange(24) % 4, flags(model)
+    assert True in before[1]
+    with pytest.raises(ValueError, match=r"made in torch.inference_mode.*no_grad"):
+        fgsm(model, x, y, 0.1)
+    assert flags(model) == before
+    assert error_rate(model, (x, y)).total == 24
+
+
 def test_a_model_that_casts_and_fails_for_another_reason_is_not_told_to_cast():
     net = nn.Linear(3, 2)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
