@@ -123,10 +123,9 @@ def _step(
     direction = gradient.to(x.dtype).sign()
     step = -eps if targeted else eps
     # Few passes over the pixels: for a small model they are most of the time.
-    if isinstance(step, Tensor):
-        moved = direction.mul_(step).add_(x)
-    else:
-        moved = torch.add(x, direction, alpha=step)
+    scaled, alpha = (direction.mul_(step), 1.0) if isinstance(step, Tensor) else (direction, step)
+    # In x's layout, which a sum would choose anew for images of one channel.
+    moved = torch.add(x, scaled, alpha=alpha, out=torch.empty_like(x))
     return moved if box is None else moved.clamp_(*box)
 
 

@@ -55,9 +55,7 @@ class Settings:
     attacked_within: float = 5.0
 
 
-SHORT = Settings(
-    source="offline", epochs=3, batch_size=200, rounds=5, clean_within=2.5, attacked_within=5.0
-)
+SHORT = Settings(source="offline", rounds=3, clean_within=2.5)
 QUICK = replace(SHORT, epochs=1, batch_size=100, rounds=1, digits=200)  # its numbers mean nothing
 
 
@@ -312,7 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the command line, measure, print and write."""
     parser = argparse.ArgumentParser(description="Time a whole lab, by hand and with advlearn.")
     parser.add_argument("--short", action="store_true", help="the offline digits; writes nothing")
-    parser.add_argument("--rounds", type=int, help="how often; 1, and 5 in the short form")
+    parser.add_argument("--rounds", type=int, help="how often; 1, and 3 in the short form")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--output", type=Path, help="the folder to write to; benchmarks/ unless --short"

@@ -273,3 +273,14 @@ def test_works_when_float64_is_the_default(digits, labels):
         assert fgsm(model, digits.double(), labels, EPS).dtype == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("attack", [fgsm, partial(pgd, steps=2)], ids=["fgsm", "pgd"])
+def test_adversarial_images_lie_in_memory_as_the_images_do(attack, channels):
+    """Convolutions go by the strides, also where one channel makes both layouts the same."""
+    x = torch.rand(4, channels, 6, 6).to(memory_format=torch.channels_last)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36 * channels, 3))
+    y = torch.tensor([0, 1, 2, 0])
+    assert attack(model, x, y, 0.1).stride() == x.stride()
+    assert attack(model, x.contiguous(), y, 0.1).stride() == x.contiguous().stride()
