@@ -24,7 +24,12 @@ FOLDER = Path(__file__).resolve().parent.parent / ".venv-bench"
 LIBRARIES = {
     "torchattacks": ["torchattacks~=3.5"],
     "foolbox": ["foolbox~=3.3", "eagerpy~=0.30", "GitPython>=3.1", "gitdb>=4", "smmap>=5"],
-    "adversarial-robustness-toolbox": ["adversarial-robustness-toolbox~=1.17"],
+    # The last two only for its AutoAttack.
+    "adversarial-robustness-toolbox": [
+        "adversarial-robustness-toolbox~=1.17",
+        "multiprocess>=0.70",
+        "dill>=0.3",
+    ],
     "cleverhans": ["cleverhans~=4.0"],
 }
 

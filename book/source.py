@@ -17,6 +17,7 @@ import api
 import costs
 import lesson_page
 import nbformat
+import practice
 from drawings import path_drawing, unpack
 from repository import (
     ADDRESS,
@@ -170,6 +171,7 @@ def write() -> None:
             table=glossary.table(*sorted(glossary.TERMS, key=str.lower)),
         ),
         "teachers.md": teachers(),
+        "practice.md": fill("practice", **practice.values()),
         "costs.md": fill(
             "costs",
             table=costs.table(measured, {one.name: one.title for one in COURSE}),
