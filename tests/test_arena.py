@@ -571,6 +571,18 @@ def test_a_report_that_read_would_refuse_is_not_appended(tmp_path, change):
     assert not (tmp_path / "board.csv").exists()
 
 
+def test_a_full_board_takes_no_more_and_stays_readable(tmp_path, monkeypatch):
+    path = tmp_path / "board.csv"
+    arena.append(path, report())
+    before = path.read_bytes()
+    monkeypatch.setattr(board, "MOST_BYTES", len(before) + 20)
+    for act in (lambda: arena.append(path, report("two")), lambda: board.check_place(path)):
+        with pytest.raises(ValueError, match=r"is full: .* Move its older lines to another file"):
+            act()
+    assert path.read_bytes() == before
+    assert len(arena.read(path)) == 1
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 def test_a_board_that_was_edited_by_hand_keeps_its_lines(tmp_path, start, end):

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from advlearn._quote import in_figure, in_markdown, printable, quote
 from advlearn.arena.contest import ATTACKS, Report, check_name
 from advlearn.metrics import Rate
 
-MOST_BYTES = 5_000_000  # of a leaderboard: some 30,000 lines
+MOST_BYTES = 2_000_000  # of a leaderboard: some 13,000 lines
 _SHARES = ("score", "low", "high")  # percent
 _COUNTS = tuple(f"right after {name}" for name in ATTACKS)
 COLUMNS = (
@@ -32,7 +32,11 @@ _FORMS = {
     "architecture": (r"[A-Za-z0-9_]{1,40}", "no architecture"),
     "sha256": (r"[0-9a-f]{16}", "not the beginning of a sha256"),
 }
+# A whole line at once: a class's boards have thousands.
+_PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9 .+_\-]{0,39}"
+_LINE = re.compile("\n".join([_PLAIN_NAME, *(_FORMS[column][0] for column in COLUMNS[1:])]))
 _NO_BOARD = "{path} is not a leaderboard of the arena. Name another file, or delete it."
+_FULL = "Move its older lines to another file."
 _PICTURE = ("Source", "advlearn arena: a leaderboard")  # in the PNG: such a file may be replaced
 
 
@@ -78,7 +82,15 @@ def append(path: str | Path, report: Report) -> None:
         if not text:
             writer.writerow(COLUMNS)
         writer.writerow(cells)
-        write_atomically(target, lines.getvalue())
+        content = lines.getvalue().encode()
+        _require_room(target, len(content))
+        write_atomically(target, content)
+
+
+def _require_room(path: Path, size: int) -> None:
+    """Require that a board of so many bytes will be read again."""
+    if size > MOST_BYTES:
+        raise ValueError(f"{quote(str(path), 300)} is full: {MOST_BYTES:,} bytes. {_FULL}")
 
 
 def check_place(path: str | Path) -> None:
@@ -91,6 +103,7 @@ def check_place(path: str | Path) -> None:
     target = Path(os.path.realpath(path))
     if target.exists():
         read(target)
+        _require_room(target, target.stat().st_size + 1000)  # a line has some 200
     folder = target.parent
     while not folder.exists():
         folder = folder.parent
@@ -116,7 +129,7 @@ def _cells(report: Report) -> list[object]:
 
 def _text(path: Path) -> str:
     """Return a leaderboard as it stands, line ends and all."""
-    content = read_plain(path, MOST_BYTES, "Move its older lines to another file.")
+    content = read_plain(path, MOST_BYTES, _FULL)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -154,11 +167,8 @@ def _standing(row: Sequence[str]) -> Standing:
     if len(row) != len(COLUMNS):
         raise ValueError(f"it has {len(row)} cells, not {len(COLUMNS)}.")
     cells = dict(zip(COLUMNS, row, strict=True))
-    if check_name(cells["name"]) != cells["name"]:
-        raise ValueError(f"name = {quote(cells['name'])} is not in Unicode's composed form (NFC).")
-    for column, (form, words) in _FORMS.items():
-        if not re.fullmatch(form, cells[column]):
-            raise ValueError(f"{column} = {quote(cells[column])} is {words}.")
+    if not _LINE.fullmatch("\n".join(row)):
+        _check_cells(cells)
     total, counts = int(cells["digits"]), [int(cells[column]) for column in _COUNTS]
     if total < 1 or counts != sorted(counts, reverse=True) or counts[0] > total:
         raise ValueError(f"of {total} digits {counts} were right: each at most the one before it.")
@@ -176,11 +186,21 @@ def _standing(row: Sequence[str]) -> Standing:
     )
 
 
+def _check_cells(cells: Mapping[str, str]) -> None:
+    """Name the first cell that `append` would not have written."""
+    name = cells["name"]
+    if check_name(name) != name:
+        raise ValueError(f"name = {quote(name)} is not in Unicode's composed form (NFC).")
+    for column, (form, words) in _FORMS.items():
+        if not re.fullmatch(form, cells[column]):
+            raise ValueError(f"{column} = {quote(cells[column])} is {words}.")
+
+
 def read(path: str | Path) -> list[Standing]:
     """Return every line of a leaderboard, the oldest first.
 
     What `append` would not have written is refused: names that are markup or formulas, numbers that
-    contradict each other, a file of more than five million bytes.
+    contradict each other, a file of more than two million bytes.
 
     Raises:
         FileNotFoundError: there is no such file.
