@@ -30,6 +30,8 @@ def _kind(value: object) -> str:
         return f"a {type(value).__name__} with the keys {', '.join(map(repr, value)):.200}"
     if isinstance(value, Tensor):
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{type(value).__name__} of {value.dtype}, shape {tuple(value.shape)}"
     return f"{type(value).__name__} {value!r:.60}"
 
 
@@ -133,6 +135,11 @@ def logits_of(output: Any) -> Any:
     return output
 
 
+def one_logit(logits: Tensor, count: int) -> bool:
+    """Say whether there is one value for each example: (N,), (N, 1), or () for one example."""
+    return logits.shape in ((count,), (count, 1)) or (count == 1 and logits.dim() == 0)
+
+
 def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
     """Require floating logits (N, K), K >= 2, finite, that are not probabilities."""
     if not isinstance(logits, Tensor):
@@ -143,7 +150,7 @@ def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
         )
     if not logits.is_floating_point():
         raise TypeError(f"{name} must return floating logits, got {logits.dtype}.")
-    if logits.shape in ((len(y),), (len(y), 1)):
+    if one_logit(logits, len(y)):
         raise ValueError(
             f"{name} must return logits of shape (N, K) = ({y.shape[0]}, 2 or more), got "
             f"{tuple(logits.shape)}, one logit for each example. For two classes, pass "

@@ -216,7 +216,13 @@ class Batches:
         if self.pair is not None:
             return
         if isinstance(data, torch_data.Dataset):  # of examples, which are yet to be put together
-            mixed = shuffle and not isinstance(data, torch_data.IterableDataset)
+            sized = not isinstance(data, torch_data.IterableDataset)
+            if sized and self.steps_of(data) is None:
+                raise TypeError(
+                    f"{name} is a dataset of PyTorch, {type(data).__name__}, without __len__. "
+                    "Give it one, or make it an IterableDataset."
+                )
+            mixed = shuffle and sized
             data = torch_data.DataLoader(data, batch_size=self.size or BATCH, shuffle=mixed)
         loose = isinstance(data, (tuple, list)) and any(
             isinstance(part, Tensor) for part in data[:1]
@@ -261,7 +267,7 @@ class Batches:
         """
         sampler = getattr(None if self.pair else self.stream, "batch_sampler", None)
         sampler = getattr(sampler, "sampler", sampler)
-        if isinstance(sampler, _MIXING):
+        if isinstance(sampler, _MIXING) or getattr(sampler, "shuffle", False) is True:
             raise ValueError(
                 f"{self.name} is a DataLoader that shuffles: nothing says afterwards to which "
                 f"labels {what} belong. Pass shuffle=False, or a measure such as error_rate or "
@@ -286,13 +292,12 @@ class Batches:
         """Return the first batch of a stream, which the next pass gives nevertheless."""
         if self.pair is not None:
             return self.pair
-        source = getattr(self.stream, "generator", None)
-        if isinstance(source, torch.Generator):
-            state = source.get_state()
-            batch = next(batches := iter(self.stream), self)
+        loader = (self.stream, getattr(self.stream, "sampler", None))
+        sources = [getattr(part, "generator", None) for part in loader]
+        states = [(s, s.get_state()) for s in sources if isinstance(s, torch.Generator)]
+        batch = next(batches := iter(self.stream), self)
+        for source, state in states:
             source.set_state(state)
-        else:
-            batch = next(batches := iter(self.stream), self)
         if isinstance(self.stream, Iterator):
             self.stream = chain([] if batch is self else [batch], batches)
         if batch is self:

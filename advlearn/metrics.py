@@ -11,7 +11,7 @@ images need no more memory than a few batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -152,12 +152,35 @@ def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     return logits
 
 
+def _alike(parts: Iterable[Tensor], what: str) -> Iterator[Tensor]:
+    """Give the parts of a whole, and refuse one that does not fit the first."""
+    first: torch.Size | None = None
+    for part in parts:
+        first = part.shape[1:] if first is None else first
+        if part.shape[1:] != first:
+            raise ValueError(
+                f"the batches give {what} of shape (N, {', '.join(map(str, first))}), and then of "
+                f"shape {tuple(part.shape)}: these are no one tensor. Pass images of one size, or "
+                "use a measure such as adversarial_error_rate, which keeps none of them."
+            )
+        yield part
+
+
 def _rate(masks: Iterable[Tensor]) -> Rate:
     """Count over all batches; a stream's masks are not kept."""
     count = total = 0
     for mask in masks:
         count, total = count + int(mask.sum()), total + mask.numel()
     return Rate(count, total)
+
+
+def _check_crafted(crafted: Tensor, x: Tensor) -> None:
+    check_images(crafted, None, "the attack's images")
+    if crafted.shape != x.shape:
+        raise ValueError(
+            f"the attack must return images of x's shape {tuple(x.shape)}, got "
+            f"{tuple(crafted.shape)}."
+        )
 
 
 def _wrong(model: Model, x: Tensor, y: Tensor) -> Tensor:
@@ -187,7 +210,8 @@ def predict(
     """
     batches = _batches(model, data, batch_size, progress)
     batches.require_order("logits")
-    return joined(batches.each(lambda x, y: [_logits(model, x, y)]))[0]
+    logits = _alike(batches.each(lambda x, y: _logits(model, x, y)), "logits")
+    return joined([part] for part in logits)[0]
 
 
 def _judged(model: Model, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -277,9 +301,8 @@ def craft(
     batches = _batches(model, data, batch_size, progress)
     batches.require_order("adversarial images")
     size = _sizes(eps, batches)
-    return torch.cat(
-        [*batches.each(lambda x, y: _crafted(attack, model, x, y, size(x), **options))]
-    )
+    parts = batches.each(lambda x, y: _crafted(attack, model, x, y, size(x), **options))
+    return torch.cat([*_alike(parts, "adversarial images")])
 
 
 @directions()  # one warning for all batches
@@ -323,7 +346,7 @@ def adversarial_error_rate(
 
     def lost(x: Tensor, y: Tensor) -> Tensor:
         crafted = _crafted(attack, crafted_on, x, y, size(x), **options)
-        check_images(crafted, None, "the attack's images")
+        _check_crafted(crafted, x)
         return _wrong(model, crafted, y)
 
     batches = _batches(model, data, batch_size, progress)
@@ -527,7 +550,7 @@ def transfer_matrix(
         source: Model, size: Callable[[Tensor], float | Tensor], x: Tensor, y: Tensor
     ) -> list[Tensor]:
         crafted = _crafted(attack, source, x, y, size(x), **options)
-        check_images(crafted, None, "the attack's images")
+        _check_crafted(crafted, x)
         return [_wrong(model, crafted, y) for model in models.values()]
 
     rows = [

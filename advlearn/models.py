@@ -20,6 +20,7 @@ from advlearn._validation import (
     check_count,
     check_number,
     logits_of,
+    one_logit,
 )
 from advlearn.context import Model, attack_mode, modules_behind, uncompiled
 from advlearn.functional import maxout, rbf_distance
@@ -215,10 +216,10 @@ class TwoLogits(nn.Module):
     sigmoid(s), and class 1 is predicted where s > 0.
 
     Args:
-        model: maps (N, ...) to one logit for each example, (N,) or (N, 1).
+        model: maps (N, ...) to one logit for each example, (N,) or (N, 1); not to its sigmoid.
 
     Raises:
-        ValueError: when called, if the model gives anything else.
+        ValueError: the model ends with a sigmoid; or, when called, it gives anything else.
 
     Example:
         >>> TwoLogits(lambda x: x.sum(1))(torch.tensor([[1.0, 2.0]]))
@@ -229,22 +230,39 @@ class TwoLogits(nn.Module):
         super().__init__()
         check_callable(model, "model")
         self.model = model
+        while isinstance(model, nn.Sequential) and len(model):
+            model = model[-1]
+        if isinstance(model, nn.Sigmoid):
+            raise ValueError(_NO_SIGMOID)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, 2)."""
         score = logits_of(self.model(x))
-        if not isinstance(score, Tensor) or score.shape not in ((len(x),), (len(x), 1)):
+        if not isinstance(score, Tensor) or not one_logit(score, len(x)):
             shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
             raise ValueError(
                 f"TwoLogits needs a model of one logit for each example, ({len(x)},) or "
                 f"({len(x)}, 1), got {shape}. A model of two or more logits is used as it is."
             )
+        step = score.grad_fn
+        while step is not None and type(step).__name__.startswith(_SAME_VALUES):
+            step = step.next_functions[0][0]
+        if type(step).__name__.startswith("SigmoidBackward"):
+            raise ValueError(_NO_SIGMOID)
         half = score.reshape(-1) / 2
         return torch.stack((-half, half), dim=1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (1 - sigmoid(s), sigmoid(s)), whatever the model inside has for one logit."""
         return logits.softmax(1)
+
+
+_NO_SIGMOID = (
+    "TwoLogits needs the logit, but the model gives its sigmoid, which is never below 0: every "
+    "example would be of class 1. Leave the sigmoid out, or pass lambda x: torch.logit(model(x))."
+)
+# Steps of autograd's record that leave the values as they are.
+_SAME_VALUES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "Reshape", "Select", "Alias")
 
 
 class SoftmaxRegression(nn.Module):

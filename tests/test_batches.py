@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections import UserDict
 
@@ -13,6 +15,7 @@ from torch import nn
 from torch.utils.data import (
     ConcatDataset,
     DataLoader,
+    DistributedSampler,
     IterableDataset,
     Subset,
     TensorDataset,
@@ -142,6 +145,13 @@ class Stream(IterableDataset):
         return zip(X, Y, strict=True)
 
 
+class NoLength(torch.utils.data.Dataset):
+    """Examples by index, of which nobody knows how many."""
+
+    def __getitem__(self, index):
+        return X[index], Y[index]
+
+
 class Again:
     """Batches that can be read again, without a length."""
 
@@ -247,6 +257,36 @@ def test_results_that_must_fit_the_labels_need_an_order(mixed):
     assert error_rate(MODEL, loader(shuffle=True)) == error_rate(MODEL, DATA)
 
 
+def test_a_sampler_that_says_it_shuffles_is_believed():
+    sampler = DistributedSampler(DATA, num_replicas=1, rank=0)
+    with pytest.raises(ValueError, match="DataLoader that shuffles"):
+        predict(MODEL, DataLoader(DATA, 4, sampler=sampler))
+    ordered = DistributedSampler(DATA, num_replicas=1, rank=0, shuffle=False)
+    torch.testing.assert_close(
+        predict(MODEL, DataLoader(DATA, 4, sampler=ordered)), predict(MODEL, DATA)
+    )
+
+
+def test_what_is_no_one_tensor_is_said_so():
+    stream = [(X, Y), (torch.rand(3, 1, 4, 4), Y[:3])]
+
+    def model(x):
+        return x.flatten(1)[:, :3]
+
+    assert error_rate(model, stream).total == adversarial_error_rate(model, stream, 0.1).total == 25
+    with pytest.raises(ValueError, match=r"\(N, 1, 3, 3\), and then of shape \(3, 1, 4, 4\)"):
+        craft(model, stream, 0.1)
+    with pytest.raises(ValueError, match=r"logits of shape \(N, 9\), and then of shape \(3, 16\)"):
+        predict(lambda x: x.flatten(1), stream)
+
+
+def test_an_attack_that_returns_other_images_is_named():
+    for attack in (lambda *a: a[1][:3], lambda *a: a[1].flatten(1), lambda *a: None):
+        for data in (DATA, [(X, Y)]):
+            with pytest.raises((TypeError, ValueError), match=r"the attack.*images"):
+                adversarial_error_rate(MODEL, data, 0.1, attack=attack)
+
+
 # --- Memory ---------------------------------------------------------------------------------------
 
 
@@ -269,6 +309,47 @@ def test_a_stream_is_dropped_batch_by_batch_and_a_large_batch_is_cut():
     adversarial_error_rate(model, stream(), 0.1, batch_size=20)
     assert most <= 2
     assert set(sizes) == {20, 10}
+
+
+MEASURED = """
+import resource, sys
+import torch
+from advlearn.metrics import confidence_on_errors, error_curve, error_rate, predict
+from advlearn.models import SoftmaxRegression
+
+def images():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        x = torch.rand(1000, 784, generator=generator)
+        yield x, torch.randint(10, (1000,), generator=generator)
+
+def peak():
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+model = SoftmaxRegression()
+predict(model, next(images()))
+before = peak()
+{measure}
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no module resource")
+@pytest.mark.parametrize(
+    "measure",
+    [
+        "predict(model, images())",
+        "error_rate(model, images())",
+        "confidence_on_errors(model, images())",
+        "error_curve(model, images(), [0.1])",
+    ],
+)
+def test_a_stream_needs_a_few_batches_of_memory_and_not_its_images(measure):
+    """200,000 images are 627 MB. Small tensors kept between large ones held them all."""
+    command = [sys.executable, "-c", MEASURED.replace("{measure}", measure)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 120, done.stdout
 
 
 def test_a_generator_may_do_what_a_metric_does_not():
@@ -303,6 +384,7 @@ REFUSED = [
     ("a model", lambda: MODEL.forward, TypeError, "got method"),
     ("nothing", lambda: [], ValueError, "data holds no batches"),
     ("an empty generator", lambda: iter(()), ValueError, "data gave no batches"),
+    ("no length", NoLength, TypeError, "dataset of PyTorch, NoLength, without __len__"),
     ("an empty loader", lambda: loader(batch_size=50, drop_last=True), ValueError, "no batches"),
 ]
 BATCH = "batch 3 of data: "

@@ -254,3 +254,13 @@ def test_the_lab_is_reached_only_at_equal_errors(modules):
     ):
         done = {lab.BY_HAND: [spent(3.0, 2.0, 20.0)], lab.OURS: [spent(seconds, clean, attacked)]}
         assert lab.judged(done, lab.Settings())["reached"] == reached
+
+
+def test_the_stream_of_images_is_counted_and_its_memory_is_limited():
+    command = [sys.executable, str(FOLDER / "stream.py"), "--count", "2500", "--steps", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "error_rate" in done.stdout
+    assert "PGD, 2 steps" in done.stdout
+    done = subprocess.run([*command, "--limit", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "over the limit of 1 MB" in done.stderr

@@ -664,6 +664,8 @@ def test_eps_and_std_are_checked(function, eps, std, words):
 
 # --- One logit ------------------------------------------------------------------------------------
 
+X4 = torch.rand(5, 4)
+
 
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
 def test_two_logits_are_the_sigmoid_of_one(shape):
@@ -689,9 +691,32 @@ def test_two_logits_need_one(width, shape):
         TwoLogits("model")
 
 
+def test_two_logits_take_one_example_whose_dimension_was_squeezed():
+    one = nn.Linear(4, 1)
+    squeezed = TwoLogits(lambda x: one(x).squeeze())
+    assert torch.equal(squeezed(X4[:1]), TwoLogits(one)(X4[:1]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda one: nn.Sequential(one, nn.Sigmoid()),
+        lambda one: nn.Sequential(one, nn.Sequential(nn.Sigmoid())),
+        lambda one: lambda x: one(x).sigmoid(),
+        lambda one: lambda x: torch.sigmoid(one(x)).squeeze(1),
+        lambda one: lambda x: torch.sigmoid(one(x))[:, 0],
+    ],
+)
+def test_two_logits_of_a_sigmoid_would_all_be_of_class_1(make):
+    with pytest.raises(ValueError, match=r"never below 0.*torch.logit\(model\(x\)\)"):
+        fgsm(TwoLogits(make(nn.Linear(4, 1))), X4, torch.arange(5) % 2, 0.1)
+
+
 def test_a_model_of_one_logit_is_told_the_adapter():
     for squeeze in (True, False):
         one = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0 if squeeze else 1))
         for use in (error_rate, lambda m, d: fgsm(m, *d, 0.1)):
-            with pytest.raises(ValueError, match=r"one logit.*advlearn.models.TwoLogits\(model\)"):
-                use(one, (torch.rand(5, 4), torch.arange(5) % 2))
+            for count in (1, 5):
+                for model in (one, lambda x, one=one: one(x).squeeze()):
+                    with pytest.raises(ValueError, match=r"one logit.*TwoLogits\(model\)"):
+                        use(model, (X4[:count], torch.arange(count) % 2))
