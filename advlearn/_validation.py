@@ -66,6 +66,11 @@ def check_images(x: Any, bounds: tuple[float, float] | None, name: str = "x") ->
             f"{name} must have a floating dtype, got {x.dtype}. Pixels live in [0, 1]: "
             f"use {name}.float() / 255 for 8-bit images."
         )
+    if x.layout is not torch.strided or x.is_meta:
+        raise TypeError(
+            f"{name} must hold its pixels one by one, got a {'meta' if x.is_meta else x.layout} "
+            f"tensor. Pass {name}.to_dense(), or images that are on a device."
+        )
     if x.dim() < 2:
         raise ValueError(
             f"{name} must be a batch of shape (N, ...), got shape {tuple(x.shape)}. "

@@ -125,6 +125,8 @@ REFUSED = [
     (check_images, (np.zeros((2, 2)), BOX), TypeError, "x must be a tensor.*ndarray"),
     (check_images, (X.long(), BOX), TypeError, r"torch.int64.*x.float\(\) / 255"),
     (check_images, (X > 0, BOX), TypeError, "torch.bool"),
+    (check_images, (X.to_sparse(), BOX), TypeError, r"torch.sparse_coo tensor. Pass x.to_dense"),
+    (check_images, (X.to("meta"), BOX), TypeError, "got a meta tensor"),
     (check_images, (X[0, 0, 0], BOX), ValueError, r"shape \(2,\).*x.unsqueeze\(0\)"),
     (check_images, (torch.tensor(0.5), BOX), ValueError, r"shape \(N, ...\)"),
     (check_images, (X[:0], BOX), ValueError, r"x is an empty batch of shape \(0, 1, 2, 2\)"),
