@@ -1,11 +1,12 @@
 """Install the libraries that `run.py` compares with, into the folder `.venv-bench`.
 
-They go into a separate folder, and without their dependencies, for three reasons. torchattacks
+They go into a separate folder, and without their dependencies, for four reasons. torchattacks
 pins an old `requests` that JupyterLab refuses. cleverhans asks for TensorFlow Probability and for
-packages that no longer install, none of which its PyTorch attacks import. And the environment of
-the course stays as it is. What they do import is listed here; PyTorch, NumPy, SciPy, scikit-learn,
-six, tqdm and requests come with the course. `run.py` adds the folder to the end of its search
-path, so the course's own versions win.
+packages that no longer install, none of which its PyTorch attacks import. adv-lib asks for visdom,
+a server of pictures, of which its attacks need the name alone. And the environment of the course
+stays as it is. What they do import is listed here; PyTorch, NumPy, SciPy, scikit-learn, six, tqdm
+and requests come with the course. `run.py` adds the folder to the end of its search path, so the
+course's own versions win.
 
 A library that does not install is reported and left out; the benchmark runs without it.
 """
@@ -31,6 +32,7 @@ LIBRARIES = {
         "dill>=0.3",
     ],
     "cleverhans": ["cleverhans~=4.0"],
+    "adv-lib": ["adv-lib~=0.2"],
 }
 
 

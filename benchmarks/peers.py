@@ -1,4 +1,4 @@
-"""The same FGSM from each library, behind one interface.
+"""The same FGSM, and the same PGD, from each library, behind one interface.
 
 A peer is prepared once for a model, a batch and an eps, and then called many times: what a library
 does in its constructor, or to bring the batch into the form it wants, is not timed.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +23,12 @@ from torch import Tensor, nn
 from advlearn.attacks import fgsm
 
 Craft = Callable[[], Any]
-"""One FGSM, ready to run; gives the adversarial images as a tensor or as a NumPy array."""
+"""One attack, ready to run; gives the adversarial images as a tensor or as a NumPy array."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A library, its release (None when it is not installed), and how to prepare its FGSM."""
+    """A library, its release (None when it is not installed), and how to prepare its attack."""
 
     name: str
     release: str | None
@@ -58,6 +59,14 @@ def foolbox_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
 
 def art_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
     from art.attacks.evasion import FastGradientMethod
+
+    wrapped, images, labels = _art(model, x, y)
+    attack = FastGradientMethod(wrapped, eps=eps, batch_size=len(x))
+    return lambda: attack.generate(images, labels)
+
+
+def _art(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Any, Any, Any]:
+    """Return a model, images and labels in the form that ART takes."""
     from art.estimators.classification import PyTorchClassifier
 
     classes = model(x[:1]).shape[1]
@@ -69,9 +78,7 @@ def art_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
         clip_values=(0.0, 1.0),
         device_type="cpu",
     )
-    attack = FastGradientMethod(wrapped, eps=eps, batch_size=len(x))
-    images, labels = x.numpy(), nn.functional.one_hot(y, classes).numpy()
-    return lambda: attack.generate(images, labels)
+    return wrapped, x.numpy(), nn.functional.one_hot(y, classes).numpy()
 
 
 def cleverhans_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
@@ -82,7 +89,83 @@ def cleverhans_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft
     )
 
 
-_PEERS = {
+STEPS = 40
+
+
+def _stride(eps: float) -> float:
+    """Return the step size of our `pgd`, which every library is told."""
+    return 2.5 * eps / STEPS
+
+
+def torchattacks_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from torchattacks import PGD
+
+    attack = PGD(model, eps=eps, alpha=_stride(eps), steps=STEPS)
+    return lambda: attack(x, y)
+
+
+def foolbox_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from foolbox import PyTorchModel
+    from foolbox.attacks import LinfPGD
+    from foolbox.criteria import Misclassification
+
+    wrapped = PyTorchModel(model, bounds=(0, 1))
+    attack = LinfPGD(abs_stepsize=_stride(eps), steps=STEPS)
+    return lambda: attack.run(wrapped, x, Misclassification(y), epsilon=eps)
+
+
+def art_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from art.attacks.evasion import ProjectedGradientDescent
+
+    wrapped, images, labels = _art(model, x, y)
+    attack = ProjectedGradientDescent(
+        wrapped,
+        eps=eps,
+        eps_step=_stride(eps),
+        max_iter=STEPS,
+        num_random_init=1,
+        batch_size=len(x),
+        verbose=False,
+    )
+    return lambda: attack.generate(images, labels)
+
+
+def cleverhans_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
+
+    return lambda: projected_gradient_descent(
+        model,
+        x,
+        eps,
+        _stride(eps),
+        STEPS,
+        float("inf"),
+        clip_min=0.0,
+        clip_max=1.0,
+        y=y,
+        rand_minmax=eps,
+        sanity_checks=False,
+    )
+
+
+def adv_lib_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Craft:
+    # It imports a logger that draws by visdom, which no attack calls unless it is handed one.
+    sys.modules.setdefault("visdom", types.ModuleType("visdom"))
+    from adv_lib.attacks import pgd_linf
+
+    return lambda: pgd_linf(model, x, y, eps, steps=STEPS, absolute_step_size=_stride(eps))
+
+
+Preparations = Mapping[str, tuple[str, Callable[[nn.Module, Tensor, Tensor, float], Craft]]]
+
+_PGD: Preparations = {
+    "torchattacks": ("torchattacks", torchattacks_pgd),
+    "foolbox": ("foolbox", foolbox_pgd),
+    "ART": ("adversarial-robustness-toolbox", art_pgd),
+    "cleverhans": ("cleverhans", cleverhans_pgd),
+    "adv-lib": ("adv-lib", adv_lib_pgd),
+}
+_PEERS: Preparations = {
     "torchattacks": ("torchattacks", torchattacks_fgsm),
     "foolbox": ("foolbox", foolbox_fgsm),
     "ART": ("adversarial-robustness-toolbox", art_fgsm),
@@ -90,8 +173,13 @@ _PEERS = {
 }
 
 
-def find_peers(folder: Path) -> list[Peer]:
-    """Return every peer; those that cannot be imported have no release."""
+def find_pgd_peers(folder: Path) -> list[Peer]:
+    """Return every peer with its PGD; those that cannot be imported have no release."""
+    return find_peers(folder, _PGD)
+
+
+def find_peers(folder: Path, preparations: Preparations | None = None) -> list[Peer]:
+    """Return every peer, with its FGSM; those that cannot be imported have no release."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # at the end: the course's own packages come first
         importlib.invalidate_caches()
@@ -100,7 +188,7 @@ def find_peers(folder: Path) -> list[Peer]:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     x = torch.full((1, 1, 2, 2), 0.5)
     peers = []
-    for name, (distribution, prepare) in _PEERS.items():
+    for name, (distribution, prepare) in (preparations or _PEERS).items():
         release = None
         try:
             with warnings.catch_warnings():

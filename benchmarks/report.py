@@ -83,6 +83,13 @@ def table(measured: dict[str, Any]) -> str:
         ]
         head = ["library", "model", "batch", "pixels equal to ours", "largest difference"]
         parts.append(lay_out([head, *rows]))
+    counted = [
+        [result["title"], ", ".join(f"{who} {found:g}" for who, found in result["errors"].items())]
+        for result in measured["results"]
+        if len(result.get("errors", ())) > 1
+    ]
+    if counted:
+        parts.append(lay_out([["what", "errors found, median of the rounds"], *counted]))
     seen = {
         (who, entry["not timed"])
         for result in measured["results"]

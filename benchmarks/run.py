@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peers import Craft, Peer, advlearn_fgsm, find_peers
+from peers import STEPS, Craft, Peer, advlearn_fgsm, find_peers, find_pgd_peers
 from report import publish, table
 from torch import Tensor, nn
 
-from advlearn import input_gradient, linear_step
-from advlearn.data import Dataset, load_mnist
+from advlearn import input_gradient, linear_step, pgd
+from advlearn.data import Dataset, load_mnist, reference
 from advlearn.losses import margin_loss
-from advlearn.metrics import error_curve, predict
+from advlearn.metrics import adversarial_error_rate, error_curve, predict
 from advlearn.models import MaxoutNet, SoftmaxRegression
 from advlearn.training import Recipe, adversarial_fit, fit
 
@@ -59,6 +59,8 @@ class Settings:
     pieces: int = 5
     batches: tuple[int, ...] = (100, 1000)
     digits: int = 5000
+    attacked: int = 1000  # digits under PGD
+    pgd_rounds: int = 5
     trained_on: int = 2000
     rounds: int = 300  # of the smallest piece of work; the larger ones get a share of it
     import_rounds: int = 15
@@ -71,6 +73,8 @@ QUICK = Settings(
     pieces=2,
     batches=(20,),
     digits=200,
+    attacked=20,
+    pgd_rounds=1,
     trained_on=200,
     rounds=2,
     import_rounds=1,
@@ -85,6 +89,7 @@ def alternate(
     warm_up: int = 0,
     limit: float = float("inf"),
     before: Callable[[], Any] = lambda: None,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
     """Call each in turn, round after round, and return every call's seconds.
 
@@ -94,6 +99,7 @@ def alternate(
         warm_up: rounds before that, which are not timed.
         limit: seconds after which no new round begins, once there are `LEAST` of them.
         before: called before each call, outside the time.
+        clock: processor time, which other programs disturb least; or `time.perf_counter`.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     collecting = gc.isenabled()
@@ -106,9 +112,9 @@ def alternate(
                 break
             for name, call in calls.items():
                 before()
-                started = time.perf_counter()
+                started = clock()
                 call()
-                spent = time.perf_counter() - started
+                spent = clock() - started
                 if number >= 0:
                     seconds[name].append(spent)
     finally:
@@ -294,6 +300,70 @@ def attack_results(settings: Settings, data: Dataset, peers: list[Peer]) -> dict
     return {"results": results, "agreement": agreement}
 
 
+# The shipped networks under PGD: eps, and the share of torchattacks' time that is the target.
+UNDER_PGD = {"maxout": (0.25, 0.25), "maxout-adversarial": (0.25, 0.25), "robust": (0.3, 0.8)}
+
+
+def pgd_results(settings: Settings, peers: list[Peer]) -> list[dict[str, Any]]:
+    """Counting errors under PGD, all libraries with the same eps, steps and step size.
+
+    Each starts at random points of its own, so the images differ, and the counts do a little.
+    """
+    x, y = load_mnist("test", source="offline").take(slice(settings.attacked))
+    results = []
+    for name, (eps, share) in UNDER_PGD.items():
+        model = reference.load(name).eval()
+        counts: dict[str, list[int]] = {}
+
+        def ours(model: nn.Module = model, eps: float = eps) -> int:
+            options = {"attack": pgd, "steps": STEPS, "batch_size": len(x)}
+            return adversarial_error_rate(model, (x, y), eps, **options).count
+
+        def counted(
+            who: str,
+            count: Callable[[], int],
+            counts: dict[str, list[int]] = counts,
+        ) -> Callable[[], None]:
+            return lambda: counts.setdefault(who, []).append(count())
+
+        def measured(craft: Craft, model: nn.Module = model) -> Callable[[], int]:
+            def count() -> int:
+                crafted = tensor(craft())
+                with torch.no_grad():
+                    return int((model(crafted).argmax(1) != y).sum())
+
+            return count
+
+        calls = {OURS: counted(OURS, ours)}
+        skipped = {peer.name: "not installed" for peer in peers if peer.release is None}
+        for peer in peers:
+            if peer.release is not None:
+                calls[peer.name] = counted(peer.name, measured(peer.prepare(model, x, y, eps)))
+        seconds = alternate(
+            calls,
+            settings.pgd_rounds,
+            warm_up=1,
+            before=lambda model=model: model.zero_grad(set_to_none=True),  # type: ignore[misc]
+        )
+        found = {who: statistics.median(each) for who, each in counts.items()}
+        beside = {who: seconds[who] for who in (OURS, "torchattacks") if who in seconds}
+        title = f"errors under PGD, {STEPS} steps, {name}, {len(x):,} digits"
+        for what, whole, target in (("", beside, share), (", all", seconds, 1.0)):
+            results.append(
+                compare(
+                    f"pgd-{name}{what.replace(', ', '-')}",
+                    title + what,
+                    whole,
+                    target=target,
+                    skipped={
+                        who: why for who, why in skipped.items() if what or who == "torchattacks"
+                    },
+                )
+                | {"errors": {who: found[who] for who in whole}}
+            )
+    return results
+
+
 def maxout(settings: Settings) -> MaxoutNet:
     """Return the course's maxout network without dropout, always with the same weights."""
     with torch.random.fork_rng():
@@ -370,7 +440,13 @@ def data_result(settings: Settings, data: Dataset) -> dict[str, Any]:
     return compare(
         "data-epoch",
         "one epoch of batches, no model",
-        alternate(calls, max(settings.rounds // 15, 2), warm_up=1, limit=settings.limit),
+        alternate(
+            calls,
+            max(settings.rounds // 15, 2),
+            warm_up=1,
+            limit=settings.limit,
+            clock=time.perf_counter,  # the loader's workers are other processes
+        ),
         target=0.1,
     )
 
@@ -455,17 +531,18 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def measure(settings: Settings, peers: list[Peer]) -> dict[str, Any]:
+def measure(settings: Settings, peers: list[Peer], pgd_peers: list[Peer]) -> dict[str, Any]:
     """Do all of it and return what `results.json` holds."""
     data = load_mnist("all", source="offline")
     # Mixed: the offline digits come class by class.
     order = torch.randperm(data.n, generator=torch.Generator().manual_seed(0))
     data = data.take(order[: settings.digits])
-    facts = machine(settings, peers)  # first: the load is that of other programs
+    facts = machine(settings, pgd_peers)  # first: the load is that of other programs
     with threads(settings.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own, about future releases
         measured = attack_results(settings, data, peers)
         measured["results"] += [
+            *pgd_results(settings, pgd_peers),
             training_result(settings, data),
             data_result(settings, data),
             *import_results(settings),
@@ -484,7 +561,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--output", type=Path, help="the folder to write to; benchmarks/ unless --quick"
     )
     given = parser.parse_args(arguments)
-    measured = measure(QUICK if given.quick else Settings(), find_peers(given.peers))
+    peers, pgd_peers = find_peers(given.peers), find_pgd_peers(given.peers)
+    measured = measure(QUICK if given.quick else Settings(), peers, pgd_peers)
     print()
     print(table(measured))
     folder = given.output or (None if given.quick else Path(__file__).resolve().parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def published(run, absent, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "import_seconds", lambda statement: 1.0 + len(statement) / 1000)
         patch.setattr(run, "find_peers", lambda folder: absent)
+        patch.setattr(run, "find_pgd_peers", lambda folder: absent)
         run.main(["--quick", "--output", str(folder)])
     return folder
 
@@ -99,6 +101,32 @@ def test_absent_peers_are_named_and_nothing_is_compared_with_them(published):
     assert single["seconds"]["torchattacks"] == {"not timed": "not installed"}
     assert single["ratio"] is None
     assert "torchattacks: not timed, not installed." in (published / "README.md").read_text("utf-8")
+
+
+def test_pgd_is_timed_beside_torchattacks_and_beside_all(run, modules, tmp_path):
+    """On few digits, with a peer that finds nothing: errors found are told beside the times."""
+
+    def lame(model, x, y, eps):
+        def attack():
+            assert torch.is_grad_enabled()
+            return x.numpy()
+
+        return attack
+
+    peer = modules["peers"].Peer
+    settings = replace(run.QUICK, attacked=10)
+    results = run.pgd_results(settings, [peer("torchattacks", "1", lame), peer("b", "1", lame)])
+    assert len(results) == 2 * len(run.UNDER_PGD)
+    for beside, whole in zip(results[::2], results[1::2], strict=True):
+        assert set(beside["errors"]) == {"advlearn", "torchattacks"}
+        assert set(whole["errors"]) == {"advlearn", "torchattacks", "b"}
+        assert beside["errors"]["advlearn"] >= beside["errors"]["torchattacks"]
+        assert beside["fastest"] == "torchattacks"
+    assert results[0]["errors"]["advlearn"] >= 9
+    text = modules["report"].table(
+        {"results": results, "agreement": [], "machine": run.machine(settings, [])}
+    )
+    assert "errors found, median of the rounds" in text
 
 
 def test_page_figure_and_results_belong_together(modules, published):
