@@ -239,10 +239,15 @@ def _called(owner: Any) -> str:
 
 
 @contextmanager
-def _modules_called(take: Callable[[nn.Module], None]) -> Iterator[None]:
-    """Call `take` with each module before this thread calls it for the first time."""
+def _modules_called(
+    take: Callable[[nn.Module], None], found: Iterable[nn.Module]
+) -> Iterator[None]:
+    """Call `take` with each other module before this thread calls it for the first time.
+
+    Those that were `found` are left out: a function that itself calls `.train()` means it.
+    """
     thread = threading.get_ident()
-    known: dict[int, nn.Module] = {}
+    known = {id(module): module for module in found}
 
     def before(module: nn.Module, _: object) -> None:
         if torch.compiler.is_compiling():  # A compiled function is searched, not watched.
@@ -299,11 +304,12 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
         _borrow(module.modules(), backward, held)
 
     leave = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
-    watch = nullcontext() if isinstance(model, nn.Module) else _modules_called(take)
+    found = list(modules_behind(model))
+    watch = nullcontext() if isinstance(model, nn.Module) else _modules_called(take, found)
     finished = False
     with leave, torch.enable_grad(), directions(), watch:
         try:
-            _borrow(modules_behind(model), backward, held)
+            _borrow(found, backward, held)
             yield
             finished = True
         finally:

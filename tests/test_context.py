@@ -745,3 +745,21 @@ def test_another_error_of_the_model_is_passed_on():
         hand_out(nn.Linear(3, 3), make_digits())
     with pytest.raises(RuntimeError, match="same dtype"):  # inside the model
         hand_out(nn.Sequential(nn.Linear(6, 2), nn.Linear(2, 2).double()), make_digits())
+
+
+def test_a_function_that_switches_dropout_on_itself_means_it(digits, labels):
+    """As for an attack on a randomised defence, or to show what dropout does to an attack."""
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(36, 4))
+    model.eval()
+
+    def dropout_on(x):
+        model.train()
+        logits = model(x)
+        model.eval()
+        return logits
+
+    with attack_mode(dropout_on):
+        assert not dropout_on(digits).equal(dropout_on(digits))
+    with attack_mode(lambda x: model(x)):
+        assert model(digits).equal(model(digits))
+    assert not model.training
