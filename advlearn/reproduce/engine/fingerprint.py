@@ -138,8 +138,8 @@ class Code:
         """Return all that a name of a module leads to, itself first: symbol -> its statements.
 
         Example:
-            >>> sorted(name for _, name in Code().uses("advlearn.models", "probabilities"))
-            ['probabilities']
+            >>> sorted(name for _, name in Code().uses("advlearn.losses", "margin_loss"))
+            ['_true_and_others', 'margin_loss']
         """
         reached = {(module, name): self._top_level(module)[name]}
         todo = list(reached)
