@@ -727,13 +727,13 @@ def snapshot():
 @pytest.mark.parametrize(
     ("answer", "outcome", "message"),
     [
-        (endless, Outcome.RAISED, "did not finish within 0.3 seconds"),
-        (endless_with_except, Outcome.RAISED, "did not finish within 0.3 seconds"),
+        (endless, Outcome.RAISED, "did not finish within"),
+        (endless_with_except, Outcome.RAISED, "did not finish within"),
         pytest.param(
-            *(endless_without_a_call, Outcome.RAISED, "did not finish within 0.3 seconds"),
+            *(endless_without_a_call, Outcome.RAISED, "did not finish within"),
             marks=CANNOT_STOP,
         ),
-        (endless_with_bare_except, Outcome.RAISED, "did not finish within 0.3 seconds"),
+        (endless_with_bare_except, Outcome.RAISED, "did not finish within"),
         (sleeping, Outcome.RAISED, "restart the kernel"),
         (flooding, Outcome.RAISED, "prints without end"),
         (flooding_with_except, Outcome.RAISED, "prints without end"),
@@ -805,6 +805,9 @@ def test_a_right_answer_may_wait_in_its_first_call(tmp_path, monkeypatch, wait, 
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "slow_package", raising=False)
+    monkeypatch.setattr(
+        "advlearn.course.grading.sandbox.PATIENCE", 40
+    )  # a busy machine may take that long
     something = {
         "sleep": lambda: time.sleep(0.8),
         "import": lambda: importlib.import_module("slow_package"),
@@ -827,8 +830,9 @@ def test_work_in_the_first_call_is_not_taken_for_a_loop_without_end_for_sure():
 def test_a_loop_without_end_is_stopped_by_any_clock(monkeypatch, answer):
     monkeypatch.delattr(time, "pthread_getcpuclockid", raising=False)
     started = time.monotonic()
-    assert "within 0.3 seconds" in ex.fgsm_step.grade(answer, timeout=0.3).feedback
-    assert time.monotonic() - started < 2.5
+    feedback = ex.fgsm_step.grade(answer, timeout=0.3).feedback
+    assert re.search(r"within (0\.3|1\.2) seconds", feedback), feedback  # 1.2: on a busy machine
+    assert time.monotonic() - started < 6
 
 
 def naps(x, gradient, eps):
@@ -951,7 +955,7 @@ def test_in_a_jupyter_kernel():
     nbclient.NotebookClient(notebook, timeout=60).execute()
     outputs = ["".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells]
     assert "Line 2: return x + gradient.sgin()" in outputs[2]
-    assert "did not finish within 0.3 seconds" in outputs[4]
+    assert "did not finish within" in outputs[4]
     assert outputs[4].endswith("still here\n")
     assert outputs[5].startswith("✓ Right: fgsm_step")
     assert outputs[6] == "compiler loaded: False\n"
