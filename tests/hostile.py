@@ -29,8 +29,7 @@ from advlearn.reproduce.engine import work
 from advlearn.reproduce.engine.store import Store
 from advlearn.reproduce.models.spec import Scale
 from advlearn.training import Recipe, fit
-
-MOST_SECONDS, MOST_MEGABYTES = 1.0, 200.0
+from tests.refusals import MOST_MEGABYTES, MOST_SECONDS, forget_peak, peak
 
 DEEP = b"[" * 300_000 + b"]" * 300_000
 
@@ -54,22 +53,12 @@ def measure(case: Case, folder: Path) -> Measured:
     """Make the file in a folder and read it."""
     path = folder / "it"
     case.make(path)
-    before = _memory("VmRSS", reset=True)
+    forget_peak()
+    before = peak()
     started = time.process_time()
     reason = case.read(path)
     seconds = time.process_time() - started
-    return Measured(reason, seconds, _memory("VmHWM") - before)
-
-
-def _memory(which: str, *, reset: bool = False) -> float:
-    """Return the memory of this process in MB: now, or the most since the last reset."""
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:  # not on this system
-        return 0.0
-    return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1000
+    return Measured(reason, seconds, peak() - before)
 
 
 def refused(read: Callable[[Path], object]) -> Callable[[Path], str]:

@@ -39,14 +39,14 @@ def refusal(act: Callable[[], object]) -> Refusal:
         try:
             torch.set_num_threads(1)  # those of the parent are not here
             kind = words = ""
-            _forget_peak()
-            start, before = time.process_time(), _peak()
+            forget_peak()
+            start, before = time.process_time(), peak()
             try:
                 act()
             except BaseException as error:
                 kind, words = type(error).__name__, str(error)
             taken = time.process_time() - start
-            report = json.dumps([kind, words, taken, _peak() - before])
+            report = json.dumps([kind, words, taken, peak() - before])
             os.write(writing, report.encode()[:60_000])
         finally:
             os._exit(0)
@@ -57,18 +57,18 @@ def refusal(act: Callable[[], object]) -> Refusal:
     return Refusal(*json.loads(report))
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Count from now on: on Linux a copy may begin with the peak of the process it was made of."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _peak() -> float:
-    """Return the most memory that this process had (on Linux, since `_forget_peak`), in MB."""
+def peak() -> float:
+    """Return the most memory that this process had (on Linux, since `forget_peak`), in MB."""
     with suppress(OSError):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    unit = 1024 * 1024 if sys.platform == "darwin" else 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+    unit = 1_000_000 if sys.platform == "darwin" else 1000  # bytes there, kB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
