@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +33,12 @@ class Refusal(NamedTuple):
 
 
 def refusal(act: Callable[[], object]) -> Refusal:
-    """Try it in a copy of this process, and measure."""
+    """Try it in a copy of this process, and measure.
+
+    Where the system forgets the peak of a process on request, the copy's own peak is exact. Where
+    it does not, a copy begins with the peak of the process that it was made of, so this process
+    looks every millisecond at what the copy has.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -40,36 +46,48 @@ def refusal(act: Callable[[], object]) -> Refusal:
             torch.set_num_threads(1)  # those of the parent are not here
             kind = words = ""
             forget_peak()
-            start, before = time.process_time(), peak()
+            start, before, idle = time.process_time(), peak(), resident()
             try:
                 act()
             except BaseException as error:
                 kind, words = type(error).__name__, str(error)
             taken = time.process_time() - start
-            report = json.dumps([kind, words, taken, peak() - before])
+            report = json.dumps([kind, words, taken, peak() - before, idle])
             os.write(writing, report.encode()[:60_000])
         finally:
             os._exit(0)
     os.close(writing)
+    seen = 0.0
+    while not select.select([reading], [], [], 0.001)[0]:
+        seen = max(seen, resident(child))
     with os.fdopen(reading, encoding="utf-8") as pipe:
-        report = pipe.read()
+        kind, words, taken, grown, idle = json.loads(pipe.read())
     os.waitpid(child, 0)
-    return Refusal(*json.loads(report))
+    return Refusal(kind, words, taken, max(grown, seen - idle))
 
 
 def forget_peak() -> None:
-    """Count from now on: on Linux a copy may begin with the peak of the process it was made of."""
+    """Count from now on, where the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak() -> float:
     """Return the most memory that this process had (on Linux, since `forget_peak`), in MB."""
-    with suppress(OSError):
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
-    unit = 1_000_000 if sys.platform == "darwin" else 1000  # bytes there, kB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        return kib * 1024 / 1_000_000
+    unit = 1 if sys.platform == "darwin" else 1024  # in bytes there, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1_000_000
+
+
+def resident(process: int | str = "self") -> float:
+    """Return the memory that a process has now, in MB; 0 where the system does not tell."""
+    with suppress(OSError):
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGESIZE") / 1_000_000
+    return 0.0
 
 
 def row(name: str, refused: Refusal) -> str:

@@ -313,20 +313,16 @@ def test_a_stream_is_dropped_batch_by_batch_and_a_large_batch_is_cut():
 
 
 MEASURED = """
-import re, sys
-from pathlib import Path
+import sys
 sys.path.insert(0, sys.argv[1])
-from stream import images, linear_model
+from stream import images, linear_model, peak_memory
 from advlearn.metrics import confidence_on_errors, error_rate
-
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
 
 model = linear_model()
 error_rate(model, images(1000, 1000))
-before = peak()
+before = peak_memory()
 confidence_on_errors(model, images(60_000, 1000))
-print(peak() - before)
+print(peak_memory() - before)
 """
 
 

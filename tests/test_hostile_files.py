@@ -639,9 +639,13 @@ def test_what_only_warns_does_not_pass_either(tmp_path: Path) -> None:
             load_image_folder(tmp_path)
 
 
-def test_the_measure_sees_what_a_file_takes() -> None:
-    from tests.refusals import refusal
+@pytest.mark.parametrize("forgets", [True, False], ids=["own peak", "peak of the parent"])
+def test_the_measure_sees_what_a_file_takes(monkeypatch: pytest.MonkeyPatch, forgets: bool) -> None:
+    """Also where the system does not let a process forget the peak of the one it came from."""
+    from tests import refusals
 
-    got = refusal(lambda: np.ones(40_000_000).sum() and 1 / 0)
+    if not forgets:
+        monkeypatch.setattr(refusals, "peak", lambda: 1e6)
+    got = refusals.refusal(lambda: np.ones(40_000_000).sum() and 1 / 0)
     assert got.kind == "ZeroDivisionError"
     assert 290 < got.megabytes < 400
