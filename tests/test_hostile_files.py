@@ -649,3 +649,20 @@ def test_the_measure_sees_what_a_file_takes(monkeypatch: pytest.MonkeyPatch, for
     got = refusals.refusal(lambda: np.ones(40_000_000).sum() and 1 / 0)
     assert got.kind == "ZeroDivisionError"
     assert 290 < got.megabytes < 400
+
+
+def test_the_measure_sees_what_an_earlier_test_had_before() -> None:
+    """Memory that was freed but not given back to the system would hide as much again."""
+    from tests import refusals
+
+    def inside() -> None:
+        # glibc keeps what is freed of blocks below a threshold, and joins it; a freed block of
+        # 30 MB raises the threshold, and a last small one keeps the rest from going back.
+        np.ones(3_750_000)
+        blocks = [np.ones(2_000_000) for _ in range(30)]
+        blocks.append(np.ones(20_000))
+        del blocks[:-1]
+        got = refusals.refusal(lambda: np.ones(40_000_000).sum() and 1 / 0)
+        raise ValueError(f"{got.megabytes:.0f}")
+
+    assert 290 < int(refusals.refusal(inside).words) < 400
