@@ -363,7 +363,7 @@ def pgd(
             """Walk once from some of the examples, and keep what is better than before."""
             start, labels = x[rows], y[rows]
             own, pace = _rows(radius, rows), _rows(stride, rows)
-            low, high = _ball(start, own, box)
+            low, high = ball(start, own, box)
             # Uniform noise over the ball, then the clamp: it must not shrink the noise elsewhere.
             moved = noise(start, own, generator=generator, bounds=None) if random_start else start
             moved = moved.clamp(low, high)
@@ -402,7 +402,7 @@ def pgd(
         return best
 
 
-def _ball(x: Tensor, eps: float | Tensor, box: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+def ball(x: Tensor, eps: float | Tensor, box: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
     """Return the lowest and the highest value of each pixel within eps and the bounds."""
     if box is None:
         return x - eps, x + eps

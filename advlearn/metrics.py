@@ -117,7 +117,7 @@ def _batches(model: Model, data: Data, batch_size: int, progress: bool | None) -
     return Batches(data, batch_size, device=device_of(model), progress=progress)
 
 
-def _sizes(eps: float | Tensor, batches: Batches) -> Callable[[Tensor], float | Tensor]:
+def eps_of_batch(eps: float | Tensor, batches: Batches) -> Callable[[Tensor], float | Tensor]:
     """Return what gives each batch of one pass, in its order, the part of eps that is its own."""
     if not isinstance(eps, Tensor) or eps.dim() == 0:
         return lambda _: eps
@@ -300,7 +300,7 @@ def craft(
     """
     batches = _batches(model, data, batch_size, progress)
     batches.require_order("adversarial images")
-    size = _sizes(eps, batches)
+    size = eps_of_batch(eps, batches)
     parts = batches.each(lambda x, y: _crafted(attack, model, x, y, size(x), **options))
     return torch.cat([*_alike(parts, "adversarial images")])
 
@@ -350,7 +350,7 @@ def adversarial_error_rate(
         return _wrong(model, crafted, y)
 
     batches = _batches(model, data, batch_size, progress)
-    size = _sizes(eps, batches)
+    size = eps_of_batch(eps, batches)
     return _rate(batches.each(lost))
 
 
@@ -554,7 +554,7 @@ def transfer_matrix(
         return [_wrong(model, crafted, y) for model in models.values()]
 
     rows = [
-        tuple(map(Rate.of, joined(batches.each(partial(lost, source, _sizes(eps, batches))))))
+        tuple(map(Rate.of, joined(batches.each(partial(lost, source, eps_of_batch(eps, batches))))))
         for source in models.values()
     ]
     return TransferMatrix(tuple(models), tuple(rows))
