@@ -402,6 +402,154 @@ def pgd(
         return best
 
 
+def square(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    eps: float | Tensor,
+    *,
+    queries: int = 1000,
+    share: float = 0.8,
+    generator: Generator | None = None,
+    loss: Loss = margin_loss,
+    targeted: bool = False,
+    bounds: tuple[float, float] | None = PIXELS,
+) -> Tensor:
+    """Return adversarial images of the Square attack: a random search that needs no gradient.
+
+    It starts from vertical stripes of x +- eps. At each step a square at a random place is set to
+    x +- eps, one sign for each channel, and kept if the loss rises. The squares cover `share` of
+    the image at first and shrink as the search goes on. An example that fools the model leaves the
+    batch. What a model's gradient hides, a search like this finds: a robust model loses no more to
+    it than to `pgd`.
+
+    Args:
+        model: maps (N, ...) to logits (N, K). It need not be differentiable.
+        x, y, eps, targeted, bounds: as for `fgsm`. Images (N, C, H, W) or (N, H, W); of anything
+            else, (N, ...), the values are taken as one row, and the squares are segments of it.
+        queries: forward passes for each example, >= 2, that of x itself and the start among them.
+        share: of the pixels that the first squares cover, in (0, 1].
+        generator: the source of the random choices; None draws from PyTorch's global one.
+        loss: what to raise (or with `targeted` to lower), one value for each example.
+
+    Returns:
+        A new detached tensor of x's shape, dtype and device, in the ball of `fgsm`: the best image
+        that was found, or x itself where nothing was better.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, shape or range.
+
+    Source:
+        Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack via
+        random search", ECCV 2020.
+
+    Example:
+        >>> rounded = lambda x: (10 * x).round()  # its gradient is zero everywhere
+        >>> x, y = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
+        >>> square(rounded, x, y, eps=0.25, generator=torch.Generator().manual_seed(0))
+        tensor([[0.3500, 0.7500]])
+    """
+    box = _check(model, x, y, loss, bounds)
+    radius = check_eps(eps, x, box)
+    check_count(queries, "queries", least=2)
+    check_number(share, "share", 0.0, 1.0, open_low=True)
+    _check_generator(generator)
+    with attack_mode(model, backward=False), torch.no_grad():
+        search = _Search(model, x.detach(), y, radius, box, loss, targeted, generator)
+        search.ask(search.left(), search.best)
+        search.ask(search.left(), search.stripes(search.left()))
+        for query in range(2, queries):
+            rows = search.left()
+            if not len(rows):
+                break
+            search.ask(rows, search.with_square(rows, _square_share(share, query / queries)))
+        return search.best
+
+
+def _square_share(share: float, done: float) -> float:
+    """Return what part of the image a square covers: halved ever more rarely, as published."""
+    halvings = sum(done > end / 10_000 for end in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
+    return share / 2**halvings
+
+
+class _Search:
+    """The best images of a random search so far. `attack_mode` is on, and gradients are off."""
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        eps: float | Tensor,
+        box: tuple[float, float] | None,
+        loss: Loss,
+        targeted: bool,
+        generator: Generator | None,
+    ) -> None:
+        self.model, self.y, self.loss, self.targeted = model, y, loss, targeted
+        self.generator = generator
+        self.low, self.high = ball(x, eps, box)
+        self.best = x.clone()
+        wide = torch.promote_types(x.dtype, torch.float)
+        self.damage = torch.full((len(x),), -torch.inf, dtype=wide, device=x.device)
+        self.lost = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        # What a square is in: (C, H, W).
+        images = {3: (1, *x.shape[1:]), 4: tuple(x.shape[1:])}
+        self.shape = images.get(x.dim(), (1, 1, x[0].numel()))
+
+    def left(self) -> Tensor:
+        """Return which examples still resist."""
+        return (~self.lost).nonzero().squeeze(1)
+
+    def ask(self, rows: Tensor, images: Tensor) -> None:
+        """Pass images on to the model, and keep those that are better."""
+        if not len(rows):
+            return
+        labels = self.y[rows]
+        logits = logits_of(hand_out(self.model, images))
+        check_logits(logits, labels)
+        damage = _each(self.loss, logits, labels).to(self.damage.dtype)
+        damage = -damage if self.targeted else damage
+        fooled = (logits.argmax(1) == labels) == self.targeted
+        better = fooled | (damage > self.damage[rows])
+        self.best[rows[better]] = images[better]
+        self.damage[rows[better]] = damage[better]
+        self.lost[rows[fooled]] = True
+
+    def stripes(self, rows: Tensor) -> Tensor:
+        """Return images at the ends of the ball, the same along each column."""
+        channels, _, width = self.shape
+        return self._at_ends(rows, self._draw(len(rows), channels, 1, width) < 0.5)
+
+    def with_square(self, rows: Tensor, share: float) -> Tensor:
+        """Return the best images with a square of each set to an end of the ball."""
+        channels, height, width = self.shape
+        flat = height == 1
+        area = share * height * width
+        side = max(1, round(area if flat else area**0.5))
+        tall, wide = min(side, height), min(side, width)
+        top, left = self._place(len(rows), height - tall), self._place(len(rows), width - wide)
+        down = torch.arange(height, device=rows.device).view(1, 1, -1, 1) - top
+        across = torch.arange(width, device=rows.device).view(1, 1, 1, -1) - left
+        inside = (down >= 0) & (down < tall) & (across >= 0) & (across < wide)
+        ends = self._at_ends(rows, self._draw(len(rows), channels, 1, 1) < 0.5)
+        inside = inside.expand(-1, channels, -1, -1).reshape(ends.shape)
+        return torch.where(inside, ends, self.best[rows])
+
+    def _at_ends(self, rows: Tensor, up: Tensor) -> Tensor:
+        low, high = self.low[rows], self.high[rows]
+        return torch.where(up.expand(-1, *self.shape).reshape(low.shape), high, low)
+
+    def _place(self, count: int, last: int) -> Tensor:
+        """Draw whole numbers from 0 to `last`."""
+        return (self._draw(count, 1, 1, 1) * (last + 1)).long().clamp_max(last)
+
+    def _draw(self, *shape: int) -> Tensor:
+        # On the generator's device, as for `noise`: the same choices everywhere.
+        source = self.low.device if self.generator is None else self.generator.device
+        return torch.rand(shape, generator=self.generator, device=source).to(self.low.device)
+
+
 def ball(x: Tensor, eps: float | Tensor, box: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
     """Return the lowest and the highest value of each pixel within eps and the bounds."""
     if box is None:
