@@ -1,9 +1,9 @@
 """The checklist of gradient masking: does an attack fail because the model is robust, or not?
 
 A model can make its gradients useless and stay as fragile as before. Attacks that follow the
-gradient then find little, and the error under attack looks small. The checklist asks five questions
-whose answers a robust model and an honest attack do not fear. A sign says "look here"; it is not a
-proof, and its absence does not prove robustness.
+gradient then find little, and the error under attack looks small. The checklist asks eight
+questions whose answers a robust model and an honest attack do not fear. A sign says "look here"; it
+is not a proof, and its absence does not prove robustness.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from advlearn._validation import check_bounds, check_count, check_number
-from advlearn.attacks import PIXELS, fgsm, input_gradient, pgd
+from advlearn.attacks import PIXELS, ball, fgsm, input_gradient, pgd, square
 from advlearn.batches import BATCH, Batches, Data, Pair, device_of, joined
 from advlearn.context import Model
 from advlearn.directions import directions
@@ -29,7 +29,15 @@ TRIFLE = 0.01
 """A share of the examples that is not worth a sign, however certain it is."""
 
 MATERIAL = 0.2
-"""By how much the error may rise from one step to the strongest attack of the ladder."""
+"""By how much the error may rise from one step to the strongest attack of the ladder: 20 points."""
+
+PART = 0.05
+"""What part of a slope the gradient may miss, and at what share of the examples it may do so."""
+
+PASSES = 3
+"""Forward passes for the price of one gradient: there, back, and the bookkeeping of both."""
+
+_DIRECTIONS, _CALLS = 8, 4  # in which the slope is measured; in which an answer is asked for
 
 SIGNS = (
     "PGD is weaker than FGSM",
@@ -37,6 +45,9 @@ SIGNS = (
     "transfer is stronger than the white box",
     "the error does not reach 100 %",
     "zero gradients",
+    "a search without gradients beats the gradient",
+    "the gradient is not the slope",
+    "the answer is random",
 )
 """The names of the signs, in the order of the checklist."""
 
@@ -117,6 +128,19 @@ class Audit:
         return "\n".join(lines)
 
 
+class _Measured(NamedTuple):
+    """What the signs are read from: name -> (N,) booleans, each."""
+
+    ladder: Mapping[str, Tensor]
+    white: Mapping[str, Tensor]
+    moved: Mapping[str, Tensor]
+    reach: Mapping[float, Tensor]
+    blind: Mapping[str, Tensor]
+    search: Mapping[str, Tensor]
+    slope: Mapping[str, Tensor]
+    answers: Mapping[str, Tensor]
+
+
 def more_often(first: Tensor, second: Tensor) -> bool:
     """Say whether `first` is true on more examples than `second`, beyond chance and trifles.
 
@@ -161,10 +185,10 @@ def audit(
        (see `more_often`), the gradient on the way misleads.
     2. *More steps or restarts change the error.* A ladder of attacks: FGSM, PGD with a quarter of
        `steps`, with all of them, and with `restarts`. Seen when more work finds less, or when the
-       strongest attack finds more than one step does, by over `MATERIAL` and beyond chance: then
-       the error after one step says nothing. An undefended model can show this too, at an eps that
-       breaks about half of its examples. Even then it is true that FGSM's error must not stand
-       alone.
+       strongest attack finds more than one step does by over `MATERIAL`, 20 points, beyond chance:
+       then the error after one step says nothing. Smaller rises are no sign, for an undefended
+       model shows them too wherever eps breaks about half of its examples. Even there FGSM's error
+       must not stand alone.
     3. *Transfer is stronger than the white box.* Examples crafted on `source` fool the model more
        often than those that the same attack crafts on the model itself.
     4. *The error does not reach 100 %.* Who may change the image completely must win. PGD at eps,
@@ -172,6 +196,18 @@ def audit(
     5. *Zero gradients.* The gradient gives an example no direction, because it is zero in every
        pixel, or NaN or infinite in some: that of this library's loss, or that of
        `float32_cross_entropy`, which most other tools follow.
+    6. *A search without gradients beats the gradient.* `advlearn.attacks.square` with `PASSES`
+       queries for each gradient of the strongest PGD, which is about as much work, fools the model
+       more often than all attacks of the ladder together.
+    7. *The gradient is not the slope.* Around a random point of the ball the loss J is measured at
+       both ends of short ways in the directions s of random signs. For the gradient g there, the
+       slope (J(h s) - J(-h s)) / 2h must be g·s. Seen when g misses over a twentieth (`PART`) of
+       the squared slopes at over a twentieth of the examples, as where a part of the pixels is
+       detached. Two lengths h must agree about the slope, so that a kink, a jump or rounding is no
+       sign. Where they do so at no example, the sign is not checked.
+    8. *The answer is random.* The same images get other logits when the model is asked again. All
+       its other rates then hold for one draw each. Comparisons of such rates are blunt rather than
+       wrong: the draws fall on both sides alike, and `more_often` counts them as chance.
 
     Args:
         model: maps (N, ...) to logits (N, K); attacked in eval mode, given back as it was.
@@ -187,7 +223,7 @@ def audit(
         batch_size, progress: as for `advlearn.metrics.error_rate`.
 
     Returns:
-        Five signs, in the order of `SIGNS`.
+        Eight signs, in the order of `SIGNS`.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, shape or range, or the model's
@@ -202,7 +238,7 @@ def audit(
         >>> model, x = torch.nn.Identity(), torch.rand(50, 4)
         >>> outcome = audit(model, (x, x.argmax(1)), 0.3, source=lambda x: x.roll(1, 1))
         >>> outcome.passed, len(outcome.signs)
-        (True, 5)
+        (True, 8)
     """
     check_number(eps, "eps", low=0.0, open_low=True)
     check_count(steps, "steps", least=8)
@@ -222,7 +258,7 @@ def audit(
         whole = box[1] - box[0]
     sizes = sorted({size for size in (2 * eps, whole) if eps < size <= whole})
 
-    def measured(x: Tensor, y: Tensor) -> tuple[Mapping[Any, Tensor], ...]:
+    def measured(x: Tensor, y: Tensor) -> _Measured:
         part = (x, y)
 
         def wrong(images: Tensor) -> Tensor:
@@ -247,7 +283,11 @@ def audit(
             "this library's loss": _blind(model, part, margin_loss, batch_size),
             "float32 cross-entropy": _blind(model, part, float32_cross_entropy, batch_size),
         }
-        return ladder, white, moved, reach, blind
+        searched = partial(cheap, attack=square, queries=PASSES * steps * restarts)
+        search = {"square": wrong(searched(model, part, eps, generator=generator))}
+        slope = _slope(model, part, eps, box=box, generator=generator, batch_size=batch_size)
+        answers = _answers(model, part, batch_size)
+        return _Measured(ladder, white, moved, reach, blind, search, slope, answers)
 
     # All attacks on one batch before the next: they are compared example by example, and a loader
     # that shuffles gives each of its examples another place in each pass.
@@ -258,7 +298,8 @@ def audit(
         return [mask for group in groups for mask in group.values()]
 
     columns = iter(joined(batches.each(row, whole=True)))
-    return Audit(eps, tuple(_signs(*({name: next(columns) for name in g} for g in groups))))
+    found = _Measured(*({name: next(columns) for name in group} for group in groups))
+    return Audit(eps, (*_attacks_compared(found), *_gradient_examined(found)))
 
 
 def _blind(model: Model, data: Pair, loss: Loss, batch_size: int) -> Tensor:
@@ -272,14 +313,74 @@ def _blind(model: Model, data: Pair, loss: Loss, batch_size: int) -> Tensor:
     return torch.cat([*Batches(data, batch_size).each(blind)])
 
 
-def _signs(
-    ladder: Mapping[str, Tensor],
-    white: Mapping[str, Tensor],
-    moved: Mapping[str, Tensor],
-    reach: Mapping[float, Tensor],
-    blind: Mapping[str, Tensor],
-) -> Iterator[Sign]:
-    """Judge what was measured, each (N,) booleans: one sign after the other."""
+def _slope(
+    model: Model,
+    data: Pair,
+    eps: float,
+    *,
+    box: tuple[float, float] | None,
+    generator: Generator,
+    batch_size: int,
+) -> Mapping[str, Tensor]:
+    """Say of each example whether its slope can be told, and whether the gradient misses it.
+
+    With J the loss around a random point of the ball, g its gradient there, and directions s of
+    random signs, (J(h s) - J(-h s)) / 2h is compared with g·s. The point is random because digits
+    are black at exactly 0, where a thousand ReLUs may have their kink at once.
+    """
+
+    def probed(x: Tensor, y: Tensor) -> list[Tensor]:
+        length = eps / 256  # short: few units have a kink on the way
+        low, high = ball(x, eps, box)
+        room = (high - low - 4 * length).clamp_min(0)
+        point = low + 2 * length + _drawn(x, generator) * room
+        with directions(silent=True):
+            gradient = input_gradient(model, point, y, loss=margin_loss)
+        size = predict(model, (point, y)).abs().amax(1).double()
+        true, told, apart, unsure = torch.zeros(4, len(x), dtype=torch.float64, device=x.device)
+        for _ in range(_DIRECTIONS):
+            way = torch.where(_drawn(x, generator) < 0.5, -length, length).to(x.dtype)
+            ends = [point + k * way for k in (-2, -1, 1, 2)]
+            lowest, lower, upper, uppermost = (_loss(model, end, y) for end in ends)
+            short, long = (upper - lower) / 2, (uppermost - lowest) / 4
+            # Along the way as float32 has it, which is not quite the one that was drawn.
+            followed = (gradient * (ends[2] - ends[1])).flatten(1).sum(1, dtype=torch.float64) / 2
+            true += short**2
+            told += followed**2
+            apart += (short - followed) ** 2
+            unsure += (short - long) ** 2
+        rounding = _DIRECTIONS * (size * torch.finfo(x.dtype).eps) ** 2
+        steep = torch.maximum(true, told)
+        sure = (unsure <= PART / 4 * steep) & (64 * rounding <= PART * steep)
+        return [sure, sure & (apart > PART * steep)]
+
+    names = ("told", "missed")
+    return dict(zip(names, joined(Batches(data, batch_size).each(probed)), strict=True))
+
+
+def _drawn(x: Tensor, generator: Generator) -> Tensor:
+    """Draw a number of [0, 1) for each pixel, the same ones on each device."""
+    return torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+
+
+def _loss(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Return the margin loss of each example, (N,) in float64."""
+    return margin_loss(predict(model, (x, y)).double(), y)
+
+
+def _answers(model: Model, data: Pair, batch_size: int) -> Mapping[str, Tensor]:
+    """Say of each example whether the model, asked again, gives other logits or another class."""
+    first, *others = (predict(model, data, batch_size=batch_size) for _ in range(_CALLS))
+    # Sums on several threads, and on a GPU, are not always added up in the same order.
+    rounding = 64 * torch.finfo(first.dtype).eps * first.abs().amax(1, keepdim=True)
+    logits = torch.stack([((first - again).abs() > rounding).any(1) for again in others])
+    classes = torch.stack([first.argmax(1) != again.argmax(1) for again in others])
+    return {"other logits": logits.any(0), "another class": (logits & classes).any(0)}
+
+
+def _attacks_compared(found: _Measured) -> Iterator[Sign]:
+    """Judge the first four signs, one after the other."""
+    ladder, white, moved, reach = found[:4]
     rates = {name: Rate.of(wrong) for name, wrong in ladder.items()}
     one, *rungs = ladder.values()
     seen = more_often(one, rungs[1])
@@ -317,7 +418,37 @@ def _signs(
         because = "A larger eps finds less."
     yield Sign(SIGNS[3], short or fell, by_eps, because)
 
-    zeros = {f"zero for {name}": Rate.of(wrong) for name, wrong in blind.items()}
+
+def _gradient_examined(found: _Measured) -> Iterator[Sign]:
+    """Judge the other four signs."""
+    zeros = {f"zero for {name}": Rate.of(wrong) for name, wrong in found.blind.items()}
     seen = any(rate.interval[0] > TRIFLE for rate in zeros.values())
     because = "Some examples give no direction." if seen else "Every example has a direction."
     yield Sign(SIGNS[4], seen, zeros, because)
+
+    (searched,) = found.search.values()
+    followed = torch.stack([*found.ladder.values()]).any(0)
+    seen = more_often(searched, followed)
+    both = {"any of FGSM and PGD": Rate.of(followed), "square, no gradient": Rate.of(searched)}
+    because = "The gradient finds at least as much."
+    if seen:
+        because = "What a blind search finds, the gradient does not."
+    yield Sign(SIGNS[5], seen, both, because)
+
+    told, missed = (int(mask.sum()) for mask in found.slope.values())
+    rate = Rate(missed, told)
+    seen = rate.interval[0] > PART
+    because = "Along short ways the loss changes as the gradient says."
+    if seen:
+        because = "Something cuts or changes the gradient on its way to the pixels."
+    if not told:
+        because = "No slope can be told: the loss is flat, rough or random, or eps is tiny."
+    figures = {"gradient misses the slope": rate} if told else {}
+    yield Sign(SIGNS[6], seen if told else None, figures, because)
+
+    again = {f"{name} when asked again": Rate.of(other) for name, other in found.answers.items()}
+    seen = any(rate.count for rate in again.values())
+    because = "Asked again, the model says the same."
+    if seen:
+        because = "Each rate holds for one draw. Attack the mean of the logits over many draws."
+    yield Sign(SIGNS[7], seen, again, because)

@@ -14,7 +14,7 @@ from advlearn.metrics import Rate, adversarial_error_rate
 from tests.conftest import make_digits, make_mlp
 
 EPS = 0.1
-WEAKER, BUDGET, TRANSFER, REACH, ZERO = SIGNS
+WEAKER, BUDGET, TRANSFER, REACH, ZERO, SEARCH, SLOPE, RANDOM = SIGNS
 
 
 class Bent(nn.Module):
@@ -54,6 +54,20 @@ def sawtooth(s):
     return 2 * s.detach().floor() + 1 - s
 
 
+def half_detached(x):
+    """Let the right half of the image alone carry a gradient."""
+    return torch.where(torch.arange(8) < 4, x.detach(), x)
+
+
+def turned(x):
+    """Hand out the image, and the reverse of its gradient."""
+    return 2 * x.detach() - x
+
+
+def shaken(x):
+    return x + 0.05 * torch.randn_like(x)
+
+
 SEEN = {
     "moat": (Bent(moat), WEAKER),
     "overshoot": (Bent(overshoot), BUDGET),
@@ -63,6 +77,12 @@ SEEN = {
     "saturated unit": (Bent(lambda s: 6 * (1000 * s).tanh()), ZERO),
     "saturated logits": (Bent(lambda s: 1000 * s), ZERO),
     "constant": (Bent(lambda s: 3 + 0 * s), REACH),
+    "blind": (Bent(before=lambda x: (4 * x).round() / 4), SEARCH),
+    "reversed gradient": (Bent(before=turned), SEARCH),
+    "partly detached": (Bent(before=half_detached), SLOPE),
+    "zero gradient": (Bent(before=lambda x: x.detach() + 0 * x), SLOPE),
+    "noisy pixels": (Bent(before=shaken), RANDOM),
+    "noisy logits": (Bent(lambda s: s + 0.5 * torch.randn_like(s)), RANDOM),
 }
 
 
@@ -75,7 +95,9 @@ def test_each_sign_is_seen_on_a_planted_model(name):
     assert sign in report.seen
 
 
-@pytest.mark.parametrize("name", ["never wrong", "saturated logits"])
+@pytest.mark.parametrize(
+    "name", ["never wrong", "saturated logits", "noisy pixels", "noisy logits"]
+)
 def test_a_sign_is_seen_alone_where_nothing_else_is_planted(name):
     model, sign = SEEN[name]
     assert audit(model, images(), EPS, source=Bent()).seen == (sign,)
@@ -119,6 +141,64 @@ def test_less_at_a_larger_eps_is_seen_too():
     assert "larger eps finds less" in sign.because
 
 
+@pytest.mark.parametrize("model", [Bent(moat), Bent(overshoot), Bent(sawtooth)])
+def test_a_kink_or_a_jump_is_not_a_wrong_slope(model):
+    sign = audit(model, images(), EPS)[SLOPE]
+    assert sign.seen is False
+    assert sign.figures["gradient misses the slope"].total > 50
+
+
+def test_kinks_at_black_pixels_are_not_a_wrong_slope():
+    """At exactly 0 each of these units stands on its kink, where PyTorch's slope is 0."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.Flatten())
+    model.append(nn.Linear(8 * 36, 4))
+    x = torch.zeros(60, 1, 8, 8)
+    x[:, :, 3:5, 3:5] = 0.5
+    sign = audit(model, (x, model(x).argmax(1)), EPS, steps=8)[SLOPE]
+    assert sign.seen is False
+    assert sign.figures["gradient misses the slope"].total > 30
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Bent(before=lambda x: (4 * x).round() / 4), Bent(lambda s: 3 + 0 * s), Bent(before=shaken)],
+    ids=["steps", "constant", "random"],
+)
+def test_where_no_slope_can_be_told_it_is_not_checked(model):
+    sign = audit(model, images(), EPS, steps=8)[SLOPE]
+    assert (sign.seen, sign.answer, dict(sign.figures)) == (None, "not checked", {})
+
+
+def test_the_slope_is_told_in_every_unit_and_precision():
+    x, y = images()
+    for scale, kind in ((1.0, torch.float32), (255.0, torch.float32), (1.0, torch.float64)):
+        data, box, eps = ((scale * x).to(kind), y), (0.0, scale), scale * EPS
+        for before, seen in ((lambda x: x, False), (half_detached, True)):
+            model = Bent(before=lambda x, b=before, k=scale: b(x) / k).to(kind)
+            sign = audit(model, data, eps, bounds=box, steps=8)[SLOPE]
+            assert sign.seen is seen, (scale, kind, str(sign))
+            assert sign.figures["gradient misses the slope"].total == 100
+    assert audit(Bent(), (x, y), 1e-3, steps=8)[SLOPE].seen is False
+    assert audit(Bent(), (x, y), 1e-6, steps=8)[SLOPE].seen is None, "less than float32 resolves"
+    assert audit(Bent(), (x, y), 1.0, steps=8)[SLOPE].seen is False, "the whole range"
+    assert audit(Bent(), (x, y), EPS, bounds=None, steps=8)[SLOPE].seen is False
+
+
+def test_noise_does_not_make_one_attack_beat_itself():
+    """What falls now here, now there is chance: the same attack met twice is no sign."""
+    x, y = images()
+    model = Bent(before=lambda x: x + 0.5 * torch.randn_like(x))
+    torch.manual_seed(0)
+    alarms = differ = 0
+    for _ in range(300):
+        one, two = (model(x - 0.05 * model.w.reshape(8, 8)).argmax(1) != y for _ in range(2))
+        alarms += more_often(one, two)
+        differ += int((one != two).sum())
+    assert differ > 300 * 10, "there is noise to be fooled by"
+    assert alarms < 300 * 0.05
+
+
 # --- The reference models -------------------------------------------------------------------------
 
 
@@ -141,13 +221,50 @@ def test_the_robust_reference_model_passes(held_out):
     model, plain = reference.load("robust"), reference.load("maxout")
     report = audit(model, held_out, 0.3, source=plain)
     assert report.passed, str(report)
-    assert report[TRANSFER].seen is False
+    assert all(sign.seen is False for sign in report.signs)
     assert float(report[BUDGET].figures["PGD, 40 steps"]) < 0.25
 
 
 def test_an_undefended_reference_model_passes(held_out):
     report = audit(reference.load("softmax"), held_out, 0.25, source=reference.load("maxout"))
     assert report.passed, str(report)
+
+
+def wrapped(before=lambda x: x, after=lambda z: z):
+    """Return the plain reference network behind something, or before it."""
+    plain = reference.load("maxout")
+    return lambda x: after(plain(before(x)))
+
+
+def thermometer(x):
+    """Count the thresholds that a pixel has passed."""
+    return (x.unsqueeze(-1) > torch.arange(1, 5) / 5).float().mean(-1) + 0 * x
+
+
+PLANTED = {
+    "rounded pixels": (wrapped(lambda x: (4 * x).round() / 4), {ZERO, SEARCH}),
+    "rounded logits": (wrapped(after=lambda z: (10 * z).round() / 10), {ZERO, SEARCH}),
+    "thermometer": (wrapped(thermometer), {ZERO, SEARCH}),
+    "hot logits": (wrapped(after=lambda z: 1000 * z), {ZERO}),
+    "saturated logits": (wrapped(after=lambda z: 6 * (50 * z).tanh()), {ZERO}),
+    "zero gradient": (wrapped(lambda x: x.detach() + 0 * x), {ZERO, SEARCH, SLOPE}),
+    "half detached": (
+        wrapped(lambda x: torch.where(torch.arange(28) < 14, x.detach(), x)),
+        {TRANSFER, SLOPE},
+    ),
+    "noisy pixels": (wrapped(lambda x: x + 0.2 * torch.randn_like(x)), {RANDOM}),
+    "noisy logits": (wrapped(after=lambda z: z + torch.randn_like(z)), {RANDOM}),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_defence_is_named(name, held_out):
+    model, signs = PLANTED[name]
+    torch.manual_seed(0)
+    few = tuple(part[:60] for part in held_out)
+    report = audit(model, few, 0.25, source=reference.load("maxout"), steps=12, restarts=2)
+    assert signs <= set(report.seen), str(report)
+    assert not report.passed
 
 
 # --- What the audit promises ----------------------------------------------------------------------
