@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import is_tensor_like
 
 # Pixels that come out of a resize or a division may pass the bounds by a rounding error.
 _BOUNDS_SLACK = 1e-6
@@ -135,7 +136,7 @@ def logits_of(output: Any) -> Any:
     if hasattr(output, "logits"):
         return output.logits
     if isinstance(output, (tuple, list)):
-        rows = [isinstance(p, Tensor) and p.is_floating_point() and p.dim() == 2 for p in output]
+        rows = [is_tensor_like(p) and p.is_floating_point() and p.dim() == 2 for p in output]
         return output[0] if rows[:1] == [True] and sum(rows) == 1 else output
     return output
 

@@ -7,7 +7,7 @@ are, *no attack exists*. What is not proved may still stand: the truth lies betw
 the best attack and the certified error.
 
 Bounds are computed in the model's own precision, not with directed rounding; a proof has to clear
-an allowance for it (`rounding`).
+an allowance for it (`advlearn.intervals.rounding`).
 """
 
 from __future__ import annotations
@@ -27,37 +27,21 @@ from advlearn._validation import (
     check_logits,
     logits_of,
 )
-from advlearn.attacks import PIXELS, ball
+from advlearn.attacks import PIXELS
 from advlearn.batches import BATCH, Batches, Data, device_of
 from advlearn.context import Model, attack_mode, hand_out, uncompiled
-from advlearn.intervals import Interval, UnboundedError, naming
+from advlearn.intervals import Interval, UnboundedError, rounding, walking
 from advlearn.metrics import Rate, eps_of_batch
 
 __all__ = [
     "UnboundedError",
     "certified",
     "certified_error_rate",
+    "interval",
     "logit_bounds",
     "margin_bounds",
-    "rounding",
+    "propagate",
 ]
-
-
-def rounding(bounds: Tensor) -> Tensor:
-    """Return by how much a bound must clear 0 to be a proof in spite of rounding.
-
-    2^12 units in the last place of the largest bound of each row: 5e-4 of it in float32. The sums
-    of a network with a thousand inputs a unit are rounded a thousand times, mostly in both
-    directions.
-
-    Args:
-        bounds: (N, K).
-
-    Example:
-        >>> float(rounding(torch.tensor([[0.5, -16.0]]))) == 16 * 4096 * 2**-23
-        True
-    """
-    return 4096 * torch.finfo(bounds.dtype).eps * bounds.abs().amax(1)
 
 
 def logit_bounds(
@@ -97,12 +81,7 @@ def logit_bounds(
         >>> z.lower, z.upper
         (tensor([[-1.2500,  0.2500]]), tensor([[0.2500, 0.7500]]))
     """
-    box = check_bounds(bounds)
-    check_callable(model, "model")
-    check_images(x, box)
-    radius = check_eps(eps, x, box)
-    with attack_mode(model, backward=False), torch.no_grad():
-        return _bounded(model, x.detach(), radius, box)
+    return _proved(model, x, None, eps, bounds)
 
 
 def margin_bounds(
@@ -134,15 +113,13 @@ def margin_bounds(
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
-        >>> _ = model.weight.data.copy_(torch.eye(2))
+        >>> _ = model.weight.data.copy_(2 * torch.eye(2))
         >>> margin_bounds(model, torch.tensor([[0.9, 0.1]]), torch.tensor([0]), 0.25)
-        tensor([[0.0000, 0.3000]])
+        tensor([[0.0000, 0.6000]])
     """
-    check_labels(y, len(x) if isinstance(x, Tensor) else 0)
-    logits = logit_bounds(model, x, eps, bounds=bounds)
-    check_label_range(y, logits.shape[1])
+    logits = _proved(model, x, y, eps, bounds)
     with torch.no_grad():
-        return margins(logits, y)
+        return logits.margins(y)
 
 
 def certified(
@@ -170,24 +147,15 @@ def certified(
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
-        >>> _ = model.weight.data.copy_(torch.eye(2))
+        >>> _ = model.weight.data.copy_(2 * torch.eye(2))
         >>> x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0])
         >>> certified(model, x, y, 0.25)
         tensor([ True, False])
     """
-    check_labels(y, len(x) if isinstance(x, Tensor) else 0)
-    logits = logit_bounds(model, x, eps, bounds=bounds)
-    check_label_range(y, logits.shape[1])
-    if torch.finfo(logits.dtype).bits < 32:
-        raise ValueError(
-            f"the model gives logits of {logits.dtype}, whose sums are too rough for a proof. "
-            "Certify model.float() with images in float32."
-        )
+    logits = _proved(model, x, y, eps, bounds)
     with torch.no_grad():
-        lowest = margins(logits, y)
-    lowest.scatter_(1, y.unsqueeze(1), torch.inf)
-    largest = torch.cat((logits.lower, logits.upper), 1)
-    return lowest.amin(1) > rounding(largest)
+        others = logits.margins(y).scatter_(1, y.unsqueeze(1), torch.inf)
+        return others.amin(1) > rounding(torch.cat((logits.lower, logits.upper), 1))
 
 
 def certified_error_rate(
@@ -210,7 +178,7 @@ def certified_error_rate(
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
-        >>> _ = model.weight.data.copy_(torch.eye(2))
+        >>> _ = model.weight.data.copy_(2 * torch.eye(2))
         >>> data = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0])
         >>> print(certified_error_rate(model, data, 0.25))
         50.0 % (9.5-90.5)
@@ -224,35 +192,97 @@ def certified_error_rate(
     return Rate(count, total)
 
 
-def _bounded(
-    model: Model, x: Tensor, eps: float | Tensor, box: tuple[float, float] | None
+# How many images the model sees as they are, beside the intervals.
+_LOOKED_AT = 2
+
+
+def _proved(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None,
+    eps: float | Tensor,
+    bounds: tuple[float, float] | None,
 ) -> Interval:
-    """Return the model's output for the interval of x; `attack_mode`, or training, is on."""
-    # The checks on logits, for which the bounds are no substitute: probabilities, one logit, NaN.
-    if not torch.is_grad_enabled():
-        logits = logits_of(hand_out(model, x[:2]))
-        check_logits(logits, torch.zeros(len(x[:2]), dtype=torch.int64))
-    return propagate(model, Interval(*ball(x, eps, box)))
+    """Check the arguments and return bounds on the logits that hold as a proof."""
+    box = check_bounds(bounds)
+    check_callable(model, "model")
+    check_images(x, box)
+    if y is not None:
+        check_labels(y, len(x))
+    radius = check_eps(eps, x, box)
+    with attack_mode(model, backward=False), torch.no_grad():
+        x, some = x.detach(), x.detach()[:_LOOKED_AT]
+        logits = logits_of(hand_out(model, some))
+        check_logits(logits, torch.zeros(len(some), dtype=torch.int64))
+        if y is not None:
+            check_label_range(y, logits.shape[1])
+        drawn = _random_states(x.device)
+        bounded = propagate(model, interval(x, radius, box), proof=True)
+        if any(not a.equal(b) for a, b in zip(drawn, _random_states(x.device), strict=True)):
+            raise UnboundedError(
+                "the model draws random numbers in eval mode, so it has no one answer to bound. "
+                "Certify it without them."
+            )
+        # A model that remembers, or draws from a generator of its own, shows here.
+        lower, upper = bounded.lower[: len(some)], bounded.upper[: len(some)]
+        slack = rounding(torch.cat((lower, upper), 1)).unsqueeze(1)
+        if bounded.shape != (len(x), logits.shape[1]) or not bool(
+            ((logits >= lower - slack) & (logits <= upper + slack)).all()
+        ):
+            raise UnboundedError(
+                "the model gives logits outside of their bounds: its answer depends on more than "
+                "the images, such as random numbers, or the other images of the batch."
+            )
+    return bounded
 
 
-def propagate(model: Model, pixels: Interval) -> Interval:
+def _random_states(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def interval(x: Tensor, eps: float | Tensor, box: tuple[float, float] | None) -> Interval:
+    """Return all images within eps of x and inside the bounds of pixels.
+
+    Example:
+        >>> pixels = interval(torch.tensor([[0.125, 0.5]]), 0.25, (0.0, 1.0))
+        >>> pixels.lower, pixels.upper
+        (tensor([[0.0000, 0.2500]]), tensor([[0.3750, 0.7500]]))
+    """
+    if box is None:
+        return Interval(x - eps, x + eps)
+    # Both at both ends: a pixel may be outside of the bounds by a rounding error.
+    return Interval((x - eps).clamp_(*box), (x + eps).clamp_(*box))
+
+
+def propagate(model: Model, pixels: Interval, *, proof: bool = False) -> Interval:
     """Return bounds on what the model gives for an interval of images, as it stands.
 
     Neither the mode nor gradients are touched, so that training can pass through.
 
+    Args:
+        model: as for `logit_bounds`.
+        pixels: the images (N, ...); a model that writes into its input changes them.
+        proof: refuse what is no proof: half precision, and dropout that is on.
+
     Raises:
         UnboundedError: something in the model has no rule.
+
+    Example:
+        >>> pixels = Interval(torch.zeros(1, 2), torch.ones(1, 2))
+        >>> propagate(lambda x: x - x.mean(1, keepdim=True), pixels).upper
+        tensor([[1., 1.]])
     """
-    with naming(model), uncompiled():
+    with uncompiled(), walking(model, proof=proof) as place:
         try:
             out: Any = logits_of(model(pixels))  # type: ignore[arg-type]
-        except UnboundedError:
+        except (UnboundedError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
-        except (TypeError, RuntimeError, AttributeError) as error:
+        except Exception as error:  # whatever a model raises that takes tensors only
             raise UnboundedError(
-                f"the model cannot be bounded: it does not take an interval in place of a tensor "
-                f"({error}). Compiled, traced and scripted models are certified as the module "
-                "that they were made of."
+                f"the model cannot be bounded: it does not take an interval in place of a tensor"
+                f"{place()} ({str(error) or type(error).__name__:.300}). Compiled, traced and "
+                "scripted models are certified as the module that they were made of."
             ) from error
     if not isinstance(out, Interval):
         raise UnboundedError(
@@ -265,21 +295,3 @@ def propagate(model: Model, pixels: Interval) -> Interval:
             "the model for a logarithm, a root or a division that reaches 0, or lower eps."
         )
     return out
-
-
-def margins(logits: Interval, y: Tensor) -> Tensor:
-    """Return lower bounds on z_y - z_k, (N, K), of what `propagate` gave; differentiable."""
-    own = y.unsqueeze(1)
-    source = logits.source
-    if source is None:
-        lowest = logits.lower.gather(1, own) - logits.upper
-        return lowest.scatter(1, own, 0.0)
-    centre, radius = source.inside.centre, source.inside.radius
-    z = torch.nn.functional.linear(centre, source.weight, source.bias)
-    reach = z.new_zeros(z.shape)
-    # One product for each label that occurs: |w_y - w_k| of all pairs may be large.
-    for label in y.unique().tolist():
-        rows = (y == label).nonzero().squeeze(1)
-        apart = (source.weight[label] - source.weight).abs()
-        reach = reach.index_copy(0, rows, (radius[rows] @ apart.T).to(reach.dtype))
-    return z.gather(1, own) - z - reach

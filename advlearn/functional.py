@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that the field uses
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from advlearn._validation import check_count
 
@@ -129,3 +133,65 @@ def rbf_distance(x: Tensor, centre: Tensor, precision: Tensor) -> Tensor:
         )
     # Differences first: expanding the square would cancel digits near the centres.
     return (precision * (x.unsqueeze(1) - centre).square()).sum(-1)
+
+
+LEAST_DISTANCE = 1e-6
+"""Exponents of `rbf` below it count as it: p = 1 would be certainty, an infinite logit."""
+
+
+def rbf_log_odds(x: Tensor, centre: Tensor, precision: Tensor) -> Tensor:
+    """Return the log-odds log(p / (1 - p)) of `rbf`, shape (N, K): the logits of an RBF network.
+
+    Example:
+        >>> x, centre, precision = torch.ones(1, 2), torch.zeros(3, 2), torch.ones(3, 2)
+        >>> odds = rbf_log_odds(x, centre, precision)
+        >>> odds.sigmoid().allclose(rbf(x, centre, precision))
+        True
+    """
+    if has_torch_function((x,)):  # what stands in for a tensor, as an Interval, has its own way
+        return handle_torch_function(rbf_log_odds, (x,), x, centre, precision)
+    return log_odds(rbf_distance(x, centre, precision))
+
+
+def log_odds(distance: Tensor) -> Tensor:
+    """Return log(p / (1 - p)) for p = exp(-distance): it falls, and ever less steeply.
+
+    Example:
+        >>> log_odds(torch.tensor([2.0]).log())
+        tensor([0.])
+    """
+    # p = exp(-q) has log-odds -log(exp(q) - 1) = -q - log(1 - exp(-q)).
+    distance = distance.clamp_min(LEAST_DISTANCE)
+    return -distance - torch.log(-torch.expm1(-distance))
+
+
+def log_mean_softmax(logits: Sequence[Tensor]) -> Tensor:
+    """Return the logarithm of the mean of several models' probabilities: log(mean softmax(z_m)).
+
+    Args:
+        logits: M tensors (N, K).
+
+    Returns:
+        (N, K), the logits of an ensemble.
+
+    Source:
+        Section 9 of the paper.
+
+    Example:
+        >>> log_mean_softmax([torch.zeros(1, 2), torch.tensor([[3.0, 0.0]]).log()]).exp()
+        tensor([[0.7500, 0.2500]])
+    """
+    if has_torch_function(tuple(logits)):
+        return handle_torch_function(log_mean_softmax, tuple(logits), logits)
+    # Logarithms throughout: the mean of probabilities that round to 0 or 1 has no gradient.
+    return log_mean([z.log_softmax(1) for z in logits])
+
+
+def log_mean(logs: Sequence[Tensor]) -> Tensor:
+    """Return the logarithm of the mean of exp(l_m), for M tensors of one shape.
+
+    Example:
+        >>> log_mean([torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0])])
+        tensor([0., 1.])
+    """
+    return torch.stack([*logs]).logsumexp(0) - math.log(len(logs))

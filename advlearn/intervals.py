@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that the field uses
@@ -29,19 +29,19 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-__all__ = ["Interval", "UnboundedError"]
+from advlearn import functional
+from advlearn.context import modules_behind
+
+__all__ = ["Interval", "UnboundedError", "rounding", "walking"]
+
+Apart: TypeAlias = Callable[[Tensor], Tensor]
+"""Labels (N,) -> lower bounds on z_y - z_k, (N, K), of logits z that are bounded together."""
 
 
-class UnboundedError(TypeError):
+class UnboundedError(ValueError):
     """The model does something for which there is no rule, so nothing is known about its output."""
 
-
-class _Linear(NamedTuple):
-    """The linear layer that an interval came out of: z = W h + b, with h in an interval."""
-
-    inside: Interval
-    weight: Tensor  # (K, d)
-    bias: Tensor | None
+    # No TypeError: of an operator Python takes that for "try the other operand", and goes on.
 
 
 class Interval:
@@ -49,6 +49,8 @@ class Interval:
 
     Args:
         lower, upper: floating, of one shape and dtype, lower <= upper.
+        apart: of logits: what is known beside their bounds, see `margins`. It is forgotten as soon
+            as somebody writes into the interval.
 
     Example:
         >>> x = Interval(torch.tensor([[-1.0, 0.0]]), torch.tensor([[1.0, 0.5]]))
@@ -59,10 +61,15 @@ class Interval:
 
     lower: Tensor
     upper: Tensor
-    source: _Linear | None
 
-    def __init__(self, lower: Tensor, upper: Tensor, source: _Linear | None = None) -> None:
-        self.lower, self.upper, self.source = lower, upper, source
+    def __init__(self, lower: Tensor, upper: Tensor, apart: Apart | None = None) -> None:
+        if lower.dtype in _HALF and (walk := _WALK.get()) is not None and walk.proof:
+            raise UnboundedError(
+                f"the model computes in {lower.dtype}{_place()}, whose sums are too rough for a "
+                "proof. Certify model.float() with images in float32, and outside autocast."
+            )
+        self.lower, self.upper = lower, upper
+        self._apart, self._writes = apart, _writes(lower, upper) if apart else None
 
     @property
     def centre(self) -> Tensor:
@@ -73,6 +80,32 @@ class Interval:
     def radius(self) -> Tensor:
         """Half of the width of each entry, >= 0."""
         return (self.upper - self.lower) / 2
+
+    @property
+    def apart(self) -> Apart | None:
+        """What is known of differences between classes, as long as nobody has written here."""
+        unchanged = self._writes is not None and self._writes == _writes(self.lower, self.upper)
+        return self._apart if unchanged else None
+
+    def margins(self, y: Tensor) -> Tensor:
+        """Return lower bounds on z_y - z_k, the margins of logits, with 0 for k = y.
+
+        Behind a linear layer the rows of two classes are subtracted before they are bounded. That
+        is tighter than the difference of the bounds of z_y and z_k.
+
+        Args:
+            y: (N,) int64 labels in [0, K), of an interval (N, K).
+
+        Example:
+            >>> x = Interval(torch.zeros(1, 1), torch.ones(1, 1))
+            >>> z = torch.nn.functional.linear(x, torch.tensor([[3.0], [2.0]]))
+            >>> z.margins(torch.tensor([0])), z.lower[:, 0] - z.upper[:, 1]
+            (tensor([[0., 0.]]), tensor([-2.]))
+        """
+        own = y.unsqueeze(1)
+        apart = self.apart
+        lowest = self.lower.gather(1, own) - self.upper if apart is None else apart(y)
+        return lowest.scatter(1, own, 0.0)
 
     @property
     def shape(self) -> torch.Size:
@@ -90,16 +123,6 @@ class Interval:
         return self.lower.device
 
     @property
-    def ndim(self) -> int:
-        """The number of dimensions, as of a tensor."""
-        return self.lower.ndim
-
-    @property
-    def is_cuda(self) -> bool:
-        """Whether it is on a GPU, as of a tensor."""
-        return self.lower.is_cuda
-
-    @property
     def T(self) -> Interval:  # noqa: N802 - the tensor's name
         """The transpose, as of a tensor."""
         return Interval(self.lower.T, self.upper.T)
@@ -108,28 +131,15 @@ class Interval:
         """Return the number of dimensions, as of a tensor."""
         return self.lower.dim()
 
-    def size(self, dim: int | None = None) -> Any:
-        """Return the shape, or the length of one dimension, as of a tensor."""
-        return self.shape if dim is None else self.shape[dim]
-
-    def numel(self) -> int:
-        """Return the number of entries, as of a tensor."""
-        return self.lower.numel()
-
-    def is_floating_point(self) -> bool:
-        """Return whether the entries are floating, as of a tensor."""
-        return self.lower.is_floating_point()
-
     def __len__(self) -> int:
         return len(self.lower)
 
     def __repr__(self) -> str:
         return f"Interval(shape={tuple(self.shape)}, widest={float(self.radius.max()) * 2:.4g})"
 
-    def __bool__(self) -> bool:
-        raise UnboundedError(_refused("a decision that depends on the values (if, while)"))
-
     def __getattr__(self, name: str) -> Any:
+        if name in _FACTS:
+            return getattr(self.lower, name)
         function = getattr(Tensor, name, None)
         if function is None or name.startswith("__"):
             raise AttributeError(f"an Interval has no {name}")
@@ -150,6 +160,9 @@ class Interval:
     # Python looks for operators in the class, not through `__getattr__`.
     def __getitem__(self, index: Any) -> Interval:
         return Interval(self.lower[index], self.upper[index])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.lower[index], self.upper[index] = _ends(value)
 
     def __add__(self, other: Any) -> Any:
         return _apply(torch.add, self, other)
@@ -176,8 +189,14 @@ class Interval:
     def __matmul__(self, other: Any) -> Any:
         return _apply(torch.matmul, self, other)
 
-    def __neg__(self) -> Interval:
-        return Interval(-self.upper, -self.lower)
+    def __pow__(self, exponent: Any) -> Any:
+        return _apply(torch.pow, self, exponent)
+
+    def __rpow__(self, base: Any) -> Any:
+        return _apply(torch.pow, base, self)
+
+    def __neg__(self) -> Any:
+        return _apply(torch.neg, self)
 
     def __abs__(self) -> Any:
         return _apply(torch.abs, self)
@@ -194,34 +213,69 @@ class Interval:
     def __itruediv__(self, other: Any) -> Any:
         return _apply(Tensor.div_, self, other)
 
-    def _compared(self, other: Any) -> Any:
+    def _compared(self, _: object) -> NoReturn:
         raise UnboundedError(_refused("a comparison of values"))
 
-    __lt__ = __le__ = __gt__ = __ge__ = _compared
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _compared
+    __hash__ = object.__hash__
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        lower, upper = _ends(value)
-        self.lower[index], self.upper[index] = lower, upper
-        self.source = None
+    def __bool__(self) -> NoReturn:
+        raise UnboundedError(_refused("a decision that depends on the values (if, while)"))
 
-    def __pow__(self, exponent: Any) -> Any:
-        return _apply(torch.pow, self, exponent)
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        raise UnboundedError(_refused("a step out of PyTorch (NumPy)"))
 
+    def __float__(self) -> NoReturn:
+        raise UnboundedError(_refused("a step out of PyTorch (float, int)"))
+
+    __int__ = __index__ = __complex__ = __float__
+
+
+# Attributes of a tensor that are the same for both ends.
+_FACTS = ("ndim", "is_cuda", "layout", "requires_grad", "grad_fn")
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _writes(*tensors: Tensor) -> tuple[int, ...] | None:
+    """Return how often somebody has written into the memory of tensors; None if nobody counts."""
+    if any(tensor.is_inference() for tensor in tensors):
+        return None
+    return tuple(tensor._version for tensor in tensors)
+
+
+# --- From a function to its rule ------------------------------------------------------------------
 
 Rule: TypeAlias = Callable[..., Any]
+Given = TypeVar("Given", bound=Rule)
 _RULES: dict[Any, Rule] = {}
+_NAMES: dict[Any, str] = {}  # of the functions that have a rule
 _OWNERS = (torch, F, Tensor, torch._C._nn)
 
 
-def _rule(*names: str) -> Callable[[Rule], Rule]:
+def _register(names: str, make: Callable[[Callable[..., Any]], Rule]) -> None:
+    """Register a rule for each function of one of these names, made from that function itself."""
+    for name in names.split():
+        for owner in _OWNERS:
+            function = getattr(owner, name, None)
+            if function is not None:
+                _RULES[function], _NAMES[function] = make(function), name
+
+
+def _rule(names: str) -> Callable[[Given], Given]:
     """Register a rule for every function of PyTorch that goes by one of these names."""
 
-    def register(rule: Rule) -> Rule:
-        for name in names:
-            for owner in _OWNERS:
-                function = getattr(owner, name, None)
-                if function is not None:
-                    _RULES[function] = rule
+    def register(rule: Given) -> Given:
+        _register(names, lambda _: rule)
+        return rule
+
+    return register
+
+
+def _rule_of(function: Callable[..., Any]) -> Callable[[Given], Given]:
+    """Register the rule of one function: of the course, or where others of its name differ."""
+
+    def register(rule: Given) -> Given:
+        _RULES[function], _NAMES[function] = rule, function.__name__
         return rule
 
     return register
@@ -229,75 +283,141 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
 
 def _apply(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Return bounds on what a function of PyTorch gives for intervals among its arguments."""
-    name = getattr(function, "__name__", str(function))
-    if name in ("__get__", "__set__"):
-        raise UnboundedError(_refused("a property of a tensor that has no rule"))
     rule = _RULES.get(function)
-    written = name.endswith("_") and not name.endswith("__")
-    if rule is None and written:
-        rule = _RULES.get(getattr(torch, name[:-1], None), _RULES.get(getattr(F, name[:-1], None)))
+    written = bool(options.pop("inplace", False))
+    if rule is None:
+        rule = _out_of_place(function)
+        written = written or rule is not None
+    name = _NAMES.get(function) or getattr(function, "__name__", str(function))
     if rule is None:
         raise UnboundedError(_refused(f"{name}()"))
     if options.pop("out", None) is not None:
         raise UnboundedError(_refused(f"{name}(out=...)"))
-    written = bool(options.pop("inplace", False)) or written
-    result = rule(*args, **options)
-    if written and isinstance(result, Interval) and isinstance(args[0], Interval):
-        # What else looks at the same memory must see it too, as it does with tensors.
-        args[0].lower.copy_(result.lower)
-        args[0].upper.copy_(result.upper)
-        args[0].source = None
-        return args[0]
-    return result
+    if not written:
+        return rule(*args, **options)
+    target, *others = args
+    if not isinstance(target, Interval):
+        raise UnboundedError(_refused(f"{name}(), which writes an interval into a tensor"))
+    # Autograd needs the values from before; the rule sees a copy of them.
+    before = Interval(target.lower.clone(), target.upper.clone())
+    result = rule(before if torch.is_grad_enabled() else target, *others, **options)
+    # What else looks at the same memory must see it too, as it does with tensors.
+    target.lower.copy_(result.lower)
+    target.upper.copy_(result.upper)
+    return target
+
+
+def _out_of_place(function: Callable[..., Any]) -> Rule | None:
+    """Return the rule that `add` has, for `add_`; not of what changes the shape."""
+    name = getattr(function, "__name__", "")
+    stem = name[:-1] if name.endswith("_") and not name.endswith("__") else ""
+    if not stem or stem in _MOVES.split():
+        return None
+    same = (getattr(owner, stem, None) for owner in _OWNERS)
+    return next((_RULES[twin] for twin in same if twin in _RULES), None)
 
 
 # --- Where we are ---------------------------------------------------------------------------------
 
-_CALLED: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("layers", default=())
+
+class _Walk:
+    """A pass of an interval through a model: which layers are at work."""
+
+    def __init__(self, model: object, proof: bool) -> None:
+        self.model, self.proof = model, proof
+        self.layers: list[nn.Module] = []
+
+
+_WALK: ContextVar[_Walk | None] = ContextVar("walk", default=None)
 
 
 @contextmanager
-def naming(model: object) -> Iterator[None]:
-    """Let errors inside name the layer: its place in the model, and its kind."""
-    names = {id(part): name for name, part in _named(model)}
+def walking(model: object, *, proof: bool) -> Iterator[Callable[[], str]]:
+    """Let errors inside name the layer: its place in the model, and its kind.
 
+    Gives a function that says in which layer we are.
+
+    Args:
+        model: a module, or any callable.
+        proof: refuse what makes bounds no proof: half precision, and dropout that is on.
+
+    Example:
+        >>> x = Interval(torch.zeros(1, 2), torch.ones(1, 2))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.GELU())
+        >>> with walking(model, proof=True):
+        ...     model(x)
+        Traceback (most recent call last):
+        advlearn.intervals.UnboundedError: ...no rule for gelu() in the layer '1' (GELU)...
+    """
+    walk = _Walk(model, proof)
+
+    # Hooks of all modules: those of other threads, which walk elsewhere, are let pass.
     def enter(module: nn.Module, _: object) -> None:
-        name = names.get(id(module), "")
-        _CALLED.set((*_CALLED.get(), (name, type(module).__name__)))
+        if _WALK.get() is walk:
+            walk.layers.append(module)
 
-    def leave(module: nn.Module, *_: object) -> None:
-        _CALLED.set(_CALLED.get()[:-1])
+    def leave(*_: object) -> None:
+        if _WALK.get() is walk:
+            walk.layers.pop()
 
-    token = _CALLED.set(())
+    token = _WALK.set(walk)
     hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
     try:
-        yield
+        yield _place
     finally:
         for hook in hooks:
             hook.remove()
-        _CALLED.reset(token)
+        _WALK.reset(token)
 
 
-def _named(model: object) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(model, nn.Module):
-        yield from model.named_modules()
+def _place() -> str:
+    """Say in which layer we are: " in the layer '3' (GELU)"."""
+    walk = _WALK.get()
+    if walk is None or not walk.layers:
+        return ""
+    layer, kind = walk.layers[-1], type(walk.layers[-1]).__name__
+    named = (
+        name
+        for module in modules_behind(walk.model)
+        for name, part in module.named_modules()
+        if part is layer and name
+    )
+    name = next(named, "")
+    return f" in the layer {name!r} ({kind})" if name else f" in {kind}"
 
 
 def _refused(what: str) -> str:
-    where = _CALLED.get()
-    name, kind = where[-1] if where else ("", "")
-    layer = f" in the layer {name!r} ({kind})" if name else f" in {kind}" if kind else ""
     return (
-        f"the model cannot be bounded: there is no rule for {what}{layer}. Bounds pass through "
+        f"the model cannot be bounded: there is no rule for {what}{_place()}. Bounds pass through "
         "linear and convolutional layers, pooling, BatchNorm in eval mode, maxout, and functions "
         "that only rise or only fall, such as ReLU, sigmoid and tanh. Certify the model without "
         "that layer, or put such a function in its place and train anew."
     )
 
 
-# --- Rules ----------------------------------------------------------------------------------------
+# --- Functions that do not fall -------------------------------------------------------------------
 
 Ends: TypeAlias = tuple[Tensor, Tensor]
+
+
+def rounding(bounds: Tensor) -> Tensor:
+    """Return by how much a bound must clear 0 to be a proof in spite of rounding.
+
+    2^12 units in the last place of the largest bound of each row: 5e-4 of it in float32. The sums
+    of a network with a thousand inputs a unit are rounded a thousand times, mostly in both
+    directions.
+
+    Args:
+        bounds: (N, ...).
+
+    Returns:
+        (N,).
+
+    Example:
+        >>> float(rounding(torch.tensor([[0.5, -16.0]]))) == 16 * 4096 * 2**-23
+        True
+    """
+    return 4096 * torch.finfo(bounds.dtype).eps * bounds.abs().flatten(1).amax(1)
 
 
 def _ends(value: Any) -> Ends:
@@ -305,50 +425,67 @@ def _ends(value: Any) -> Ends:
     return (value.lower, value.upper) if isinstance(value, Interval) else (value, value)
 
 
-def _on_ends(function: Callable[..., Tensor], *args: Any, **options: Any) -> Any:
+def _end(value: Any, number: int) -> Any:
+    if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
+        return [_end(part, number) for part in value]
+    return _ends(value)[number] if isinstance(value, Interval) else value
+
+
+def _on_ends(function: Callable[..., Any], *args: Any, **options: Any) -> Interval:
     """Return bounds of a function that falls in no entry of any interval: its two ends."""
 
     def at(number: int) -> Tensor:
-        return function(
-            *(_end(arg, number) for arg in args),
-            **{name: _end(value, number) for name, value in options.items()},
-        )
+        given = {name: _end(value, number) for name, value in options.items()}
+        value = function(*(_end(arg, number) for arg in args), **given)
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise UnboundedError(_refused(f"{function.__name__}() that gives {kind}"))
+        return value
 
     return Interval(at(0), at(1))
 
 
-def _end(value: Any, number: int) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_end(part, number) for part in value)
-    return _ends(value)[number] if isinstance(value, Interval) else value
-
-
-def _register(names: str, make: Callable[[Callable[..., Any]], Rule]) -> None:
-    """Register a rule for each function of one of these names, made from that function itself."""
-    for name in names.split():
-        functions = [f for owner in _OWNERS if (f := getattr(owner, name, None)) is not None]
-        _RULES.update((function, make(function)) for function in functions)
-
-
+# They only move entries about, copy or convert them.
+_MOVES = """
+    flatten unflatten reshape squeeze unsqueeze permute transpose t swapaxes movedim contiguous
+    clone detach expand expand_as repeat repeat_interleave roll flip narrow select index_select
+    gather take_along_dim unfold diagonal tile broadcast_to ravel view_as reshape_as tril triu cat
+    concat concatenate stack hstack vstack pixel_shuffle pixel_unshuffle channel_shuffle
+    to float double type_as cpu
+"""
 # None of them falls where its input rises, and what is given beside the input does not change that.
-_register(
-    "relu relu6 sigmoid tanh logsigmoid softsign hardsigmoid hardtanh selu softplus exp expm1 log "
-    "log1p log2 log10 sqrt atan arctan asinh sinh erf sign round floor ceil trunc clamp clamp_min "
-    "clamp_max clip logsumexp sum mean cumsum amax amin minimum maximum fmax fmin avg_pool1d "
-    "avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
-    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
-    # These only move entries about, or copy them.
-    "flatten unflatten reshape view squeeze unsqueeze permute transpose movedim contiguous clone "
-    "detach expand expand_as repeat repeat_interleave roll flip narrow to float double type_as cpu "
-    "cuda select index_select t swapaxes tile broadcast_to ravel view_as reshape_as diagonal tril "
-    "triu cat concat concatenate stack hstack vstack pixel_shuffle pixel_unshuffle channel_shuffle "
-    "upsample",
-    lambda function: partial(_on_ends, function),
-)
+_RISING = """
+    relu relu6 sigmoid tanh tanhshrink logsigmoid softsign softshrink hardsigmoid hardtanh selu exp
+    expm1 log log1p log2 log10 sqrt atan arctan asinh arcsinh sinh erf clamp clamp_min clamp_max
+    clip logsumexp sum mean cumsum amax amin minimum maximum adaptive_avg_pool1d
+    adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+    adaptive_max_pool3d
+"""
+_register(_MOVES + _RISING, lambda function: partial(_on_ends, function))
+
+
+@_rule("view")
+def _view(x: Interval, *shape: Any) -> Interval:
+    if any(isinstance(size, torch.dtype) for size in shape):
+        raise UnboundedError(_refused("view() as another dtype"))
+    return _on_ends(Tensor.view, x, *shape)
+
+
+def _averaged(function: Callable[..., Any]) -> Rule:
+    def rule(x: Interval, *args: Any, **options: Any) -> Interval:
+        divisor = options.get("divisor_override", args[5] if len(args) > 5 else None)
+        if divisor is not None and divisor < 0:
+            raise UnboundedError(_refused(f"pooling with divisor_override={divisor}"))
+        return _on_ends(function, x, *args, **options)
+
+    return rule
+
+
+_register("avg_pool1d avg_pool2d avg_pool3d", _averaged)
 
 
 def _pooled(function: Callable[..., Any]) -> Rule:
-    def rule(x: Interval, *args: Any, return_indices: bool = False, **options: Any) -> Any:
+    def rule(x: Interval, *args: Any, return_indices: bool = False, **options: Any) -> Interval:
         if return_indices:
             raise UnboundedError(_refused("pooling with return_indices=True"))
         return _on_ends(function, x, *args, **options)
@@ -359,10 +496,31 @@ def _pooled(function: Callable[..., Any]) -> Rule:
 _register("max_pool1d max_pool2d max_pool3d", _pooled)
 
 
-def _with_sign(function: Callable[..., Any]) -> Rule:
-    """Return the rule of a function whose one parameter decides whether it rises everywhere."""
+def _stepped(function: Callable[..., Any]) -> Rule:
+    """Return the rule of a function with steps: the ends move outward by what rounding may add.
 
-    def rule(x: Interval, *args: Any, **options: Any) -> Any:
+    Where a value falls onto the one or the other side of a step is a matter of rounding.
+    """
+
+    def rule(x: Interval, *args: Any, **options: Any) -> Interval:
+        largest = torch.maximum(x.lower.abs(), x.upper.abs())
+        if not bool(largest.isfinite().all()):  # the sign of NaN is 0
+            raise UnboundedError(_refused(f"{function.__name__}() of bounds that are not finite"))
+        if any(isinstance(value, float) and value < 0 for value in (*args, *options.values())):
+            raise UnboundedError(_refused(f"{function.__name__}() with a negative parameter"))
+        slack = 4096 * torch.finfo(x.dtype).eps * largest
+        return _on_ends(function, Interval(x.lower - slack, x.upper + slack), *args, **options)
+
+    return rule
+
+
+_register("sign round floor ceil trunc hardshrink", _stepped)
+
+
+def _with_sign(function: Callable[..., Any]) -> Rule:
+    """Return the rule of a function that rises everywhere if no parameter is negative."""
+
+    def rule(x: Interval, *args: Any, **options: Any) -> Interval:
         slopes = [value for value in (*args, *options.values()) if isinstance(value, (int, float))]
         if any(slope < 0 for slope in slopes):
             raise UnboundedError(_refused(f"{function.__name__}() with a negative parameter"))
@@ -371,28 +529,68 @@ def _with_sign(function: Callable[..., Any]) -> Rule:
     return rule
 
 
-_register("leaky_relu elu celu hardshrink", _with_sign)
+_register("leaky_relu elu celu", _with_sign)
+
+
+@_rule("prelu")
+def _prelu(x: Interval, weight: Tensor) -> Interval:
+    _constant(weight)
+    if bool((weight < 0).any()):
+        raise UnboundedError(_refused("prelu() with a negative weight"))
+    return _on_ends(torch.prelu, x, weight)
+
+
+@_rule("softplus")
+def _softplus(x: Interval, beta: float = 1.0, threshold: float = 20.0) -> Interval:
+    """Above its threshold PyTorch's function goes on as a line, so that it jumps: not always up.
+
+    Exact is log(1 + exp(beta v)) / beta, and the jump is of log(1 + exp(-threshold)) / beta.
+    """
+    if not beta:
+        raise UnboundedError(_refused("softplus() with beta=0"))
+    lower, upper = (functional.softplus(beta * end) / beta for end in _ends(x))
+    jump = functional.softplus(torch.tensor(-float(threshold), dtype=torch.float64)) / beta
+    return Interval(lower - float(jump.clamp_min(0)), upper - float(jump.clamp_max(0)))
 
 
 @_rule("pad")
-def _pad(x: Interval, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Any:
+def _pad(x: Interval, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Interval:
     return _on_ends(F.pad, x, pad, mode, value)
 
 
-@_rule("interpolate")
-def _interpolate(x: Interval, *args: Any, **options: Any) -> Any:
-    mode = options.get("mode", args[2] if len(args) > 2 else "nearest")
-    if mode == "bicubic":  # its weights are negative in part
-        raise UnboundedError(_refused("interpolate(mode='bicubic')"))
-    return _on_ends(F.interpolate, x, *args, **options)
+def _resized(function: Callable[..., Any]) -> Rule:
+    def rule(x: Interval, *args: Any, **options: Any) -> Interval:
+        mode = options.get("mode", args[2] if len(args) > 2 else "nearest")
+        if mode == "bicubic":  # its weights are negative in part
+            raise UnboundedError(_refused("interpolate(mode='bicubic')"))
+        return _on_ends(function, x, *args, **options)
+
+    return rule
 
 
-@_rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout")
-@_rule("feature_alpha_dropout")
-def _dropout(x: Interval, p: float = 0.5, training: bool = True, inplace: bool = False) -> Interval:
-    if training and p:
-        raise UnboundedError(_refused("dropout in training mode"))
-    return x
+_register("interpolate upsample", _resized)
+
+
+def _dropped(function: Callable[..., Any]) -> Rule:
+    def rule(x: Interval, p: float = 0.5, training: bool | None = None, **options: Any) -> Interval:
+        if training is None:  # the functions' own defaults
+            training = "alpha" not in function.__name__
+        training = bool(options.pop("train", training))
+        if not training or not p:
+            return x
+        walk = _WALK.get()
+        if (walk is not None and walk.proof) or "alpha" in function.__name__:
+            raise UnboundedError(_refused(f"{function.__name__}() that is on"))
+        mask = function(torch.ones_like(x.lower), p, True)  # both ends lose the same entries
+        return Interval(x.lower * mask, x.upper * mask)
+
+    return rule
+
+
+_register(
+    "dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout",
+    _dropped,
+)
 
 
 def _cut(function: Callable[..., Any]) -> Rule:
@@ -406,19 +604,38 @@ def _cut(function: Callable[..., Any]) -> Rule:
 _register("chunk split tensor_split unbind", _cut)
 
 
+class _Somewhere:
+    """The place of the largest entry: nobody knows it."""
+
+    def _asked(self, *_: object, **__: object) -> NoReturn:
+        raise UnboundedError(_refused("the place of the largest or smallest entry"))
+
+    __index__ = __len__ = __iter__ = __bool__ = __array__ = __torch_function__ = _asked
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _asked
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _asked
+    __truediv__ = __floordiv__ = __mod__ = _asked
+    __hash__ = object.__hash__
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._asked()
+
+
 class _Extreme(NamedTuple):
-    """What `max` and `min` along a dimension give: nobody knows where the largest entry is."""
+    """What `max` and `min` along a dimension give."""
 
     values: Interval
-    indices: None = None
+    indices: _Somewhere
 
 
 def _extreme(pairwise: Callable[..., Tensor], along: Callable[..., Tensor]) -> Rule:
     def rule(x: Any, *args: Any, **options: Any) -> Any:
-        if args and isinstance(args[0], (Tensor, Interval)):
-            return _on_ends(pairwise, x, *args)
+        other = options.get("other", args[0] if args else None)
+        if isinstance(other, (Tensor, Interval)):
+            return _on_ends(pairwise, x, other)
         values = _on_ends(along, x, *args, **options)
-        return _Extreme(values) if args or options else values
+        return _Extreme(values, _Somewhere()) if args or options else values
 
     return rule
 
@@ -427,25 +644,35 @@ _rule("max")(_extreme(torch.maximum, torch.amax))
 _rule("min")(_extreme(torch.minimum, torch.amin))
 
 
-@_rule("where")
-def _where(condition: Tensor, x: Any, other: Any) -> Any:
+@_rule_of(torch.where)
+def _where(condition: Any, x: Any, other: Any) -> Interval:
     if isinstance(condition, Interval):
         raise UnboundedError(_refused("where() with a condition that depends on the values"))
     return _on_ends(torch.where, condition, x, other)
 
 
+@_rule_of(Tensor.where)
+def _where_of(x: Any, condition: Any, other: Any) -> Interval:
+    return _where(condition, x, other)
+
+
 @_rule("masked_fill")
-def _masked_fill(x: Interval, mask: Tensor, value: Any) -> Any:
+def _masked_fill(x: Interval, mask: Tensor, value: Any) -> Interval:
     return _on_ends(torch.masked_fill, x, mask, value)
 
 
+# What does not depend on the values.
 _register(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor",
+    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor "
+    "size numel nelement ndimension stride is_contiguous is_floating_point is_complex get_device",
     lambda function: lambda x, *args, **options: function(x.lower, *args, **options),
 )
 
 
-@_rule("neg", "negative")
+# --- Arithmetic -----------------------------------------------------------------------------------
+
+
+@_rule("neg negative")
 def _neg(x: Interval) -> Interval:
     return Interval(-x.upper, -x.lower)
 
@@ -456,42 +683,49 @@ def _add(x: Any, other: Any, *, alpha: float = 1) -> Interval:
     return Interval(a + c, b + d)
 
 
-@_rule("sub", "subtract")
+@_rule("sub subtract")
 def _sub(x: Any, other: Any, *, alpha: float = 1) -> Interval:
     (a, b), (c, d) = _ends(x), _ends(other if alpha == 1 else _mul(other, alpha))
     return Interval(a - d, b - c)
 
 
-@_rule("rsub", "__rsub__")
+@_rule("rsub __rsub__")
 def _rsub(x: Any, other: Any, *, alpha: float = 1) -> Interval:
     return _sub(other, x, alpha=alpha)
 
 
-@_rule("mul", "multiply")
+@_rule("mul multiply")
 def _mul(x: Any, other: Any) -> Any:
     if not isinstance(x, Interval):
         x, other = other, x
     if not isinstance(x, Interval):
         return x * other
+    if x is other:
+        return _square(x)
     (a, b), (c, d) = _ends(x), _ends(other)
     if isinstance(other, Interval):
         products = torch.stack(torch.broadcast_tensors(a * c, a * d, b * c, b * d))
         return Interval(products.amin(0), products.amax(0))
-    if not isinstance(other, Tensor):
-        return Interval(a * other, b * other) if other >= 0 else Interval(b * other, a * other)
-    one, two = a * other, b * other
+    return _sorted(a * other, b * other, other)
+
+
+def _sorted(one: Tensor, two: Tensor, factor: Any) -> Interval:
+    """Return the interval between two ends that a constant factor may have exchanged."""
+    if not isinstance(factor, Tensor):
+        return Interval(one, two) if factor >= 0 else Interval(two, one)
     return Interval(torch.minimum(one, two), torch.maximum(one, two))
 
 
-@_rule("div", "divide", "true_divide")
+@_rule("div divide true_divide")
 def _div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is not None:
         raise UnboundedError(_refused(f"division with rounding_mode={rounding_mode!r}"))
-    if not isinstance(other, Interval):
-        return _mul(x, 1 / other)
-    if not bool(((other.lower > 0) | (other.upper < 0)).all()):
+    lower, upper = _ends(other)
+    if not bool(torch.as_tensor((lower > 0) | (upper < 0)).all()):
         raise UnboundedError(_refused("division by what may be 0"))
-    return _mul(Interval(1 / other.upper, 1 / other.lower), x)
+    if isinstance(other, Interval):
+        return _mul(Interval(1 / upper, 1 / lower), x)
+    return _sorted(x.lower / other, x.upper / other, other)
 
 
 @_rule("reciprocal")
@@ -499,7 +733,7 @@ def _reciprocal(x: Interval) -> Any:
     return _div(1.0, x)
 
 
-@_rule("abs", "absolute")
+@_rule("abs absolute")
 def _abs(x: Interval) -> Interval:
     far = torch.maximum(x.lower.abs(), x.upper.abs())
     near = torch.maximum(x.lower, -x.upper).clamp_min(0)
@@ -508,38 +742,53 @@ def _abs(x: Interval) -> Interval:
 
 @_rule("square")
 def _square(x: Interval) -> Interval:
-    size = _abs(x)
+    size: Interval = _abs(x)
     return Interval(size.lower.square(), size.upper.square())
 
 
-@_rule("pow", "float_power")
-def _pow(x: Any, exponent: Any) -> Any:
-    if not isinstance(exponent, int) or exponent < 1 or not isinstance(x, Interval):
-        raise UnboundedError(_refused(f"a power that is no whole number >= 1 ({exponent!r:.20})"))
+@_rule("pow")
+def _pow(x: Any, exponent: Any) -> Interval:
+    whole = isinstance(exponent, (int, float)) and exponent >= 1 and exponent == int(exponent)
+    if not whole or not isinstance(x, Interval):
+        raise UnboundedError(_refused("a power that is no whole number >= 1"))
     return _on_ends(torch.pow, x if exponent % 2 else _abs(x), exponent)
 
 
-@_rule("softmax", "_softmax")
-def _softmax(x: Interval, dim: int = -1, *args: Any, **options: Any) -> Interval:
-    logs = _log_softmax(x, dim)
+@_rule("softmax _softmax")
+def _softmax(x: Interval, dim: int | None = None, *args: Any, **options: Any) -> Interval:
+    logs = _log_softmax(x, dim, *args, **options)
     return Interval(logs.lower.exp(), logs.upper.exp())
 
 
-@_rule("log_softmax", "_log_softmax")
-def _log_softmax(x: Interval, dim: int = -1, *args: Any, **options: Any) -> Interval:
+@_rule("log_softmax _log_softmax")
+def _log_softmax(x: Interval, dim: int | None = None, *args: Any, **options: Any) -> Interval:
     """z_k - logsumexp(z) is lowest with z_k at its lowest and the others at their highest."""
+    if dim is None:
+        raise UnboundedError(_refused("a softmax without a dimension"))
+    dtype = next((v for v in (*args, *options.values()) if isinstance(v, torch.dtype)), None)
+    lower, upper = (end if dtype is None else end.to(dtype) for end in _ends(x))
 
     def against(own: Tensor, others: Tensor) -> Tensor:
-        spread = others.unsqueeze(dim if dim >= 0 else dim - 1)  # (..., 1, K) beside (..., K, 1)
-        own_axis, axis = (dim, dim + 1) if dim >= 0 else (dim - 1, dim)
-        classes = others.shape[dim]
-        mask = torch.eye(classes, dtype=torch.bool, device=others.device)
-        shape = [1] * spread.dim()
-        shape[own_axis], shape[axis] = classes, classes
-        without = spread.masked_fill(mask.view(shape), -torch.inf).logsumexp(axis)
-        return -F.softplus(without - own)
+        return -functional.softplus(_logsumexp_of_others(others, dim) - own)
 
-    return Interval(against(x.lower, x.upper), against(x.upper, x.lower))
+    # Where classes are compared, the normalisation is common to both.
+    logits = x.dim() == 2 and dim in (1, -1)
+    return Interval(
+        against(lower, upper), against(upper, lower), _comparison(x) if logits else None
+    )
+
+
+def _logsumexp_of_others(z: Tensor, dim: int) -> Tensor:
+    """Return for each k the logarithm of the sum of exp(z_j) over all j but k.
+
+    As the whole sum less one part: log(S - e) = log S + log(1 - e/S), which is exact up to rounding
+    while the part is no more than half. The largest part may be more; its rest is summed anew.
+    """
+    whole = z.logsumexp(dim, keepdim=True)
+    top = z.argmax(dim, keepdim=True)
+    rest = z.scatter(dim, top, -torch.inf).logsumexp(dim, keepdim=True)
+    part = (z - whole).exp().clamp_max(0.5)
+    return (whole + torch.log1p(-part)).scatter(dim, top, rest)
 
 
 # --- Linear layers --------------------------------------------------------------------------------
@@ -547,9 +796,12 @@ def _log_softmax(x: Interval, dim: int = -1, *args: Any, **options: Any) -> Inte
 
 def _through(function: Callable[..., Tensor], x: Interval, weight: Tensor, bias: Any) -> Interval:
     """Bound W x + b: the centre goes through W, the radius through |W|."""
-    centre = function(x.centre, weight, bias)
-    radius = function(x.radius, weight.abs(), None)
-    return Interval(centre - radius, centre + radius)
+    # Half of the weights, in place of half of the sum and of the difference: there are fewer.
+    half = weight / 2
+    centre = function(x.lower + x.upper, half, bias)
+    radius = function(x.upper - x.lower, half.abs(), None)
+    lower = centre - radius
+    return Interval(lower, centre + radius if torch.is_grad_enabled() else radius.add_(centre))
 
 
 def _constant(*weights: Any) -> None:
@@ -558,14 +810,44 @@ def _constant(*weights: Any) -> None:
 
 
 @_rule("linear")
-def _linear(x: Interval, weight: Tensor, bias: Tensor | None = None) -> Interval:
+def _linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Interval:
     _constant(weight, bias)
     bounded = _through(F.linear, x, weight, bias)
-    bounded.source = _Linear(x, weight, bias)
-    return bounded
+    if x.dim() != 2:
+        return bounded
+    centre, radius = x.centre, x.radius
+
+    def apart(y: Tensor) -> Tensor:
+        """(w_y - w_k)' c + b_y - b_k - |w_y - w_k|' r."""
+        z = F.linear(centre, weight, bias)
+        # One product for each label that occurs: |w_y - w_k| of all pairs may be large.
+        reach = _label_by_label(
+            y, lambda label, rows: radius[rows] @ (weight[label] - weight).abs().T
+        )
+        return z.gather(1, y.unsqueeze(1)) - z - reach
+
+    return Interval(bounded.lower, bounded.upper, apart)
 
 
-@_rule("matmul", "mm", "__matmul__", "__rmatmul__")
+def _label_by_label(y: Tensor, of: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Return rows (N, K) that are computed together for the examples of each label."""
+    parts, places = [], []
+    for label in y.unique().tolist():
+        rows = (y == label).nonzero().squeeze(1)
+        parts.append(of(label, rows))
+        places.append(rows)
+    return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def _comparison(z: Interval) -> Apart:
+    """Return what is known of the margins of logits, also where that is their bounds alone."""
+    if z.apart is not None:
+        return z.apart
+    lower, upper = z.lower.clone(), z.upper.clone()  # they may be written to
+    return lambda y: lower.gather(1, y.unsqueeze(1)) - upper
+
+
+@_rule("matmul mm bmm mv __matmul__ __rmatmul__")
 def _matmul(x: Any, other: Any) -> Interval:
     if isinstance(x, Interval):
         _constant(other)
@@ -575,7 +857,7 @@ def _matmul(x: Any, other: Any) -> Interval:
 
 @_rule("einsum")
 def _einsum(equation: str, *operands: Any) -> Interval:
-    operands = operands[0] if isinstance(operands[0], (list, tuple)) else operands
+    operands = tuple(operands[0]) if isinstance(operands[0], (list, tuple)) else operands
     places = [i for i, operand in enumerate(operands) if isinstance(operand, Interval)]
     if len(places) > 1:
         raise UnboundedError(_refused("einsum() of several operands that depend on the image"))
@@ -590,7 +872,7 @@ def _einsum(equation: str, *operands: Any) -> Interval:
 
 
 def _convolved(function: Callable[..., Tensor]) -> Rule:
-    def rule(x: Interval, weight: Tensor, bias: Any = None, *args: Any, **options: Any) -> Any:
+    def rule(x: Any, weight: Tensor, bias: Any = None, *args: Any, **options: Any) -> Interval:
         _constant(weight, bias)
         return _through(lambda z, w, b: function(z, w, b, *args, **options), x, weight, bias)
 
@@ -600,20 +882,72 @@ def _convolved(function: Callable[..., Tensor]) -> Rule:
 _register("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d", _convolved)
 
 
-@_rule("batch_norm")
+@_rule_of(F.batch_norm)
 def _batch_norm(
-    x: Interval,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Any:
-    if training or running_mean is None or running_var is None:
+    x: Interval, mean: Tensor | None, var: Tensor | None, *args: Any, **options: Any
+) -> Interval:
+    names = ("weight", "bias", "training", "momentum", "eps")
+    given = {"training": False} | dict(zip(names, args, strict=False)) | options
+    if given["training"] or mean is None or var is None:
         raise UnboundedError(_refused("BatchNorm with the statistics of the batch"))
-    each = (1, -1, *[1] * (x.dim() - 2))
-    scale = (running_var + eps).rsqrt() * (1.0 if weight is None else weight)
-    shift = (0.0 if bias is None else bias) - running_mean * scale
-    return _add(_mul(x, scale.view(each)), shift.view(each))
+    given |= {"running_mean": mean, "running_var": var}
+    one, two = (F.batch_norm(end, **given) for end in _ends(x))
+    return Interval(torch.minimum(one, two), torch.maximum(one, two))
+
+
+# --- Functions of the course ----------------------------------------------------------------------
+
+
+@_rule_of(functional.log_mean_softmax)
+def _log_mean_softmax(logits: Sequence[Any]) -> Interval:
+    """A quotient of sums lies between the quotients of their parts: the weakest member's margin."""
+    logs = [_log_softmax(z, 1) for z in logits]
+    mean = _on_ends(lambda *ends: functional.log_mean(ends), *logs)
+    known = [_comparison(z) for z in logs]
+
+    def apart(y: Tensor) -> Tensor:
+        return torch.stack([margins(y) for margins in known]).amin(0)
+
+    return Interval(mean.lower, mean.upper, apart)
+
+
+@_rule_of(functional.rbf_log_odds)
+def _rbf_log_odds(x: Interval, centre: Tensor, precision: Tensor) -> Interval:
+    _constant(centre, precision)
+    q: Any = functional.rbf_distance(x, centre, precision)  # type: ignore[arg-type]
+    odds = functional.log_odds
+    near, far = q.lower, q.upper
+    box = x.lower.unsqueeze(1).clone(), x.upper.unsqueeze(1).clone()  # (N, 1, d)
+
+    def least(label: int, rows: Tensor) -> Tensor:
+        """q_k - q_y at its least, (n, K): a sum of one quadratic function of each pixel."""
+        low, high = box[0][rows], box[1][rows]
+
+        def difference(pixels: Tensor) -> Tensor:  # (n, K, d)
+            own = precision[label] * (pixels - centre[label]).square()
+            return precision * (pixels - centre).square() - own
+
+        curvature = precision - precision[label]  # (K, d)
+        slope = precision * centre - (precision * centre)[label]
+        flat = curvature == 0
+        # At an end, or at the vertex if it is between them. A vertex that is a maximum is no harm.
+        vertex = torch.where(flat, 0.0, slope) / torch.where(flat, 1.0, curvature)
+        vertex = vertex.expand(len(rows), -1, -1).clamp(low, high)
+        ends = torch.minimum(difference(low), difference(high))
+        return torch.minimum(ends, difference(vertex)).sum(-1)
+
+    def apart(y: Tensor) -> Tensor:
+        """Bound g(q_y) - g(q_k), where g falls ever less steeply, q_k >= q_y + d and q_k >= near_k.
+
+        As a function of q_y, the lowest margin that this leaves turns only where one of the two
+        takes over from the other, and where log_odds begins: it is least there, or at an end.
+        """
+        d = _label_by_label(y, least)
+        own = y.unsqueeze(1)
+        low, high = near.gather(1, own).expand_as(d), far.gather(1, own).expand_as(d)
+        floor = near.clamp_min(functional.LEAST_DISTANCE)
+        at = low, high, torch.clamp(near - d, low, high), torch.clamp(floor - d, low, high)
+        margins = [odds(q_y) - odds(torch.maximum(q_y + d, near)) for q_y in at]
+        return torch.stack(margins).amin(0)
+
+    return Interval(odds(far), odds(near), apart)

@@ -6,13 +6,13 @@ A model whose probabilities are not the softmax of its logits says so with a met
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import is_tensor_like
 
 from advlearn._validation import (
     check_callable,
@@ -23,7 +23,7 @@ from advlearn._validation import (
     one_logit,
 )
 from advlearn.context import Model, attack_mode, modules_behind, uncompiled
-from advlearn.functional import maxout, rbf_distance
+from advlearn.functional import log_mean_softmax, maxout, rbf_log_odds
 
 
 def probabilities(model: Model, logits: Tensor, x: Tensor | None = None) -> Tensor:
@@ -238,7 +238,7 @@ class TwoLogits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, 2)."""
         score = logits_of(self.model(x))
-        if not isinstance(score, Tensor) or not one_logit(score, len(x)):
+        if not is_tensor_like(score) or not one_logit(score, len(x)):
             shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
             raise ValueError(
                 f"TwoLogits needs a model of one logit for each example, ({len(x)},) or "
@@ -537,11 +537,7 @@ class RBFNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log-odds (N, K)."""
-        distance = rbf_distance(x.flatten(1), self.centre, self.log_precision.exp())
-        # p = exp(-q) has log-odds -log(exp(q) - 1) = -q - log(1 - exp(-q)); q = 0 would be
-        # certainty, an infinite logit.
-        distance = distance.clamp_min(1e-6)
-        return -distance - torch.log(-torch.expm1(-distance))
+        return rbf_log_odds(x.flatten(1), self.centre, self.log_precision.exp())
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return p(k | x) for each class; the rows need not sum to 1."""
@@ -571,9 +567,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log of the mean probabilities, (N, K)."""
-        # Logarithms throughout: the mean of probabilities that round to 0 or 1 has no gradient.
-        logs = torch.stack([member(x).log_softmax(1) for member in self.members])  # (M, N, K)
-        return logs.logsumexp(0) - math.log(len(self.members))
+        return log_mean_softmax([member(x) for member in self.members])
 
 
 class Normalize(nn.Module):

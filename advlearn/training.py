@@ -29,12 +29,11 @@ from advlearn._validation import (
     dtype_named,
     logits_of,
 )
-from advlearn.attacks import PIXELS, ball, linear_step
+from advlearn.attacks import PIXELS, linear_step
 from advlearn.batches import BATCH, Batches, Data, joined
-from advlearn.certify import logit_bounds, margins, propagate
+from advlearn.certify import interval, logit_bounds, propagate
 from advlearn.context import hand_out, precision, uncompiled
 from advlearn.directions import directions
-from advlearn.intervals import Interval
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
 from advlearn.metrics import predict
@@ -304,8 +303,8 @@ def certified_fit(
         if weight > 0:
             losses.append(weight * _cross_entropy(model, x, y).mean())
         if weight < 1:
-            pixels = Interval(*ball(x, _grown(grown) * check_eps(eps, x, box), box))
-            worst = -margins(propagate(model, pixels), y)
+            pixels = interval(x, _grown(grown) * check_eps(eps, x, box), box)
+            worst = -propagate(model, pixels).margins(y)
             losses.append((1 - weight) * cross_entropy(worst, y).mean())
         loss = torch.stack(losses).sum()
         _backward(loss)
