@@ -29,6 +29,7 @@ from advlearn._validation import (
 from advlearn.context import Model, attack_mode, hand_out
 from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
+from advlearn.passes import count_passes
 
 
 class Bounds(NamedTuple):
@@ -140,11 +141,11 @@ def _followed(loss: Loss) -> Loss:
 
 def _direction(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """Return a positive multiple, for each example, of the loss's gradient at x; and the logits."""
-    gradient, logits = _gradient(model, x, y, _followed(loss))
+    gradient, logits = gradient_at(model, x, y, _followed(loss))
     return usable(gradient), logits
 
 
-def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+def gradient_at(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """Return the loss's gradient at x and the logits there, detached.
 
     `attack_mode` is on and the arguments are checked.
@@ -153,6 +154,7 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, T
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     y = y.clone() if y.is_inference() else y
+    count_passes(len(x), len(x))
     logits = logits_of(hand_out(model, pixels))
     check_logits(logits, y)
     by_logits = logit_gradient(loss, logits, y)
@@ -220,7 +222,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_ent
     """
     _check(model, x, y, loss, None)
     with attack_mode(model):
-        return usable(_gradient(model, x, y, loss)[0])
+        return usable(gradient_at(model, x, y, loss)[0])
 
 
 def fgsm(
@@ -374,9 +376,8 @@ def pgd(
                     best[rows] = moved  # with nothing to compare it to, it needs no pass
                     break
                 else:
-                    with torch.no_grad():
-                        logits = logits_of(hand_out(model, moved))
-                if step == 0 and keep == "first" and not _repeats(model, moved):
+                    logits = _ask(model, moved)
+                if step == 0 and keep == "first" and not repeats(model, moved):
                     keep = "best"  # one lucky draw must not end the attack
                 fooled = (logits.argmax(1) == labels) == targeted
                 left = (~fooled).nonzero().squeeze(1)
@@ -410,6 +411,7 @@ def square(
     *,
     queries: int = 1000,
     share: float = 0.8,
+    start: Tensor | None = None,
     generator: Generator | None = None,
     loss: Loss = margin_loss,
     targeted: bool = False,
@@ -429,6 +431,8 @@ def square(
             else, (N, ...), the values are taken as one row, and the squares are segments of it.
         queries: forward passes for each example, >= 2, that of x itself and the start among them.
         share: of the pixels that the first squares cover, in (0, 1].
+        start: images to begin with in place of the stripes, of x's shape, such as those of `pgd`;
+            what is outside the ball or the bounds is clamped to them.
         generator: the source of the random choices; None draws from PyTorch's global one.
         loss: what to raise (or with `targeted` to lower), one value for each example.
 
@@ -447,32 +451,49 @@ def square(
         >>> rounded = lambda x: (10 * x).round()  # its gradient is zero everywhere
         >>> x, y = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
         >>> square(rounded, x, y, eps=0.25, generator=torch.Generator().manual_seed(0))
-        tensor([[0.3500, 0.7500]])
+        tensor([[0.3500, 0.5000]])
     """
     box = _check(model, x, y, loss, bounds)
     radius = check_eps(eps, x, box)
     check_count(queries, "queries", least=2)
     check_number(share, "share", 0.0, 1.0, open_low=True)
     _check_generator(generator)
+    if start is not None:
+        check_images(start, None, "start")
+        if start.shape != x.shape:
+            raise ValueError(
+                f"start must have x's shape {tuple(x.shape)}, got {tuple(start.shape)}."
+            )
     with attack_mode(model, backward=False), torch.no_grad():
-        search = _Search(model, x.detach(), y, radius, box, loss, targeted, generator)
+        search = SquareSearch(
+            model,
+            x.detach(),
+            y,
+            radius,
+            bounds=box,
+            loss=loss,
+            targeted=targeted,
+            generator=generator,
+        )
         search.ask(search.left(), search.best)
-        search.ask(search.left(), search.stripes(search.left()))
+        rows = search.left()
+        first = search.stripes(rows) if start is None else search.inside(rows, start.detach()[rows])
+        search.ask(rows, first)
         for query in range(2, queries):
             rows = search.left()
             if not len(rows):
                 break
-            search.ask(rows, search.with_square(rows, _square_share(share, query / queries)))
+            search.ask(rows, search.with_square(rows, square_share(share, query / queries)))
         return search.best
 
 
-def _square_share(share: float, done: float) -> float:
+def square_share(share: float, done: float) -> float:
     """Return what part of the image a square covers: halved ever more rarely, as published."""
     halvings = sum(done > end / 10_000 for end in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
-    return share / 2**halvings
+    return float(share / 2**halvings)
 
 
-class _Search:
+class SquareSearch:
     """The best images of a random search so far. `attack_mode` is on, and gradients are off."""
 
     def __init__(
@@ -481,14 +502,15 @@ class _Search:
         x: Tensor,
         y: Tensor,
         eps: float | Tensor,
-        box: tuple[float, float] | None,
+        *,
+        bounds: tuple[float, float] | None,
         loss: Loss,
-        targeted: bool,
-        generator: Generator | None,
+        targeted: bool = False,
+        generator: Generator | None = None,
     ) -> None:
         self.model, self.y, self.loss, self.targeted = model, y, loss, targeted
         self.generator = generator
-        self.low, self.high = ball(x, eps, box)
+        self.low, self.high = ball(x, eps, bounds)
         self.best = x.clone()
         wide = torch.promote_types(x.dtype, torch.float)
         self.damage = torch.full((len(x),), -torch.inf, dtype=wide, device=x.device)
@@ -506,7 +528,7 @@ class _Search:
         if not len(rows):
             return
         labels = self.y[rows]
-        logits = logits_of(hand_out(self.model, images))
+        logits = _ask(self.model, images)
         if len(rows) == len(self.y):  # of few rows, logits may look like probabilities by chance
             check_logits(logits, labels)
         damage = _each(self.loss, logits, labels).to(self.damage.dtype)
@@ -516,6 +538,11 @@ class _Search:
         self.best[rows[better]] = images[better]
         self.damage[rows[better]] = damage[better]
         self.lost[rows[fooled]] = True
+
+    def inside(self, rows: Tensor, images: Tensor) -> Tensor:
+        """Return images, clamped to the ball and the bounds of some examples."""
+        images = images.to(self.low.dtype)
+        return torch.minimum(torch.maximum(images, self.low[rows]), self.high[rows])
 
     def stripes(self, rows: Tensor) -> Tensor:
         """Return images at the ends of the ball, the same along each column."""
@@ -569,11 +596,18 @@ def _better(fooled: Tensor, damage: Tensor, lost: Tensor, best: Tensor) -> Tenso
     return (fooled & ~lost) | ((fooled == lost) & (damage >= best))
 
 
-def _repeats(model: Model, x: Tensor, count: int = 16) -> bool:
+def repeats(model: Model, x: Tensor, count: int = 16) -> bool:
     """Say whether the model gives a few examples the same logits twice."""
+    once, again = (_ask(model, x[:count]) for _ in range(2))
+    return bool(once.equal(again))
+
+
+def _ask(model: Model, x: Tensor) -> Tensor:
+    """Return the model's logits, without a graph."""
+    count_passes(len(x))
     with torch.no_grad():
-        once, again = (logits_of(hand_out(model, x[:count])) for _ in range(2))
-        return bool(once.equal(again))
+        logits: Tensor = logits_of(hand_out(model, x))
+    return logits
 
 
 @torch.no_grad()

@@ -34,6 +34,7 @@ from advlearn.context import Model, attack_mode, hand_out
 from advlearn.directions import directions
 from advlearn.losses import Loss, cross_entropy
 from advlearn.models import probabilities
+from advlearn.passes import count_passes
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def eps_of_batch(eps: float | Tensor, batches: Batches) -> Callable[[Tensor], fl
 def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return the checked logits of one batch, in eval mode."""
     with attack_mode(model, backward=False), torch.no_grad():
+        count_passes(len(x))
         logits: Tensor = logits_of(hand_out(model, x))
     check_logits(logits, y)
     check_label_range(y, logits.shape[1])

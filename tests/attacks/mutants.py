@@ -415,12 +415,12 @@ MUTANTS = [
         ),
     ),
     mutant(
-        "pgd ignores the bounds", "keeps_to_the_bounds", ("_ball", "if box is None:", "if True:")
+        "pgd ignores the bounds", "keeps_to_the_bounds", ("ball", "if box is None:", "if True:")
     ),
     mutant(
         "pgd ignores the upper bound",
         "keeps_to_the_bounds",
-        ("_ball", ".clamp_(max=box[1])", ""),
+        ("ball", ".clamp_(max=box[1])", ""),
     ),
     mutant(
         "a random start outside the bounds",
