@@ -185,7 +185,7 @@ def test_examples_of_other_models_are_tried():
         return (50 * linear(x)).round() + 0 * x.sum()
 
     bracket = evaluate(hidden, data, EPS, sources={"the plain one": linear})
-    assert bracket.by_attack["examples of the plain one"].count > 5
+    assert bracket.by_attack["examples of the plain one"].count > 2
     assert "examples of source 1" in evaluate(hidden, data, EPS, sources=[linear]).by_attack
 
 
