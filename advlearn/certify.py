@@ -12,6 +12,7 @@ an allowance for it (`advlearn.intervals.rounding`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -194,6 +195,8 @@ def certified_error_rate(
 
 # How many images the model sees as they are, beside the intervals.
 _LOOKED_AT = 2
+# How many pixels at a time a processor bounds: what comes of more would not stay in its cache.
+_PIXELS = 200_000
 
 
 def _proved(
@@ -217,7 +220,13 @@ def _proved(
         if y is not None:
             check_label_range(y, logits.shape[1])
         drawn = _random_states(x.device)
-        bounded = propagate(model, interval(x, radius, box), proof=True)
+        pixels = interval(x, radius, box)
+        rows = max(1, _PIXELS * len(x) // x.numel()) if x.device.type == "cpu" else len(x)
+        parts = [
+            propagate(model, Interval(*ends), proof=True)
+            for ends in zip(pixels.lower.split(rows), pixels.upper.split(rows), strict=True)
+        ]
+        bounded = _joined(parts)
         if any(not a.equal(b) for a, b in zip(drawn, _random_states(x.device), strict=True)):
             raise UnboundedError(
                 "the model draws random numbers in eval mode, so it has no one answer to bound. "
@@ -234,6 +243,19 @@ def _proved(
                 "the images, such as random numbers, or the other images of the batch."
             )
     return bounded
+
+
+def _joined(parts: Sequence[Interval]) -> Interval:
+    """Return the bounds on the logits of some images after those of others."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def apart(y: Tensor) -> Tensor:
+        labels = y.split([len(part) for part in parts])
+        return torch.cat([part.margins(own) for part, own in zip(parts, labels, strict=True)])
+
+    lower, upper = (torch.cat([getattr(p, end) for p in parts]) for end in ("lower", "upper"))
+    return Interval(lower, upper, apart)
 
 
 def _random_states(device: torch.device) -> list[Tensor]:

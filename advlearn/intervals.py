@@ -798,10 +798,16 @@ def _through(function: Callable[..., Tensor], x: Interval, weight: Tensor, bias:
     """Bound W x + b: the centre goes through W, the radius through |W|."""
     # Half of the weights, in place of half of the sum and of the difference: there are fewer.
     half = weight / 2
-    centre = function(x.lower + x.upper, half, bias)
-    radius = function(x.upper - x.lower, half.abs(), None)
-    lower = centre - radius
-    return Interval(lower, centre + radius if torch.is_grad_enabled() else radius.add_(centre))
+    if torch.is_grad_enabled():
+        centre = function(x.lower + x.upper, half, bias)
+        radius = function(x.upper - x.lower, half.abs(), None)
+        return Interval(centre - radius, centre + radius)
+    # The same without new memory where there is some: to get it takes as long as the sums.
+    given = x.lower + x.upper
+    centre = function(given, half, bias)
+    radius = function(torch.sub(x.upper, x.lower, out=given), half.abs(), None)
+    lower = centre.sub_(radius)
+    return Interval(lower, torch.add(lower, radius, alpha=2, out=radius))
 
 
 def _constant(*weights: Any) -> None:
