@@ -31,7 +31,7 @@ from advlearn._validation import (
 from advlearn.attacks import PIXELS
 from advlearn.batches import BATCH, Batches, Data, device_of
 from advlearn.context import Model, attack_mode, hand_out, uncompiled
-from advlearn.intervals import Interval, UnboundedError, rounding, walking
+from advlearn.intervals import Interval, UnboundedError, place, rounding, walking
 from advlearn.metrics import Rate, eps_of_batch
 
 __all__ = [
@@ -295,7 +295,7 @@ def propagate(model: Model, pixels: Interval, *, proof: bool = False) -> Interva
         >>> propagate(lambda x: x - x.mean(1, keepdim=True), pixels).upper
         tensor([[1., 1.]])
     """
-    with uncompiled(), walking(model, proof=proof) as place:
+    with uncompiled(), walking(model, proof=proof):
         try:
             out: Any = logits_of(model(pixels))  # type: ignore[arg-type]
         except (UnboundedError, MemoryError, torch.cuda.OutOfMemoryError):
@@ -303,8 +303,8 @@ def propagate(model: Model, pixels: Interval, *, proof: bool = False) -> Interva
         except Exception as error:  # whatever a model raises that takes tensors only
             raise UnboundedError(
                 f"the model cannot be bounded: it does not take an interval in place of a tensor"
-                f"{place()} ({str(error) or type(error).__name__:.300}). Compiled, traced and "
-                "scripted models are certified as the module that they were made of."
+                f"{place(error)} ({str(error) or type(error).__name__:.300}). A compiled model is "
+                "certified as the module that it was made of."
             ) from error
     if not isinstance(out, Interval):
         raise UnboundedError(

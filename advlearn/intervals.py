@@ -15,6 +15,8 @@ robust models", 2018.
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,15 +26,11 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that the field uses
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from advlearn import functional
 from advlearn.context import modules_behind
 
-__all__ = ["Interval", "UnboundedError", "rounding", "walking"]
+__all__ = ["Interval", "UnboundedError", "place", "rounding", "walking"]
 
 Apart: TypeAlias = Callable[[Tensor], Tensor]
 """Labels (N,) -> lower bounds on z_y - z_k, (N, K), of logits z that are bounded together."""
@@ -65,7 +63,7 @@ class Interval:
     def __init__(self, lower: Tensor, upper: Tensor, apart: Apart | None = None) -> None:
         if lower.dtype in _HALF and (walk := _WALK.get()) is not None and walk.proof:
             raise UnboundedError(
-                f"the model computes in {lower.dtype}{_place()}, whose sums are too rough for a "
+                f"the model computes in {lower.dtype}{place()}, whose sums are too rough for a "
                 "proof. Certify model.float() with images in float32, and outside autocast."
             )
         self.lower, self.upper = lower, upper
@@ -289,6 +287,11 @@ def _apply(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         rule = _out_of_place(function)
         written = written or rule is not None
     name = _NAMES.get(function) or getattr(function, "__name__", str(function))
+    if isinstance(function, (torch.ScriptMethod, torch.ScriptFunction)):
+        raise UnboundedError(
+            f"the model cannot be bounded: it is scripted or traced{place()}, and what happens "
+            "inside is not seen. Certify the module that it was made of."
+        )
     if rule is None:
         raise UnboundedError(_refused(f"{name}()"))
     if options.pop("out", None) is not None:
@@ -320,22 +323,19 @@ def _out_of_place(function: Callable[..., Any]) -> Rule | None:
 # --- Where we are ---------------------------------------------------------------------------------
 
 
-class _Walk:
-    """A pass of an interval through a model: which layers are at work."""
+class _Walk(NamedTuple):
+    """A pass of an interval through a model."""
 
-    def __init__(self, model: object, proof: bool) -> None:
-        self.model, self.proof = model, proof
-        self.layers: list[nn.Module] = []
+    model: object
+    proof: bool
 
 
 _WALK: ContextVar[_Walk | None] = ContextVar("walk", default=None)
 
 
 @contextmanager
-def walking(model: object, *, proof: bool) -> Iterator[Callable[[], str]]:
-    """Let errors inside name the layer: its place in the model, and its kind.
-
-    Gives a function that says in which layer we are.
+def walking(model: object, *, proof: bool) -> Iterator[None]:
+    """Let errors inside name the layer by its place in the model.
 
     Args:
         model: a module, or any callable.
@@ -349,33 +349,32 @@ def walking(model: object, *, proof: bool) -> Iterator[Callable[[], str]]:
         Traceback (most recent call last):
         advlearn.intervals.UnboundedError: ...no rule for gelu() in the layer '1' (GELU)...
     """
-    walk = _Walk(model, proof)
-
-    # Hooks of all modules: those of other threads, which walk elsewhere, are let pass.
-    def enter(module: nn.Module, _: object) -> None:
-        if _WALK.get() is walk:
-            walk.layers.append(module)
-
-    def leave(*_: object) -> None:
-        if _WALK.get() is walk:
-            walk.layers.pop()
-
-    token = _WALK.set(walk)
-    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
+    token = _WALK.set(_Walk(model, proof))
     try:
-        yield _place
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
         _WALK.reset(token)
 
 
-def _place() -> str:
-    """Say in which layer we are: " in the layer '3' (GELU)"."""
+def place(error: Exception | None = None) -> str:
+    """Say in which layer of the model we are, or an error arose: " in the layer '3' (GELU)".
+
+    Example:
+        >>> place()
+        ''
+    """
+    # From the functions at work: hooks of all modules would be called by other threads, too.
+    frame = sys._getframe() if error is None else None
+    frames = [f for f, _ in traceback.walk_tb(error.__traceback__)][::-1] if error else []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    owners = (frame.f_locals.get("self") for frame in frames)
+    layer = next((owner for owner in owners if isinstance(owner, nn.Module)), None)
     walk = _WALK.get()
-    if walk is None or not walk.layers:
+    if layer is None or walk is None:
         return ""
-    layer, kind = walk.layers[-1], type(walk.layers[-1]).__name__
+    kind = type(layer).__name__
     named = (
         name
         for module in modules_behind(walk.model)
@@ -388,7 +387,7 @@ def _place() -> str:
 
 def _refused(what: str) -> str:
     return (
-        f"the model cannot be bounded: there is no rule for {what}{_place()}. Bounds pass through "
+        f"the model cannot be bounded: there is no rule for {what}{place()}. Bounds pass through "
         "linear and convolutional layers, pooling, BatchNorm in eval mode, maxout, and functions "
         "that only rise or only fall, such as ReLU, sigmoid and tanh. Certify the model without "
         "that layer, or put such a function in its place and train anew."
