@@ -385,12 +385,20 @@ def place(error: Exception | None = None) -> str:
     return f" in the layer {name!r} ({kind})" if name else f" in {kind}"
 
 
-def _refused(what: str) -> str:
+_REMEDY = (
+    "Certify the model without that layer, or put such a function in its place and train anew."
+)
+_FIXED = (
+    "Give the layer fixed statistics: eval mode, with track_running_stats=True; where the model is "
+    "trained, call model.train() first and .eval() of the layer then."
+)
+
+
+def _refused(what: str, remedy: str = _REMEDY) -> str:
     return (
         f"the model cannot be bounded: there is no rule for {what}{place()}. Bounds pass through "
         "linear and convolutional layers, pooling, BatchNorm in eval mode, maxout, and functions "
-        "that only rise or only fall, such as ReLU, sigmoid and tanh. Certify the model without "
-        "that layer, or put such a function in its place and train anew."
+        f"that only rise or only fall, such as ReLU, sigmoid and tanh. {remedy}"
     )
 
 
@@ -894,7 +902,7 @@ def _batch_norm(
     names = ("weight", "bias", "training", "momentum", "eps")
     given = {"training": False} | dict(zip(names, args, strict=False)) | options
     if given["training"] or mean is None or var is None:
-        raise UnboundedError(_refused("BatchNorm with the statistics of the batch"))
+        raise UnboundedError(_refused("BatchNorm with the statistics of the batch", _FIXED))
     given |= {"running_mean": mean, "running_var": var}
     one, two = (F.batch_norm(end, **given) for end in _ends(x))
     return Interval(torch.minimum(one, two), torch.maximum(one, two))

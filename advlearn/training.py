@@ -263,6 +263,10 @@ def certified_fit(
     kappa goes evenly from its start to its end, between the two shares of the run that `ramp`
     names. `draw_for_bounds` gives a model a start whose bounds are narrower.
 
+    Dropout is on, as in `fit`: the bound draws a mask of its own. The statistics of a batch of
+    intervals are no statistics of images, so BatchNorm layers must have fixed ones: hand the model
+    over in training mode with these layers in eval mode.
+
     Args:
         model, data, recipe, validation, measure, checkpoint, progress: as for `fit`.
         eps: in pixel units, >= 0, as for `adversarial_fit`. For a certificate at eps .3 on MNIST,
@@ -313,6 +317,8 @@ def certified_fit(
     def check(x: Tensor) -> None:
         check_eps(eps, x[:1], box)
         logit_bounds(model, x[:2], eps, bounds=bounds)
+        with _as_in_training(model, recipe, x.device):
+            propagate(model, interval(_laid_out(x[:2], recipe), 0.0, box))
 
     size = eps.tolist() if isinstance(eps, Tensor) else eps
     extra = {"certified": True, "eps": size, "kappa": (first, last), "ramp": ramp, "bounds": box}
@@ -666,25 +672,33 @@ def _check_last_batch(model: nn.Module, x: Tensor, count: int, size: int, recipe
 
 def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
     """Say why a pass in training mode fails, or ""; model and random state stay as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        if not model.training:
-            model.train()
-        with _seeded(recipe.seed, 0, x.device), torch.no_grad(), uncompiled():
+        with _as_in_training(model, recipe, x.device):
             out = logits_of(model(_laid_out(x.clone(), recipe)))
     except Exception as error:  # whatever a model raises
         return _last_line(error)
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffer, before in buffers:
-            buffer.copy_(before)
     if not isinstance(out, Tensor):
         return ""
     if out.shape[:1] != x.shape[:1]:
         return f"its output has shape {tuple(out.shape)}"
     return "" if bool(out.isfinite().all()) else "its output is NaN or infinite"
+
+
+@contextmanager
+def _as_in_training(model: nn.Module, recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Put the model into the mode of an epoch; modes, buffers and random state come back."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        if not model.training:
+            model.train()
+        with _seeded(recipe.seed, 0, device), torch.no_grad(), uncompiled():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 def _last_line(error: Exception) -> str:

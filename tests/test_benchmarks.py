@@ -187,6 +187,29 @@ def test_an_attack_whose_images_differ_is_not_timed(modules, run):
         assert torch.allclose(own, torch.as_tensor(other), atol=1e-6)
 
 
+def test_certifying_is_timed_beside_forward_passes_over_the_same_batches(run, monkeypatch):
+    seen = {"forward": [], "bounds": []}
+
+    class Seen(run.ConvNet):
+        def forward(self, x):
+            seen["forward" if isinstance(x, torch.Tensor) else "bounds"].append(len(x))
+            assert torch.get_num_threads() == 1
+            return super().forward(x)
+
+    monkeypatch.setattr(run, "ConvNet", Seen)
+    data = load_mnist("all", source="offline").take(slice(0, 5000, 4))
+    before = torch.get_num_threads()
+    result = run.certified_result(run.QUICK, data)
+    assert torch.get_num_threads() == before
+    assert (result["ours"], result["fastest"]) == ("certified_error_rate", "forward passes")
+    assert result["target"] == 3.0
+    assert result["reached"] == (result["ratio"][1] <= 3)
+    rounds = run.QUICK.rounds + 1
+    looked_at = [size for size in seen["forward"] if size > 2]
+    assert looked_at == [1000, 1000, 500] * rounds
+    assert sum(seen["bounds"]) == 2500 * rounds
+
+
 def test_our_epoch_and_torchvisions_hold_the_same_digits(run):
     data = load_mnist("all", source="offline").take(slice(0, 5000, 40))
     digits = run.torchvision_digits(data)

@@ -14,9 +14,9 @@ from advlearn import training
 from advlearn.certify import UnboundedError, certified_error_rate, logit_bounds
 from advlearn.data import load_mnist
 from advlearn.metrics import error_rate
-from advlearn.models import ConvNet, RBFNet
+from advlearn.models import ConvNet, MaxoutNet, RBFNet
 from advlearn.training import Recipe, certified_fit, draw_for_bounds, fit
-from tests.conftest import make_digits
+from tests.conftest import make_digits, make_mlp
 from tests.test_training import equal, plain_mlp, weights
 
 X, Y = make_digits(60), torch.arange(60) % 4
@@ -101,7 +101,8 @@ def seen_by(monkeypatch, epochs=10, **options):
     whole = training.propagate
 
     def propagate(model, pixels):
-        seen.append(float(pixels.radius.max()) / EPS)
+        if torch.is_grad_enabled():  # in a step, not in the checks before
+            seen.append(float(pixels.radius.max()) / EPS)
         return whole(model, pixels)
 
     monkeypatch.setattr(training, "propagate", propagate)
@@ -267,3 +268,73 @@ def test_a_layer_without_a_bias_is_drawn_and_a_model_without_layers_is_refused()
     assert float(layer.weight.detach().abs().mean()) == pytest.approx(2 / 1000, rel=0.05)
     with pytest.raises(ValueError, match=r"RBFNet, has no linear or convolutional layer"):
         draw_for_bounds(RBFNet(4, classes=2))
+
+
+# --- Layers that act otherwise in training, and streams -------------------------------------------
+
+
+def test_batch_norm_in_training_is_refused_before_any_step_and_the_remedy_works():
+    model = make_mlp()
+    before, state = weights(model), torch.get_rng_state()
+    with pytest.raises(
+        UnboundedError, match=r"statistics of the batch in the layer '2'.*\.eval\(\)"
+    ):
+        certified_fit(model, (X, Y), Recipe(epochs=1), eps=EPS, progress=False)
+    assert equal(before, weights(model)), "nor have its statistics moved"
+    assert torch.get_rng_state().equal(state)
+    model.train()
+    model[2].eval()
+    certified_fit(model, (X, Y), Recipe(epochs=2, batch_size=20), eps=EPS, progress=False)
+    after = weights(model)
+    assert after["2.running_mean"].equal(before["2.running_mean"])
+    assert not after["1.weight"].equal(before["1.weight"])
+    assert (model.training, model[2].training) == (True, False)
+
+
+def test_dropout_is_on_and_the_bound_draws_a_mask_of_its_own():
+    trained = []
+    for drop in (0.0, 0.5, 0.5):
+        torch.manual_seed(0)
+        model = MaxoutNet(36, (12,), pieces=2, classes=4, hidden_dropout=drop, input_dropout=0.0)
+        draw_for_bounds(model)
+        # The clean pass weighs nothing: all that is seen is the bound's.
+        recipe = Recipe(epochs=1, batch_size=20)
+        certified_fit(model, (X, Y), recipe, eps=EPS, kappa=(0.0, 0.0), progress=False)
+        trained.append([p.clone() for p in model.parameters()])
+    assert not trained[0][0].equal(trained[1][0])
+    assert all(a.equal(b) for a, b in zip(trained[1], trained[2], strict=True))
+
+
+def test_a_stream_is_trained_on_as_the_pair():
+    class Fixed:
+        """The same batches in the same order, once for each epoch."""
+
+        def __len__(self):
+            return 3
+
+        def __iter__(self):
+            yield from zip(X.double().split(20), Y.split(20), strict=True)
+
+    one, two = plain_mlp(), plain_mlp()
+    recipe = Recipe(epochs=6, batch_size=20)
+    history = certified_fit(one, Fixed(), recipe, eps=EPS, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randperm", torch.arange)
+        certified_fit(two, (X.double(), Y), recipe, eps=EPS, progress=False)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    assert len(history.rows) == 6
+
+
+def test_a_bar_is_shown_and_can_be_left_out(capsys):
+    for progress in (False, True):
+        certified_fit(plain_mlp(), (X.double(), Y), Recipe(epochs=1), eps=EPS, progress=progress)
+        assert ("epoch 1/1" in capsys.readouterr().err) == progress
+
+
+def test_fast_training_bounds_in_bfloat16_and_keeps_float32():
+    model = plain_mlp(dtype=torch.float32)
+    recipe = Recipe(epochs=2, batch_size=20, precision="fast")
+    history = certified_fit(model, (X, Y), recipe, eps=EPS, progress=False)
+    assert all(math.isfinite(loss) for loss in history["loss"])
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
