@@ -453,14 +453,17 @@ class ConvNet(nn.Module):
 
     Args:
         channels: feature maps of the two convolutions.
+        pixelwise: feature maps of a convolution of 1 x 1 before them, relu(w x + b) of each pixel
+            by itself; 0 leaves it out. It can learn a threshold: what is below by more than eps
+            comes out as 0 whatever an attack does, so bounds are narrower behind it.
         dense: hidden dense units.
         classes: number of classes K.
         size: height and width of the images in pixels.
         colours: channels of the images.
 
     Source:
-        The architecture of Wong and Kolter, "Provable defenses against adversarial examples via
-        the convex outer adversarial polytope", ICML 2018.
+        Without `pixelwise`, the architecture of Wong and Kolter, "Provable defenses against
+        adversarial examples via the convex outer adversarial polytope", ICML 2018.
 
     Example:
         >>> ConvNet()(torch.zeros(2, 1, 28, 28)).shape
@@ -471,6 +474,7 @@ class ConvNet(nn.Module):
         self,
         channels: Sequence[int] = (16, 32),
         *,
+        pixelwise: int = 0,
         dense: int = 100,
         classes: int = 10,
         size: int = 28,
@@ -478,6 +482,9 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
+        if check_count(pixelwise, "pixelwise", least=0):
+            layers += [_thresholds(colours, pixelwise), nn.ReLU()]
+            colours = pixelwise
         for width in channels:
             layers += [nn.Conv2d(colours, check_count(width, "channels"), 4, 2, 1), nn.ReLU()]
             colours, size = width, size // 2
@@ -492,6 +499,22 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, K) of images (N, C, H, W)."""
         return self.layers(x)  # type: ignore[no-any-return]
+
+
+def _thresholds(colours: int, units: int) -> nn.Conv2d:
+    """Return a convolution of 1 x 1 whose ReLUs turn at several brightnesses, in both directions.
+
+    The units of a random start may all turn outside [0, 1], where they would stay off.
+    """
+    layer = nn.Conv2d(colours, units, 1)
+    sign = torch.ones(units)
+    sign[1::2] = -1
+    # Dark and light alternate; a pair of units shares nothing but its distance from grey.
+    turn = torch.where(sign > 0, 1 / 3, 2 / 3)
+    with torch.no_grad():
+        layer.weight.copy_(1.5 * sign.view(-1, 1, 1, 1) / colours)
+        layer.bias.copy_(-1.5 * sign * turn)  # type: ignore[union-attr]
+    return layer
 
 
 class RBFNet(nn.Module):

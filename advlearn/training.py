@@ -346,7 +346,8 @@ def draw_for_bounds(model: nn.Module) -> None:
     begins with intervals that say nothing.
 
     Linear and convolutional layers are drawn, from PyTorch's global random numbers; other
-    parameters stay as they are.
+    parameters stay as they are, and so do layers whose units have one input: without a bias such a
+    unit would be off, or on, for every pixel.
 
     Args:
         model: changed in place.
@@ -367,7 +368,11 @@ def draw_for_bounds(model: nn.Module) -> None:
         True
     """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    layers = [module for module in model.modules() if isinstance(module, kinds)]
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, kinds) and module.weight[0].numel() > 1
+    ]
     if not layers:
         raise ValueError(
             f"model, a {type(model).__name__}, has no linear or convolutional layer to draw. Train "

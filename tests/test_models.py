@@ -610,6 +610,23 @@ def test_the_convolutional_network_is_the_usual_one():
     torch.testing.assert_close(model(x), top(F.relu(dense(features))))
 
 
+def test_pixelwise_units_start_with_thresholds_in_both_directions():
+    """Whatever the seed: none is off for every pixel, and each is off on one side of its turn."""
+    model = ConvNet((2, 3), pixelwise=5, dense=4, size=4)
+    first = model.layers[0]
+    assert first.kernel_size == (1, 1)
+    assert model.layers[2].in_channels == 5
+    grey = torch.linspace(0, 1, 30).view(30, 1, 1, 1)
+    out = F.relu(first(grey)).view(30, 5)
+    turn = -(first.bias / first.weight.flatten()).detach()
+    assert ((turn > 0.2) & (turn < 0.8)).all()
+    for unit, brighter in enumerate([True, False, True, False, True]):
+        rises = grey.flatten() > turn[unit]
+        assert (out[:, unit] > 0).equal(rises if brighter else ~rises)
+    mixed = ConvNet((2, 3), pixelwise=2, dense=4, size=4, colours=3)
+    assert mixed(torch.rand(2, 3, 4, 4)).shape == (2, 10)
+
+
 @pytest.mark.parametrize("size", [4, 6, 7, 28, 29, 32])
 def test_the_convolutional_network_fits_images_of_any_size(size):
     model = ConvNet((2, 3), dense=4, classes=5, size=size, colours=3)
@@ -621,6 +638,8 @@ def test_bad_sizes_of_the_convolutional_network_are_named():
         ConvNet((16, 0))
     with pytest.raises(ValueError, match="dense must be at least 1"):
         ConvNet(dense=0)
+    with pytest.raises(ValueError, match="pixelwise must be at least 0"):
+        ConvNet(pixelwise=-1)
     with pytest.raises(TypeError, match="classes must be a whole number"):
         ConvNet(classes=2.5)
 

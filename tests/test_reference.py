@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save
 
 from advlearn.attacks import fgsm, pgd
+from advlearn.certify import certified, certified_error_rate
 from advlearn.data import load_mnist, reference, subset_classes
 from advlearn.data.folders import published
 from advlearn.metrics import adversarial_error_rate, craft, error_rate
 from advlearn.models import Ensemble, MaxoutNet, SoftmaxRegression
-from advlearn.reproduce.models.recipes import SHIPPED
+from advlearn.reproduce.models.recipes import MODELS, SHIPPED
 from advlearn.reproduce.report.page import description_of
 
 OPTIONS = {
@@ -24,7 +25,7 @@ OPTIONS = {
     "SoftmaxRegression": {"features": 16, "classes": 3},
     "MaxoutNet": {"features": 16, "hidden": [4, 3], "pieces": 2, "top": "sigmoid"},
     "ConvMaxoutNet": {"channels": [2, 3, 2], "size": 4, "colours": 1},
-    "ConvNet": {"channels": [2, 2], "dense": 3, "size": 4},
+    "ConvNet": {"channels": [2, 2], "pixelwise": 2, "dense": 3, "size": 4},
     "RBFNet": {"features": 16, "classes": 3},
     "SubspaceMixture": {"features": 16, "classes": 3, "components": 2, "rank": 2},
     "Ensemble": {
@@ -250,6 +251,11 @@ def digits_for(entry, name):
     return subset_classes(test, (3, 7)) if entry["architecture"] == "LogisticRegression" else test
 
 
+def eps_of(name):
+    """Return the eps that a published model is attacked at."""
+    return MODELS[SHIPPED[name][0][0]].attack_eps
+
+
 def test_no_model_is_published_under_an_unknown_name():
     assert set(INDEX) <= set(SHIPPED)
 
@@ -302,7 +308,7 @@ def test_a_published_model_errs_as_often_as_its_index_says(name):
     entry = INDEX[name]
     model, data = reference.load(name), digits_for(entry, name)
     clean = error_rate(model, data)
-    eps = 0.3 if name == "robust" else 0.25
+    eps = eps_of(name)
     if not entry["measured"]:  # not attacked by itself
         assert float(clean) < 0.03
         return
@@ -369,6 +375,24 @@ def test_the_robust_model_resists_pgd_40_with_20_restarts(step_size, most):
     assert float(error) <= most
 
 
+def test_most_digits_of_the_certified_model_are_certified():
+    """No attack gets above what is certified: each digit that PGD takes is one without a proof."""
+    if "certified" not in INDEX:
+        assert not published("results").exists(), "it is published with the results"
+        return
+    assert share("certified", "certified error") <= 0.15
+    assert share("certified", "PGD error, clipped") <= share("certified", "certified error") + 0.02
+    model, digits = reference.load("certified"), load_mnist("test", source="offline")
+    assert close(
+        certified_error_rate(model, digits, 0.3), INDEX["certified"]["measured"]["certified error"]
+    )
+    few = digits.take(slice(200))
+    proved = certified(model, few.x, few.y, 0.3)
+    moved = craft(model, few, 0.3, attack=pgd, steps=10, generator=torch.Generator().manual_seed(0))
+    assert not bool((proved & (model(moved).argmax(1) != few.y)).any())
+    assert bool((model(moved).argmax(1) != few.y).any()), "the attack takes nothing at all"
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("name", [name for name in INDEX if INDEX[name]["measured"]])
 def test_the_published_rates_are_those_of_the_shipped_weights(name):
@@ -380,12 +404,15 @@ def test_the_published_rates_are_those_of_the_shipped_weights(name):
     if entry["architecture"] == "LogisticRegression":
         data = subset_classes(data, (3, 7))
     model = reference.load(name)
-    eps = 0.3 if name == "robust" else 0.25
+    eps = eps_of(name)
     crafted = craft(model, data, eps, attack=fgsm, bounds=None)
-    for rate, quantity in (
+    rates = [
         (error_rate(model, data), "clean error"),
         (error_rate(model, (crafted, data.y)), "FGSM error"),
-    ):
+    ]
+    if "certified error" in entry["measured"]:
+        rates.append((certified_error_rate(model, data, eps), "certified error"))
+    for rate, quantity in rates:
         # Another processor may round another way at a boundary or two.
         assert abs(rate.count - entry["measured"][quantity]["count"]) <= 2, quantity
 

@@ -26,6 +26,7 @@ COMPLEMENTS = {"input_dropout", "hidden_dropout", "alpha"}
 UNREAD = {
     methods.fit_mixture: {"batch_size", "optimizer", "lr", "lr_final", "momentum"},
     methods.fit_robust: {"momentum"},
+    methods.fit_certified: {"momentum"},
 }
 
 

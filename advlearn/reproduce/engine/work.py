@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 
 from advlearn._bounded import parse_json
+from advlearn.certify import certified_error_rate
 from advlearn.data import reference
 from advlearn.metrics import Rate
 from advlearn.reproduce.measures import Effort, effort, under_attack
@@ -115,16 +116,18 @@ def attack(model: ModelSpec, seed: int, scale: Scale, given: Given) -> dict[str,
     (content,) = given.values()
     network, _ = reference.unpack(content, model.name)
     assert model.attack_eps is not None, "plan() makes no attack item of it"
-    return to_json(
-        under_attack(
-            network,
-            images(model.data, "test", scale).take(slice(model.attack_examples)),
-            model.attack_eps,
-            pixels=model.data != "cifar",
-            effort=attack_effort(model, scale),
-            seed=seed,
-        )
+    data = images(model.data, "test", scale).take(slice(model.attack_examples))
+    measured = under_attack(
+        network,
+        data,
+        model.attack_eps,
+        pixels=model.data != "cifar",
+        effort=attack_effort(model, scale),
+        seed=seed,
     )
+    if model.certified:
+        measured["certified error"] = certified_error_rate(network, data, model.attack_eps)
+    return to_json(measured)
 
 
 def measure(experiment: Experiment, seed: int, scale: Scale, given: Given) -> dict[str, object]:

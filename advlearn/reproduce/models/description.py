@@ -152,8 +152,9 @@ def _beside(written: str, paper: str) -> str:
 
 
 def _conv(model: ModelSpec, o: Options) -> Sentences:
+    first = f"{count(o['pixelwise'], 'channel')} of single pixels, then " if o["pixelwise"] else ""
     yield (
-        f"A convolutional network with ReLUs for {_classes(o)}: {listed(o['channels'])} "
+        f"A convolutional network with ReLUs for {_classes(o)}: {first}{listed(o['channels'])} "
         f"channels, {count(o['dense'], 'dense unit')}."
     )
 
@@ -335,6 +336,19 @@ def _robust(model: ModelSpec, o: Options) -> Sentences:
     )
 
 
+def _certified(model: ModelSpec, o: Options) -> Sentences:
+    recipe, kappa = model.recipe, o["kappa"]
+    clean = f", and the loss on clean images with weight {number(kappa)}" if kappa else ""
+    yield (
+        f"{_OPTIMIZERS[recipe.optimizer]}, batches of {number(recipe.batch_size)}. The loss is "
+        f"that of the worst logits within interval bounds (Gowal et al.){clean}; the weights are "
+        "drawn so that these are narrow at the start (Shi et al.). "
+        f"{count(recipe.epochs, 'epoch').capitalize()} with an eps that grows to "
+        f"{number(o['eps'])}, {_learning_rate(recipe.lr, None)}. Then as many at that eps, "
+        f"{_learning_rate(recipe.lr, recipe.lr_final)}."
+    )
+
+
 _METHODS: Mapping[Callable[..., Any], Callable[[ModelSpec, Options], Sentences]] = {
     fit: _fit,
     adversarial_fit: _adversarial_fit,
@@ -344,8 +358,9 @@ _METHODS: Mapping[Callable[..., Any], Callable[[ModelSpec, Options], Sentences]]
     methods.fit_detector: _detector,
     methods.fit_mixture: _expectation_maximisation,
     methods.fit_robust: _robust,
+    methods.fit_certified: _certified,
 }
-_OPTIMIZE_THEMSELVES = frozenset({methods.fit_mixture, methods.fit_robust})
+_OPTIMIZE_THEMSELVES = frozenset({methods.fit_mixture, methods.fit_robust, methods.fit_certified})
 # How often an epoch of a method sees as many images as there are, where it is not once.
 _PASSES: Mapping[Callable[..., Any], Callable[[Options], int]] = {
     methods.fit_moved: lambda o: int(o["unmoved"]) + 1,

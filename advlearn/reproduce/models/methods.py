@@ -21,7 +21,7 @@ from advlearn.metrics import craft
 from advlearn.models import LogisticRegression, RBFNet
 from advlearn.recipe import History, Recipe
 from advlearn.reproduce.models.spec import EPS, Method
-from advlearn.training import adversarial_fit, fit
+from advlearn.training import adversarial_fit, certified_fit, draw_for_bounds, fit
 
 # --- Attacks for training -------------------------------------------------------------------------
 
@@ -215,3 +215,28 @@ def fit_robust(
     attacked(cheap, eps=eps, attack=random_start_fgsm)
     walk = partial(pgd, steps=steps, step_size=step_size, keep="last")
     return attacked(recipe, eps=eps, attack=walk)
+
+
+def fit_certified(
+    model: nn.Module,
+    data: Pair,
+    recipe: Recipe,
+    /,
+    *others: nn.Module,
+    eps: float = 0.33,
+    kappa: float = 0.0,
+    progress: bool,
+) -> History:
+    """Train on the bound: half of the time over growing intervals, half at the full eps.
+
+    The recipe's epochs are done twice. In the first half the learning rate stays at its start,
+    because with each larger interval there is something new to learn.
+
+    Source:
+        Gowal et al., "On the effectiveness of interval bound propagation for training verifiably
+        robust models", 2018, with a little more eps than is to be certified.
+    """
+    draw_for_bounds(model)
+    bounded = partial(certified_fit, model, data, eps=eps, progress=progress)
+    bounded(replace(recipe, lr_final=None), kappa=(kappa, kappa), ramp=(0.0, 1.0))
+    return bounded(recipe, kappa=(kappa, kappa), ramp=(0.0, 0.0))

@@ -44,6 +44,7 @@ class ModelSpec:
         quick_epochs: epochs in a quick run.
         seconds: about how long it takes on two cores at full scale, for the time left.
         attack_eps: measure it under attack at this eps; None where it is not attacked by itself.
+        certified: measure too what is certified at `attack_eps`.
         attack_examples: attack so many test images only, and with PGD's small effort; None for all.
         after: other models of the same seed, which `method` is given after the recipe.
         in_paper: the paper has this network too, so its description names the paper's numbers.
@@ -62,6 +63,7 @@ class ModelSpec:
     quick_epochs: int = 4
     seconds: float = 10.0
     attack_eps: float | None = EPS
+    certified: bool = False
     attack_examples: int | None = None
     after: tuple[str, ...] = ()
     in_paper: bool = False
