@@ -281,6 +281,8 @@ def _rule_of(function: Callable[..., Any]) -> Callable[[Given], Given]:
 
 def _apply(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Return bounds on what a function of PyTorch gives for intervals among its arguments."""
+    if isinstance(function, torch._ops.OpOverload):
+        function = _as_called(function)
     rule = _RULES.get(function)
     written = bool(options.pop("inplace", False))
     if rule is None:
@@ -308,6 +310,16 @@ def _apply(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     target.lower.copy_(result.lower)
     target.upper.copy_(result.upper)
     return target
+
+
+def _as_called(operator: Any) -> Any:
+    """Return the function that an operator of an exported program stands for."""
+    name = operator._schema.name.partition("::")[2]
+    if name == "sym_size":
+        return Tensor.size
+    # Not those of `torch.nn.functional`: some take their arguments in another order.
+    twins = (getattr(owner, name, None) for owner in (torch, torch._C._nn, Tensor))
+    return next((twin for twin in twins if twin is not None), operator)
 
 
 def _out_of_place(function: Callable[..., Any]) -> Rule | None:
@@ -861,11 +873,19 @@ def _comparison(z: Interval) -> Apart:
 
 
 @_rule("matmul mm bmm mv __matmul__ __rmatmul__")
-def _matmul(x: Any, other: Any) -> Interval:
+def _matmul(x: Any, other: Any) -> Any:
     if isinstance(x, Interval):
         _constant(other)
         return _through(lambda z, w, _: z @ w, x, other, None)
+    if not isinstance(other, Interval):
+        return x @ other
     return _through(lambda z, w, _: w @ z, other, x, None)
+
+
+@_rule("addmm")
+def _addmm(added: Any, x: Any, other: Any, *, beta: float = 1, alpha: float = 1) -> Interval:
+    product = _matmul(x, other)
+    return _add(_mul(added, beta), _mul(product, alpha))
 
 
 @_rule("einsum")
@@ -892,7 +912,10 @@ def _convolved(function: Callable[..., Tensor]) -> Rule:
     return rule
 
 
-_register("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d", _convolved)
+_register(
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution",
+    _convolved,
+)
 
 
 @_rule_of(F.batch_norm)
@@ -906,6 +929,12 @@ def _batch_norm(
     given |= {"running_mean": mean, "running_var": var}
     one, two = (F.batch_norm(end, **given) for end in _ends(x))
     return Interval(torch.minimum(one, two), torch.maximum(one, two))
+
+
+@_rule_of(torch.batch_norm)
+def _batch_norm_of(x: Interval, weight: Any, bias: Any, *others: Any) -> Interval:
+    mean, var, training, momentum, eps, _ = others
+    return _batch_norm(x, mean, var, weight, bias, training, momentum, eps)
 
 
 # --- Functions of the course ----------------------------------------------------------------------

@@ -698,6 +698,23 @@ def test_a_wrapped_model_has_the_bounds_of_the_model(name):
     assert margin_bounds(wrapped, X, Y, 0.02).equal(expected)
 
 
+EXPORTED = sorted(set(NETWORKS) - {"in place", "smooth", "RBF"})
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_program_has_the_bounds_of_the_model(name):
+    """As `torch.export` writes it: operators in place of functions."""
+    if not hasattr(torch.compiler, "set_stance"):
+        pytest.skip("before 2.6, PyTorch takes the layers of a program apart")
+    model = drawn(NETWORKS[name]())
+    batch = {0: torch.export.Dim("batch", min=1, max=100)}
+    program = torch.export.export(model, (X,), dynamic_shapes=(batch,)).module()
+    bounds, expected = logit_bounds(program, X, 0.02), logit_bounds(model, X, 0.02)
+    torch.testing.assert_close(bounds.lower, expected.lower, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(bounds.upper, expected.upper, rtol=1e-5, atol=1e-5)
+
+
 def test_eval_mode_reaches_a_model_inside_a_function():
     model = make_mlp().train()
     expected = margin_bounds(make_mlp().eval(), X, Y, 0.02)

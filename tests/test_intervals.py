@@ -331,6 +331,19 @@ for name in ("matmul", "mm", "__matmul__", "__rmatmul__"):
 CASES["matmul"] += [case(lambda f, x: f(x, numbers(3))), case(lambda f, x: f(x, numbers(2, 3, 2)))]
 CASES["bmm"] = [case(lambda f, x: f(x, numbers(2, 2, 3)), (2, 1, 2))]
 CASES["mv"] = [case(lambda f, x: f(numbers(4, 3), x), (3,)), case(lambda f, x: f(x, numbers(3)))]
+CASES["addmm"] = [
+    case(lambda f, x: f(numbers(2), x, numbers(3, 2))),
+    case(lambda f, x: f(x, numbers(2, 2), numbers(2, 3), beta=-2)),
+    case(lambda f, x, y: f(x, y, numbers(2, 2), beta=-2, alpha=-0.5), (2, 2), (2, 2)),
+]
+CASES["convolution"] = [
+    case(
+        lambda f, x: f(
+            x, numbers(2, 1, 2, 2), numbers(2), (1, 1), (0, 0), (1, 1), False, (0, 0), 1
+        ),
+        PLANE,
+    )
+]
 CASES["einsum"] = [
     case(lambda f, x: f("ni,ki->nk", x, numbers(2, 3))),
     # The weights of two operands may cancel, which their absolute values do not.
@@ -343,6 +356,8 @@ CASES["batch_norm"] = [
     case(lambda f, x: f(x, MEAN, VAR)),
     case(lambda f, x: f(x, MEAN, VAR, weight=numbers(3), eps=0.1), (1, 3, 2)),
     case(lambda f, x: f(x, MEAN, VAR, None, None, False, 0.1, 1e-3), (1, 3, 1, 2)),
+    # As `torch.batch_norm` has them.
+    case(lambda f, x: f(x, MEAN, numbers(3), numbers(3), VAR, False, 0.1, 1e-3, False)),
 ]
 CASES["rbf_log_odds"] = [
     # The largest value is at the centre, which is no corner.
