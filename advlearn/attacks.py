@@ -124,8 +124,9 @@ def _step(
     step = -eps if targeted else eps
     # Few passes over the pixels: for a small model they are most of the time.
     scaled, alpha = (direction.mul_(step), 1.0) if isinstance(step, Tensor) else (direction, step)
-    # In x's layout, which a sum would choose anew for images of one channel.
-    moved = torch.add(x, scaled, alpha=alpha, out=torch.empty_like(x))
+    moved = torch.add(x, scaled, alpha=alpha)
+    if moved.stride() != x.stride():  # a sum chooses its layout anew for images of one channel
+        moved = torch.empty_like(x).copy_(moved)
     return moved if box is None else moved.clamp_(*box)
 
 

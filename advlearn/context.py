@@ -162,7 +162,7 @@ def _named(function: types.FunctionType) -> list[object]:
 # --- Borrowing ------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(slots=True)
 class _Loan:
     """An attribute that has another value while somebody borrows its owner."""
 
@@ -178,9 +178,11 @@ _LOCK = threading.RLock()
 
 def _wanted(module: nn.Module, backward: bool) -> Iterator[tuple[Any, str, bool]]:
     """Yield the attributes that an attack needs: (owner, name, value)."""
-    if hasattr(module, "training"):  # A frozen TorchScript module has none: it is in eval mode.
+    attributes = vars(module)
+    # A frozen TorchScript module has none: it is in eval mode.
+    if "training" in attributes or hasattr(module, "training"):
         yield module, "training", False
-    own = vars(module).get("_parameters")
+    own = attributes.get("_parameters")
     # A script keeps its parameters elsewhere; `parameters()` takes longer than the rest of this.
     for parameter in module.parameters(False) if own is None else own.values():
         # What was made in inference mode cannot be told to require a gradient again.

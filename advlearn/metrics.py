@@ -423,8 +423,15 @@ def error_curve(
 
     def judged(x: Tensor, y: Tensor) -> list[Tensor]:
         gradient = input_gradient(model, x, y, loss=loss)
-        moved = (linear_step(x, gradient, size, bounds=box) for size in sizes)
-        return [part for images in moved for part in _judged(model, images, y)]
+        columns: list[Tensor] = []
+        # Of a small batch, the images of several eps go through the model at once.
+        for start in range(0, len(sizes), together := max(1, batch_size // len(x))):
+            some = sizes[start : start + together]
+            moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
+            wrong, chosen = _judged(model, moved, y.repeat(len(some)))
+            pairs = zip(wrong.split(len(x)), chosen.split(len(x)), strict=True)
+            columns += [part for pair in pairs for part in pair]
+        return columns
 
     batches = Batches(data, batch_size, bounds=box, device=device_of(model), progress=progress)
     columns = joined(batches.each(judged))

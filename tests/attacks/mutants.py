@@ -131,7 +131,7 @@ MUTANTS = [
     mutant(
         "in place on x",
         "returns_a_new_detached_tensor",
-        ("_step", "out=torch.empty_like(x)", "out=x"),
+        ("_step", "alpha=alpha)", "alpha=alpha, out=x)"),
     ),
     mutant(
         "eps of the first example for all",
