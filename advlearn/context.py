@@ -225,7 +225,8 @@ def _borrow(modules: Iterable[nn.Module], backward: bool, held: list[_Loan]) -> 
 
 def _set(owner: Any, name: str, value: Any) -> None:
     """Set an attribute; a module's own flag without the search for parameters of that name."""
-    if name == "training" and type(owner).__setattr__ is nn.Module.__setattr__:
+    own_way: object = type(owner).__setattr__
+    if name == "training" and own_way is nn.Module.__setattr__:
         own = vars(owner)
         if name in own:
             own[name] = value
@@ -347,7 +348,9 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
 _READERS: defaultdict[tuple[bool, object], weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
 
 
-def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: object = None) -> Result:
+def hand_out(
+    function: Callable[[Tensor], Result], x: Tensor, *, known_as: object = None, name: str = "x"
+) -> Result:
     """Return function(x), and leave x as it is, whatever the function does to its input.
 
     A model that normalises in place would change the caller's images. What is met for the first
@@ -359,6 +362,7 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
         function: a model, or anything that takes images.
         x: (N, ...).
         known_as: what is remembered as harmless, where `function` is made anew for each call.
+        name: what an error calls x.
 
     Raises:
         TypeError: the function failed, and x has another dtype than its parameters.
@@ -383,7 +387,7 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
     try:
         result = function(handed)
     except RuntimeError as error:
-        _explain(error, function, x)
+        _explain(error, function, x, name)
         raise
     wrote = counted and handed._version != writes
     if harmless and wrote:
@@ -400,7 +404,9 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
     return result
 
 
-def _explain(error: RuntimeError, function: Callable[[Tensor], object], x: Tensor) -> None:
+def _explain(
+    error: RuntimeError, function: Callable[[Tensor], object], x: Tensor, name: str
+) -> None:
     """Raise a clear error where x does not fit the parameters; return where that is not why."""
     parameters = [p for module in modules_behind(function) for p in module.parameters(False)]
     if torch.is_grad_enabled() and any(p.is_inference() for p in parameters):
@@ -408,26 +414,23 @@ def _explain(error: RuntimeError, function: Callable[[Tensor], object], x: Tenso
             "model has weights that were made in torch.inference_mode(), through which no gradient "
             "passes. Build the model and load its weights outside, or in torch.no_grad()."
         ) from error
-    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
-    devices = {p.device for p in parameters}
-    if len(dtypes) != 1 or len(devices) != 1 or (x.dtype in dtypes and x.device in devices):
-        return
-    (dtype,), (device,) = dtypes, devices
-    try:
-        # A model may cast what it is given, and fail for another reason.
-        with torch.no_grad():
-            function(x.detach().to(device, dtype, copy=True))
-    except Exception:
-        return
-    if x.dtype != dtype:
-        raise TypeError(
-            f"x has dtype {x.dtype}, and the model's parameters have {dtype}. Pass x.to({dtype}), "
-            f"or convert the model: model.to({x.dtype})."
+    places = {(p.device, p.dtype) for p in parameters if p.is_floating_point()}
+    for device, dtype in sorted(places - {(x.device, x.dtype)}, key=str):
+        try:
+            # A model may cast what it is given, and fail for another reason.
+            with torch.no_grad():
+                function(x.detach().to(device, dtype, copy=True))
+        except Exception:
+            continue
+        if x.dtype != dtype:
+            raise TypeError(
+                f"{name} has dtype {x.dtype}, and the model's parameters have {dtype}. Pass "
+                f"{name}.to({dtype}), or convert the model: model.to({x.dtype})."
+            ) from error
+        raise ValueError(
+            f"{name} is on {x.device}, and the model's parameters are on {device}. "
+            f"Pass {name}.to({str(device)!r}), or move the model: model.to({str(x.device)!r})."
         ) from error
-    raise ValueError(
-        f"x is on {x.device}, and the model's parameters are on {device}. "
-        f"Pass x.to({str(device)!r}), or move the model: model.to({str(x.device)!r})."
-    ) from error
 
 
 # --- Precision ------------------------------------------------------------------------------------

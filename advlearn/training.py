@@ -24,14 +24,14 @@ from advlearn._validation import (
     check_callable,
     check_eps,
     check_label_range,
+    check_logits,
     check_number,
     check_trainable,
-    dtype_named,
     logits_of,
 )
 from advlearn.attacks import PIXELS, linear_step
 from advlearn.batches import BATCH, Batches, Data, joined
-from advlearn.context import hand_out, precision, uncompiled
+from advlearn.context import attack_mode, hand_out, precision, uncompiled
 from advlearn.directions import directions
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
@@ -455,8 +455,10 @@ def _classes(model: nn.Module, x: Tensor, recipe: Recipe, name: str) -> int:
     # A copy: a model may write into what it is given.
     batch = _laid_out(x.clone(), recipe)
     try:
-        with dtype_named(model, batch, name):
-            return predict(model, (batch, torch.zeros(len(batch), dtype=torch.int64))).shape[1]
+        with attack_mode(model, backward=False), torch.no_grad():
+            logits = logits_of(hand_out(model, batch, name=name))
+        check_logits(logits, batch)
+        return int(logits.shape[1])
     except (RuntimeError, ValueError) as error:
         if recipe.memory_format != "preserve" and "view" in str(error):
             raise ValueError(

@@ -713,6 +713,17 @@ def test_a_dtype_that_does_not_fit_is_named(dtype, wrap):
     assert flags(net) == before
 
 
+def test_the_dtype_that_a_model_of_several_takes_is_named():
+    class Mixed(nn.Sequential):
+        def forward(self, x):
+            return self[1](self[0](x).double())
+
+    model, x = Mixed(nn.Linear(6, 2), nn.Linear(2, 2).double()), make_digits()
+    hand_out(model, x)
+    with pytest.raises(TypeError, match=r"data.x has .*float64.*data.x.to\(torch.float32"):
+        hand_out(model, x.double(), name="data.x")
+
+
 def test_a_device_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"x is on cpu.*on meta.*x.to\('meta'\)"):
         hand_out(nn.Linear(6, 2, device="meta"), make_digits())
