@@ -294,8 +294,8 @@ def craft(
         TypeError, ValueError: as for `predict`, and from the attack.
 
     Example:
-        >>> from advlearn.models import SoftmaxRegression
-        >>> craft(SoftmaxRegression(4, 3), (torch.rand(5, 4), torch.arange(5) % 3), 0.1).shape
+        >>> model = torch.nn.Linear(4, 3)
+        >>> craft(model, (torch.rand(5, 4), torch.arange(5) % 3), 0.1).shape
         torch.Size([5, 4])
     """
     batches = _batches(model, data, batch_size, progress)
