@@ -153,7 +153,6 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, T
     # A leaf of its own, on x's memory: x's .grad is never touched. (A tensor made in inference mode
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-    y = y.clone() if y.is_inference() else y
     logits = logits_of(hand_out(model, pixels))
     check_logits(logits, y)
     by_logits = logit_gradient(loss, logits, y)
@@ -431,11 +430,11 @@ def _repeats(model: Model, x: Tensor, count: int = 16) -> bool:
 @torch.no_grad()
 def _each(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     """Return one value for each example, (N,), also of a loss that gives their sum or mean."""
-    value = loss(logits, y)
+    value = loss(logits.clone(), y.clone())  # it may write into what it is given
     if value.shape == y.shape:
         return value
     pairs = zip(logits.split(1), y.split(1), strict=True)
-    return torch.stack([loss(row, label).sum() for row, label in pairs])
+    return torch.stack([loss(row.clone(), label.clone()).sum() for row, label in pairs])
 
 
 def noise(

@@ -384,19 +384,24 @@ def hand_out(
     # Writes to inference tensors are not counted, and impossible outside inference mode.
     counted = not handed.is_inference()
     writes = handed._version if counted else 0
+    failure = None
     try:
         result = function(handed)
     except RuntimeError as error:
-        _explain(error, function, x, name)
-        raise
+        failure = error
     wrote = counted and handed._version != writes
-    if harmless and wrote:
+    # Autograd itself keeps a leaf from being written to.
+    if harmless and (wrote or (failure and "leaf Variable" in str(failure))):
         readers.discard(known_as)
         raise ValueError(
-            f"x was changed: {_called(known_as)} wrote into its input, which it had not done "
-            "before. Take x anew. In its code, write x = x - mean in place of x -= mean, and clone "
-            "x before operations in place (names that end in _, inplace=True)."
-        )
+            f"{_called(known_as)} wrote into {name}, its input, which it had not done before. "
+            f"{f'Take {name} anew' if wrote else 'Call again'}. In its code, write x = x - mean in "
+            "place of x -= mean, and clone x before operations in place (names that end in _, "
+            "inplace=True)."
+        ) from failure
+    if failure:
+        _explain(failure, function, x, name)
+        raise failure
     # By content too: writes through .data or NumPy are not counted.
     if not harmless and not wrote and handed.detach().equal(x.detach()):
         with suppress(TypeError):

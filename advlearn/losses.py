@@ -125,7 +125,8 @@ def logit_gradient(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
         (N, K), of the logits' dtype, detached.
 
     Raises:
-        ValueError: a label is outside [0, K).
+        ValueError: a label is outside [0, K), or the loss does not depend on the logits in a way
+            that has a gradient.
 
     Example:
         >>> logit_gradient(margin_loss, torch.tensor([[0.0, 5.0, 0.0]]), torch.tensor([1]))
@@ -135,7 +136,18 @@ def logit_gradient(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     if loss not in (margin_loss, cross_entropy):
         with torch.enable_grad():
             leaf = logits.detach().requires_grad_()
-            return torch.autograd.grad(loss(leaf, y).sum(), leaf)[0]
+            # Copies: a loss may write into what it is given, and autograd takes no labels that were
+            # made in inference mode.
+            value = loss(leaf.clone(), y.clone())
+            gradient = None
+            if isinstance(value, Tensor) and value.requires_grad:
+                (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+        if gradient is None:
+            raise ValueError(
+                "loss(logits, y) has no gradient with respect to the logits. Remove .detach(), "
+                "argmax, comparisons and .item() from the loss, or pass margin_loss."
+            )
+        return gradient
     others = _others(logits.detach(), y)
     gradient = others.softmax(1).scatter_(1, y.unsqueeze(1), -1.0)
     if loss is cross_entropy:

@@ -262,8 +262,8 @@ def _crafted(
     eps: float | Tensor,
     **options: Any,
 ) -> Tensor:
-    """Call an attack, which may be the caller's own and write into its images."""
-    return hand_out(lambda z: attack(model, z, y, eps, **options), x, known_as=attack)
+    """Call an attack, which may be the caller's own and write into its images and labels."""
+    return hand_out(lambda z: attack(model, z, y.clone(), eps, **options), x, known_as=attack)
 
 
 @directions()  # one warning for all batches

@@ -183,7 +183,7 @@ def adversarial_fit(
     def step(x: Tensor, y: Tensor) -> Tensor:
         if attack is not None:
             crafted = hand_out(
-                lambda z: attack(model, z, y, eps, bounds=bounds), x, known_as=attack
+                lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
             )
             clean = _cross_entropy(model, x, y).mean()
             _backward(alpha * clean)
@@ -412,7 +412,7 @@ def _epoch(
     def descend_on_a_copy(x: Tensor, y: Tensor) -> None:
         """Take a batch that may be its owner's: neither a step nor the model writes into that."""
         check_label_range(y, classes)
-        descend(x.detach().clone(), y)
+        descend(x.detach().clone(), y.clone())
 
     title = f"epoch {epoch + 1}/{recipe.epochs}"
     if pair is None:

@@ -214,11 +214,6 @@ MUTANTS = [
         ("_gradient", "(x.clone() if x.is_inference() else x.detach())", "x"),
     ),
     mutant(
-        "inference labels are not copied",
-        "works_where_gradients_are_off",
-        ("_gradient", "y.clone() if y.is_inference() else y", "y"),
-    ),
-    mutant(
         "inference images are not copied",
         "works_where_gradients_are_off",
         ("_gradient", "(x.clone() if x.is_inference() else x.detach())", "x.detach()"),
