@@ -8,8 +8,7 @@ pixels), `ValueError` for the right kind with a wrong value (eps = -1, a label o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -318,23 +317,3 @@ def check_trainable(model: Any, name: str = "model") -> None:
             f"{name} was made inside torch.inference_mode(), so it cannot be trained. Make it "
             f"outside, or pass copy.deepcopy({name}), copied outside."
         )
-
-
-@contextmanager
-def dtype_named(model: Any, x: Tensor, name: str = "x") -> Iterator[None]:
-    """Say so in words if a model fails on images of another dtype than its parameters.
-
-    Only then: a model may cast its images itself.
-    """
-    try:
-        yield
-    except (RuntimeError, TypeError) as error:  # a TypeError is `hand_out`'s, for x
-        parameters = model.parameters() if isinstance(model, nn.Module) else ()
-        kinds = {p.dtype for p in parameters if p.is_floating_point()}
-        if not kinds or x.dtype in kinds:
-            raise
-        wanted = sorted(map(str, kinds))
-        raise TypeError(
-            f"{name} has dtype {x.dtype}, but the model's parameters have {' and '.join(wanted)}, "
-            f"and it does not cast ({error.__cause__ or error}). Use {name}.to({wanted[0]})."
-        ) from error

@@ -125,8 +125,9 @@ def _step(
     step = -eps if targeted else eps
     # Few passes over the pixels: for a small model they are most of the time.
     scaled, alpha = (direction.mul_(step), 1.0) if isinstance(step, Tensor) else (direction, step)
-    # In x's layout, which a sum would choose anew for images of one channel.
-    moved = torch.add(x, scaled, alpha=alpha, out=torch.empty_like(x))
+    moved = torch.add(x, scaled, alpha=alpha)
+    if moved.stride() != x.stride():  # a sum chooses its layout anew for images of one channel
+        moved = torch.empty_like(x).copy_(moved)
     return moved if box is None else moved.clamp_(*box)
 
 
@@ -153,7 +154,6 @@ def gradient_at(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor,
     # A leaf of its own, on x's memory: x's .grad is never touched. (A tensor made in inference mode
     # cannot be differentiated; a copy made here can.)
     pixels = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-    y = y.clone() if y.is_inference() else y
     count_passes(len(x), len(x))
     logits = logits_of(hand_out(model, pixels))
     check_logits(logits, y)
@@ -613,11 +613,11 @@ def _ask(model: Model, x: Tensor) -> Tensor:
 @torch.no_grad()
 def _each(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     """Return one value for each example, (N,), also of a loss that gives their sum or mean."""
-    value = loss(logits, y)
+    value = loss(logits.clone(), y.clone())  # it may write into what it is given
     if value.shape == y.shape:
         return value
     pairs = zip(logits.split(1), y.split(1), strict=True)
-    return torch.stack([loss(row, label).sum() for row, label in pairs])
+    return torch.stack([loss(row.clone(), label.clone()).sum() for row, label in pairs])
 
 
 def noise(

@@ -162,7 +162,7 @@ def _named(function: types.FunctionType) -> list[object]:
 # --- Borrowing ------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(slots=True)
 class _Loan:
     """An attribute that has another value while somebody borrows its owner."""
 
@@ -178,9 +178,11 @@ _LOCK = threading.RLock()
 
 def _wanted(module: nn.Module, backward: bool) -> Iterator[tuple[Any, str, bool]]:
     """Yield the attributes that an attack needs: (owner, name, value)."""
-    if hasattr(module, "training"):  # A frozen TorchScript module has none: it is in eval mode.
+    attributes = vars(module)
+    # A frozen TorchScript module has none: it is in eval mode.
+    if "training" in attributes or hasattr(module, "training"):
         yield module, "training", False
-    own = vars(module).get("_parameters")
+    own = attributes.get("_parameters")
     # A script keeps its parameters elsewhere; `parameters()` takes longer than the rest of this.
     for parameter in module.parameters(False) if own is None else own.values():
         # What was made in inference mode cannot be told to require a gradient again.
@@ -223,7 +225,8 @@ def _borrow(modules: Iterable[nn.Module], backward: bool, held: list[_Loan]) -> 
 
 def _set(owner: Any, name: str, value: Any) -> None:
     """Set an attribute; a module's own flag without the search for parameters of that name."""
-    if name == "training" and type(owner).__setattr__ is nn.Module.__setattr__:
+    own_way: object = type(owner).__setattr__
+    if name == "training" and own_way is nn.Module.__setattr__:
         own = vars(owner)
         if name in own:
             own[name] = value
@@ -345,7 +348,9 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
 _READERS: defaultdict[tuple[bool, object], weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
 
 
-def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: object = None) -> Result:
+def hand_out(
+    function: Callable[[Tensor], Result], x: Tensor, *, known_as: object = None, name: str = "x"
+) -> Result:
     """Return function(x), and leave x as it is, whatever the function does to its input.
 
     A model that normalises in place would change the caller's images. What is met for the first
@@ -357,6 +362,7 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
         function: a model, or anything that takes images.
         x: (N, ...).
         known_as: what is remembered as harmless, where `function` is made anew for each call.
+        name: what an error calls x.
 
     Raises:
         TypeError: the function failed, and x has another dtype than its parameters.
@@ -378,19 +384,24 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
     # Writes to inference tensors are not counted, and impossible outside inference mode.
     counted = not handed.is_inference()
     writes = handed._version if counted else 0
+    failure = None
     try:
         result = function(handed)
     except RuntimeError as error:
-        _explain(error, function, x)
-        raise
+        failure = error
     wrote = counted and handed._version != writes
-    if harmless and wrote:
+    # Autograd itself keeps a leaf from being written to.
+    if harmless and (wrote or (failure and "leaf Variable" in str(failure))):
         readers.discard(known_as)
         raise ValueError(
-            f"x was changed: {_called(known_as)} wrote into its input, which it had not done "
-            "before. Take x anew. In its code, write x = x - mean in place of x -= mean, and clone "
-            "x before operations in place (names that end in _, inplace=True)."
-        )
+            f"{_called(known_as)} wrote into {name}, its input, which it had not done before. "
+            f"{f'Take {name} anew' if wrote else 'Call again'}. In its code, write x = x - mean in "
+            "place of x -= mean, and clone x before operations in place (names that end in _, "
+            "inplace=True)."
+        ) from failure
+    if failure:
+        _explain(failure, function, x, name)
+        raise failure
     # By content too: writes through .data or NumPy are not counted.
     if not harmless and not wrote and handed.detach().equal(x.detach()):
         with suppress(TypeError):
@@ -398,7 +409,9 @@ def hand_out(function: Callable[[Tensor], Result], x: Tensor, *, known_as: objec
     return result
 
 
-def _explain(error: RuntimeError, function: Callable[[Tensor], object], x: Tensor) -> None:
+def _explain(
+    error: RuntimeError, function: Callable[[Tensor], object], x: Tensor, name: str
+) -> None:
     """Raise a clear error where x does not fit the parameters; return where that is not why."""
     parameters = [p for module in modules_behind(function) for p in module.parameters(False)]
     if torch.is_grad_enabled() and any(p.is_inference() for p in parameters):
@@ -406,26 +419,23 @@ def _explain(error: RuntimeError, function: Callable[[Tensor], object], x: Tenso
             "model has weights that were made in torch.inference_mode(), through which no gradient "
             "passes. Build the model and load its weights outside, or in torch.no_grad()."
         ) from error
-    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
-    devices = {p.device for p in parameters}
-    if len(dtypes) != 1 or len(devices) != 1 or (x.dtype in dtypes and x.device in devices):
-        return
-    (dtype,), (device,) = dtypes, devices
-    try:
-        # A model may cast what it is given, and fail for another reason.
-        with torch.no_grad():
-            function(x.detach().to(device, dtype, copy=True))
-    except Exception:
-        return
-    if x.dtype != dtype:
-        raise TypeError(
-            f"x has dtype {x.dtype}, and the model's parameters have {dtype}. Pass x.to({dtype}), "
-            f"or convert the model: model.to({x.dtype})."
+    places = {(p.device, p.dtype) for p in parameters if p.is_floating_point()}
+    for device, dtype in sorted(places - {(x.device, x.dtype)}, key=str):
+        try:
+            # A model may cast what it is given, and fail for another reason.
+            with torch.no_grad():
+                function(x.detach().to(device, dtype, copy=True))
+        except Exception:
+            continue
+        if x.dtype != dtype:
+            raise TypeError(
+                f"{name} has dtype {x.dtype}, and the model's parameters have {dtype}. Pass "
+                f"{name}.to({dtype}), or convert the model: model.to({x.dtype})."
+            ) from error
+        raise ValueError(
+            f"{name} is on {x.device}, and the model's parameters are on {device}. "
+            f"Pass {name}.to({str(device)!r}), or move the model: model.to({str(x.device)!r})."
         ) from error
-    raise ValueError(
-        f"x is on {x.device}, and the model's parameters are on {device}. "
-        f"Pass x.to({str(device)!r}), or move the model: model.to({str(x.device)!r})."
-    ) from error
 
 
 # --- Precision ------------------------------------------------------------------------------------

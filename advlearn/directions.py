@@ -124,7 +124,7 @@ def usable(gradient: Tensor) -> Tensor:
     # One pass over the pixels clears a batch: s / s is 1 unless s is zero, NaN or infinite.
     sums = gradient.detach().sum(tuple(range(1, gradient.dim())))
     counted.lost = None
-    if float((sums / sums).sum(dtype=torch.float64)) == len(sums):
+    if float((sums / sums).sum()) == len(sums):
         return gradient
     finite = gradient.isfinite()
     broken, zero = ~finite.flatten(1).all(1), (gradient == 0).flatten(1).all(1)

@@ -41,17 +41,17 @@ def margin_loss(logits: Tensor, y: Tensor) -> Tensor:
         tensor([-3.])
     """
     check_label_range(y, logits.shape[1])
-    true, others = _true_and_others(logits, y)
-    return others.logsumexp(1) - true.squeeze(1)
+    others = _others(logits, y)
+    true = logits.gather(1, y.unsqueeze(1)).squeeze(1)
+    return others.logsumexp(1) - true.to(others.dtype)
 
 
-def _true_and_others(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the true logits (N, 1), and all logits (N, K) with -inf at the true class."""
+def _others(logits: Tensor, y: Tensor) -> Tensor:
+    """Return all logits (N, K), with -inf at the true class."""
     # Half precision has too few digits for a difference of logits.
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    place = y.unsqueeze(1)
-    return logits.gather(1, place), logits.scatter(1, place, -torch.inf)
+    return logits.scatter(1, y.unsqueeze(1), -torch.inf)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -125,7 +125,8 @@ def logit_gradient(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
         (N, K), of the logits' dtype, detached.
 
     Raises:
-        ValueError: a label is outside [0, K).
+        ValueError: a label is outside [0, K), or the loss does not depend on the logits in a way
+            that has a gradient.
 
     Example:
         >>> logit_gradient(margin_loss, torch.tensor([[0.0, 5.0, 0.0]]), torch.tensor([1]))
@@ -135,10 +136,22 @@ def logit_gradient(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     if loss not in (margin_loss, cross_entropy):
         with torch.enable_grad():
             leaf = logits.detach().requires_grad_()
-            return torch.autograd.grad(loss(leaf, y).sum(), leaf)[0]
-    true, others = _true_and_others(logits.detach(), y)
+            # Copies: a loss may write into what it is given, and autograd takes no labels that were
+            # made in inference mode.
+            value = loss(leaf.clone(), y.clone())
+            gradient = None
+            if isinstance(value, Tensor) and value.requires_grad:
+                (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+        if gradient is None:
+            raise ValueError(
+                "loss(logits, y) has no gradient with respect to the logits. Remove .detach(), "
+                "argmax, comparisons and .item() from the loss, or pass margin_loss."
+            )
+        return gradient
+    others = _others(logits.detach(), y)
     gradient = others.softmax(1).scatter_(1, y.unsqueeze(1), -1.0)
     if loss is cross_entropy:
+        true = logits.detach().gather(1, y.unsqueeze(1)).to(others.dtype)
         margin = others.logsumexp(1, keepdim=True) - true
         # In float64, because float32's vectorised exponential already gives 0 at -88.
         gradient *= margin.double().sigmoid().to(gradient.dtype)

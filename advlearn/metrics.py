@@ -264,8 +264,8 @@ def _crafted(
     eps: float | Tensor,
     **options: Any,
 ) -> Tensor:
-    """Call an attack, which may be the caller's own and write into its images."""
-    return hand_out(lambda z: attack(model, z, y, eps, **options), x, known_as=attack)
+    """Call an attack, which may be the caller's own and write into its images and labels."""
+    return hand_out(lambda z: attack(model, z, y.clone(), eps, **options), x, known_as=attack)
 
 
 @directions()  # one warning for all batches
@@ -296,8 +296,8 @@ def craft(
         TypeError, ValueError: as for `predict`, and from the attack.
 
     Example:
-        >>> from advlearn.models import SoftmaxRegression
-        >>> craft(SoftmaxRegression(4, 3), (torch.rand(5, 4), torch.arange(5) % 3), 0.1).shape
+        >>> model = torch.nn.Linear(4, 3)
+        >>> craft(model, (torch.rand(5, 4), torch.arange(5) % 3), 0.1).shape
         torch.Size([5, 4])
     """
     batches = _batches(model, data, batch_size, progress)
@@ -425,8 +425,15 @@ def error_curve(
 
     def judged(x: Tensor, y: Tensor) -> list[Tensor]:
         gradient = input_gradient(model, x, y, loss=loss)
-        moved = (linear_step(x, gradient, size, bounds=box) for size in sizes)
-        return [part for images in moved for part in _judged(model, images, y)]
+        columns: list[Tensor] = []
+        # Of a small batch, the images of several eps go through the model at once.
+        for start in range(0, len(sizes), together := max(1, batch_size // len(x))):
+            some = sizes[start : start + together]
+            moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
+            wrong, chosen = _judged(model, moved, y.repeat(len(some)))
+            pairs = zip(wrong.split(len(x)), chosen.split(len(x)), strict=True)
+            columns += [part for pair in pairs for part in pair]
+        return columns
 
     batches = Batches(data, batch_size, bounds=box, device=device_of(model), progress=progress)
     columns = joined(batches.each(judged))

@@ -24,15 +24,15 @@ from advlearn._validation import (
     check_callable,
     check_eps,
     check_label_range,
+    check_logits,
     check_number,
     check_trainable,
-    dtype_named,
     logits_of,
 )
 from advlearn.attacks import PIXELS, linear_step
 from advlearn.batches import BATCH, Batches, Data, joined
 from advlearn.certify import interval, logit_bounds, propagate
-from advlearn.context import hand_out, precision, uncompiled
+from advlearn.context import attack_mode, hand_out, precision, uncompiled
 from advlearn.directions import directions
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
@@ -198,7 +198,7 @@ def adversarial_fit(
     def step(x: Tensor, y: Tensor, _: float) -> Tensor:
         if attack is not None:
             crafted = hand_out(
-                lambda z: attack(model, z, y, eps, bounds=bounds), x, known_as=attack
+                lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
             )
             clean = _cross_entropy(model, x, y).mean()
             _backward(alpha * clean)
@@ -592,7 +592,7 @@ def _epoch(
     def descend_on_a_copy(x: Tensor, y: Tensor) -> None:
         """Take a batch that may be its owner's: neither a step nor the model writes into that."""
         check_label_range(y, classes)
-        descend(x.detach().clone(), y)
+        descend(x.detach().clone(), y.clone())
 
     title = f"epoch {epoch + 1}/{recipe.epochs}"
     if pair is None:
@@ -635,8 +635,10 @@ def _classes(model: nn.Module, x: Tensor, recipe: Recipe, name: str) -> int:
     # A copy: a model may write into what it is given.
     batch = _laid_out(x.clone(), recipe)
     try:
-        with dtype_named(model, batch, name):
-            return predict(model, (batch, torch.zeros(len(batch), dtype=torch.int64))).shape[1]
+        with attack_mode(model, backward=False), torch.no_grad():
+            logits = logits_of(hand_out(model, batch, name=name))
+        check_logits(logits, batch)
+        return int(logits.shape[1])
     except (RuntimeError, ValueError) as error:
         if recipe.memory_format != "preserve" and "view" in str(error):
             raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import select
 import sys
@@ -99,9 +100,10 @@ def resident(process: int | str = "self") -> float:
 
 
 def row(name: str, refused: Refusal) -> str:
-    """Return a line of the table."""
+    """Return a line of the table, without the folder of the test."""
+    words = re.sub(r"[^\s']*/pytest-\d+/[^/:\s]+/?", "", refused.words).replace("|", "&#124;")
     return (
-        f"| {name} | {refused.kind}: {refused.words[:160]} "
+        f"| {name} | {refused.kind}: {words[:160]} "
         f"| {refused.seconds:.2f} s | {max(refused.megabytes, 0):.0f} MB |"
     )
 

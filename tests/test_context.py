@@ -19,8 +19,9 @@ from torch import nn
 
 from advlearn import fgsm, pgd
 from advlearn.context import attack_mode, hand_out, modules_behind
+from advlearn.losses import cross_entropy
 from advlearn.metrics import adversarial_error_rate, craft, error_rate
-from advlearn.training import Recipe, adversarial_fit
+from advlearn.training import Recipe, adversarial_fit, fit
 from tests.attacks.table import distributed
 from tests.conftest import make_digits, make_mlp
 
@@ -648,7 +649,8 @@ def test_a_model_that_only_reads_is_handed_the_images_themselves():
     assert [place == own for place in seen] == [False, True, True] * 2
 
 
-def test_a_model_that_turns_out_to_write_is_refused_and_gets_copies_from_then_on():
+@pytest.mark.parametrize("tracks", [False, True], ids=["no gradient", "gradient"])
+def test_a_model_that_turns_out_to_write_is_refused_and_gets_copies_from_then_on(tracks):
     class Turns(nn.Module):
         calls = 0
 
@@ -656,10 +658,10 @@ def test_a_model_that_turns_out_to_write_is_refused_and_gets_copies_from_then_on
             self.calls += 1
             return x if self.calls < 3 else x.sub_(0.5)
 
-    model, x = Turns(), make_digits()
+    model, x = Turns(), make_digits().requires_grad_(tracks)
     hand_out(model, x)
     hand_out(model, x)
-    with pytest.raises(ValueError, match=r"x was changed.*x = x - mean"):
+    with pytest.raises(ValueError, match=r"wrote into x.*x = x - mean"):
         hand_out(model, x)
     kept = x.clone()
     hand_out(model, x)
@@ -676,6 +678,32 @@ def test_an_attack_of_ones_own_may_write_into_its_images():
         assert craft(model, (x, y), 0.1, attack=own).equal(kept + 0.1)
         adversarial_error_rate(model, (x, y), 0.1, attack=own)
     assert x.equal(kept)
+
+
+def test_an_attack_or_a_loss_of_ones_own_may_write_into_labels():
+    """As an attack does that turns them into its targets."""
+
+    def own(model, x, y, eps, bounds=None):
+        y.add_(1).remainder_(4)
+        return fgsm(model, x, y, eps, targeted=True)
+
+    def loss(logits, y):
+        y.add_(1).remainder_(4)
+        return -cross_entropy(logits, y)
+
+    def objective(model, x, y):
+        y.add_(1).remainder_(4)
+        return cross_entropy(model(x), y)
+
+    model, x, y = make_mlp(), make_digits(), torch.arange(24) % 4
+    kept, recipe, batch = y.clone(), Recipe(epochs=1, batch_size=24), [(x, y)]
+    truth = error_rate(model, (craft(model, (x, y), 0.1, attack=own), kept))
+    assert y.equal(kept)
+    assert adversarial_error_rate(model, (x, y), 0.1, attack=own) == truth
+    pgd(model, x, y, 0.1, steps=2, loss=loss)
+    adversarial_fit(make_mlp(), batch, recipe, eps=0.1, attack=own, progress=False)
+    fit(make_mlp(), batch, recipe, objective=objective, progress=False)
+    assert y.equal(kept)
 
 
 def test_what_cannot_be_remembered_gets_a_copy_each_time():
@@ -711,6 +739,17 @@ def test_a_dtype_that_does_not_fit_is_named(dtype, wrap):
         with pytest.raises(TypeError, match=rf"x has dtype {dtype}.*float32.*x.to\(torch.float32"):
             call()
     assert flags(net) == before
+
+
+def test_the_dtype_that_a_model_of_several_takes_is_named():
+    class Mixed(nn.Sequential):
+        def forward(self, x):
+            return self[1](self[0](x).double())
+
+    model, x = Mixed(nn.Linear(6, 2), nn.Linear(2, 2).double()), make_digits()
+    hand_out(model, x)
+    with pytest.raises(TypeError, match=r"data.x has .*float64.*data.x.to\(torch.float32"):
+        hand_out(model, x.double(), name="data.x")
 
 
 def test_a_device_that_does_not_fit_is_named():

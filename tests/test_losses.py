@@ -153,3 +153,36 @@ def test_the_closed_form_takes_eps_by_pixel():
     bounded = adversarial_logistic_loss(weight, bias, x, y, eps, bounds=(0.0, 1.0))
     expected = logistic_loss(worst.clamp(0, 1) @ weight + bias, y)
     torch.testing.assert_close(bounded, expected)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda logits, y: F.cross_entropy(logits.detach(), y, reduction="none"),
+        lambda logits, y: (logits.argmax(1) != y).float(),
+        lambda logits, y: torch.ones(len(y), requires_grad=True),
+        lambda logits, y: float(F.cross_entropy(logits.detach(), y)),
+    ],
+    ids=["detached", "errors", "of something else", "a number"],
+)
+def test_a_loss_without_a_gradient_is_named(loss):
+    with pytest.raises(ValueError, match=r"loss.* has no gradient with respect to the logits"):
+        logit_gradient(loss, torch.randn(3, 4), torch.arange(3))
+
+
+def test_a_loss_may_write_into_its_logits_and_labels():
+    """As Carlini and Wagner's does, where the true class is masked in place."""
+
+    def masked(logits, y):
+        own = torch.arange(len(y)), y.clone()
+        true = logits[own]
+        logits[own] = -1e9
+        y.fill_(0)
+        return logits.amax(1) - true
+
+    logits, y = torch.tensor([[1.0, 3.0, 2.0], [2.0, 0.0, 1.0]]), torch.tensor([1, 1])
+    kept = logits.clone(), y.clone()
+    gradient = logit_gradient(masked, logits, y)
+    assert gradient.tolist() == [[0, -1, 1], [1, -1, 0]]
+    assert logits.equal(kept[0])
+    assert y.equal(kept[1])

@@ -254,10 +254,12 @@ def test_the_error_curve_is_fgsm_eps_by_eps(bounds):
     assert curve.errors[-1].count > curve.errors[0].count
 
 
-def test_the_error_curve_costs_one_gradient():
+@pytest.mark.parametrize(("batch_size", "passes"), [(24, 7), (72, 3), (500, 1)])
+def test_the_error_curve_costs_one_gradient(batch_size, passes):
+    """Images of several eps go through the model together, but no more of them than a batch has."""
     model = Counting(make_mlp())
-    error_curve(model, DATA, [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3])
-    assert (model.forwards, model.backwards) == (1 + 7, 1)
+    error_curve(model, DATA, [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3], batch_size=batch_size)
+    assert (model.forwards, model.backwards) == (1 + passes, 1)
 
 
 def test_the_error_curve_takes_a_tensor_of_eps_and_another_loss():

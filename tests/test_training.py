@@ -1025,7 +1025,7 @@ def normed_in_inference_mode():
 
 
 OTHER = (X.double(), Y)
-FLOATS = "the model's parameters have torch.float32.*Use {}.x.to\\(torch.float32\\)"
+FLOATS = "the model's parameters have torch.float32.*Pass {}.x.to\\(torch.float32\\)"
 NO_GRADIENT = "does not depend on any parameter that requires a gradient"
 UNTRAINABLE = [
     ("a function", lambda x: x, {}, TypeError, "model must be a torch.nn.Module"),

@@ -133,7 +133,8 @@ class BestIterate:
                         if not (asked or (keep == "first" and good)):
                             continue
                         with torch.no_grad():
-                            reached = _followed(loss)(logits[row : row + 1], labels[row : row + 1])
+                            one = logits[row : row + 1].detach()
+                            reached = _followed(loss)(one, labels[row : row + 1]).detach()
                         rank = (bool(good), float(-reached if targeted else reached))
                         if rank >= (bool(won[own_row]), float(harm[own_row])):
                             best[own_row] = pixels.detach()[row]

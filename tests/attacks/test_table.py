@@ -50,6 +50,8 @@ def exemptions():
             yield pytest.param(attack, name, id=f"{attack}-{name}")
 
 
+# A loss that fades gives no direction: that is why it is exempt.
+@pytest.mark.filterwarnings("ignore::advlearn.directions.NoDirectionWarning")
 @pytest.mark.parametrize(("attack", "name"), list(exemptions()))
 def test_an_exemption_is_needed(attack, name):
     """What an attack is exempt from exists, would apply to it otherwise, and fails."""

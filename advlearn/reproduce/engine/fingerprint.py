@@ -139,7 +139,7 @@ class Code:
 
         Example:
             >>> sorted(name for _, name in Code().uses("advlearn.losses", "margin_loss"))
-            ['_true_and_others', 'margin_loss']
+            ['_others', 'margin_loss']
         """
         reached = {(module, name): self._top_level(module)[name]}
         todo = list(reached)
