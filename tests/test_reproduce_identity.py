@@ -219,6 +219,9 @@ CHANGES = (
     Change(
         "code of adversarial training", touched("training", "adversarial_fit"), train(*ADVERSARIAL)
     ),
+    Change(
+        "code of training on the bound", touched("training", "certified_fit"), train("certified")
+    ),
     Change("code of an architecture", touched("models", "MaxoutNet"), train(*MAXOUT)),
     Change("code of the whitening", touched("whitening", "Whitening"), train("cifar")),
     Change("code that does each training", touched(WORK, "train"), train("*")),

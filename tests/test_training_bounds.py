@@ -338,3 +338,15 @@ def test_fast_training_bounds_in_bfloat16_and_keeps_float32():
     history = certified_fit(model, (X, Y), recipe, eps=EPS, progress=False)
     assert all(math.isfinite(loss) for loss in history["loss"])
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_units_of_one_input_keep_their_start():
+    """A bias of 0 would leave half of them off for every pixel, for good."""
+    model = ConvNet((2, 3), pixelwise=4, dense=4, size=8)
+    before = weights(model)
+    draw_for_bounds(model)
+    after = weights(model)
+    assert {name for name in before if after[name].equal(before[name])} == {
+        "layers.0.weight",
+        "layers.0.bias",
+    }
