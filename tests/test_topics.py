@@ -47,6 +47,13 @@ TOPICS = (
     Topic("adversarial against normal", "08", "A detector of attacks"),
     Topic("ensemble of twelve", "08", "Twelve networks together"),
     Topic("locally stable models", "08", "Locally stable models"),
+    Topic("bounds through a layer", "11", "One layer, with a pencil"),
+    Topic("both ends of the worst-case error", "11", "Both ends for four models"),
+    Topic(
+        "why no proof of an ordinary network", "11", "Why an ordinary network cannot be certified"
+    ),
+    Topic("training on the bound", "11", "Training on the bound"),
+    Topic("limits of a proof", "11", "What a proof does not say"),
 )
 
 

@@ -218,6 +218,29 @@ TERMS: Mapping[str, Term] = {
         "일차 근사 반경",
         "The margin divided by the L1 norm of its gradient: the eps at which a linear model errs.",
     ),
+    "interval arithmetic": Term(
+        "구간 산술",
+        "Computing with intervals in place of numbers: the result holds every value that numbers "
+        "in the intervals could give.",
+    ),
+    "radius of an interval": Term(
+        "구간의 반지름", "Half of its length: an interval is its centre plus or minus its radius."
+    ),
+    "sound bound": Term(
+        "건전한 경계",
+        "A bound that no image in the box exceeds, whatever the attack; it may be too cautious.",
+    ),
+    "certificate": Term(
+        "강건성 인증",
+        "A proof, for one image and one eps, that no change within eps alters the model's answer.",
+    ),
+    "certified error": Term(
+        "인증된 오류율",
+        "The share of examples without a certificate: the worst-case error is not above it.",
+    ),
+    "certified training": Term(
+        "인증 훈련", "Training on an upper bound of the loss over the whole box, not on an attack."
+    ),
     "L1 penalty": Term(
         "L1 벌점", "λ·‖w‖₁, added to the mean loss: a price on the size of the weights."
     ),

@@ -33,7 +33,8 @@ class Lesson(NamedTuple):
         return f"notebooks/{self.file}"
 
 
-_IDEA, _LINEAR, _DEEP, _JUDGEMENT = "the idea", "linear models", "deep models", "judgement"
+_IDEA, _LINEAR, _DEEP = "the idea", "linear models", "deep models"
+_JUDGEMENT, _PROOF = "judgement", "proof"
 
 LESSONS = (
     Lesson(0, "00_start_here", "Start here", "start here", _IDEA, 30),
@@ -72,6 +73,10 @@ LESSONS = (
     ),
     Lesson(
         10, "10_capstone", "Capstone: build, defend, break", "capstone", _JUDGEMENT, 120,
+        needs=(3, 6), helps=(9,),
+    ),
+    Lesson(
+        11, "11_what_can_be_proved", "What can be proved", "what can be proved", _PROOF, 90,
         needs=(3, 6), helps=(9,),
     ),
 )  # fmt: skip

@@ -369,7 +369,7 @@ network_bounds = Exercise(
 # --- 4. The margin --------------------------------------------------------------------------------
 
 
-def _margin_bounds(w: Tensor, b: Tensor, lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
+def _my_margins(w: Tensor, b: Tensor, lower: Tensor, upper: Tensor, y: Tensor) -> Tensor:
     centre, radius = (lower + upper) / 2, (upper - lower) / 2
     apart = w[y].unsqueeze(1) - w  # (N, K, d): the label's row minus each row
     middle = (apart * centre.unsqueeze(1)).sum(2) + b[y].unsqueeze(1) - b  # (N, K)
@@ -417,8 +417,8 @@ def _margins_of_logits(w: Tensor, b: Tensor, lower: Tensor, upper: Tensor, y: Te
     return _lowest_less_highest(w, b, lower, upper, y).scatter(1, y.unsqueeze(1), 0.0)
 
 
-margin_bounds = Exercise(
-    name="margin_bounds",
+my_margins = Exercise(
+    name="my_margins",
     lesson="11",
     title="The margin",
     task=(
@@ -429,7 +429,7 @@ margin_bounds = Exercise(
     ),
     difficulty=3,
     minutes=10,
-    reference=_margin_bounds,
+    reference=_my_margins,
     inputs=_margin_inputs,
     properties=(_own_is_zero,),
     right_answers=(_margins_by_loop, _margins_by_signs),
@@ -448,7 +448,7 @@ margin_bounds = Exercise(
             "of w first: then the label's column is 0 by itself, and the other bounds are better.",
         ),
         *edits(
-            _margin_bounds,
+            _my_margins,
             """
         no absolute value: `apart.abs()` -> `apart`
             The radius needs the absolute value of the differences, |w_y - w_k|. Without it you have
@@ -694,7 +694,7 @@ worst_loss = Exercise(
 )
 
 
-EXERCISES = (pixel_box, layer_bounds, network_bounds, margin_bounds, both_ends, worst_loss)
+EXERCISES = (pixel_box, layer_bounds, network_bounds, my_margins, both_ends, worst_loss)
 progress = partial(grading.progress, EXERCISES)
 
 
