@@ -6,8 +6,8 @@ intervals through the network, and if the label's logit stays above all others w
 are, *no attack exists*. What is not proved may still stand: the truth lies between the error under
 the best attack and the certified error.
 
-Bounds are computed in the model's own precision, not with directed rounding; a proof has to clear
-an allowance for it (`advlearn.intervals.rounding`).
+Bounds are computed in the model's own precision. Each sum is widened by what rounding may change it
+by, and a proof has to clear an allowance for what is left (`advlearn.intervals.rounding`).
 """
 
 from __future__ import annotations

@@ -439,6 +439,22 @@ def rounding(bounds: Tensor) -> Tensor:
     return 4096 * torch.finfo(bounds.dtype).eps * bounds.abs().flatten(1).amax(1)
 
 
+def _error(terms: int, like: Tensor) -> float:
+    """Return by what share of the sizes of its parts rounding may change a sum; 0 outside proofs.
+
+    Whoever sums widens what is summed by it: for the sum itself, and for a few steps before.
+    """
+    walk = _WALK.get()
+    proof = walk is not None and walk.proof
+    return (terms + 8) * torch.finfo(like.dtype).eps / 2 if proof else 0.0
+
+
+def _widened(value: Any, share: float) -> Ends:
+    """Return the ends of an interval, or of a constant, moved outward by a share of their sizes."""
+    lower, upper = _ends(value)
+    return (lower - share * abs(lower), upper + share * abs(upper)) if share else (lower, upper)
+
+
 def _ends(value: Any) -> Ends:
     """Return both ends of an interval; a tensor or a number is both of its own."""
     return (value.lower, value.upper) if isinstance(value, Interval) else (value, value)
@@ -476,11 +492,27 @@ _MOVES = """
 _RISING = """
     relu relu6 sigmoid tanh tanhshrink logsigmoid softsign softshrink hardsigmoid hardtanh selu exp
     expm1 log log1p log2 log10 sqrt atan arctan asinh arcsinh sinh erf clamp clamp_min clamp_max
-    clip logsumexp sum mean cumsum amax amin minimum maximum adaptive_avg_pool1d
-    adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-    adaptive_max_pool3d
+    clip amax amin minimum maximum adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
 """
 _register(_MOVES + _RISING, lambda function: partial(_on_ends, function))
+
+
+def _summed(function: Callable[..., Any]) -> Rule:
+    def rule(x: Interval, *args: Any, **options: Any) -> Interval:
+        divisor = options.get("divisor_override", args[5] if len(args) > 5 else None)
+        if divisor is not None and divisor < 0:
+            raise UnboundedError(_refused(f"pooling with divisor_override={divisor}"))
+        share = _error(x.shape[1:].numel(), x.lower)
+        return _on_ends(function, Interval(*_widened(x, share)), *args, **options)
+
+    return rule
+
+
+_register(
+    "sum mean cumsum logsumexp avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d",
+    _summed,
+)
 
 
 @_rule("view")
@@ -488,19 +520,6 @@ def _view(x: Interval, *shape: Any) -> Interval:
     if any(isinstance(size, torch.dtype) for size in shape):
         raise UnboundedError(_refused("view() as another dtype"))
     return _on_ends(Tensor.view, x, *shape)
-
-
-def _averaged(function: Callable[..., Any]) -> Rule:
-    def rule(x: Interval, *args: Any, **options: Any) -> Interval:
-        divisor = options.get("divisor_override", args[5] if len(args) > 5 else None)
-        if divisor is not None and divisor < 0:
-            raise UnboundedError(_refused(f"pooling with divisor_override={divisor}"))
-        return _on_ends(function, x, *args, **options)
-
-    return rule
-
-
-_register("avg_pool1d avg_pool2d avg_pool3d", _averaged)
 
 
 def _pooled(function: Callable[..., Any]) -> Rule:
@@ -582,7 +601,8 @@ def _resized(function: Callable[..., Any]) -> Rule:
         mode = options.get("mode", args[2] if len(args) > 2 else "nearest")
         if mode == "bicubic":  # its weights are negative in part
             raise UnboundedError(_refused("interpolate(mode='bicubic')"))
-        return _on_ends(function, x, *args, **options)
+        share = _error(x.shape[2:].numel(), x.lower)
+        return _on_ends(function, Interval(*_widened(x, share)), *args, **options)
 
     return rule
 
@@ -698,14 +718,19 @@ def _neg(x: Interval) -> Interval:
 
 @_rule("add")
 def _add(x: Any, other: Any, *, alpha: float = 1) -> Interval:
-    (a, b), (c, d) = _ends(x), _ends(other if alpha == 1 else _mul(other, alpha))
+    (a, b), (c, d) = _before_a_sum(x, other if alpha == 1 else _mul(other, alpha))
     return Interval(a + c, b + d)
 
 
 @_rule("sub subtract")
 def _sub(x: Any, other: Any, *, alpha: float = 1) -> Interval:
-    (a, b), (c, d) = _ends(x), _ends(other if alpha == 1 else _mul(other, alpha))
+    (a, b), (c, d) = _before_a_sum(x, other if alpha == 1 else _mul(other, alpha))
     return Interval(a - d, b - c)
+
+
+def _before_a_sum(x: Any, other: Any) -> tuple[Ends, Ends]:
+    share = _error(2, (x if isinstance(x, Interval) else other).lower)
+    return _widened(x, share), _widened(other, share)
 
 
 @_rule("rsub __rsub__")
@@ -813,18 +838,30 @@ def _logsumexp_of_others(z: Tensor, dim: int) -> Tensor:
 # --- Linear layers --------------------------------------------------------------------------------
 
 
-def _through(function: Callable[..., Tensor], x: Interval, weight: Tensor, bias: Any) -> Interval:
-    """Bound W x + b: the centre goes through W, the radius through |W|."""
+def _through(
+    function: Callable[..., Tensor], x: Interval, weight: Tensor, bias: Any, terms: int
+) -> Interval:
+    """Bound W x + b, a sum of `terms` products: the centre goes through W, the radius through |W|.
+
+    Rounding may change the sum by a share of |W| |x| + |b|. The radius is larger by it in a proof,
+    at the price of no further product.
+    """
     # Half of the weights, in place of half of the sum and of the difference: there are fewer.
     half = weight / 2
     if torch.is_grad_enabled():
         centre = function(x.lower + x.upper, half, bias)
         radius = function(x.upper - x.lower, half.abs(), None)
         return Interval(centre - radius, centre + radius)
+    share = _error(terms, x.lower)
     # The same without new memory where there is some: to get it takes as long as the sums.
     given = x.lower + x.upper
     centre = function(given, half, bias)
-    radius = function(torch.sub(x.upper, x.lower, out=given), half.abs(), None)
+    if share:
+        given.abs_().mul_(share).add_(x.upper).sub_(x.lower)
+        spread = None if bias is None else bias.abs() * share
+        radius = function(given, half.abs_().mul_(1 + share), spread)
+    else:
+        radius = function(torch.sub(x.upper, x.lower, out=given), half.abs_(), None)
     lower = centre.sub_(radius)
     return Interval(lower, torch.add(lower, radius, alpha=2, out=radius))
 
@@ -837,19 +874,24 @@ def _constant(*weights: Any) -> None:
 @_rule("linear")
 def _linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Interval:
     _constant(weight, bias)
-    bounded = _through(F.linear, x, weight, bias)
+    bounded = _through(F.linear, x, weight, bias, x.shape[-1])
     if x.dim() != 2:
         return bounded
-    centre, radius = x.centre, x.radius
+    centre, radius, share = x.centre, x.radius, _error(x.shape[-1], x.lower)
 
     def apart(y: Tensor) -> Tensor:
         """(w_y - w_k)' c + b_y - b_k - |w_y - w_k|' r."""
+        own = y.unsqueeze(1)
         z = F.linear(centre, weight, bias)
         # One product for each label that occurs: |w_y - w_k| of all pairs may be large.
         reach = _label_by_label(
             y, lambda label, rows: radius[rows] @ (weight[label] - weight).abs().T
         )
-        return z.gather(1, y.unsqueeze(1)) - z - reach
+        if share:
+            size = None if bias is None else bias.abs()
+            rounded = share * F.linear(centre.abs() + radius, weight.abs(), size)
+            reach = reach + rounded + rounded.gather(1, own)
+        return z.gather(1, own) - z - reach
 
     return Interval(bounded.lower, bounded.upper, apart)
 
@@ -876,10 +918,10 @@ def _comparison(z: Interval) -> Apart:
 def _matmul(x: Any, other: Any) -> Any:
     if isinstance(x, Interval):
         _constant(other)
-        return _through(lambda z, w, _: z @ w, x, other, None)
+        return _through(lambda z, w, _: z @ w, x, other, None, x.shape[-1])
     if not isinstance(other, Interval):
         return x @ other
-    return _through(lambda z, w, _: w @ z, other, x, None)
+    return _through(lambda z, w, _: w @ z, other, x, None, x.shape[-1])
 
 
 @_rule("addmm")
@@ -900,14 +942,17 @@ def _einsum(equation: str, *operands: Any) -> Interval:
         return torch.einsum(equation, *others[:place], z, *others[place:])
 
     x, others = operands[place], [*operands[:place], *operands[place + 1 :]]
-    centre, radius = product(x.centre, others), product(x.radius, [o.abs() for o in others])
+    share = _error(sum(operand.numel() // len(operand) for operand in others), x.lower)
+    size = x.radius + share * (x.centre.abs() + x.radius)
+    centre, radius = product(x.centre, others), product(size, [o.abs() for o in others])
     return Interval(centre - radius, centre + radius)
 
 
 def _convolved(function: Callable[..., Tensor]) -> Rule:
     def rule(x: Any, weight: Tensor, bias: Any = None, *args: Any, **options: Any) -> Interval:
         _constant(weight, bias)
-        return _through(lambda z, w, b: function(z, w, b, *args, **options), x, weight, bias)
+        terms = weight.numel() // min(weight.shape[:2])  # or fewer
+        return _through(lambda z, w, b: function(z, w, b, *args, **options), x, weight, bias, terms)
 
     return rule
 
@@ -927,8 +972,12 @@ def _batch_norm(
     if given["training"] or mean is None or var is None:
         raise UnboundedError(_refused("BatchNorm with the statistics of the batch", _FIXED))
     given |= {"running_mean": mean, "running_var": var}
-    one, two = (F.batch_norm(end, **given) for end in _ends(x))
-    return Interval(torch.minimum(one, two), torch.maximum(one, two))
+    share = _error(4, x.lower)
+    around = share * mean.abs().view(1, -1, *[1] * (x.dim() - 2))
+    lower, upper = _widened(x, share)
+    one, two = F.batch_norm(lower - around, **given), F.batch_norm(upper + around, **given)
+    scaled = Interval(torch.minimum(one, two), torch.maximum(one, two))
+    return Interval(*_widened(scaled, share))
 
 
 @_rule_of(torch.batch_norm)

@@ -209,6 +209,55 @@ def check_logits_inside(names=tuple(NETWORKS)):
             assert bool((apart >= margins - 1e-9 * (1 + z.abs())).all()), f"{name}: margin"
 
 
+class Cancelling(nn.Module):
+    """Adds a large number and takes it away: what is left of float32 is a matter of rounding."""
+
+    def __init__(self, way: str, large: float) -> None:
+        super().__init__()
+        self.way, self.large = way, large
+        self.first, self.last = nn.Linear(36, 16), nn.Linear(16, 4)
+        if way == "bias":
+            with torch.no_grad():
+                self.first.bias += large
+                self.last.bias -= self.last.weight @ torch.full((16,), large)
+
+    def forward(self, x):
+        hidden = self.first(x.flatten(1))
+        if self.way == "sum":
+            hidden = (hidden + self.large) - self.large
+        if self.way == "mean":
+            hidden = torch.cat((hidden, hidden + self.large), 1)
+            hidden = (hidden - hidden.mean(1, keepdim=True))[:, :16] + self.large / 2
+        return self.last(hidden)
+
+
+@pytest.mark.parametrize("way", ["bias", "sum", "mean"])
+@pytest.mark.parametrize("large", [1e3, 1e5, 1e7])
+def test_rounding_breaks_no_certificate(way, large):
+    """Here the answer changes with the last bits of pixels, by far more than the weights say."""
+    generator, proved_at_all = torch.Generator().manual_seed(0), 0
+    x = torch.rand(300, 36, generator=generator)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = Cancelling(way, large)
+        with torch.no_grad():
+            y = model(x).argmax(1)
+            for eps in (1e-6, 1e-4):
+                proved = certified(model, x, y, eps)
+                moved = list(corners(x, eps, 20, generator))
+                lost = torch.stack([model(z).argmax(1) != y for z in moved]).any(0)
+                assert not bool((proved & lost).any())
+                proved_at_all += int(proved.sum())
+    if large != 1e5:  # where some examples are left, or none
+        assert bool(proved_at_all) == (large < 1e5)
+
+
+@pytest.mark.parametrize("way", ["bias", "sum", "mean"])
+def test_a_proof_that_forgets_rounding_is_caught(monkeypatch, way):
+    monkeypatch.setattr(intervals, "_error", lambda terms, like: 0.0)
+    assert fails(partial(test_rounding_breaks_no_certificate, way, 1e7))
+
+
 # --- The models of the course ---------------------------------------------------------------------
 
 
@@ -505,7 +554,7 @@ def test_a_planted_certificate_is_caught(monkeypatch, name):
 
 
 def fails(check):
-    """Tell whether a check fails, or a bound is refused: the model's own logits are outside."""
+    """Tell whether a check fails, or a model is refused, whose own logits are out of bounds."""
     try:
         check()
     except AssertionError:
