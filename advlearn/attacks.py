@@ -420,8 +420,10 @@ def square(
     """Return adversarial images of the Square attack: a random search that needs no gradient.
 
     It starts from vertical stripes of x +- eps. At each step a square at a random place is set to
-    x +- eps, one sign for each channel, and kept if the loss rises. The squares cover `share` of
-    the image at first and shrink as the search goes on. An example that fools the model leaves the
+    x + eps or x - eps, one sign for each channel, and kept if the loss rises. The squares cover
+    `share` of the image at first and shrink as the search goes on. The sign is not drawn, as in the
+    source, but opposite to that of a random pixel of the square, so that no query is the same image
+    again. An example that fools the model leaves the
     batch. What a model's gradient hides, a search like this finds: a robust model loses no more to
     it than to `pgd`.
 
@@ -547,26 +549,36 @@ class SquareSearch:
     def stripes(self, rows: Tensor) -> Tensor:
         """Return images at the ends of the ball, the same along each column."""
         channels, _, width = self.shape
-        return self._at_ends(rows, self._draw(len(rows), channels, 1, width) < 0.5)
+        up = (self._draw(len(rows), channels, 1, width) < 0.5).expand(-1, *self.shape)
+        low, high = self.low[rows], self.high[rows]
+        return torch.where(up.reshape(low.shape), high, low)
 
     def with_square(self, rows: Tensor, share: float) -> Tensor:
-        """Return the best images with a square of each set to an end of the ball."""
+        """Return the best images with a square of each set to an end of the ball.
+
+        To which end, channel by channel, a random pixel of the square decides: the one from which
+        it is further. A square that is at one end already would else be set to it again, and the
+        query be lost.
+        """
         channels, height, width = self.shape
         flat = height == 1
         area = share * height * width
         side = max(1, round(area if flat else area**0.5))
         tall, wide = min(side, height), min(side, width)
         top, left = self._place(len(rows), height - tall), self._place(len(rows), width - wide)
+        row = (top + self._place(len(rows), tall - 1)).view(-1, 1)
+        column = (left + self._place(len(rows), wide - 1)).view(-1, 1)
+        low, high, best = (
+            part[rows].reshape(-1, channels, height * width)
+            for part in (self.low, self.high, self.best)
+        )
+        at = (row * width + column).unsqueeze(1).expand(-1, channels, 1)
+        up = 2 * best.gather(2, at) < low.gather(2, at) + high.gather(2, at)
         down = torch.arange(height, device=rows.device).view(1, 1, -1, 1) - top
         across = torch.arange(width, device=rows.device).view(1, 1, 1, -1) - left
-        inside = (down >= 0) & (down < tall) & (across >= 0) & (across < wide)
-        ends = self._at_ends(rows, self._draw(len(rows), channels, 1, 1) < 0.5)
-        inside = inside.expand(-1, channels, -1, -1).reshape(ends.shape)
-        return torch.where(inside, ends, self.best[rows])
-
-    def _at_ends(self, rows: Tensor, up: Tensor) -> Tensor:
-        low, high = self.low[rows], self.high[rows]
-        return torch.where(up.expand(-1, *self.shape).reshape(low.shape), high, low)
+        inside = ((down >= 0) & (down < tall)) & ((across >= 0) & (across < wide))
+        moved = torch.where(inside.flatten(2), torch.where(up, high, low), best)
+        return moved.view(len(rows), *self.best.shape[1:])
 
     def _place(self, count: int, last: int) -> Tensor:
         """Draw whole numbers from 0 to `last`."""

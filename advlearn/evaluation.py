@@ -39,7 +39,7 @@ UNATTACKED = "unattacked"
 
 RANDOM = (
     "The model answers differently when it is asked again. An example counts as broken where most "
-    f"of {team.DRAWS} draws are wrong; one lucky draw does not count."
+    f"of {team.CONFIRMING} fresh draws are wrong; one lucky draw does not count."
 )
 
 
@@ -271,8 +271,10 @@ class _Run:
                 generator=self.generator,
                 random=random,
             )
-            examples.offer(examples.x, torch.arange(len(x), device=x.device))
+            everything = torch.arange(len(x), device=x.device)
+            examples.offer(examples.x, everything)
             proved = self._proved(x, y)
+            examples.confirm(everything[examples.broken])
             first = torch.where(examples.broken.cpu(), 0, -1)
             for place, (name, attack) in enumerate(self.members.items(), 1):
                 left = examples.left()
@@ -280,6 +282,7 @@ class _Run:
                 if not len(left):
                     continue
                 attack(examples)
+                examples.confirm(left[examples.broken[left]])
                 new = examples.broken.cpu() & (first < 0)
                 first[new] = place
                 self.fell[name] += int(new.sum())

@@ -7,9 +7,11 @@ one attack can begin where another has ended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -21,41 +23,82 @@ from advlearn.directions import usable
 from advlearn.passes import count_passes
 
 DRAWS = 9
-"""How often a model whose answers are random is asked about one image."""
+"""How often a model whose answers are random is asked about each image that an attack ends at."""
+
+CONFIRMING = 99
+"""How often it is asked about an image that is to count as broken."""
+
+MOMENTUM = 0.75
+"""How much of its last move an iterate goes on with."""
+
+FEW = 20
+"""So many examples are attacked whatever share of them is asked for."""
 
 Member = Callable[["Batch"], None]
 """An attack of the team: it tries what is left of a batch, and notes what it finds."""
+
+
+Rounds = tuple[tuple[int, float], ...]
+"""Of a search without a gradient: (queries, share of the examples that go on afterwards)."""
+
+
+class Aim(NamedTuple):
+    """Steps towards each of the nearest classes, for the examples that are nearest to falling."""
+
+    classes: int
+    steps: int
+    share: float
 
 
 @dataclass(frozen=True)
 class Effort:
     """How much the team does.
 
+    The later an attack, the fewer examples it meets: of those that stand after 50 steps, hardly any
+    falls later whose margin is not among the smallest.
+
     Attributes:
-        steps: of PGD from a random start.
-        restarts: of it.
-        classes: how many of the other classes are aimed at, the nearest first.
-        aimed: steps for each of these.
-        rounds: of the search without a gradient: (queries, share of the examples that stay).
+        steps: of PGD, on all examples.
+        restarts: further starts, on the nearer half.
+        aims: towards which classes, in how many steps, on what share.
+        searched: the share on which the search without a gradient begins.
+        rounds: of that search.
+        again: of the same from the best images that were found, on the nearer half.
     """
 
     steps: int
     restarts: int
-    classes: int
-    aimed: int
-    rounds: tuple[tuple[int, float], ...]
+    aims: tuple[Aim, ...]
+    searched: float
+    rounds: Rounds
+    again: Rounds
 
 
 EFFORTS: Mapping[str, Effort] = {
-    "fast": Effort(steps=20, restarts=1, classes=1, aimed=10, rounds=((50, 0.5), (100, 0.5))),
+    "fast": Effort(
+        steps=20,
+        restarts=0,
+        aims=(Aim(4, 20, 0.4),),
+        searched=0.2,
+        rounds=((100, 0.5), (200, 0.5), (400, 1)),
+        again=(),
+    ),
     "standard": Effort(
         steps=50,
         restarts=2,
-        classes=3,
-        aimed=30,
-        rounds=((200, 0.7), (400, 0.6), (800, 0.6), (1500, 1.0)),
+        aims=(Aim(4, 40, 0.6), Aim(9, 80, 0.2)),
+        searched=1,
+        rounds=((100, 0.5), (200, 0.5), (600, 1)),
+        again=((100, 0.5), (200, 0.5), (400, 1)),
     ),
-    "thorough": Effort(steps=100, restarts=5, classes=9, aimed=100, rounds=((5000, 1.0),)),
+    "thorough": Effort(
+        steps=100,
+        restarts=5,
+        aims=(Aim(9, 60, 1), Aim(9, 200, 0.3)),
+        searched=1,
+        rounds=((1000, 0.5), (4000, 1)),
+        again=((1000, 0.5), (2000, 1)),
+    ),
 }
 """What each budget of `evaluate` buys."""
 
@@ -112,6 +155,15 @@ class Batch:
         """Return which examples still stand, and are not proved to."""
         return (~(self.broken | self.safe)).nonzero().squeeze(1)
 
+    def nearest(self, share: float) -> Tensor:
+        """Return a share of what is left: the examples with the smallest margins, in no order.
+
+        Few examples are all taken: they cost little.
+        """
+        rows = self.left()
+        count = max(math.ceil(share * len(rows)), min(len(rows), FEW))
+        return rows[self.margin[rows].argsort(descending=True)[:count].sort().values]
+
     @torch.no_grad()
     def ask(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the model's logits for images of some examples."""
@@ -122,60 +174,62 @@ class Batch:
             check_label_range(self.y[rows], logits.shape[1])
         return logits
 
-    def misread(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Say which images the model misreads; one whose answers are random, in most draws."""
-        if not self.random:
-            return self.ask(images, rows).argmax(1) != self.y[rows]
-        votes = [self.ask(images, rows).argmax(1) != self.y[rows] for _ in range(DRAWS)]
-        return torch.stack(votes).sum(0) > DRAWS // 2
+    def judged(self, images: Tensor, rows: Tensor, draws: int) -> tuple[Tensor, Tensor]:
+        """Return the mean lead over several draws, and which images most of them misread."""
+        leads, votes = torch.zeros_like(self.margin[rows]), torch.zeros_like(rows)
+        for _ in range(draws):
+            logits = self.ask(images, rows)
+            leads += lead(logits, self.y[rows]).to(leads)
+            votes += logits.argmax(1) != self.y[rows]
+        return leads / draws, 2 * votes > draws
+
+    def confirm(self, rows: Tensor) -> None:
+        """Ask a model whose answers are random again about what seems broken, in fresh draws.
+
+        An attack tries many images, so that some are misread in most of a few draws by luck.
+        """
+        if self.random and len(rows):
+            lucky = rows[~self.judged(self.best[rows], rows, CONFIRMING)[1]]
+            self.broken[lucky] = False
+            self.margin[lucky] = -torch.inf
 
     def offer(self, images: Tensor, rows: Tensor) -> None:
         """Look at finished images of some examples, and keep what is better than before."""
-        logits = self.ask(images, rows)
-        self.note(images, rows, lead(logits, self.y[rows]), logits.argmax(1) != self.y[rows])
+        self.note(images, rows, *self.judged(images, rows, DRAWS if self.random else 1))
 
     def note(self, images: Tensor, rows: Tensor, ahead: Tensor, fooled: Tensor) -> None:
-        """Keep images that are better; those of a random model are judged by most of its draws."""
+        """Keep images that are better than before: those that fool, or come nearer to it."""
         ahead = ahead.to(self.margin.dtype)
         better = fooled | (ahead > self.margin[rows])
         self.best[rows[better]], self.margin[rows[better]] = images[better], ahead[better]
-        if self.random and bool(fooled.any()):
-            found = rows[fooled]
-            self.broken[found[self.misread(images[fooled], found)]] = True
-        elif not self.random:
-            self.broken[rows[fooled]] = True
+        self.broken[rows[fooled]] = True
 
 
 def climb(
     batch: Batch,
     steps: int,
     *,
+    rows: Tensor | None = None,
     rivals: Tensor | None = None,
-    start: str = "random",
-    momentum: float = 0.75,
 ) -> None:
-    """Follow the gradient of the lead, with steps that shrink, from where `start` says.
+    """Follow the gradient of the lead from a random start, with steps that shrink.
 
-    x_(t+1) = project(x_t + s_t sign(g_t) + momentum (x_t - x_(t-1))); s_t falls from 2 eps to 0.
+    x_(t+1) = project(x_t + s_t sign(g_t) + m (x_t - x_(t-1))), where s_t = 2 eps (1 - t/T)² and m
+    is `MOMENTUM`. Steps of one size find less: the last ones have to be small.
 
     Args:
         batch: what is left of it is attacked; what falls leaves at once.
-        steps: gradient steps.
+        steps: gradient steps, T.
+        rows: the examples that are attacked; None for all that are left.
         rivals: (N,) the class whose lead is raised; None for the best other class at each step.
-        start: "random", "best" (of what was found before) or "clean".
     """
-    rows = batch.left()
+    rows = batch.left() if rows is None else rows[~(batch.broken | batch.safe)[rows]]
     if not len(rows):
         return
     low, high = batch.low[rows], batch.high[rows]
-    if start == "random":
-        drawn = torch.rand(
-            low.shape, generator=batch.generator, dtype=low.dtype, device=batch.generator.device
-        )
-        moved = low + (high - low) * drawn.to(low.device)
-    else:
-        moved = (batch.best if start == "best" else batch.x)[rows].clone()
-    before = moved
+    source = batch.generator
+    drawn = torch.rand(low.shape, generator=source, dtype=low.dtype, device=source.device)
+    before = moved = low + (high - low) * drawn.to(low.device)
     for step in range(steps + 1):
         labels = batch.y[rows]
         if step == steps:
@@ -183,10 +237,10 @@ def climb(
             break
         loss = lead if rivals is None else partial(_lead_of, rivals=rivals[rows])
         gradient, logits = gradient_at(batch.model, moved, labels, loss)
-        fooled = logits.argmax(1) != labels
-        batch.note(moved, rows, lead(logits, labels), fooled)
-        stride = 2 * batch.eps * _pace(step / steps)
-        ahead = moved + stride * usable(gradient).sign_() + momentum * (moved - before)
+        if not batch.random:  # of whose iterates one draw says little: only the last is judged
+            batch.note(moved, rows, lead(logits, labels), logits.argmax(1) != labels)
+        stride = 2 * batch.eps * (1 - step / steps) ** 2
+        ahead = moved + stride * usable(gradient).sign_() + MOMENTUM * (moved - before)
         before, moved = moved, torch.minimum(torch.maximum(ahead, low), high)
         stays = ~batch.broken[rows]
         if not bool(stays.all()):
@@ -197,25 +251,18 @@ def climb(
                 break
 
 
-def _pace(done: float) -> float:
-    """Return the size of a step, as a share of the first, after a share of the steps is done."""
-    return (1 - done) ** 2
-
-
 def _lead_of(logits: Tensor, y: Tensor, *, rivals: Tensor) -> Tensor:
     own = logits.gather(1, y.unsqueeze(1)).squeeze(1)
     return logits.gather(1, rivals.unsqueeze(1)).squeeze(1) - own
 
 
-def nearest(batch: Batch, count: int) -> Tensor:
-    """Return the nearest other classes of each example, (N, count), in the order of a step.
+def near_classes(batch: Batch, rows: Tensor, count: int) -> Tensor:
+    """Return the classes that are nearest to some examples, (N, count), the nearest first.
 
     Class k lies at the distance (z_y - z_k) / ‖gradient of (z_y - z_k)‖₁, which is exact for a
     linear model: it is the eps at which FGSM makes the two equal.
     """
-    rows = batch.left()
-    logits = batch.ask(batch.x[rows], rows)
-    classes = logits.shape[1]
+    classes = batch.ask(batch.x[rows[:1]], rows[:1]).shape[1]
     far = torch.full((len(batch.x), classes), torch.inf, dtype=batch.margin.dtype)
     for k in range(classes):
         own = rows[batch.y[rows] != k]
@@ -230,35 +277,37 @@ def nearest(batch: Batch, count: int) -> Tensor:
 
 
 def random_search(
-    batch: Batch, rounds: tuple[tuple[int, float], ...], *, warm: bool, share: float = 0.8
+    batch: Batch, rounds: Rounds, *, warm: bool, share: float = 1.0, first: float = 0.8
 ) -> None:
     """Run `square` in rounds, after each of which only the examples nearest to falling go on.
 
     Args:
-        rounds: (queries, share of the examples that stay after them).
+        rounds: (queries, share of the examples that go on after them).
         warm: begin with the best images that were found, in place of stripes.
+        share: of the examples that the first round meets.
+        first: the share of the pixels that the first squares cover.
     """
-    rows = batch.left()
+    rows = batch.nearest(share)
     if not len(rows):
         return
     x, y = batch.x[rows], batch.y[rows]
     search = SquareSearch(
         batch.model, x, y, batch.eps, bounds=batch.bounds, loss=lead, generator=batch.generator
     )
-    everything = torch.arange(len(rows), device=rows.device)
+    chosen = torch.arange(len(rows), device=rows.device)
     with torch.no_grad():
-        search.ask(everything, x)
-        search.ask(everything, batch.best[rows] if warm else search.stripes(everything))
-        total, done, chosen = sum(queries for queries, _ in rounds), 2, everything
+        search.ask(chosen, x)
+        search.ask(chosen, batch.best[rows] if warm else search.stripes(chosen))
+        total, done = sum(queries for queries, _ in rounds), 0
         for queries, stays in rounds:
             for _ in range(queries):
                 chosen = chosen[~search.lost[chosen]]
                 if not len(chosen):
                     break
-                search.ask(chosen, search.with_square(chosen, square_share(share, done / total)))
                 done += 1
+                search.ask(chosen, search.with_square(chosen, square_share(first, done / total)))
             near = search.damage[chosen].argsort(descending=True)
-            chosen = chosen[near[: -(-len(chosen) * int(1000 * stays) // 1000)]]
+            chosen = chosen[near[: max(math.ceil(stays * len(chosen)), FEW)]]
     batch.offer(search.best, rows)
 
 
@@ -277,12 +326,15 @@ def members(effort: Effort, sources: Mapping[str, Model]) -> Iterator[tuple[str,
     """Yield the team: the name of each attack, and what it does with what is left of a batch."""
     yield "FGSM", step_once
     yield "PGD", partial(climb, steps=effort.steps)
-    if effort.restarts > 1:
-        yield "PGD, restarts", partial(restarted, steps=effort.steps, times=effort.restarts - 1)
+    if effort.restarts:
+        yield "PGD, restarts", partial(restarted, steps=effort.steps, times=effort.restarts)
     for name, source in sources.items():
         yield f"examples of {name}", partial(transfer, source=source, steps=effort.steps)
-    yield "PGD to near classes", partial(aimed, steps=effort.aimed, count=effort.classes)
-    yield "Square", partial(random_search, rounds=effort.rounds, warm=True)
+    yield "PGD to near classes", partial(aimed, aims=effort.aims)
+    yield "Square", partial(random_search, rounds=effort.rounds, warm=False, share=effort.searched)
+    if effort.again:
+        again = partial(random_search, rounds=effort.again, warm=True, share=0.5)
+        yield "Square, from the best", again
 
 
 def step_once(batch: Batch) -> None:
@@ -296,13 +348,15 @@ def step_once(batch: Batch) -> None:
 def restarted(batch: Batch, steps: int, times: int) -> None:
     """Follow the gradient from other random starts."""
     for _ in range(times):
-        climb(batch, steps)
+        climb(batch, steps, rows=batch.nearest(0.5))
 
 
-def aimed(batch: Batch, steps: int, count: int) -> None:
+def aimed(batch: Batch, aims: tuple[Aim, ...]) -> None:
     """Follow the gradient towards the nearest classes, one after the other."""
-    if not len(batch.left()):
-        return
-    classes = nearest(batch, count)
-    for place in range(classes.shape[1]):
-        climb(batch, steps, rivals=classes[:, place])
+    for classes, steps, share in aims:
+        rows = batch.nearest(share)
+        if not len(rows):
+            break
+        near = near_classes(batch, rows, classes)
+        for place in range(near.shape[1]):
+            climb(batch, steps, rows=rows, rivals=near[:, place])

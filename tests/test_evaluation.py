@@ -29,7 +29,12 @@ def little_work(monkeypatch):
 
     small = {
         name: team.Effort(
-            steps=8, restarts=1 + (name != "fast"), classes=2, aimed=5, rounds=((40, 0.5), (60, 1))
+            steps=8,
+            restarts=int(name != "fast"),
+            aims=(team.Aim(2, 5, 0.7),),
+            searched=0.9,
+            rounds=((40, 0.5), (60, 1)),
+            again=() if name == "fast" else ((20, 1),),
         )
         for name in team.EFFORTS
     }
@@ -162,7 +167,10 @@ def test_a_random_model_is_judged_by_most_of_its_draws():
     assert "most of" in bracket.note
     assert bracket.certified is None
     assert "random" in bracket.uncertified_because
-    assert float(evaluate(noisy, data, EPS).attacked) > 0.3
+    broken = evaluate(noisy, data, 2 * EPS).attacked
+    # The noise favours no class, so what stands without it is rarely broken in most draws.
+    stands = standing_in_closed_form(linear, data, 2 * EPS)
+    assert bracket.attacked.count + 5 < broken.count <= int((~stands).sum()) + 2
 
 
 def test_a_stream_gives_what_its_batches_give():
