@@ -33,7 +33,7 @@ from advlearn.context import modules_behind
 __all__ = ["Interval", "UnboundedError", "place", "rounding", "walking"]
 
 Apart: TypeAlias = Callable[[Tensor], Tensor]
-"""Labels (N,) -> lower bounds on z_y - z_k, (N, K), of logits z that are bounded together."""
+"""Labels (N,) -> lower bounds on z_y - z_k, (N, K), of logits z; -inf where nothing is known."""
 
 
 class UnboundedError(ValueError):
@@ -101,8 +101,10 @@ class Interval:
             (tensor([[0., 0.]]), tensor([-2.]))
         """
         own = y.unsqueeze(1)
-        apart = self.apart
-        lowest = self.lower.gather(1, own) - self.upper if apart is None else apart(y)
+        lowest = self.lower.gather(1, own) - self.upper
+        if self.apart is not None:
+            known = self.apart(y)
+            lowest = torch.where(known == -torch.inf, lowest, known)
         return lowest.scatter(1, own, 0.0)
 
     @property
@@ -422,9 +424,9 @@ Ends: TypeAlias = tuple[Tensor, Tensor]
 def rounding(bounds: Tensor) -> Tensor:
     """Return by how much a bound must clear 0 to be a proof in spite of rounding.
 
-    2^12 units in the last place of the largest bound of each row: 5e-4 of it in float32. The sums
-    of a network with a thousand inputs a unit are rounded a thousand times, mostly in both
-    directions.
+    2^12 units in the last place of the largest bound of each row: 5e-4 of it in float32. In a proof
+    sums are widened one by one, as they are bounded; this is for all the rest: functions such as
+    exp, the differences of logits, and the ends of pixels, which are rounded too.
 
     Args:
         bounds: (N, ...).
@@ -877,11 +879,15 @@ def _linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Interval:
     bounded = _through(F.linear, x, weight, bias, x.shape[-1])
     if x.dim() != 2:
         return bounded
-    centre, radius, share = x.centre, x.radius, _error(x.shape[-1], x.lower)
+    lower, upper, writes = x.lower, x.upper, _writes(x.lower, x.upper)
+    share = _error(x.shape[-1], x.lower)
 
     def apart(y: Tensor) -> Tensor:
         """(w_y - w_k)' c + b_y - b_k - |w_y - w_k|' r."""
+        if writes is None or writes != _writes(lower, upper):  # they are others now
+            return lower.new_full((len(y), len(weight)), -torch.inf)
         own = y.unsqueeze(1)
+        centre, radius = (lower + upper) / 2, (upper - lower) / 2
         z = F.linear(centre, weight, bias)
         # One product for each label that occurs: |w_y - w_k| of all pairs may be large.
         reach = _label_by_label(
