@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from advlearn._validation import (
     check_images,
     check_number,
 )
+from advlearn.evaluation import Bracket
 from advlearn.metrics import ErrorCurve, TransferMatrix
 from advlearn.recipe import History
 
@@ -593,6 +595,64 @@ def transfer_map(matrix: TransferMatrix, *, ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(count), names)
     ax.set(xlabel="fed to", ylabel="crafted on", title="error (%)")
     return describe(ax, f"Error of each model on each model's examples: {'; '.join(parts)}.")
+
+
+def bracket(brackets: Bracket | Mapping[str, Bracket], *, ax: Axes | None = None) -> Axes:
+    """Draw both ends of the error of one or several models: a bar each, from 0 to 100 %.
+
+    From left to right: clean errors, what the attacks broke, what is neither broken nor proved, and
+    what is proved to stand. Beside each bar stand the error under attack and the certified error.
+
+    Args:
+        brackets: from `advlearn.evaluation.evaluate`, or name -> such.
+        ax: where to draw.
+
+    Example:
+        >>> from advlearn.metrics import Rate
+        >>> one = Bracket(0.3, "fast", Rate(2, 100), Rate(10, 100), Rate(40, 100), "", (), {})
+        >>> alt_text(bracket({"robust": one}))
+        'Error between both ends: robust at eps 0.3, clean 2.0 %, at least 10.0 %, at most 40.0 %.'
+    """
+    named = brackets if isinstance(brackets, Mapping) else {"model": brackets}
+    if not named:
+        raise ValueError("brackets is empty. Pass one bracket at least.")
+    for name, one in named.items():
+        _require(one, f"brackets[{name!r}]", Bracket, "from advlearn.evaluation.evaluate")
+    ax = _axes(ax, (7.0, 0.5 * len(named) + 1.3))
+    sizes = {one.eps for one in named.values()}
+    parts: dict[str, dict[str, Any]] = {
+        "error without an attack": {"facecolor": BLUE},
+        "broken by the attacks": {"facecolor": ORANGE, "hatch": "//"},
+        "neither broken nor proved": {"facecolor": "white", "hatch": ".."},
+        "proved to stand": {"facecolor": SKY},
+    }
+    said = []
+    for place, (name, one) in enumerate(named.items()):
+        low = 100 * float(one.attacked)
+        high = 100.0 if one.certified is None else 100 * float(one.certified)
+        ends = [0.0, 100 * float(one.clean), low, high, 100.0]
+        for left, right, style in zip(ends, ends[1:], parts.values(), strict=False):
+            ax.barh(place, right - left, left=left, edgecolor=BLACK, linewidth=0.6, **style)
+        most = "?" if one.certified is None else f"{high:.1f}"
+        ax.text(101.5, place, f"{low:.1f} to {most} %", va="center", fontsize=9)
+        upper = "no upper end" if one.certified is None else f"at most {high:.1f} %"
+        said.append(
+            f"{name} at eps {one.eps:g}, clean {100 * float(one.clean):.1f} %, "
+            f"at least {low:.1f} %, {upper}"
+        )
+    labels = [in_figure(n if len(sizes) == 1 else f"{n}\neps {o.eps:g}") for n, o in named.items()]
+    ax.set_yticks(range(len(named)), labels)
+    ax.invert_yaxis()
+    at = f" at eps {sizes.pop():g}" if len(sizes) == 1 else ""
+    ax.set(xlabel=f"share of the examples{at} (%)", xlim=(0, 100))
+    ax.spines[["top", "right"]].set_visible(False)
+    keys = [
+        Patch(edgecolor=BLACK, linewidth=0.6, label=key, **style) for key, style in parts.items()
+    ]
+    ax.legend(
+        handles=keys, frameon=False, ncols=2, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1)
+    )
+    return describe(ax, f"Error between both ends: {'; '.join(said)}.")
 
 
 def history(run: History, columns: Sequence[str], *, ylabel: str, ax: Axes | None = None) -> Axes:

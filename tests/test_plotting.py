@@ -21,6 +21,7 @@ from matplotlib.colors import to_hex, to_rgb
 from traitlets.config import Config
 
 from advlearn import plotting
+from advlearn.evaluation import Bracket
 from advlearn.metrics import ErrorCurve, Rate, TransferMatrix
 from advlearn.plotting import alt_text, describe, render, show
 from advlearn.recipe import History
@@ -42,6 +43,9 @@ HISTORY = History(
 MATRIX = TransferMatrix(
     ("linear", "maxout"), ((Rate(9, 10), Rate(4, 10)), (Rate(7, 10), Rate(10, 10)))
 )
+
+BRACKET = Bracket(0.3, "fast", Rate(3, 200), Rate(24, 200), Rate(90, 200), "", (), {})
+OPEN = Bracket(0.1, "fast", Rate(2, 200), Rate(100, 200), None, "no rule", (), {})
 
 # name -> (draw into ax, words of the alt text, all with the data's own numbers)
 FIGURES = {
@@ -80,6 +84,13 @@ FIGURES = {
     "transfer_map": (
         lambda ax: plotting.transfer_map(MATRIX, ax=ax),
         ["crafted on linear, fed to maxout: 40 %", "crafted on maxout, fed to linear: 70 %"],
+    ),
+    "bracket": (
+        lambda ax: plotting.bracket({"robust": BRACKET, "other": OPEN}, ax=ax),
+        [
+            "robust at eps 0.3, clean 1.5 %, at least 12.0 %, at most 45.0 %",
+            "other at eps 0.1, clean 1.0 %, at least 50.0 %, no upper end",
+        ],
     ),
     "history": (
         lambda ax: plotting.history(HISTORY, ["loss", "error"], ylabel="value", ax=ax),
@@ -187,6 +198,34 @@ def test_lines_go_through_the_data():
     assert ax.get_legend() is None
     named = plotting.lines([0, 1], {"a": [0, 1], "b": [1, 0]}, xlabel="v", ylabel="y")
     assert [text.get_text() for text in named.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_the_bars_of_a_bracket_meet_its_ends():
+    ax = plotting.bracket({"robust": BRACKET, "other": OPEN})
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
+    ends = [0, 1.5, 12, 45, 100, 0, 1, 50, 100, 100]
+    flat = [
+        end
+        for first in (0, 5)
+        for pair in itertools.pairwise(ends[first : first + 5])
+        for end in pair
+    ]
+    assert [end for span in spans for end in span] == pytest.approx(flat)
+    assert [text.get_text() for text in ax.texts] == ["12.0 to 45.0 %", "50.0 to ? %"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == [
+        "robust\neps 0.3",
+        "other\neps 0.1",
+    ]
+    alone = plotting.bracket(BRACKET)
+    assert "eps 0.3" in alone.get_xlabel()
+    assert len(alone.get_legend().get_texts()) == 4
+
+
+def test_a_bracket_is_asked_for_by_name():
+    with pytest.raises(TypeError, match=r"brackets\['a'\] must be a Bracket"):
+        plotting.bracket({"a": Rate(1, 2)})
+    with pytest.raises(ValueError, match="brackets is empty"):
+        plotting.bracket({})
 
 
 def test_error_curves_show_percent_and_their_intervals():
