@@ -246,6 +246,10 @@ def _margin_of_probabilities(logits, y):
     return rest.max(dim=1).values - p[torch.arange(len(y)), y]
 
 
+def _ends_through_the_layer(w, b, lower, upper):
+    return lower @ w.T + b, upper @ w.T + b
+
+
 SAMPLE = [
     (
         "00.max_norm",
@@ -260,6 +264,7 @@ SAMPLE = [
     ("07.step_share", "roles swapped", lambda s, t: (s * t.sign()).sum(1) / s.abs().sum(1)),
     ("09.wilson", "usual", _uncorrected_interval),
     ("10.scale_free_margin", "softmax first", _margin_of_probabilities),
+    ("11.layer_bounds", "no absolute value", _ends_through_the_layer),
 ]
 
 
