@@ -15,7 +15,6 @@ robust models", 2018.
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that the field uses
-from torch import Tensor, nn
+from torch import Tensor
 
 from advlearn import functional
 from advlearn.context import modules_behind
@@ -377,25 +376,21 @@ def place(error: Exception | None = None) -> str:
         >>> place()
         ''
     """
-    # From the functions at work: hooks of all modules would be called by other threads, too.
-    frame = sys._getframe() if error is None else None
-    frames = [f for f, _ in traceback.walk_tb(error.__traceback__)][::-1] if error else []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    owners = (frame.f_locals.get("self") for frame in frames)
-    layer = next((owner for owner in owners if isinstance(owner, nn.Module)), None)
     walk = _WALK.get()
-    if layer is None or walk is None:
+    if walk is None:
         return ""
-    kind = type(layer).__name__
-    named = (
-        name
-        for module in modules_behind(walk.model)
-        for name, part in module.named_modules()
-        if part is layer and name
-    )
-    name = next(named, "")
+    names: dict[int, str] = {}
+    for module in modules_behind(walk.model):
+        for name, part in module.named_modules():
+            names.setdefault(id(part), name)
+    # From the functions at work: hooks of all modules would be called by other threads, too.
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1] if error else []
+    frames += [frame for frame, _ in traceback.walk_stack(None)]
+    owners = (frame.f_locals.get("self") for frame in frames)
+    layer = next((owner for owner in owners if id(owner) in names), None)
+    if layer is None:
+        return ""
+    name, kind = names[id(layer)], type(layer).__name__
     return f" in the layer {name!r} ({kind})" if name else f" in {kind}"
 
 
@@ -705,7 +700,7 @@ def _masked_fill(x: Interval, mask: Tensor, value: Any) -> Interval:
 # What does not depend on the values.
 _register(
     "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor "
-    "size numel nelement ndimension stride is_contiguous is_floating_point is_complex get_device",
+    "size numel nelement ndimension stride is_contiguous is_floating_point is_complex",
     lambda function: lambda x, *args, **options: function(x.lower, *args, **options),
 )
 
@@ -879,7 +874,8 @@ def _linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Interval:
     bounded = _through(F.linear, x, weight, bias, x.shape[-1])
     if x.dim() != 2:
         return bounded
-    lower, upper, writes = x.lower, x.upper, _writes(x.lower, x.upper)
+    lower, upper = _ends(x)
+    writes = _writes(lower, upper)
     share = _error(x.shape[-1], x.lower)
 
     def apart(y: Tensor) -> Tensor:

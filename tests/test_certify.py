@@ -880,6 +880,15 @@ def test_what_cannot_be_bounded_is_refused_in_words(name):
         certified_error_rate(make(), (X, Y), 0.01, progress=False)
 
 
+def test_a_module_outside_of_the_model_is_not_named():
+    class Trainer(nn.Module):
+        def certify(self):
+            return certified(lambda x: F.gelu(x.flatten(1)), X, Y, 0.1)
+
+    with pytest.raises(UnboundedError, match=r"no rule for gelu\(\)\. Bounds"):
+        Trainer().certify()
+
+
 def test_half_precision_is_refused():
     model = NETWORKS["ReLU"]().to(torch.bfloat16)
     with pytest.raises(UnboundedError, match=r"torch.bfloat16.* Certify model.float\(\)"):

@@ -293,7 +293,7 @@ CASES["new_empty"] = [case(lambda f, x: x + f(x, (2, 3)).fill_(2.0))]
 CASES["new_tensor"] = [case(lambda f, x: x + f(x, [1.0, 2.0, 3.0]))]
 CASES["size"] = [case(lambda f, x: x * f(x, 1)), case(lambda f, x: x * f(x)[0])]
 CASES["stride"] = [case(lambda f, x: x * f(x, 0))]
-NUMBERS = "numel nelement ndimension is_contiguous is_floating_point is_complex get_device"
+NUMBERS = "numel nelement ndimension is_contiguous is_floating_point is_complex"
 CASES |= {key: [case(lambda f, x: x * f(x))] for key in NUMBERS.split()}
 
 for name in ("add", "sub", "subtract", "mul", "multiply"):
