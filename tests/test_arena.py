@@ -196,6 +196,16 @@ def test_torch_save_is_a_pickle_too(tmp_path):
     assert content[:2] == b"PK"
 
 
+def test_a_header_whose_length_looks_like_a_pickle_is_read():
+    """The first bytes are the length of the header: 640 is written as a pickle's beginning."""
+    fit = (
+        reference.pack(SoftmaxRegression(), "SoftmaxRegression", {}, {"note": "x" * length})
+        for length in range(1000)
+    )
+    content = next(content for content in fit if content[:2] == b"\x80\x02")
+    assert arena.admit(content).architecture == "SoftmaxRegression"
+
+
 def test_an_oversized_file_is_not_even_read(tmp_path, monkeypatch):
     path = tmp_path / "huge.safetensors"
     with path.open("wb") as file:
@@ -259,7 +269,8 @@ def test_an_attack_that_returns_its_input_would_be_seen(network, monkeypatch):
     """The test above can fail: with idle attacks the broken model would keep its score."""
     for name in ("fgsm", "pgd"):
         monkeypatch.setattr(contest, name, lambda model, x, y, *_, **__: x)
-    monkeypatch.setattr(contest, "_random_search", lambda model, x, y, rules: x)
+    for name in ("aimed", "random_search"):
+        monkeypatch.setattr(contest.team, name, lambda batch, **_: None)
     assert quick(pack(network, None, SMALL)).score.count > 35
 
 
@@ -330,13 +341,16 @@ class Rounded(nn.Module):
         return self.model(x.round())
 
 
+@pytest.mark.filterwarnings("ignore::advlearn.directions.NoDirectionWarning")
 def test_the_random_search_needs_no_gradient(softmax):
     test = load_mnist("test", source="offline")
     x, y = test.x[:100], test.y[:100]
-    model, rules = Rounded(softmax), replace(QUICK, eps=0.3, queries=150)
+    model, rules = Rounded(softmax), replace(QUICK, eps=0.3, queries=300)
     judge = contest._Judge(model)
     by_fgsm = int(judge(contest.fgsm(softmax_flat(model), x, y, 0.3), y).sum())
-    by_search = int(judge(contest._random_search(model, x, y, rules), y).sum())
+    *_, (name, search) = contest._attempts(model, x, y, rules, {})
+    assert name == "random search"
+    by_search = int(judge(search(torch.arange(100)), y).sum())
     assert by_fgsm > 60, "no gradient, no step: the attack does nothing"
     assert by_search < by_fgsm - 15
 
@@ -382,7 +396,7 @@ def test_no_attempt_leaves_the_ball_or_the_pixel_range(network, monkeypatch):
     rules = replace(QUICK, eps=0.1)
     arena.score(pack(network, None, SMALL), rules=rules, sources={})
     clean = seen[0]
-    assert len(seen) == 6, "every attack had digits left to try"
+    assert len(seen) == 7, "every attack had digits left to try"
     for images in seen[1:]:
         nearest = torch.cdist(images.flatten(1), clean.flatten(1), p=float("inf")).amin(1)
         assert float(nearest.max()) <= rules.eps + ball_tolerance(clean, rules.eps)
@@ -593,6 +607,60 @@ def test_a_board_that_was_edited_by_hand_keeps_its_lines(tmp_path, start, end):
     arena.append(path, report("two"))
     assert [line.name for line in arena.read(path)] == ["one", "two"]
     assert path.read_bytes().startswith(before), "the lines that were there are as they were"
+
+
+OLD_RULES = "eps 0.25, 300 digits, 5 draws, PGD 2 x 2 x 40, 150 queries"
+
+
+def board_of_two_rules(path):
+    """Write a board that an older version has begun: its search had 150 queries."""
+    for name in ("one", "two"):
+        arena.append(path, report(name))
+    text = path.read_text(encoding="utf-8").replace(str(QUICK), OLD_RULES)
+    assert text.count(OLD_RULES) == 2
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_older_scores_are_read_and_not_ranked_with_newer_ones(tmp_path):
+    path = board_of_two_rules(tmp_path / "board.csv")
+    assert [line.rules for line in arena.read(path)] == [OLD_RULES] * 2
+    assert arena.left_out(arena.read(path)) == "", "a board of older rules alone stays as it was"
+    assert len(arena.standing(arena.read(path))) == 2
+    arena.append(path, report("two"))
+    lines = arena.read(path)
+    assert [line.name for line in lines] == ["one", "two", "two"]
+    assert [line.rules for line in arena.standing(lines)] == [str(QUICK)]
+    words = f"2 lines by other rules are not shown ({OLD_RULES}). Scores by different rules do not "
+    assert arena.left_out(lines).startswith(words)
+    ax = arena.draw(lines)
+    assert words in alt_text(ax)
+    assert ax.get_title().endswith("2 lines by other rules are not shown")
+    assert "2 lines by other rules are not shown" in arena.table(lines).splitlines()[-1]
+    done = call("board", path)
+    assert done.exit_code == 0
+    assert words in done.output
+
+
+def test_who_adds_to_an_older_board_is_told(tmp_path, softmax, monkeypatch):
+    monkeypatch.setattr(contest, "SOURCES", ())
+    (tmp_path / "mine.safetensors").write_bytes(pack(softmax))
+    path = board_of_two_rules(tmp_path / "board.csv")
+    done = call("score", tmp_path / "mine.safetensors", "--leaderboard", path)
+    assert done.exit_code == 0, done.output
+    assert "2 lines by other rules are not shown" in done.output
+
+
+def test_many_other_rules_are_told_briefly():
+    lines = [
+        board.Standing("a", Rate(1, 10), Rate(9, 10), f"{n} queries", "ConvNet", 1)
+        for n in range(9)
+    ]
+    words = arena.left_out(lines)
+    assert words.startswith(
+        "8 lines by other rules are not shown (0 queries; 1 queries; 2 queries;"
+    )
+    assert "; and others)" in words
 
 
 def test_through_a_link_it_is_the_same_board(tmp_path):

@@ -8,7 +8,7 @@ attack gains nothing.
 
 from __future__ import annotations
 
-from advlearn.arena.board import append, draw, read, standing, table, write_picture
+from advlearn.arena.board import append, draw, left_out, read, standing, table, write_picture
 from advlearn.arena.contest import Report, Rules, score
 from advlearn.arena.entry import Entry, RefusedError, admit
 
@@ -20,6 +20,7 @@ __all__ = [
     "admit",
     "append",
     "draw",
+    "left_out",
     "read",
     "score",
     "standing",

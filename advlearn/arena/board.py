@@ -218,7 +218,7 @@ def read(path: str | Path) -> list[Standing]:
 def standing(lines: Sequence[Standing]) -> list[Standing]:
     """Return the newest line of each name, the best first, by the rules of the last line.
 
-    Scores by other rules do not compare, so they are left out.
+    Scores by other rules do not compare, so they are left out; `left_out` says how many.
 
     Example:
         >>> a = Standing("a", Rate(1, 10), Rate(9, 10), "", "", 1)
@@ -228,6 +228,30 @@ def standing(lines: Sequence[Standing]) -> list[Standing]:
     """
     newest = {line.name: line for line in lines if line.rules == lines[-1].rules}
     return sorted(newest.values(), key=lambda line: (-float(line.score), line.name))
+
+
+def left_out(lines: Sequence[Standing]) -> str:
+    """Say how many lines `standing` leaves out, and why; "" where it leaves out none.
+
+    Example:
+        >>> old = Standing("a", Rate(1, 10), Rate(9, 10), "150 queries", "", 1)
+        >>> new = Standing("a", Rate(1, 10), Rate(9, 10), "2250 queries", "", 1)
+        >>> left_out([old, new])[:49]
+        '1 line by other rules is not shown (150 queries).'
+        >>> left_out([new])
+        ''
+    """
+    others = [line.rules for line in lines if line.rules != lines[-1].rules]
+    if not others:
+        return ""
+    kinds = list(dict.fromkeys(others))
+    shown = "; ".join(printable(kind, most=120) for kind in kinds[:3])
+    shown += "; and others" * (len(kinds) > 3)
+    many = "line by other rules is" if len(others) == 1 else "lines by other rules are"
+    return (
+        f"{len(others)} {many} not shown ({shown}). Scores by different rules do not compare: "
+        "score these files again."
+    )
 
 
 def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
@@ -278,10 +302,13 @@ def draw(lines: Sequence[Standing], *, ax: Axes | None = None) -> Axes:
         )
     ax.set_yticks(range(1, len(shown) + 1), [in_figure(line.name) for line in shown])
     ax.set(xlim=(0, 103), ylim=(len(shown) + 0.6, 0.4), xlabel="digits still right (%)")
-    ax.set_title(in_figure(shown[0].rules), fontsize=9)
+    rest = left_out(lines)
+    more = f"\n{rest.partition(' (')[0]}" if rest else ""
+    ax.set_title(in_figure(shown[0].rules) + more, fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return describe(ax, f"Leaderboard, {printable(shown[0].rules)}: {'; '.join(parts)}.")
+    words = f"Leaderboard, {printable(shown[0].rules)}: {'; '.join(parts)}."
+    return describe(ax, f"{words} {rest}".rstrip())
 
 
 def table(lines: Sequence[Standing]) -> str:
@@ -301,12 +328,14 @@ def table(lines: Sequence[Standing]) -> str:
     """
     if not lines:
         raise ValueError("lines is empty. Score a model first.")
+    rest = left_out(lines)
     return "\n".join(
         ["| | name | score (95 % interval) | clean |", "|---|---|---|---|"]
         + [
             f"| {place} | {in_markdown(line.name)} | {line.score} | {line.clean} |"
             for place, line in enumerate(standing(lines), start=1)
         ]
+        + (["", in_markdown(rest)] if rest else [])
     )
 
 

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from advlearn import team
 from advlearn._quote import quote
 from advlearn._validation import check_number
 from advlearn.arena.entry import RefusedError, admit
 from advlearn.attacks import PIXELS, fgsm, input_gradient, noise, pgd
-from advlearn.context import Model
+from advlearn.context import Model, attack_mode
 from advlearn.data import load_mnist, reference
 from advlearn.directions import directions
 from advlearn.losses import cross_entropy
@@ -48,7 +49,10 @@ class Rules:
         draws: noisy copies of each digit.
         steps: of one PGD attempt.
         restarts: PGD attempts with each of the two losses.
-        queries: of the random search.
+        classes: how many of the other classes PGD on the margin is then aimed at, the nearest
+            first, with half as many steps.
+        queries: of the random search, for the digits that are nearest to falling: in four rounds,
+            each twice as long as the one before, of which 40 % go on.
     """
 
     eps: float = 0.25
@@ -56,7 +60,8 @@ class Rules:
     draws: int = 5
     steps: int = 40
     restarts: int = 2
-    queries: int = 150
+    classes: int = 2
+    queries: int = 2250
 
     def __post_init__(self) -> None:
         check_number(self.eps, "eps", 0.0, 1.0, open_low=True)
@@ -64,8 +69,19 @@ class Rules:
     def __str__(self) -> str:
         return (
             f"eps {self.eps:g}, {self.examples} digits, {self.draws} draws, "
-            f"PGD 2 x {self.restarts} x {self.steps}, {self.queries} queries"
+            f"PGD 2 x {self.restarts} x {self.steps}, aimed {self.classes} x {self.aimed}, "
+            f"{self.queries} queries"
         )
+
+    @property
+    def aimed(self) -> int:
+        """Steps of PGD towards one class."""
+        return self.steps // 2
+
+    @property
+    def rounds(self) -> tuple[tuple[int, float], ...]:
+        """The random search: (queries, share of the digits that go on), round by round."""
+        return tuple((self.queries * part // 15, 0.4) for part in (1, 2, 4, 8))
 
 
 @dataclass(frozen=True)
@@ -313,7 +329,24 @@ def _attempts(
         options["generator"] = _seeded(100 + seed)
         attack = functools.partial(pgd, attacked, eps=eps, **options)
         yield name, lambda left, attack=attack: attack(x[left].to(kind), y[left])  # type: ignore[misc]
-    yield "random search", lambda left: _random_search(model, x[left], y[left], rules)
+    centred, pixels = _centred(target), x.to(kind)
+    found = pixels.clone()  # the search begins where the gradient has ended
+
+    def tried(left: Tensor, member: team.Member) -> Tensor:
+        with attack_mode(centred):
+            batch = team.Batch(
+                centred, pixels[left], y[left], eps, bounds=PIXELS, generator=_seeded(300)
+            )
+            for images in (batch.x, found[left]):
+                batch.offer(images, torch.arange(len(left)))
+            member(batch)
+        found[left] = batch.best
+        return batch.best
+
+    aim = functools.partial(team.aimed, aims=(team.Aim(rules.classes, rules.aimed, 1.0),))
+    search = functools.partial(team.random_search, rounds=rules.rounds, warm=True)
+    yield "PGD on the margin", functools.partial(tried, member=aim)
+    yield "random search", functools.partial(tried, member=search)
 
 
 def _seeded(seed: int) -> Generator:
@@ -350,31 +383,3 @@ def _reference_images(name: str, eps: float, count: int) -> Tensor:
     """Return what is crafted on a reference model: the same for every submission."""
     test = load_mnist("test", source="offline")
     return _crafted(reference.load(name), test.x[:count], test.y[:count], eps)
-
-
-@torch.no_grad()
-def _random_search(model: Model, x: Tensor, y: Tensor, rules: Rules) -> Tensor:
-    """Return the worst images of a search without a gradient: squares of ±eps, kept if they harm.
-
-    Source:
-        After Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack
-        via random search", ECCV 2020.
-    """
-    generator, eps, size = _seeded(300), rules.eps, x.shape[-1]
-
-    def signs(*shape: int) -> Tensor:
-        return 2.0 * torch.randint(0, 2, shape, generator=generator) - 1.0
-
-    best = (x + eps * signs(len(x), 1, 1, size)).clamp(*PIXELS)  # vertical stripes
-    harm = margin(model(best), y)
-    places = torch.arange(size)
-    for query in range(rules.queries):
-        side = max(2, round(size * (0.5 * (1 - query / rules.queries)) ** 0.5))
-        corner = torch.randint(0, size - side + 1, (2, len(x), 1), generator=generator)
-        rows, columns = (places >= corner) & (places < corner + side)  # (N, size) each
-        inside = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)  # (N, 1, size, size)
-        moved = torch.where(inside, x + eps * signs(len(x), 1, 1, 1), best).clamp(*PIXELS)
-        value = margin(model(moved), y)
-        better = ~(value <= harm)  # NaN is harm too
-        best[better], harm[better] = moved[better], value[better]
-    return best

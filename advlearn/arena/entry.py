@@ -104,14 +104,15 @@ def _admit(content: bytes, name: str) -> Entry:
 def _header(content: bytes, name: str) -> dict[str, Any]:
     """Return the header of a safetensors file, or refuse what is not one."""
     remedy = "Export the model with advlearn.data.reference.pack."
-    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise RefusedError(
-            f"{name} is a pickle, as torch.save writes it. Loading one runs whatever code is in "
-            f"it, so the arena never does. {remedy}"
-        )
     try:
         return reference.read_header(content, most=MOST_HEADER)
     except ValueError as error:
+        # Only then: the length of a header, which a good file begins with, may look like a pickle.
+        if content[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise RefusedError(
+                f"{name} is a pickle, as torch.save writes it. Loading one runs whatever code is "
+                f"in it, so the arena never does. {remedy}"
+            ) from error
         raise RefusedError(f"{name} is damaged or of another kind: {error}. {remedy}") from error
 
 

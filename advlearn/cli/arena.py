@@ -38,6 +38,8 @@ def score(
         if leaderboard is not None:
             arena.append(leaderboard, report)
             say(f"Added to {leaderboard}.")
+            if rest := arena.left_out(arena.read(leaderboard)):
+                say(rest)
     except (OSError, ValueError) as error:
         stop(error)
 
@@ -54,6 +56,8 @@ def board(
         lines = arena.read(leaderboard)
         for place, line in enumerate(arena.standing(lines), start=1):
             say(f"{place:3}  {line.name:40}  {line.score!s:20}  clean {line.clean}")
+        if rest := arena.left_out(lines):
+            say(rest)
         picture = out or leaderboard.with_suffix(".png")
         arena.write_picture(picture, lines)
     except (OSError, ValueError) as error:
