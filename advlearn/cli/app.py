@@ -135,6 +135,79 @@ def reproduce(
         stop("\nStopped. Finished items are kept: run the same with --resume to go on.")
 
 
+class Budget(str, Enum):
+    """How much work `advlearn evaluate` may do."""
+
+    fast = "fast"
+    standard = "standard"
+    thorough = "thorough"
+
+
+@app.command()
+def evaluate(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A model file of the course (what advlearn.data.reference.pack wrote), or with "
+            "--trust an exported program (.pt2)."
+        ),
+    ],
+    eps: Annotated[str, typer.Option(help="The largest change of a pixel: 0.3, or 8/255.")],
+    place: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="The test images: offline (1,000 digits of the package), mnist (all 10,000), or a "
+            "folder or archive of SPLIT/CLASS/IMAGE.",
+        ),
+    ] = "offline",
+    split: Annotated[str, typer.Option(help="SPLIT, of a folder.")] = "test",
+    size: Annotated[
+        int | None, typer.Option(help="Height and width that a folder's images are made to have.")
+    ] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="A folder's images in grey.")] = False,
+    budget: Annotated[Budget, typer.Option(help="How much work.")] = Budget.standard,
+    digits: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option("--json", help="A file for the result, as JSON.")
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Load an exported program, which can run whatever code is in it. Only for files "
+            "of people whom you trust. In a model file of the course nothing is executed.",
+        ),
+    ] = False,
+) -> None:
+    """Attack a model by the whole team, and prove what can be proved: both ends of its error.
+
+    What torch.save wrote (.pt, .pth), and TorchScript, are refused: loading them runs code.
+    """
+    from advlearn.cli import evaluate as command
+
+    try:
+        command.run(
+            file,
+            eps=eps,
+            data=place,
+            split=split,
+            size=size,
+            grey=grey,
+            budget=budget.value,
+            count=digits,
+            seed=seed,
+            report=report,
+            trust=trust,
+            say=say,
+        )
+    except (OSError, ValueError, TypeError) as error:
+        stop(error)
+    except KeyboardInterrupt:
+        stop("\nStopped. Nothing was written.")
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
