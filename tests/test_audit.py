@@ -225,6 +225,13 @@ def test_the_robust_reference_model_passes(held_out):
     assert float(report[BUDGET].figures["PGD, 40 steps"]) < 0.25
 
 
+def test_the_certified_reference_model_passes(held_out):
+    few = tuple(part[:60] for part in held_out)
+    model, plain = reference.load("certified"), reference.load("maxout")
+    report = audit(model, few, 0.3, source=plain, steps=20, restarts=2)
+    assert all(sign.seen is False for sign in report.signs), str(report)
+
+
 def test_an_undefended_reference_model_passes(held_out):
     report = audit(reference.load("softmax"), held_out, 0.25, source=reference.load("maxout"))
     assert report.passed, str(report)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -289,31 +290,45 @@ my_pgd = Exercise(
 
 
 def _read_signs(
-    ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
+    ladder: Tensor,
+    transfer: float,
+    whole: float,
+    zero: float,
+    search: float,
+    slack: float,
+    rise: float,
 ) -> tuple[float, ...]:
-    fgsm, later = ladder[0], ladder[1:]
-    weaker = later[0] < fgsm - slack  # PGD finds less than FGSM
-    changes = (later - fgsm).abs().max() > slack  # more work gives another answer
+    fgsm, few, steps, restarts = ladder
+    weaker = steps < fgsm - slack  # PGD finds less than FGSM
+    falls = steps < few - slack or restarts < steps - slack  # more work finds less
+    rises = restarts > fgsm + rise  # or one step misses much
     stronger = transfer > fgsm + slack  # FGSM with FGSM: compare like with like
-    signs = (weaker, changes, stronger, whole < 1 - slack, zero > slack)
+    beaten = search > max(ladder) + slack
+    signs = (weaker, falls or rises, stronger, whole < 1 - slack, zero > slack, beaten)
     return tuple(float(sign) for sign in signs)
 
 
 def _sign_inputs(generator: torch.Generator) -> list[Args]:
     cases = [
-        ([0.95, 0.99, 1.0], 0.6, 1.0, 0.0),  # an undefended model
-        ([0.02, 0.98, 1.0], 0.3, 1.0, 0.0),  # a masked one
-        ([0.06, 0.09, 0.1], 0.03, 1.0, 0.0),  # a robust one
-        ([0.6, 0.2, 0.15], 0.5, 0.7, 0.0),  # PGD is misled
-        ([0.1, 0.12, 0.14], 0.9, 0.15, 1.0),  # nothing but zero gradients
-        ([0.5, 0.52, 0.3], 0.48, 0.8, 0.3),  # the strongest attack finds less
-        ([0.3, 0.4, 0.5, 0.6], 0.55, 0.99, 0.5),  # every rung rises a little
-        ([0.2, 0.17, 0.19], 0.23, 0.97, 0.02),  # all within the slack
-        ([0.4, 0.42, 0.43], 0.5, 0.9, 0.1),
-        ([0.3, 0.6, 0.32], 0.31, 1.0, 0.0),  # the middle rung alone is far off
+        ([0.95, 0.98, 0.99, 1.0], 0.6, 1.0, 0.0, 0.85),  # an undefended model
+        ([0.36, 0.5, 0.52, 0.53], 0.16, 1.0, 0.0, 0.13),  # the same at a smaller eps
+        ([0.02, 0.9, 0.98, 1.0], 0.3, 1.0, 0.0, 0.5),  # a masked one
+        ([0.06, 0.08, 0.09, 0.1], 0.03, 1.0, 0.0, 0.11),  # a robust one
+        ([0.6, 0.3, 0.22, 0.15], 0.5, 0.7, 0.0, 0.32),  # PGD is misled
+        ([0.1, 0.11, 0.12, 0.14], 0.9, 0.15, 1.0, 0.88),  # nothing but zero gradients
+        ([0.5, 0.52, 0.53, 0.3], 0.48, 0.8, 0.3, 0.56),  # the strongest attack finds less
+        ([0.3, 0.4, 0.45, 0.6], 0.55, 0.99, 0.5, 0.2),  # every rung rises a little
+        ([0.2, 0.17, 0.18, 0.19], 0.23, 0.97, 0.02, 0.22),  # all within the slack
+        ([0.4, 0.42, 0.43, 0.43], 0.5, 0.9, 0.1, 0.52),
+        ([0.3, 0.6, 0.32, 0.33], 0.31, 1.0, 0.0, 0.4),  # few steps find more than all
+        ([0.5, 0.3, 0.55, 0.56], 0.4, 1.0, 0.0, 0.45),  # few steps alone find less than FGSM
+        ([0.5, 0.34, 0.36, 0.58], 0.4, 1.0, 0.0, 0.45),  # restarts make up for it
+        ([0.5, 0.52, 0.64, 0.66], 0.4, 1.0, 0.0, 0.6),  # a rise, but not by much
+        ([0.45, 0.5, 0.6, 0.52], 0.4, 1.0, 0.0, 0.5),  # up and down again
     ]
-    return [(torch.tensor(ladder), *rest, 0.05) for ladder, *rest in cases] + [
-        (torch.tensor([0.4, 0.42, 0.43]), 0.5, 0.9, 0.1, 0.2)
+    return [(torch.tensor(ladder), *rest, 0.05, 0.2) for ladder, *rest in cases] + [
+        (torch.tensor([0.4, 0.42, 0.43, 0.43]), 0.5, 0.9, 0.1, 0.6, 0.2, 0.4),
+        (torch.tensor([0.4, 0.42, 0.5, 0.75]), 0.5, 0.9, 0.1, 0.3, 0.05, 0.4),
     ]
 
 
@@ -323,21 +338,34 @@ def _are_zero_or_one(args: Args, output: Any) -> object:
 
 
 def _signs_as_integers(
-    ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
+    ladder: Tensor,
+    transfer: float,
+    whole: float,
+    zero: float,
+    search: float,
+    slack: float,
+    rise: float,
 ) -> list[int]:
     fgsm, *later = ladder.tolist()
-    changes = any(abs(error - fgsm) > slack for error in later)
-    signs = [fgsm - later[0] > slack, changes, transfer - fgsm > slack, whole + slack < 1]
-    return [1 if sign else 0 for sign in (*signs, zero > slack)]
+    changes = any(a - b > slack for a, b in pairwise(later)) or later[-1] - fgsm > rise
+    signs = [fgsm - later[1] > slack, changes, transfer - fgsm > slack, whole + slack < 1]
+    return [1 if sign else 0 for sign in (*signs, zero > slack, search - slack > ladder.max())]
 
 
 def _signs_by_amounts(
-    ladder: Tensor, transfer: float, whole: float, zero: float, slack: float
+    ladder: Tensor,
+    transfer: float,
+    whole: float,
+    zero: float,
+    search: float,
+    slack: float,
+    rise: float,
 ) -> Any:
     first = float(ladder[0])
-    spread = max(float(ladder.max()) - first, first - float(ladder.min()))
-    amounts = torch.tensor([first - float(ladder[1]), spread, transfer - first, 1 - whole, zero])
-    return tuple((amounts > slack).double())
+    fall = float((ladder[1:-1] - ladder[2:]).max())
+    rose = slack + float(ladder[-1]) - first - rise  # above the slack when it is above the rise
+    amounts = [first - float(ladder[2]), max(fall, rose), transfer - first, 1 - whole, zero]
+    return tuple((torch.tensor([*amounts, search - float(ladder.max())]) > slack).double())
 
 
 read_signs = Exercise(
@@ -345,16 +373,18 @@ read_signs = Exercise(
     lesson="09",
     title="Read the checklist",
     task=(
-        "Return five numbers, 1.0 for a sign that is there and 0.0 otherwise: the first PGD finds "
-        "less than FGSM; one of the PGD errors differs from FGSM's; transfer finds more than FGSM; "
-        "the error over the whole range is below 1; there are zero gradients. `ladder` holds the "
-        "error of FGSM, then of PGD with more and more work. `transfer` is the error on FGSM "
-        "examples of another model, `whole` that of PGD without a limit, `zero` the share of zero "
-        "gradients. All are tensors or numbers from 0 to 1. Differences up to `slack` "
-        "do not count."
+        "Return six numbers, 1.0 for a sign that is there and 0.0 otherwise: PGD with all its "
+        "steps finds less than FGSM; more work finds less, or the last PGD finds more than FGSM by "
+        "over `rise`; transfer finds more than FGSM; the error over the whole range is below 1; "
+        "there are zero gradients; the search finds more than each attack of the ladder. `ladder` "
+        "holds four errors: of FGSM, and of PGD with few steps, with all steps, with restarts. "
+        "`transfer` is the error on FGSM examples of another model, `whole` that of PGD without a "
+        "limit, `zero` the share of zero gradients, `search` the error under a search without "
+        "gradients. All are numbers from 0 to 1. Differences up to `slack` do not count; a rise "
+        "up to `rise` does not."
     ),
     difficulty=2,
-    minutes=10,
+    minutes=12,
     reference=_read_signs,
     inputs=_sign_inputs,
     properties=(_are_zero_or_one,),
@@ -362,54 +392,71 @@ read_signs = Exercise(
     wrong_answers=edits(
         _read_signs,
         """
-        weaker reversed: `later[0] < fgsm - slack` -> `later[0] > fgsm + slack`
+        weaker reversed: `steps < fgsm - slack` -> `steps > fgsm + slack`
             You count it as a sign if PGD finds more than FGSM. Many small steps should find more.
-            The first sign is that they find less: ladder[1] below ladder[0].
-        only upwards: `.abs()` -> ``
-            More work that finds less is a sign too: then the attack is misled. Look at the size of
-            the difference, in both directions.
-        only downwards: `(later - fgsm).abs()` -> `(fgsm - later)`
+            The first sign is that they find less: ladder[2] below ladder[0].
+        only upwards: `falls or rises` -> `rises`
+            More work that finds less is a sign too: then the attack is misled. Compare each PGD
+            with the one before it.
+        only downwards: `falls or rises` -> `falls`
             More work that finds much more is a sign too: then the error under FGSM is far too low.
-            Look at the size of the difference, in both directions.
-        neighbours: `(later - fgsm)` -> `(later - ladder[:-1])`
-            You compare each attack with the one before. Many small rises then go unnoticed. Compare
-            each one with the first, FGSM.
-        against PGD: `fgsm + slack` -> `ladder[-1] + slack`
+            Compare the last PGD with FGSM, and the difference with `rise`.
+        any rise: `fgsm + rise` -> `fgsm + slack`
+            You count every rise from FGSM to the last PGD. Some rise is normal, also on a network
+            without a defence. It is a sign from `rise` on, not from `slack` on.
+        neighbours: `restarts > fgsm + rise`
+        -> `few > fgsm + rise or steps > few + rise or restarts > steps + rise`
+            You compare each attack with the one before. Many small rises then go unnoticed. For the
+            rise compare the last PGD with the first attack, FGSM.
+        from FGSM: `falls = steps` -> `falls = few < fgsm - slack or steps`
+            You count it as a fall if PGD with few steps finds less than FGSM. A few steps may be
+            too coarse. A fall is a PGD that finds less than a PGD with less work.
+        first and last: `steps < few - slack or restarts < steps - slack`
+        -> `restarts < few - slack`
+            You compare only the last PGD with the first. One in between may fall as well.
+        against PGD: `fgsm + slack  # FGSM` -> `restarts + slack  # FGSM`
             You compare FGSM examples of another model with PGD on the model itself. Compare like
             with like: FGSM examples of the other model with FGSM examples of this one.
         whole reversed: `whole < 1` -> `whole > 1`
             You count it as a sign if the error reaches 100 %. Without a limit on the change, it
             must. The sign is an error below 100 %.
-        at eps: `whole` -> `ladder[-1]`
+        at eps: `whole < 1` -> `restarts < 1`
             You ask for an error of 100 % at eps. A robust model stays below that. Only over the
             whole range of a pixel, `whole`, must the attack always succeed.
         all zero: `zero > slack` -> `zero > 1 - slack`
             You wait until all gradients are zero. Some are enough: each such digit looks robust to
             an attack that cannot move.
-        accuracy: `fgsm, later`
-        -> `ladder, transfer, whole = 1 - ladder, 1 - transfer, 1 - whole¶fgsm, later`
+        search against one step: `max(ladder)` -> `fgsm`
+            You compare the search with FGSM alone. It beats the gradient only if it finds more than
+            the best attack that follows the gradient: the largest entry of the ladder.
+        search reversed: `search > max(ladder) + slack` -> `search < max(ladder) - slack`
+            You count it as a sign if the search finds less. It knows nothing of the model and
+            should find less. The sign is that it finds more.
+        accuracy: `fgsm,`
+        -> `ladder, search = 1 - ladder, 1 - search¶transfer, whole = 1 - transfer, 1 - whole¶fgsm,`
             You read the numbers as accuracies. They are error rates: the share that the model gets
             wrong.
-        no slack: `fgsm, later` -> `slack = 0.0¶fgsm, later`
+        no slack: `fgsm, few, steps` -> `slack = 0.0¶fgsm, few, steps`
             You count every difference, however small. Differences up to `slack` may be chance.
-        first and last: `(later - fgsm)` -> `(later[-1] - fgsm)`
-            You compare only the last attack with FGSM. An attack in between may differ as well.
-            Compare every later entry with the first.
-        last weaker: `later[0]` -> `later[-1]`
-            Your first sign looks at the last attack. It is about the first PGD, ladder[1], the one
-            with the least work. It should still find as much as FGSM.
+        few steps weaker: `steps < fgsm - slack` -> `few < fgsm - slack`
+            Your first sign looks at PGD with few steps, which may be too coarse. It is about PGD
+            with all its steps, ladder[2].
+        last weaker: `steps < fgsm - slack` -> `restarts < fgsm - slack`
+            Your first sign looks at PGD with restarts. It is about one walk with all its steps,
+            ladder[2].
         slack for differences only: `whole < 1 - slack, zero > slack` -> `whole < 1, zero > 0`
-            You apply the slack to the first three signs only. It applies to `whole` and `zero` too:
+            You apply the slack to the other signs only. It applies to `whole` and `zero` too:
             below 1 by more than slack, above 0 by more than slack.
         """,
     ),
     hints=(
         "Write down for each sign which of two numbers must be larger. All numbers are error "
         "rates: a larger one means a stronger attack.",
-        "`(ladder[1:] - ladder[0]).abs().max()` is how far the later attacks are from FGSM, in "
-        "either direction.",
-        "A comparison gives True or False; `float(...)` turns it into 1.0 or 0.0. The five "
-        "comparisons look at ladder[1], all of ladder, transfer, whole and zero.",
+        "`fgsm, few, steps, restarts = ladder`. The second sign is one of two things: a fall, "
+        "steps below few or restarts below steps; or a rise by more than `rise`, restarts above "
+        "fgsm.",
+        "A comparison gives True or False; `float(...)` turns it into 1.0 or 0.0. The sixth sign "
+        "compares search with max(ladder).",
     ),
     takeaway="A sign says where to look. Its absence proves nothing.",
 )
@@ -732,7 +779,7 @@ quiz = parse(
         It may, and the checklist would say more. But the first answer is that the difference can
         be chance.
 
-    None of the five signs is seen. What follows?
+    None of the eight signs is seen. What follows?
     - The model is robust.
         An undefended model shows none either: attacks simply work on it.
     - The attack's error is the true worst case.
