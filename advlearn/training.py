@@ -264,7 +264,7 @@ def _train(
             f"stop_on = {recipe.stop_on!r} is not measured. There are {', '.join(columns)}, "
             "seconds."
         )
-    check_trainable(model)
+    _check_model(model, recipe)
     device = next(model.parameters()).device
     batches, x, y = _taken(
         data, recipe, device, shuffle=True, size=recipe.batch_size, bounds=bounds, progress=progress
@@ -315,6 +315,16 @@ def _train(
             run.save(Path(checkpoint))
     run.restore_best()
     return run.history
+
+
+def _check_model(model: Any, recipe: Recipe) -> None:
+    """Require a model that can be trained, in the precision of the recipe."""
+    check_trainable(model)
+    if recipe.precision == "fast" and all(p.dtype == torch.float64 for p in model.parameters()):
+        raise ValueError(
+            "precision = 'fast' computes products of float32 in bfloat16, and changes nothing in a "
+            "model of float64. Leave precision out, or pass model.float() and float32 images."
+        )
 
 
 def _taken(

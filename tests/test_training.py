@@ -1042,6 +1042,13 @@ UNTRAINABLE = [
     ("inference buffers", normed_in_inference_mode(), {}, ValueError, "inference_mode.*deepcopy"),
     ("detached", Detached(), {}, ValueError, NO_GRADIENT),
     (
+        "fast in float64",
+        plain_mlp(),
+        {"data": (X.double(), Y), "recipe": Recipe(epochs=1, precision="fast")},
+        ValueError,
+        "precision = 'fast'.* float64",
+    ),
+    (
         "float64",
         SoftmaxRegression(36, 4),
         {"data": (X.double(), Y)},
