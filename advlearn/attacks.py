@@ -40,6 +40,12 @@ class Bounds(NamedTuple):
 
 PIXELS = Bounds(0.0, 1.0)
 
+DETACHED = (
+    "model(x) is detached from x, so it has no gradient there. Remove .detach(), torch.no_grad() "
+    "and NumPy from the model's forward, or from the function around it."
+)
+"""What is said of a model whose logits have no gradient with respect to the images."""
+
 P = ParamSpec("P")
 
 KEPT = ("best", "first", "last")
@@ -163,10 +169,7 @@ def _gradient(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, T
     if logits.requires_grad:
         (gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)
     if gradient is None:
-        raise ValueError(
-            "model(x) is detached from x, so it has no gradient there. Remove .detach(), "
-            "torch.no_grad() and NumPy from the model's forward, or from the function around it."
-        )
+        raise ValueError(DETACHED)
     return gradient, logits.detach()
 
 
@@ -318,7 +321,8 @@ def pgd(
             fools leaves the batch, so errors are counted in less time, on weaker images; or "last",
             whatever came before, which a training step takes: it needs one pass less. With
             restarts the two keep the best of what their attempts give. A model that answers
-            otherwise when it is asked again (a random defence) is attacked with "best" for "first".
+            otherwise when it is asked again (a random defence), or about fewer examples at once, is
+            attacked with "best" for "first".
 
     Returns:
         A new detached tensor of x's shape, dtype and device, in the ball of `fgsm`.
@@ -376,8 +380,9 @@ def pgd(
                 else:
                     with torch.no_grad():
                         logits = logits_of(hand_out(model, moved))
-                if step == 0 and keep == "first" and not _repeats(model, moved):
-                    keep = "best"  # one lucky draw must not end the attack
+                if step == 0 and keep == "first" and not looks_at_each(model, moved):
+                    # One lucky draw must not end the attack, nor who else is in the batch.
+                    keep = "best"
                 fooled = (logits.argmax(1) == labels) == targeted
                 left = (~fooled).nonzero().squeeze(1)
                 if step == steps or keep == "best":
@@ -420,11 +425,27 @@ def _better(fooled: Tensor, damage: Tensor, lost: Tensor, best: Tensor) -> Tenso
     return (fooled & ~lost) | ((fooled == lost) & (damage >= best))
 
 
-def _repeats(model: Model, x: Tensor, count: int = 16) -> bool:
-    """Say whether the model gives a few examples the same logits twice."""
-    with torch.no_grad():
-        once, again = (logits_of(hand_out(model, x[:count])) for _ in range(2))
-        return bool(once.equal(again))
+def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:
+    """Say whether the logits of an example are its own, whatever else is in the batch.
+
+    Not so with a random defence, with BatchNorm that keeps no running statistics, and in a model
+    that was exported for batches of one size. A few of the examples show it.
+
+    Example:
+        >>> looks_at_each(lambda x: x - x.mean(0), torch.rand(4, 2))
+        False
+    """
+    some = x[:count]
+    half = some[: (len(some) + 1) // 2]
+    try:
+        with attack_mode(model, backward=False), torch.no_grad():
+            parts = (some, some, half)
+            once, again, fewer = (logits_of(hand_out(model, part)).float() for part in parts)
+    except Exception:
+        return False
+    # Products of another size are rounded otherwise, coarsely in half precision.
+    slack = 0.02 * float(once.abs().max())
+    return once.equal(again) and torch.allclose(once[: len(half)], fewer, rtol=0.0, atol=slack)
 
 
 @torch.no_grad()

@@ -29,13 +29,13 @@ from advlearn._validation import (
     check_trainable,
     logits_of,
 )
-from advlearn.attacks import PIXELS, linear_step
+from advlearn.attacks import DETACHED, PIXELS, linear_step
 from advlearn.batches import BATCH, Batches, Data, joined
 from advlearn.context import attack_mode, hand_out, precision, uncompiled
 from advlearn.directions import directions
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
-from advlearn.metrics import predict
+from advlearn.metrics import check_crafted, predict
 from advlearn.recipe import History, Recipe, Run, callable_name
 
 __all__ = ["DivergenceError", "History", "Measure", "Objective", "Recipe", "adversarial_fit", "fit"]
@@ -185,6 +185,7 @@ def adversarial_fit(
             crafted = hand_out(
                 lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
             )
+            check_crafted(crafted, x)
             clean = _cross_entropy(model, x, y).mean()
             _backward(alpha * clean)
         else:
@@ -197,9 +198,10 @@ def adversarial_fit(
                 # pixels', whose sign does not mind the scale.
                 (alpha * clean).backward()
                 gradient = pixels.grad
-                assert gradient is not None, "pixels is a leaf that requires a gradient"
             else:
-                (gradient,) = torch.autograd.grad(clean, pixels)
+                (gradient,) = torch.autograd.grad(clean, pixels, allow_unused=True)
+            if gradient is None:
+                raise ValueError(DETACHED)
             crafted = linear_step(x.detach(), gradient, eps, bounds=bounds)
         worst = _cross_entropy(model, _laid_out(crafted, recipe), y).mean()
         _backward((1 - alpha) * worst)
