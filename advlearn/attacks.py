@@ -437,12 +437,17 @@ def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:
     """
     some = x[:count]
     half = some[: (len(some) + 1) // 2]
-    try:
-        with attack_mode(model, backward=False), torch.no_grad():
-            parts = (some, some, half)
-            once, again, fewer = (logits_of(hand_out(model, part)).float() for part in parts)
-    except Exception:
-        return False
+
+    def answer(part: Tensor) -> Tensor:
+        logits: Tensor = logits_of(hand_out(model, part))
+        return logits.float()
+
+    with attack_mode(model, backward=False), torch.no_grad():
+        try:
+            once, again, fewer = answer(some), answer(some), answer(half)
+        except Exception:
+            answer(x)  # what fails on the whole batch, too, is no matter of its size
+            return False
     # Products of another size are rounded otherwise, coarsely in half precision.
     slack = 0.02 * float(once.abs().max())
     return once.equal(again) and torch.allclose(once[: len(half)], fewer, rtol=0.0, atol=slack)

@@ -120,7 +120,7 @@ class Recorder:
 
 
 class Fails(nn.Module):
-    """A last layer that raises when it is called for the `count`-th time.
+    """A last layer that raises from its `count`-th call on.
 
     By operations on tensors alone: a `raise` would keep the network from being compiled.
     """
@@ -131,7 +131,7 @@ class Fails(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.left.sub_(1)
-        row = torch.where(self.left == 0, len(x), 0)  # len(x) is one too far
+        row = torch.where(self.left <= 0, len(x), 0)  # len(x) is one too far
         return x + 0 * x.index_select(0, row.reshape(1))
 
 
