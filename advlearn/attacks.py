@@ -41,6 +41,12 @@ class Bounds(NamedTuple):
 
 PIXELS = Bounds(0.0, 1.0)
 
+DETACHED = (
+    "model(x) is detached from x, so it has no gradient there. Remove .detach(), torch.no_grad() "
+    "and NumPy from the model's forward, or from the function around it."
+)
+"""What is said of a model whose logits have no gradient with respect to the images."""
+
 P = ParamSpec("P")
 
 KEPT = ("best", "first", "last")
@@ -165,10 +171,7 @@ def gradient_at(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor,
     if logits.requires_grad:
         (gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)
     if gradient is None:
-        raise ValueError(
-            "model(x) is detached from x, so it has no gradient there. Remove .detach(), "
-            "torch.no_grad() and NumPy from the model's forward, or from the function around it."
-        )
+        raise ValueError(DETACHED)
     return gradient, logits.detach()
 
 
@@ -320,7 +323,8 @@ def pgd(
             fools leaves the batch, so errors are counted in less time, on weaker images; or "last",
             whatever came before, which a training step takes: it needs one pass less. With
             restarts the two keep the best of what their attempts give. A model that answers
-            otherwise when it is asked again (a random defence) is attacked with "best" for "first".
+            otherwise when it is asked again (a random defence), or about fewer examples at once, is
+            attacked with "best" for "first".
 
     Returns:
         A new detached tensor of x's shape, dtype and device, in the ball of `fgsm`.
@@ -377,8 +381,9 @@ def pgd(
                     break
                 else:
                     logits = _ask(model, moved)
-                if step == 0 and keep == "first" and not repeats(model, moved):
-                    keep = "best"  # one lucky draw must not end the attack
+                if step == 0 and keep == "first" and not looks_at_each(model, moved):
+                    # One lucky draw must not end the attack, nor who else is in the batch.
+                    keep = "best"
                 fooled = (logits.argmax(1) == labels) == targeted
                 left = (~fooled).nonzero().squeeze(1)
                 if step == steps or keep == "best":
@@ -620,6 +625,33 @@ def _ask(model: Model, x: Tensor) -> Tensor:
     with torch.no_grad():
         logits: Tensor = logits_of(hand_out(model, x))
     return logits
+
+
+def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:
+    """Say whether the logits of an example are its own, whatever else is in the batch.
+
+    Not so with a random defence, with BatchNorm that keeps no running statistics, and in a model
+    that was exported for batches of one size. A few of the examples show it.
+
+    Example:
+        >>> looks_at_each(lambda x: x - x.mean(0), torch.rand(4, 2))
+        False
+    """
+    some = x[:count]
+    half = some[: (len(some) + 1) // 2]
+
+    def answer(part: Tensor) -> Tensor:
+        return _ask(model, part).float()
+
+    with attack_mode(model, backward=False), torch.no_grad():
+        try:
+            once, again, fewer = answer(some), answer(some), answer(half)
+        except Exception:
+            answer(x)  # what fails on the whole batch, too, is no matter of its size
+            return False
+    # Products of another size are rounded otherwise, coarsely in half precision.
+    slack = 0.02 * float(once.abs().max())
+    return once.equal(again) and torch.allclose(once[: len(half)], fewer, rtol=0.0, atol=slack)
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from advlearn._validation import (
     check_logits,
     logits_of,
 )
-from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step
+from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step, looks_at_each
 from advlearn.batches import BATCH, Batches, Data, device_of, joined
 from advlearn.context import Model, attack_mode, hand_out
 from advlearn.directions import directions
@@ -176,7 +176,8 @@ def _rate(masks: Iterable[Tensor]) -> Rate:
     return Rate(count, total)
 
 
-def _check_crafted(crafted: Tensor, x: Tensor) -> None:
+def check_crafted(crafted: Any, x: Tensor) -> None:
+    """Require finite images of x's shape from an attack, which may be the caller's own."""
     check_images(crafted, None, "the attack's images")
     if crafted.shape != x.shape:
         raise ValueError(
@@ -348,7 +349,7 @@ def adversarial_error_rate(
 
     def lost(x: Tensor, y: Tensor) -> Tensor:
         crafted = _crafted(attack, crafted_on, x, y, size(x), **options)
-        _check_crafted(crafted, x)
+        check_crafted(crafted, x)
         return _wrong(model, crafted, y)
 
     batches = _batches(model, data, batch_size, progress)
@@ -423,11 +424,18 @@ def error_curve(
     if not sizes:
         raise ValueError("eps is empty. Pass at least one value.")
 
+    alone: bool | None = None  # whether logits are each example's own; asked once
+
     def judged(x: Tensor, y: Tensor) -> list[Tensor]:
+        nonlocal alone
         gradient = input_gradient(model, x, y, loss=loss)
         columns: list[Tensor] = []
         # Of a small batch, the images of several eps go through the model at once.
-        for start in range(0, len(sizes), together := max(1, batch_size // len(x))):
+        together = max(1, batch_size // len(x))
+        if together > 1:
+            alone = looks_at_each(model, x) if alone is None else alone
+            together = together if alone else 1
+        for start in range(0, len(sizes), together):
             some = sizes[start : start + together]
             moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
             wrong, chosen = _judged(model, moved, y.repeat(len(some)))
@@ -559,7 +567,7 @@ def transfer_matrix(
         source: Model, size: Callable[[Tensor], float | Tensor], x: Tensor, y: Tensor
     ) -> list[Tensor]:
         crafted = _crafted(attack, source, x, y, size(x), **options)
-        _check_crafted(crafted, x)
+        check_crafted(crafted, x)
         return [_wrong(model, crafted, y) for model in models.values()]
 
     rows = [

@@ -57,19 +57,15 @@ def probabilities(model: Model, logits: Tensor, x: Tensor | None = None) -> Tens
     softmax = logits.softmax(1)
     others = []
     for module in modules_behind(model):
-        kind = getattr(module, "original_name", type(module).__name__)  # of TorchScript: the first
         if _speaks(module):
             if not _means_softmax(module, logits):
                 others.append(module)
-        elif (
-            isinstance(module, _COPIES)
-            and kind in _SPEAKERS
-            and getattr(module, "top", None) != "softmax"
-        ):
-            raise ValueError(
-                f"model holds a {kind} that has lost its method probabilities, as TorchScript and "
-                "tracing do. Pass the model as it was, or give it that method."
-            )
+        elif isinstance(module, _COPIES) and getattr(module, "top", None) != "softmax":
+            for kind in _SPEAKERS & _kinds(module):
+                raise ValueError(
+                    f"model holds a {kind} that has lost its method probabilities, as TorchScript, "
+                    "tracing and export do. Pass the model as it was, or give it that method."
+                )
     if not others:
         return softmax
     names = " and ".join(sorted({type(module).__name__ for module in others}))
@@ -87,8 +83,19 @@ def probabilities(model: Model, logits: Tensor, x: Tensor | None = None) -> Tens
     return _own(speaker, logits)
 
 
-_SPEAKERS = ("SoftmaxRegression", "MaxoutNet", "RBFNet")  # this file's models with the method
+_SPEAKERS = {"SoftmaxRegression", "MaxoutNet", "RBFNet"}  # this file's models with the method
 _COPIES = (torch.jit.ScriptModule, torch.fx.GraphModule)  # they keep a model's forward alone
+
+
+def _kinds(copy: nn.Module) -> set[str]:
+    """Return the names of the classes that a copy was made from."""
+    names = {getattr(copy, "original_name", type(copy).__name__)}  # the first is TorchScript's
+    if isinstance(copy, torch.fx.GraphModule):  # its nodes remember whose they were
+        for node in copy.graph.nodes:
+            stack = (node.meta.get("nn_module_stack") or {}).values()
+            kinds = (getattr(kind, "__name__", str(kind)) for _, kind in stack)
+            names.update(name.rpartition(".")[2] for name in kinds)
+    return names
 
 
 def _speaks(model: Model) -> bool:

@@ -37,7 +37,7 @@ class Recipe:
         lr: learning rate at the start, > 0.
         lr_final: learning rate at the end, reached geometrically; None keeps `lr`.
         momentum: of SGD at the start, in [0, 1); Adam ignores it.
-        momentum_final: at the end, reached linearly; None keeps `momentum`.
+        momentum_final: at the end, reached linearly; None keeps `momentum`. Adam takes none.
         max_norm: the largest L2 norm of a unit's incoming weights, applied after each step; None
             for no limit. It acts on linear and convolutional layers, in any wrapper; a model with
             trained weights elsewhere is refused.
@@ -95,6 +95,11 @@ class Recipe:
             check_number(self.lr_final, "lr_final", low=0.0, open_low=True)
         if self.momentum_final is not None:
             check_number(self.momentum_final, "momentum_final", 0.0, 0.9999)
+            if self.optimizer == "adam":
+                raise ValueError(
+                    f"momentum_final = {self.momentum_final:g} is for optimizer = 'sgd'; Adam has "
+                    "no momentum to change. Leave momentum_final out."
+                )
         if self.max_norm is not None:
             check_number(self.max_norm, "max_norm", low=0.0, open_low=True)
 

@@ -29,14 +29,14 @@ from advlearn._validation import (
     check_trainable,
     logits_of,
 )
-from advlearn.attacks import PIXELS, linear_step
+from advlearn.attacks import DETACHED, PIXELS, linear_step
 from advlearn.batches import BATCH, Batches, Data, joined
 from advlearn.certify import interval, logit_bounds, propagate
 from advlearn.context import attack_mode, hand_out, precision, uncompiled
 from advlearn.directions import directions
 from advlearn.limits import first_weight, limit_norms, limited_layers
 from advlearn.losses import cross_entropy, l1_penalty
-from advlearn.metrics import predict
+from advlearn.metrics import check_crafted, predict
 from advlearn.recipe import History, Recipe, Run, callable_name
 
 __all__ = [
@@ -200,6 +200,7 @@ def adversarial_fit(
             crafted = hand_out(
                 lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
             )
+            check_crafted(crafted, x)
             clean = _cross_entropy(model, x, y).mean()
             _backward(alpha * clean)
         else:
@@ -212,9 +213,10 @@ def adversarial_fit(
                 # pixels', whose sign does not mind the scale.
                 (alpha * clean).backward()
                 gradient = pixels.grad
-                assert gradient is not None, "pixels is a leaf that requires a gradient"
             else:
-                (gradient,) = torch.autograd.grad(clean, pixels)
+                (gradient,) = torch.autograd.grad(clean, pixels, allow_unused=True)
+            if gradient is None:
+                raise ValueError(DETACHED)
             crafted = linear_step(x.detach(), gradient, eps, bounds=bounds)
         worst = _cross_entropy(model, _laid_out(crafted, recipe), y).mean()
         _backward((1 - alpha) * worst)
@@ -443,7 +445,7 @@ def _train(
             f"stop_on = {recipe.stop_on!r} is not measured. There are {', '.join(columns)}, "
             "seconds."
         )
-    check_trainable(model)
+    _check_model(model, recipe)
     device = next(model.parameters()).device
     batches, x, y = _taken(
         data, recipe, device, shuffle=True, size=recipe.batch_size, bounds=bounds, progress=progress
@@ -494,6 +496,16 @@ def _train(
             run.save(Path(checkpoint))
     run.restore_best()
     return run.history
+
+
+def _check_model(model: Any, recipe: Recipe) -> None:
+    """Require a model that can be trained, in the precision of the recipe."""
+    check_trainable(model)
+    if recipe.precision == "fast" and all(p.dtype == torch.float64 for p in model.parameters()):
+        raise ValueError(
+            "precision = 'fast' computes products of float32 in bfloat16, and changes nothing in a "
+            "model of float64. Leave precision out, or pass model.float() and float32 images."
+        )
 
 
 def _taken(

@@ -254,12 +254,49 @@ def test_the_error_curve_is_fgsm_eps_by_eps(bounds):
     assert curve.errors[-1].count > curve.errors[0].count
 
 
-@pytest.mark.parametrize(("batch_size", "passes"), [(24, 7), (72, 3), (500, 1)])
+@pytest.mark.parametrize(("batch_size", "passes"), [(24, 7), (72, 3 + 3), (500, 1 + 3)])
 def test_the_error_curve_costs_one_gradient(batch_size, passes):
-    """Images of several eps go through the model together, but no more of them than a batch has."""
+    """Images of several eps go through the model together, but no more of them than a batch has.
+
+    Three passes of a few examples show before that each is looked at for itself.
+    """
     model = Counting(make_mlp())
     error_curve(model, DATA, [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3], batch_size=batch_size)
     assert (model.forwards, model.backwards) == (1 + passes, 1)
+
+
+class OverTheBatch(nn.Module):
+    """Normalises by its batch, in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = make_mlp(scale=3.0)
+
+    def forward(self, x):
+        return self.inner((x - x.mean(0)) / (x.std(0) + 0.1))
+
+
+class OfOneSize(nn.Module):
+    """As a model that was exported for batches of 24."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = make_mlp(scale=3.0)
+
+    def forward(self, x):
+        return self.inner(x.view(24, 36))
+
+
+@pytest.mark.parametrize("make", [OverTheBatch, OfOneSize])
+def test_a_model_that_looks_at_the_whole_batch_is_given_whole_batches(make):
+    model, sizes = make(), [0.05, 0.1]
+    curve = error_curve(model, DATA, sizes, loss=margin_loss)
+    each = [adversarial_error_rate(model, DATA, size, loss=margin_loss) for size in sizes]
+    assert list(curve.errors) == each
+    options = {"steps": 5, "step_size": 0.02, "random_start": False}
+    best = craft(model, DATA, 0.1, attack=pgd, **options)
+    counted = adversarial_error_rate(model, DATA, 0.1, attack=pgd, **options)
+    assert counted == error_rate(model, (best, Y))
 
 
 def test_the_error_curve_takes_a_tensor_of_eps_and_another_loss():

@@ -546,7 +546,14 @@ def test_a_hidden_model_asks_for_an_image():
 COPIES = {
     "script": lambda: torch.jit.script(SoftmaxRegression(36, 4, top="sigmoid")),
     "trace": lambda: torch.jit.trace(RBFNet(36, 4), X),
+    "export": lambda: torch.export.export(SoftmaxRegression(36, 4, top="sigmoid"), (X,)).module(),
+    "export of a part": lambda: torch.export.export(
+        nn.Sequential(Normalize([0.5], [0.5]), RBFNet(36, 4)), (X,)
+    ).module(),
     "symbolic trace": lambda: torch.fx.symbolic_trace(SoftmaxRegression(36, 4, top="sigmoid")),
+    "symbolic trace of a part": lambda: torch.fx.symbolic_trace(
+        nn.Sequential(Normalize([0.5], [0.5]), SoftmaxRegression(36, 4, top="sigmoid"))
+    ),
     "wrapped": lambda: Wrapper(torch.jit.trace(RBFNet(36, 4), X)),
 }
 

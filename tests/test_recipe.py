@@ -53,6 +53,7 @@ BAD = [
     ({"momentum": 1.0}, ValueError, "momentum must be finite and in"),
     ({"momentum": -0.1}, ValueError, "momentum must be finite and in"),
     ({"momentum_final": 1.5}, ValueError, "momentum_final must be"),
+    ({"momentum_final": 0.5, "optimizer": "adam"}, ValueError, "momentum_final.* for optimizer"),
     ({"max_norm": 0.0}, ValueError, "max_norm must be finite"),
     ({"l1": -1e-9}, ValueError, "l1 must be finite"),
     ({"patience": 0}, ValueError, "patience must be at least 1"),

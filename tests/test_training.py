@@ -1042,6 +1042,13 @@ UNTRAINABLE = [
     ("inference buffers", normed_in_inference_mode(), {}, ValueError, "inference_mode.*deepcopy"),
     ("detached", Detached(), {}, ValueError, NO_GRADIENT),
     (
+        "fast in float64",
+        plain_mlp(),
+        {"data": (X.double(), Y), "recipe": Recipe(epochs=1, precision="fast")},
+        ValueError,
+        "precision = 'fast'.* float64",
+    ),
+    (
         "float64",
         SoftmaxRegression(36, 4),
         {"data": (X.double(), Y)},
@@ -1070,6 +1077,35 @@ UNTRAINABLE = [
 def test_what_cannot_be_trained_is_refused_with_the_remedy(train, model, change, error, words):
     with pytest.raises(error, match=words):
         train(model, progress=False, **{"data": DATA, "recipe": Recipe(epochs=1)} | change)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_adversarial_training_names_a_model_that_is_detached_from_its_images(alpha):
+    class Cut(SoftmaxRegression):
+        def forward(self, x):
+            return super().forward(x.detach())
+
+    recipe = Recipe(epochs=1)
+    with pytest.raises(ValueError, match=r"model\(x\) is detached from x"):
+        adversarial_fit(Cut(36, 4), DATA, recipe, eps=EPS, alpha=alpha, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "words"),
+    [
+        (lambda x: x[:1], ValueError, "must return images of x's shape"),
+        (lambda x: x.numpy(), TypeError, "the attack's images must be a tensor"),
+        (lambda x: x * math.nan, ValueError, "the attack's images holds NaN"),
+    ],
+    ids=["shape", "numpy", "nan"],
+)
+def test_what_an_attack_of_ones_own_gives_is_checked(made, error, words):
+    def attack(model, x, y, eps, bounds):
+        return made(x)
+
+    model, recipe = SoftmaxRegression(36, 4), Recipe(epochs=1)
+    with pytest.raises(error, match=words):
+        adversarial_fit(model, (X, Y), recipe, eps=EPS, attack=attack, progress=False)
 
 
 def test_a_model_that_casts_its_images_takes_any_dtype():

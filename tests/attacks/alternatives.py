@@ -19,7 +19,7 @@ from advlearn._validation import (
     check_logits,
     check_number,
 )
-from advlearn.attacks import KEPT, PIXELS, _check, _check_generator, repeats
+from advlearn.attacks import KEPT, PIXELS, _check, _check_generator, looks_at_each
 from advlearn.context import Model, attack_mode, hand_out
 from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, margin_loss
@@ -122,7 +122,7 @@ class BestIterate:
                     if keep == "last" and restarts == 1 and step == steps:
                         return pixels.detach()
                     logits = _logits(model, pixels, labels)
-                    if keep == "first" and step == 0 and not repeats(model, pixels.detach()):
+                    if keep == "first" and step == 0 and not looks_at_each(model, pixels.detach()):
                         keep = "best"
                     value = _followed(loss)(logits, labels)
                     value = -value if targeted else value

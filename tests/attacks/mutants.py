@@ -669,7 +669,7 @@ MUTANTS = [
     mutant(
         "a lucky draw ends the attack",
         "is_not_ended_by_a_lucky_draw",
-        ("pgd", "and not _repeats(model, moved)", "and False"),
+        ("pgd", "and not looks_at_each(model, moved)", "and False"),
     ),
     # Noise
     mutant("noise of one sign", "draws_from_the_whole_ball", ("noise", "2 * drawn - 1", "drawn")),
