@@ -221,7 +221,7 @@ def _proved(
             check_label_range(y, logits.shape[1])
         drawn = _random_states(x.device)
         pixels = interval(x, radius, box)
-        rows = max(1, _PIXELS * len(x) // x.numel()) if x.device.type == "cpu" else len(x)
+        rows = max(8, _PIXELS * len(x) // x.numel()) if x.device.type == "cpu" else len(x)
         parts = [
             propagate(model, Interval(*ends), proof=True)
             for ends in zip(pixels.lower.split(rows), pixels.upper.split(rows), strict=True)

@@ -747,14 +747,17 @@ def _mul(x: Any, other: Any) -> Any:
     if isinstance(other, Interval):
         products = torch.stack(torch.broadcast_tensors(a * c, a * d, b * c, b * d))
         return Interval(products.amin(0), products.amax(0))
-    return _sorted(a * other, b * other, other)
+    return _sorted(a * other, b * other, other, x.apart)
 
 
-def _sorted(one: Tensor, two: Tensor, factor: Any) -> Interval:
+def _sorted(one: Tensor, two: Tensor, factor: Any, apart: Apart | None) -> Interval:
     """Return the interval between two ends that a constant factor may have exchanged."""
-    if not isinstance(factor, Tensor):
+    if isinstance(factor, Tensor):
+        return Interval(torch.minimum(one, two), torch.maximum(one, two))
+    if apart is None or factor <= 0:
         return Interval(one, two) if factor >= 0 else Interval(two, one)
-    return Interval(torch.minimum(one, two), torch.maximum(one, two))
+    # Margins are scaled as the logits are: by a temperature, for example.
+    return Interval(one, two, lambda y: apart(y) * factor)
 
 
 @_rule("div divide true_divide")
@@ -766,7 +769,9 @@ def _div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
         raise UnboundedError(_refused("division by what may be 0"))
     if isinstance(other, Interval):
         return _mul(Interval(1 / upper, 1 / lower), x)
-    return _sorted(x.lower / other, x.upper / other, other)
+    if isinstance(other, Tensor):
+        return _sorted(x.lower / other, x.upper / other, other, None)
+    return _sorted(x.lower / other, x.upper / other, 1 / other, x.apart)
 
 
 @_rule("reciprocal")
