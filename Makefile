@@ -99,6 +99,7 @@ bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv
 	$(RUN) benchmarks/install.py
 	$(RUN) benchmarks/run.py
 	$(RUN) benchmarks/lab.py
+	$(RUN) benchmarks/bracket.py
 
 palette: $(VENV)/.dev ## draw every figure in grey and for colour-blind readers, into build/palette
 	MPLBACKEND=agg $(RUN) tests/vision.py

@@ -21,6 +21,7 @@ from advlearn._validation import (
     check_count,
     check_eps,
     check_images,
+    check_label_range,
     check_labels,
     check_logits,
     check_number,
@@ -533,6 +534,7 @@ class SquareSearch:
         logits = _ask(self.model, images)
         if len(rows) == len(self.y):  # of few rows, logits may look like probabilities by chance
             check_logits(logits, labels)
+            check_label_range(labels, logits.shape[1])
         damage = _each(self.loss, logits, labels).to(self.damage.dtype)
         damage = -damage if self.targeted else damage
         fooled = (logits.argmax(1) == labels) == self.targeted

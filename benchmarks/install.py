@@ -1,4 +1,4 @@
-"""Install the libraries that `run.py` compares with, into the folder `.venv-bench`.
+"""Install the libraries that `run.py` and `bracket.py` compare with, into the folder `.venv-bench`.
 
 They go into a separate folder, and without their dependencies, for four reasons. torchattacks
 pins an old `requests` that JupyterLab refuses. cleverhans asks for TensorFlow Probability and for
@@ -33,6 +33,8 @@ LIBRARIES = {
     ],
     "cleverhans": ["cleverhans~=4.0"],
     "adv-lib": ["adv-lib~=0.2"],
+    # The official AutoAttack, for `bracket.py` alone.
+    "pyautoattack": ["pyautoattack~=0.2"],
 }
 
 

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 @pytest.fixture(scope="module")
 def modules():
     """Import the scripts the way Python does when one of them is run."""
-    names = ("install", "lab", "peers", "report", "run")
+    names = ("bracket", "install", "lab", "peers", "report", "run")
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(FOLDER))
     try:
@@ -315,3 +315,62 @@ def test_the_stream_of_images_is_counted_and_its_memory_is_limited():
     done = subprocess.run([*command, "--limit", "1"], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "over the limit of 1 MB" in done.stderr
+
+
+# --- Beside AutoAttack ----------------------------------------------------------------------------
+
+
+def test_the_bracket_is_measured_and_its_page_says_so(modules, tmp_path, monkeypatch):
+    """Beside a peer that breaks every second example."""
+    bracket = modules["bracket"]
+    monkeypatch.setattr(bracket, "release", lambda: "1.0")
+    monkeypatch.setattr(
+        bracket, "by_autoattack", lambda model, x, y, eps: torch.arange(len(y)) % 2 > 0
+    )
+    measured = bracket.measure(bracket.QUICK)
+    row = measured["models"]["plain"]
+    assert row["ways"][bracket.PEER]["stands"] == 3
+    assert row["ways"]["fast"]["seconds"] > 0
+    assert set(row["compared"]) == {"fast"}
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{bracket.START}\nold\n{bracket.END}\nafter\n", encoding="utf-8")
+    bracket.publish(measured, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    kept = json.loads((tmp_path / "bracket.json").read_text(encoding="utf-8"))
+    assert bracket.table(kept) in text
+    assert "AutoAttack 1.0" in text
+    assert "old" not in text
+
+
+def test_without_the_peer_the_bracket_is_measured_alone(modules, monkeypatch, capsys):
+    bracket = modules["bracket"]
+    monkeypatch.setattr(bracket, "release", lambda: None)
+    bracket.main(["--quick"])
+    assert "AutoAttack not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "seconds", "reached"),
+    [
+        (10, 10, 19.0, True),
+        (10, 10, 21.0, False),
+        (12, 10, 19.0, True),  # two of two: chance
+        (60, 10, 19.0, False),
+        (0, 10, 1.0, True),
+    ],
+)
+def test_standard_may_leave_no_more_than_chance_and_take_a_fifth(
+    modules, ours, theirs, seconds, reached
+):
+    bracket = modules["bracket"]
+    masks = {"standard": torch.arange(100) < ours, bracket.PEER: torch.arange(100) < theirs}
+    ways = {"standard": {"seconds": seconds}, bracket.PEER: {"seconds": 100.0}}
+    assert bracket.compared(masks, ways)["compared"]["standard"]["reached"] == reached
+
+
+def test_fast_may_leave_a_point_more(modules):
+    bracket = modules["bracket"]
+    for ours, reached in ((10, True), (11, True), (12, False)):
+        masks = {"fast": torch.arange(100) < ours, bracket.PEER: torch.arange(100) < 10}
+        ways = {"fast": {"seconds": 1.0}, bracket.PEER: {"seconds": 60.0}}
+        assert bracket.compared(masks, ways)["compared"]["fast"]["reached"] == reached

@@ -56,7 +56,11 @@ def edited(name: str, *edits: Edit) -> types.ModuleType:
 
 def _lines(source: str, function: str) -> tuple[int, int]:
     """Find the lines of a function, without its docstring."""
-    for node in ast.parse(source).body:
+    body = ast.parse(source).body
+    *outer, function = function.split(".")
+    if outer:  # a method
+        (body,) = [n.body for n in body if isinstance(n, ast.ClassDef) and n.name == outer[0]]
+    for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             first = node.body[1 if ast.get_docstring(node) else 0]
             return first.lineno - 1, node.end_lineno or first.lineno
@@ -142,32 +146,32 @@ MUTANTS = [
     mutant(
         "the gradient of another example",
         "attacks_each_example_alone",
-        ("_gradient", "return gradient", "return gradient.roll(1, 0)"),
+        ("gradient_at", "return gradient", "return gradient.roll(1, 0)"),
     ),
     mutant(
         "the label of another example",
         "does_damage_in_the_ball",
-        ("_gradient", LOGIT_GRADIENT, "logit_gradient(loss, logits, y.roll(1))"),
+        ("gradient_at", LOGIT_GRADIENT, "logit_gradient(loss, logits, y.roll(1))"),
     ),
     mutant(
         "labels that the model predicts",
         "finds_the_optimum_of_a_linear_model",
-        ("_gradient", LOGIT_GRADIENT, "logit_gradient(loss, logits, logits.argmax(1))"),
+        ("gradient_at", LOGIT_GRADIENT, "logit_gradient(loss, logits, logits.argmax(1))"),
     ),
     mutant(
         "in the precision of the logits",
         "works_under_autocast",
-        ("_gradient", "return gradient", "return gradient.to(logits.dtype)"),
+        ("gradient_at", "return gradient", "return gradient.to(logits.dtype)"),
     ),
     mutant(
         "the mean over the batch",
         "is_the_gradient",
-        ("_gradient", LOGIT_GRADIENT, LOGIT_GRADIENT + " / len(x)"),
+        ("gradient_at", LOGIT_GRADIENT, LOGIT_GRADIENT + " / len(x)"),
     ),
     mutant(
         "probabilities for logits",
         "is_the_gradient",
-        ("_gradient", f"logits_of({HANDED})", f"9 * {HANDED}.softmax(1)"),
+        ("gradient_at", f"logits_of({HANDED})", f"9 * {HANDED}.softmax(1)"),
     ),
     mutant(
         "cross-entropy as PyTorch has it",
@@ -205,28 +209,28 @@ MUTANTS = [
     mutant(
         "attached to the graph",
         "returns_a_new_detached_tensor",
-        ("_gradient", "allow_unused=True", "allow_unused=True, create_graph=True"),
-        ("_gradient", "return gradient", "return gradient + 0 * pixels"),
+        ("gradient_at", "allow_unused=True", "allow_unused=True, create_graph=True"),
+        ("gradient_at", "return gradient", "return gradient + 0 * pixels"),
     ),
     mutant(
         "a leaf made of the caller's own x",
         "returns_a_new_detached_tensor",
-        ("_gradient", "(x.clone() if x.is_inference() else x.detach())", "x"),
+        ("gradient_at", "(x.clone() if x.is_inference() else x.detach())", "x"),
     ),
     mutant(
         "inference images are not copied",
         "works_where_gradients_are_off",
-        ("_gradient", "(x.clone() if x.is_inference() else x.detach())", "x.detach()"),
+        ("gradient_at", "(x.clone() if x.is_inference() else x.detach())", "x.detach()"),
     ),
     mutant(
         "logits are not checked",
         "refuses_bad_logits",
-        ("_gradient", "    check_logits(logits, y)\n", ""),
+        ("gradient_at", "    check_logits(logits, y)\n", ""),
     ),
     mutant(
         "the images themselves are handed out",
         "changes_nobodys_images",
-        ("_gradient", HANDED, "model(pixels)"),
+        ("gradient_at", HANDED, "model(pixels)"),
     ),
     mutant(
         "a step in the direction of NaN",
@@ -238,14 +242,14 @@ MUTANTS = [
         "backward into the parameters",
         "gives_the_model_back",
         (
-            "_gradient",
+            "gradient_at",
             "    logits = logits_of(",
             "    if isinstance(model, torch.nn.Module):\n"
             "        model.requires_grad_()\n"
             "    logits = logits_of(",
         ),
         (
-            "_gradient",
+            "gradient_at",
             "(gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)",
             "logits.backward(by_logits)\n        gradient = pixels.grad",
         ),
@@ -344,6 +348,70 @@ MUTANTS = [
             "        return _step(",
             "        step = check_eps(eps, x, box)\n        return _step(",
         ),
+    ),
+    # The search without a gradient
+    mutant(
+        "squares that leave the ball",
+        "keeps_to_the_ball",
+        (
+            "SquareSearch.with_square",
+            "torch.where(up, high, low)",
+            "torch.where(up, high + 0.01, low - 0.01)",
+        ),
+    ),
+    mutant(
+        "a search that ignores the bounds",
+        "keeps_to_the_bounds",
+        ("SquareSearch.__init__", "ball(x, eps, bounds)", "ball(x, eps, None)"),
+    ),
+    mutant(
+        "a search that keeps what is worse",
+        "keeps_the_best_that_it_has_seen",
+        (
+            "SquareSearch.ask",
+            "better = fooled | (",
+            "better = fooled | torch.ones_like(fooled) | (",
+        ),
+    ),
+    mutant(
+        "stripes of one sign for all",
+        "tries_squares_at_the_ends_of_the_ball",
+        ("SquareSearch.stripes", "channels, 1, width)", "channels, 1, 1)"),
+    ),
+    mutant(
+        "squares of one sign for all",
+        "tries_squares_at_the_ends_of_the_ball",
+        ("SquareSearch.with_square", "torch.where(up, high, low)", "high"),
+    ),
+    mutant(
+        "squares in one corner",
+        "tries_squares_at_the_ends_of_the_ball",
+        ("SquareSearch._place", "* (last + 1)", "* 0"),
+    ),
+    mutant(
+        "what is fooled stays in the batch",
+        "leaves_alone_what_is_fooled",
+        ("SquareSearch.left", "(~self.lost)", "(~self.lost | True)"),
+    ),
+    mutant(
+        "a search that goes the other way",
+        "keeps_the_best_that_it_has_seen",
+        ("SquareSearch.ask", "-damage if self.targeted", "-damage if not self.targeted"),
+    ),
+    mutant(
+        "one query too few",
+        "asks_as_often_as_it_may",
+        ("square", "range(2, queries)", "range(3, queries)"),
+    ),
+    mutant(
+        "always from stripes",
+        "begins_where_it_is_told",
+        ("square", "if start is None else", "if True else"),
+    ),
+    mutant(
+        "a start outside the ball",
+        "begins_where_it_is_told",
+        ("SquareSearch.inside", "torch.maximum(images, self.low[rows])", "images"),
     ),
     # Projected gradient descent
     mutant(
@@ -669,7 +737,7 @@ MUTANTS = [
     mutant(
         "a lucky draw ends the attack",
         "is_not_ended_by_a_lucky_draw",
-        ("pgd", "and not _repeats(model, moved)", "and False"),
+        ("pgd", "and not repeats(model, moved)", "and False"),
     ),
     # Noise
     mutant("noise of one sign", "draws_from_the_whole_ball", ("noise", "2 * drawn - 1", "drawn")),

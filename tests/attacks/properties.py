@@ -282,7 +282,7 @@ def changes_nobodys_images(attack: Attack) -> None:
         assert moved.equal(expected)
 
 
-@of_attacks("model")
+@of_attacks("model", lacks=("queries",))
 def never_takes_a_direction_that_is_none(attack: Attack) -> None:
     """NaN in the gradient of some examples is said, and the result is finite; so is zero."""
     network, x = make_network().eval(), make_digits()
@@ -656,6 +656,91 @@ def is_not_ended_by_a_lucky_draw(attack: Attack) -> None:
     assert [len(images) for images in recorder.seen].count(len(x)) == more["steps"] + 1
 
 
+# --- A search without a gradient ---------------------------------------------------------------
+
+
+def searched(attack: Attack, queries: int, **more: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Search where nothing falls: images, labels, all that was shown (Q, N, ...), the result."""
+    model, x = make_network(scale=0.1).eval(), 0.25 + 0.5 * make_digits()
+    recorder, y = Recorder(model), resisting(attack, model, x)
+    moved = attack(recorder, x, y, SIZE / 10, queries=queries, **more)
+    return x, y, torch.stack(recorder.seen), moved
+
+
+@of_attacks("queries")
+def asks_as_often_as_it_may(attack: Attack) -> None:
+    """Each example that resists is shown once a query, the first time as it is."""
+    for queries in (2, 15):
+        x, _, shown, _ = searched(attack, queries)
+        assert shown.shape == (queries, *x.shape)
+        assert shown[0].equal(x)
+
+
+@of_attacks("queries")
+def keeps_the_best_that_it_has_seen(attack: Attack) -> None:
+    """Example by example, and it goes on from there."""
+    _, y, shown, moved = searched(attack, 40)
+    model = make_network(scale=0.1).eval()
+    harm = torch.stack([attack.harm(model(images), y) for images in shown])
+    best = shown[harm.argmax(0), torch.arange(len(y))]
+    assert moved.equal(best)
+    assert (harm.argmax(0) > 1).all(), "squares help every example"
+    assert (harm[-1] < harm.max(0).values).any(), "not everything that was tried was kept"
+
+
+@of_attacks("queries")
+def tries_squares_at_the_ends_of_the_ball(attack: Attack) -> None:
+    """Columns at first, one sign each; then one square, of one sign, on the best so far."""
+    x, y, shown, moved = searched(attack, 40)
+    model = make_network(scale=0.1).eval()
+    eps, slack = SIZE / 10, 4 * torch.finfo(x.dtype).eps
+    stripes = (shown[1] - x) / eps
+    assert (stripes.abs() - 1).abs().max() < 1e-4
+    assert (stripes - stripes[:, :, :1]).abs().max() < 1e-4
+    assert (stripes[:, 0, 0].std(1) > 0).double().mean() > 0.8, "each column has a sign of its own"
+    best, harm = x, attack.harm(model(x), y)
+    signs, corners = set(), set()
+    for query, images in enumerate(shown[1:], 1):
+        if query > 1:
+            for image, old, own in zip(images[:, 0], best[:, 0], x[:, 0], strict=True):
+                changed = ((image - old).abs() > slack).nonzero()
+                if len(changed):
+                    top, left = changed.amin(0).tolist()
+                    bottom, right = changed.amax(0).tolist()
+                    block = (image - own)[top : bottom + 1, left : right + 1] / eps
+                    assert (block.abs() - 1).abs().max() < 1e-4
+                    assert (block - block[0, 0]).abs().max() < 1e-4
+                    signs.add(round(float(block[0, 0])))
+                    corners.add((top, left))
+        now = attack.harm(model(images), y)
+        better = now > harm
+        best = torch.where(better.reshape(-1, 1, 1, 1), images, best)
+        harm = torch.where(better, now, harm)
+    assert signs == {-1, 1}
+    assert len(corners) > 10, "squares lie anywhere"
+    assert moved.equal(best)
+
+
+@of_attacks("queries")
+def leaves_alone_what_is_fooled(attack: Attack) -> None:
+    """What the model misreads is shown once, and comes back as it is."""
+    model, x = make_network().eval(), make_digits()
+    y = model(x).argmax(1) if attack.targeted else model(x).argmin(1)
+    recorder = Recorder(model)
+    assert attack(recorder, x, y).equal(x)
+    assert len(recorder.seen) == 1
+
+
+@of_attacks("start")
+def begins_where_it_is_told(attack: Attack) -> None:
+    """In place of the stripes, and inside the ball."""
+    x = 0.25 + 0.5 * make_digits()
+    start = x + SIZE * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) - 1)
+    _, _, shown, _ = searched(attack, 3, start=start)
+    expected = torch.minimum(torch.maximum(start, x - SIZE / 10), x + SIZE / 10)
+    assert (shown[1] - expected).abs().max() < 1e-6
+
+
 # --- Random numbers -------------------------------------------------------------------------------
 
 
@@ -882,6 +967,9 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         "repeats the same attempt",
     ),
     ("a seed", {"generator": 42}, TypeError, r"generator.*int 42.*Generator\(\).manual_seed"),
+    ("queries 1", {"queries": 1}, ValueError, "queries must be at least 2"),
+    ("share 0", {"share": 0.0}, ValueError, r"share must be finite and in \(0, 1\]"),
+    ("start", {"start": X[:2]}, ValueError, "start must have x's shape"),
     ("kind", {"kind": "gauss"}, ValueError, "kind must be one of uniform, sign"),
 ]
 
@@ -953,6 +1041,8 @@ class Changes(nn.Module):
 def refuses_bad_logits(attack: Attack) -> None:
     """By name; and the network behind them comes back as it was."""
     for case, change, error, words in BAD_LOGITS:
+        if case == "detached" and attack.takes("queries"):
+            continue  # it asks for no gradient
         network = make_network().eval()
         before = snapshot(network)
         model = nn.Sequential(network, Changes(change))

@@ -105,6 +105,14 @@ FADES = "this loss loses its direction, then its size, where the model is confid
 DRAWS_NOTHING = "without a random start nothing is drawn"
 ONE_ATTEMPT = "restarts without a random start are refused"
 
+SEARCHES = {
+    "does_damage_in_the_ball": "an example that the model misreads stays as it is",
+    "finds_the_optimum_of_a_linear_model": "a search comes near it, in many queries",
+    "follows_the_loss_it_is_given": "a search comes near the optimum, in many queries",
+    "works_under_autocast": "where rounding decides one query, the search goes on elsewhere",
+    "draws_from_the_whole_ball": "it tries the ends of the ball alone",
+}
+
 ATTACKS = [
     Attack("input_gradient", "input_gradient"),
     Attack("input_gradient, margin loss", "input_gradient", {"loss": margin_loss}),
@@ -177,6 +185,12 @@ ATTACKS = [
         "noise",
         {"bounds": None},
         {**UNCLIPPED, "draws_fair_signs": "uniform noise has any size up to eps"},
+    ),
+    Attack("square", "square", {"queries": 20}, SEARCHES),
+    Attack("square, targeted", "square", {"queries": 20, "targeted": True, "share": 0.1}, SEARCHES),
+    Attack("square, PyTorch's loss", "square", {"queries": 20, "loss": pytorchs_loss}, SEARCHES),
+    Attack(
+        "square, unclipped", "square", {"queries": 20, "bounds": None}, {**UNCLIPPED, **SEARCHES}
     ),
     Attack(
         "rotate",
