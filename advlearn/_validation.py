@@ -148,10 +148,11 @@ def one_logit(logits: Tensor, count: int) -> bool:
 def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
     """Require floating logits (N, K), K >= 2, finite, that are not probabilities."""
     if not isinstance(logits, Tensor):
+        which = repr(next(iter(logits), 0)) if isinstance(logits, Mapping) else "0"
         raise TypeError(
             f"{name} must return a tensor of logits, an object with .logits or a dict with "
-            f"'logits', got {_kind(logits)}. Where it returns several tensors, pick the logits: "
-            "lambda x: model(x)[0]."
+            f"'logits', got {_kind(logits)}. Where it returns several tensors, pick the logits, as "
+            f"in lambda x: model(x)[{which:.60}]."
         )
     if not logits.is_floating_point():
         raise TypeError(f"{name} must return floating logits, got {logits.dtype}.")
