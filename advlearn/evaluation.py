@@ -43,6 +43,12 @@ RANDOM = (
 )
 
 
+DETACHED = (
+    "The model's output is detached from its input, so no attack could follow a gradient. If a "
+    "model like it has gradients, pass it in sources."
+)
+
+
 @dataclass(frozen=True)
 class Bracket:
     """A model's error under attack, from both sides.
@@ -184,12 +190,11 @@ def evaluate(
 
     Returns:
         A `Bracket`. Its lower end holds whatever the model is like, for each error was seen. If the
-        model's answers are random, an example counts as broken where most of several draws are
-        wrong.
+        model's answers are random, an example counts as broken where most of many draws are wrong.
+        A model without gradients is attacked without them. `note` says either.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, shape or range, or the model's
-            output is detached from its input.
+        TypeError, ValueError: an argument is of the wrong kind, shape or range.
 
     Source:
         Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
@@ -248,12 +253,12 @@ class _Run:
         seed: int,
     ) -> None:
         self.model, self.eps, self.effort, self.bounds = model, eps, effort, bounds
-        self.members = dict(team.members(effort, sources))
+        self.members = [*team.members(effort, sources)]
         self.generator = torch.Generator().manual_seed(seed)
         self.met: Counter[str] = Counter()
         self.fell: Counter[str] = Counter()
         self.broken_by: list[str] = []
-        self.unproved, self.random = 0, False
+        self.unproved, self.random, self.detached = 0, False, False
         self.unbounded = ""
 
     def batch(self, x: Tensor, y: Tensor) -> None:
@@ -276,8 +281,13 @@ class _Run:
             proved = self._proved(x, y)
             examples.confirm(everything[examples.broken])
             first = torch.where(examples.broken.cpu(), 0, -1)
-            for place, (name, attack) in enumerate(self.members.items(), 1):
+            self.detached = self.detached or not team.has_gradient(examples)
+            if self.eps == 0:
+                examples.safe[:] = True  # nothing can change
+            for place, (name, attack, follows) in enumerate(self.members, 1):
                 left = examples.left()
+                if self.detached and follows:
+                    continue
                 self.met[name] += len(left)
                 if not len(left):
                     continue
@@ -287,12 +297,12 @@ class _Run:
                 first[new] = place
                 self.fell[name] += int(new.sum())
                 if place == 1 and proved is not None:
-                    # What is proved met two attacks all the same, for a proof is only as good as
+                    # What is proved meets one attack all the same, for a proof is only as good as
                     # its code; it is spared the others.
-                    examples.safe = proved & ~examples.broken
+                    examples.safe |= proved & ~examples.broken
             if proved is not None:
                 self.unproved += int((~proved | examples.broken).sum())
-        words = ("", UNATTACKED, *self.members)
+        words = ("", UNATTACKED, *(member.name for member in self.members))
         self.broken_by += [words[place + 1] for place in first.tolist()]
 
     def _proved(self, x: Tensor, y: Tensor) -> Tensor | None:
@@ -321,8 +331,8 @@ class _Run:
             None if because else Rate(self.unproved, total),
             because,
             tuple(self.broken_by),
-            {name: Rate(self.fell[name], self.met[name]) for name in self.members},
+            {m.name: Rate(self.fell[m.name], self.met[m.name]) for m in self.members},
             counted,
             seconds,
-            RANDOM if self.random else "",
+            " ".join([RANDOM] * self.random + [DETACHED] * self.detached),
         )

@@ -263,7 +263,7 @@ def near_classes(batch: Batch, rows: Tensor, count: int) -> Tensor:
     linear model: it is the eps at which FGSM makes the two equal.
     """
     classes = batch.ask(batch.x[rows[:1]], rows[:1]).shape[1]
-    far = torch.full((len(batch.x), classes), torch.inf, dtype=batch.margin.dtype)
+    far = batch.margin.new_full((len(batch.x), classes), torch.inf)
     for k in range(classes):
         own = rows[batch.y[rows] != k]
         if not len(own):
@@ -273,7 +273,7 @@ def near_classes(batch: Batch, rows: Tensor, count: int) -> Tensor:
         gradient, at = gradient_at(batch.model, batch.x[own], batch.y[own], loss)
         length = usable(gradient).flatten(1).abs().sum(1)
         far[own, k] = (-loss(at, batch.y[own]) / length).nan_to_num(torch.inf).to(far)
-    return far.to(batch.x.device).argsort(1)[:, : min(count, classes - 1)]
+    return far.argsort(1)[:, : min(count, classes - 1)]
 
 
 def random_search(
@@ -322,19 +322,41 @@ def transfer(batch: Batch, source: Model, steps: int) -> None:
         batch.offer(crafted, rows)
 
 
-def members(effort: Effort, sources: Mapping[str, Model]) -> Iterator[tuple[str, Member]]:
-    """Yield the team: the name of each attack, and what it does with what is left of a batch."""
-    yield "FGSM", step_once
-    yield "PGD", partial(climb, steps=effort.steps)
+class Attack(NamedTuple):
+    """A member of the team: its name, what it does with a batch, and whether it needs gradients."""
+
+    name: str
+    run: Member
+    follows: bool = True
+
+
+def members(effort: Effort, sources: Mapping[str, Model]) -> Iterator[Attack]:
+    """Yield the team, the cheap ones first."""
+    yield Attack("FGSM", step_once)
+    yield Attack("PGD", partial(climb, steps=effort.steps))
     if effort.restarts:
-        yield "PGD, restarts", partial(restarted, steps=effort.steps, times=effort.restarts)
+        again = partial(restarted, steps=effort.steps, times=effort.restarts)
+        yield Attack("PGD, restarts", again)
     for name, source in sources.items():
-        yield f"examples of {name}", partial(transfer, source=source, steps=effort.steps)
-    yield "PGD to near classes", partial(aimed, aims=effort.aims)
-    yield "Square", partial(random_search, rounds=effort.rounds, warm=False, share=effort.searched)
+        crafted = partial(transfer, source=source, steps=effort.steps)
+        yield Attack(f"examples of {name}", crafted, follows=False)
+    yield Attack("PGD to near classes", partial(aimed, aims=effort.aims))
+    search = partial(random_search, rounds=effort.rounds, warm=False, share=effort.searched)
+    yield Attack("Square", search, follows=False)
     if effort.again:
-        again = partial(random_search, rounds=effort.again, warm=True, share=0.5)
-        yield "Square, from the best", again
+        search = partial(random_search, rounds=effort.again, warm=True, share=0.5)
+        yield Attack("Square, from the best", search, follows=False)
+
+
+def has_gradient(batch: Batch) -> bool:
+    """Say whether the model's output depends on its input in a way that PyTorch can follow."""
+    pixels = batch.x[:1].clone().requires_grad_()
+    count_passes(1)
+    logits: Tensor = logits_of(hand_out(batch.model, pixels))
+    if not logits.requires_grad:
+        return False
+    (found,) = torch.autograd.grad(logits.sum(), pixels, allow_unused=True)
+    return found is not None
 
 
 def step_once(batch: Batch) -> None:

@@ -103,6 +103,7 @@ def test_what_is_proved_never_falls(budget):
 def test_at_eps_0_only_the_errors_fall():
     model = make_mlp().eval()
     bracket = evaluate(model, make_data(model, 24), 0)
+    assert bracket.passes.backward == 0
     assert bracket.attacked == bracket.clean == Rate(5, 24)
 
 
@@ -195,6 +196,22 @@ def test_examples_of_other_models_are_tried():
     bracket = evaluate(hidden, data, EPS, sources={"the plain one": linear})
     assert bracket.by_attack["examples of the plain one"].count > 2
     assert "examples of source 1" in evaluate(hidden, data, EPS, sources=[linear]).by_attack
+
+
+def test_a_model_without_a_gradient_is_searched_without_one():
+    linear = make_linear()
+    data = make_data(linear)
+
+    def detached(x: Tensor) -> Tensor:
+        return linear(x.detach())
+
+    bracket = evaluate(detached, data, 3 * EPS)
+    assert "detached" in bracket.note
+    assert bracket.by_attack["PGD"] == bracket.by_attack["FGSM"] == Rate(0, 0)
+    assert bracket.by_attack["Square"].count > 5
+    assert bracket.passes.backward == 0
+    helped = evaluate(detached, data, EPS, sources=[linear])
+    assert helped.attacked == evaluate(linear, data, EPS).attacked
 
 
 def test_an_architecture_without_a_rule_has_no_upper_end():
