@@ -72,15 +72,17 @@ def until_widget(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a hash of what the frames depend on: the lesson's code, and the published models."""
+    """Return a hash of what the frames depend on: the lesson's code, and the models it names."""
     cells = until_widget(nbformat.read(path, as_version=4))
     code = "\n".join(
         cell.source
         for cell in cells
         if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
     )
-    models = (ROOT / "data" / "weights" / "index.json").read_text(encoding="utf-8")
-    return hashlib.sha256(f"{code}\n{models}".encode()).hexdigest()[:16]
+    published = json.loads((ROOT / "data" / "weights" / "index.json").read_text(encoding="utf-8"))
+    models = {name: facts for name, facts in published.items() if f'"{name}"' in code}
+    text = f"{code}\n{json.dumps(models, sort_keys=True)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def index() -> dict[str, Any]:
