@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 import advlearn
-from advlearn import Bracket, evaluate
+from advlearn import Bracket, evaluate, pgd, team
 from advlearn.batches import Dataset
 from advlearn.certify import certified
 from advlearn.evaluation import BUDGETS, UNATTACKED
 from advlearn.metrics import Rate
 from advlearn.models import SoftmaxRegression
 from advlearn.passes import Passes, passes
+from tests.attacks.properties import Recorder
 from tests.attacks.table import same, snapshot
 from tests.conftest import make_digits, make_mlp
 
@@ -25,8 +26,6 @@ EPS = 0.06
 @pytest.fixture(autouse=True)
 def little_work(monkeypatch):
     """Budgets as they are, but for tests: a search of hundreds of queries takes seconds."""
-    from advlearn import team
-
     small = {
         name: team.Effort(
             steps=8,
@@ -288,6 +287,105 @@ def test_passes_are_those_that_the_model_sees():
         evaluate(model, data, 0.02)
     assert isinstance(outer, Passes)
     assert outer.forward == bracket.passes.forward
+
+
+# --- The team -------------------------------------------------------------------------------------
+
+
+def make_batch(model: nn.Module, data: Dataset, eps: float = EPS, **more) -> team.Batch:
+    return team.Batch(
+        model, *data, eps, bounds=(0.0, 1.0), generator=torch.Generator().manual_seed(0), **more
+    )
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+def test_every_image_that_the_model_is_shown_is_in_the_ball_and_the_bounds(bounds):
+    """And each that was shown counts: none that fools the model is lost."""
+    model = make_mlp(scale=3.0).eval()
+    data = make_data(model, 24, wrong=0)
+    own = data._replace(x=data.x + 10 * torch.arange(24).reshape(-1, 1, 1, 1))  # told apart by size
+    fooled, eps = set(), 0.02
+
+    def watching(z: Tensor) -> Tensor:
+        rows = (z.flatten(1)[:, 0] / 10).round().long()
+        images = z - 10 * rows.reshape(-1, 1, 1, 1)
+        change = (images - data.x[rows]).abs().amax()
+        assert change <= eps + 1e-4, "float32 keeps five digits of pixels near 240"
+        if bounds is not None:
+            assert images.min() >= -1e-4
+            assert images.max() <= 1 + 1e-4
+        logits = model(images)
+        fooled.update(rows[logits.argmax(1) != data.y[rows]].tolist())
+        return logits
+
+    if bounds is None:
+        bracket = evaluate(watching, own, eps, bounds=None)
+        assert {i for i, word in enumerate(bracket.broken_by) if word} == fooled
+        assert fooled
+    else:
+        seen = Recorder(model)
+        evaluate(seen, data, eps, bounds=bounds)
+        shown = [images for images in seen.seen if isinstance(images, Tensor)]  # not the proof's
+        assert len(shown) > 20
+        assert all(images.min() >= 0 and images.max() <= 1 for images in shown)
+
+
+def test_the_nearest_classes_are_those_of_the_closed_form():
+    model = make_linear()
+    data = make_data(model, wrong=0)
+    x, y = data
+    batch = make_batch(model, data)
+    with torch.no_grad():
+        z, weight = model(x), model.linear.weight
+        distance = torch.stack(
+            [(z[torch.arange(60), y] - z[:, k]) / (weight[y] - weight[k]).abs().sum(1)
+             for k in range(4)], 1
+        )  # fmt: skip
+    distance[torch.arange(60), y] = torch.inf
+    near = team.near_classes(batch, torch.arange(60), 9)
+    assert near.equal(distance.argsort(1)[:, :3])
+    assert (near != y.unsqueeze(1)).all()
+
+
+def test_the_examples_with_the_smallest_margins_go_on():
+    batch = make_batch(make_linear(), make_data(make_linear()))
+    batch.margin = -torch.rand(60, generator=torch.Generator().manual_seed(0))
+    batch.broken[:4] = True
+    chosen = batch.nearest(0.5)
+    assert len(chosen) == 28
+    others = [i for i in range(4, 60) if i not in chosen.tolist()]
+    assert batch.margin[chosen].min() > batch.margin[others].max()
+    assert len(batch.nearest(0.01)) == team.FEW
+    batch.safe[4:50] = True
+    assert batch.nearest(0.01).tolist() == [*range(50, 60)]
+
+
+def test_shrinking_steps_find_what_steps_of_one_size_find():
+    """At least; and an example that has fallen is shown no more."""
+    model = make_mlp(scale=3.0).eval()
+    data = make_data(model, wrong=0)
+    batch = make_batch(model, data, 0.06)
+    with torch.no_grad():
+        batch.offer(batch.x, torch.arange(60))
+    team.climb(batch, 20)
+    moved = pgd(model, *data, 0.06, steps=20, generator=torch.Generator().manual_seed(0))
+    assert batch.broken.sum() >= (model(moved).argmax(1) != data.y).sum() > 5
+    assert (model(batch.best).argmax(1) != data.y).equal(batch.broken)
+    assert not batch.broken.all()
+
+
+def test_a_lucky_draw_does_not_survive_fresh_ones():
+    def coin(x: Tensor) -> Tensor:
+        return torch.stack([torch.ones(len(x)), 2.0 * (torch.rand(len(x)) < 0.4)], 1)
+
+    data = Dataset(make_digits(40), torch.zeros(40, dtype=torch.int64))
+    batch = make_batch(coin, data, random=True)
+    torch.manual_seed(0)
+    for _ in range(5):
+        batch.offer(data.x[batch.left()], batch.left())
+    assert batch.broken.sum() > 10
+    batch.confirm(batch.broken.nonzero().squeeze(1))
+    assert batch.broken.sum() < 5
 
 
 def test_it_can_be_had_from_the_package():
