@@ -380,7 +380,7 @@ def test_most_digits_of_the_certified_model_are_certified():
     if "certified" not in INDEX:
         assert not published("results").exists(), "it is published with the results"
         return
-    assert share("certified", "certified error") <= 0.15
+    assert share("certified", "certified error") <= 0.11
     assert share("certified", "PGD error, clipped") <= share("certified", "certified error") + 0.02
     model, digits = reference.load("certified"), load_mnist("test", source="offline")
     assert close(
