@@ -64,14 +64,12 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "trained on FGSM": (lambda: reference.load("maxout-adversarial"), 0.1),
     "masked": (lambda: reference.load("maxout-masked"), 0.1),
     "robust": (lambda: reference.load("robust"), 0.3),
+    "certified": (lambda: reference.load("certified"), 0.3),
     "ensemble": (lambda: reference.load("ensemble"), 0.1),
     "rounded input": (lambda: Rounded(reference.load("maxout-adversarial")), 0.1),
     "noisy input": (lambda: Noisy(reference.load("maxout-adversarial")), 0.1),
 }
 """Name -> how the model is made, and eps."""
-
-if "certified" in reference.index():
-    MODELS["certified"] = (lambda: reference.load("certified"), 0.3)
 
 
 @dataclass(frozen=True)
