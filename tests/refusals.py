@@ -50,6 +50,7 @@ def refusal(act: Callable[[], object]) -> Refusal:
             give_back_free_memory()
             forget_peak()
             start, before, idle = time.process_time(), peak(), resident()
+            os.write(writing, b"!")  # from here on memory counts
             try:
                 act()
             except BaseException as error:
@@ -61,6 +62,7 @@ def refusal(act: Callable[[], object]) -> Refusal:
             os._exit(0)
     os.close(writing)
     seen = 0.0
+    os.read(reading, 1)
     while not select.select([reading], [], [], 0.001)[0]:
         seen = max(seen, resident(child))
     with os.fdopen(reading, encoding="utf-8") as pipe:
