@@ -61,4 +61,5 @@ SLIPS = (
     Slip("09", "pgd_step", "no ball", "torch.clamp(stepped, x - eps, x + eps)", "stepped"),
     Slip("10", "is_legal", "ball only", "(in_range & (change <= eps + 1e-6))",
          "(change <= eps + 1e-6)"),
+    Slip("11", "layer_bounds", "no absolute value", "w.abs()", "w"),
 )  # fmt: skip
