@@ -10,7 +10,6 @@ and one that adds noise to it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 from install import FOLDER
-from report import lay_out, results_text, write_between
+from report import lay_out, publish_part
 from run import machine, threads
 from torch import Tensor, nn
 
@@ -209,11 +208,7 @@ START, END = "<!-- bracket: written by bracket.py -->", "<!-- end of bracket -->
 
 def publish(measured: dict[str, Any], folder: Path) -> list[Path]:
     """Write bracket.json and the generated part of README.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = results_text(measured)
-    (folder / "bracket.json").write_text(text, encoding="utf-8")
-    write_between(folder / "README.md", START, table(json.loads(text)), END)
-    return [folder / "bracket.json", folder / "README.md"]
+    return publish_part("bracket", measured, table, (START, END), folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,6 @@ errors.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from report import lay_out, results_text, write_between
+from report import lay_out, publish_part
 from run import machine, quartiles, threads, torchvision_digits
 from torch import Tensor, nn
 
@@ -299,11 +298,7 @@ START, END = "<!-- lab: written by lab.py -->", "<!-- end of lab -->"
 
 def publish(measured: dict[str, Any], folder: Path) -> list[Path]:
     """Write lab.json and the generated part of README.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = results_text(measured)
-    (folder / "lab.json").write_text(text, encoding="utf-8")
-    write_between(folder / "README.md", START, table(json.loads(text)), END)
-    return [folder / "lab.json", folder / "README.md"]
+    return publish_part("lab", measured, table, (START, END), folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,18 @@ def publish(measured: dict[str, Any], folder: Path) -> list[Path]:
     (folder / "figure.png").write_bytes(render(drawn, dpi=110))
     write_page(folder / "README.md", measured, alt)
     return [folder / name for name in ("results.json", "figure.png", "README.md")]
+
+
+def publish_part(
+    name: str,
+    measured: dict[str, Any],
+    table: Callable[[dict[str, Any]], str],
+    marks: tuple[str, str],
+    folder: Path,
+) -> list[Path]:
+    """Write NAME.json, and the part of README.md between two marks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = results_text(measured)
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    write_between(folder / "README.md", marks[0], table(json.loads(text)), marks[1])
+    return [folder / f"{name}.json", folder / "README.md"]
