@@ -23,6 +23,7 @@ from advlearn.course import notebooks
 
 PLACEHOLDER = "[interactive picture: run this cell to move it]"
 _BADGE = re.compile(r"^\[!\[Open in Colab\].*$", re.M)
+_TITLE = re.compile(rf"\A{notebooks.TITLE}.*\n")
 DEPTH = 1  # lessons lie in the folder notebooks/
 
 
@@ -82,12 +83,18 @@ def page(path: Path, bank: ModuleType | None = None) -> NotebookNode:
     cells, hinted = [], []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
+        if "authors-check" in tags:
+            continue
         cells.append(cell)
         if cell.cell_type == "markdown":
             cell.source = _BADGE.sub(lambda _: buttons(inside), cell.source)
             continue
         if "setup" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
+        if "drawing" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+            cell.metadata["mystnb"] = {"code_prompt_show": "Show the drawing code"}
+            cell.source = _TITLE.sub("", cell.source)
         if "widget" in tags:
             shown = in_place_of_widget(inside, path.stem)
             cell.outputs = [new_output("display_data", {"text/html": shown})]

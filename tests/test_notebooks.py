@@ -139,6 +139,44 @@ def long_cell(nb):
     nb.cells.append(new_code_cell("\n".join(["x = 1"] * 40)))
 
 
+def fold(cell, *more):
+    cell.metadata["tags"] = list(more)
+    return cell
+
+
+def long_folded_cell(nb):
+    nb.cells.append(fold(new_code_cell("\n".join(["x = 1"] * 40)), "drawing"))
+
+
+def drawing_without_a_sentence(nb):
+    nb.cells += [new_code_cell("x = 1"), fold(new_code_cell("# @title a\nx"), "drawing")]
+
+
+def folded_words(nb):
+    nb.cells.append(fold(new_markdown_cell("One.\n\nTwo."), "authors-check", CHECKED))
+
+
+def folded_twice(nb):
+    cell = new_code_cell("# @title a\nx")
+    nb.cells.append(fold(cell, "authors-check", "drawing", CHECKED))
+
+
+def check_not_compared(nb):
+    nb.cells.append(fold(new_code_cell("# @title a\nprint(1)"), "authors-check"))
+
+
+def folded_exercise(nb):
+    nb.cells += [new_markdown_cell("Look."), fold(new_code_cell("# @title a\nex.quiz"), "drawing")]
+
+
+def unfolded(nb):
+    """A cell that its tag folds, without the title and the metadata that do it."""
+    next(cell for cell in code(nb) if CHECKED in tags(cell)).metadata["tags"] = [
+        "authors-check",
+        CHECKED,
+    ]
+
+
 def dead_link(nb):
     nb.cells.append(new_markdown_cell("See [this](no_such_file.md)."))
 
@@ -231,6 +269,7 @@ BROKEN = [
     ("normal_form", other_stars),
     ("normal_form", run_out_of_order),
     ("normal_form", kernel_metadata),
+    ("normal_form", unfolded),
     ("result_cells", checked_without_output),
     ("result_cells", checked_unrounded),
     ("result_cells", nothing_checked),
@@ -239,6 +278,12 @@ BROKEN = [
     ("nothing_typed_in", typed_in),
     ("short_cells", long_line),
     ("short_cells", long_cell),
+    ("short_cells", long_folded_cell),
+    ("folds_are_introduced", drawing_without_a_sentence),
+    ("folds_are_introduced", folded_words),
+    ("folds_are_introduced", folded_twice),
+    ("folds_are_introduced", check_not_compared),
+    ("folds_are_introduced", folded_exercise),
     ("links_resolve", dead_link),
     ("neighbours_are_linked", unlinked),
     ("neighbours_are_linked", linked_elsewhere),
@@ -357,6 +402,34 @@ def test_fill_writes_title_minutes_and_stars(changed):
     for path in (MODEL, ROOT / "README.md"):
         assert (changed / path.name).read_bytes() == path.read_bytes()
     assert notebooks.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("tag", "output"), [("drawing", False), ("authors-check", True), (CHECKED, None)]
+)
+def test_a_tag_folds_a_cell_in_jupyterlab_and_in_colab(tag, output):
+    notebook = new_notebook(cells=[fold(new_code_cell("draw()"), tag) for _ in range(2)])
+    notebook.cells[1].source = "# @title Two lines\ndraw()"
+    for _ in range(2):  # the second time changes nothing
+        notebooks.fill(notebook, "own.ipynb")
+        notebooks.normalise(notebook)
+    nbformat.validate(notebook)
+    filled, own = notebook.cells
+    if output is None:
+        assert filled.source == "draw()"
+        assert filled.metadata == {"tags": [tag]}
+        return
+    assert filled.source == f"# @title {notebooks.FOLDS[tag].title}\ndraw()"
+    assert own.source == "# @title Two lines\ndraw()", "a title of its own stays"
+    assert filled.metadata["jupyter"].get("outputs_hidden", False) is output
+    assert filled.metadata["jupyter"]["source_hidden"] is True
+    assert filled.metadata["cellView"] == "form"
+    assert filled.metadata.get("collapsed", False) is output
+    filled.metadata["tags"] = []
+    notebooks.normalise(notebook)
+    assert filled.metadata == {"tags": []} or filled.metadata == {}, (
+        "without its tag it is unfolded"
+    )
 
 
 def test_building_twice_changes_nothing(tmp_path):

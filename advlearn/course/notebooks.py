@@ -4,7 +4,8 @@ The .ipynb files are the source. This script fills in what stands elsewhere (the
 set-up cell, from the address in pyproject.toml; title and minutes, from `advlearn.course.lessons`;
 stars and minutes of the exercises, from their bank), runs the lesson in a fresh kernel, and removes
 what changes from run to run: times, random ids, widget states, the places where a printed text is
-cut. It also fills in README's table of lessons. Running it twice changes nothing.
+cut. It folds the cells whose tag says so (`FOLDS`). It also fills in README's table of lessons.
+Running it twice changes nothing.
 
     python -m advlearn.course.notebooks    all lessons; with 03, those whose name begins with 03
 
@@ -22,7 +23,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nbformat
 from nbclient import NotebookClient
@@ -77,6 +78,21 @@ require("{PROJECT["project"]["version"]}")
 seed_everything(0)
 device = pick_device()
 print("Ready.")"""
+
+
+class Fold(NamedTuple):
+    """How a tag folds a code cell."""
+
+    title: str  # the first line of a cell that has none: all that Colab shows of folded code
+    output: bool  # whether what the cell prints is folded too
+
+
+# The book folds the code of a drawing, and leaves the authors' checks out.
+FOLDS = {
+    "drawing": Fold("Code that draws", output=False),
+    "authors-check": Fold("A check by the authors: nothing to do here", output=True),
+}
+TITLE = "# @title "  # Colab's mark
 
 
 # Run last, in the lesson's own kernel. Linux has a peak of this very process (the other one may be
@@ -139,8 +155,12 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
     """
     lesson = next((one for one in LESSONS if one.file == name), None)
     for cell in notebook.cells:
-        if cell.cell_type == "code" and "setup" in cell.metadata.get("tags", []):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and "setup" in tags:
             cell.source = SETUP
+        for fold in (FOLDS[tag] for tag in tags if tag in FOLDS):
+            if not cell.source.startswith(TITLE):
+                cell.source = f"{TITLE}{fold.title}\n{cell.source}"
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"^\[!\[Open in Colab\].*$", badge(name), cell.source, flags=re.M)
             if lesson is not None:
@@ -195,8 +215,31 @@ def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
     return whole
 
 
+def folding(tags: list[str]) -> dict[str, Any]:
+    """Return the metadata by which JupyterLab and Colab show a code cell folded.
+
+    JupyterLab reads `jupyter`, Colab the two others.
+
+    Args:
+        tags: the cell's tags; only those in `FOLDS` fold it.
+
+    Example:
+        >>> folding(["drawing"])
+        {'jupyter': {'source_hidden': True}, 'cellView': 'form'}
+        >>> folding(["nbval-check-output"])
+        {}
+    """
+    folds = [FOLDS[tag] for tag in tags if tag in FOLDS]
+    if not folds:
+        return {}
+    if not any(fold.output for fold in folds):
+        return {"jupyter": {"source_hidden": True}, "cellView": "form"}
+    hidden = {"source_hidden": True, "outputs_hidden": True}
+    return {"jupyter": hidden, "cellView": "form", "collapsed": True}
+
+
 def normalise(notebook: nbformat.NotebookNode) -> None:
-    """Remove what changes from run to run, in place."""
+    """Remove what changes from run to run, and fold the cells that their tags fold, in place."""
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -205,7 +248,7 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
     )
     for number, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata = nbformat.from_dict(({"tags": tags} if tags else {}) | folding(tags))
         cell.id = f"cell-{number:02d}"
         if "machine" in tags:  # what it prints is about one machine, so it is not published
             cell.outputs = []

@@ -18,6 +18,7 @@ import nbformat
 import pytest
 import repository
 import source
+from nbformat.v4 import new_code_cell, new_notebook
 
 from advlearn.course.lessons import LESSONS as TABLE
 from advlearn.course.lessons import Lesson
@@ -58,6 +59,19 @@ def test_a_page_has_files_for_pictures_and_something_for_what_moves(path):
     ).count("base64,")
     assert "mybinder.org" in text
     assert text.count("Open in Colab") == 1
+
+
+def test_a_page_folds_drawing_code_and_leaves_the_authors_checks_out(tmp_path):
+    path = tmp_path / "own.ipynb"
+    cells = [new_code_cell(source) for source in ("x = 1", "# @title A\ndraw()", "# @title B\n1")]
+    for cell, tag in zip(cells[1:], ("drawing", "authors-check"), strict=True):
+        cell.metadata["tags"] = [tag]
+    nbformat.write(new_notebook(cells=cells), path)
+    plain, drawing = lesson_page.page(path).cells
+    assert "hide-input" not in plain.metadata.get("tags", [])
+    assert drawing.source == "draw()", "the title of the fold is the book's"
+    assert "hide-input" in drawing.metadata["tags"]
+    assert drawing.metadata["mystnb"] == {"code_prompt_show": "Show the drawing code"}
 
 
 def test_a_lesson_that_does_not_fit_its_bank_is_refused():
