@@ -88,6 +88,9 @@ def page(path: Path, bank: ModuleType | None = None) -> NotebookNode:
         cells.append(cell)
         if cell.cell_type == "markdown":
             cell.source = _BADGE.sub(lambda _: buttons(inside), cell.source)
+            cell.source = cell.source.replace(
+                f"{notebooks.SECOND_DAY}\n\n", ""
+            )  # nothing runs here
             continue
         if "setup" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]

@@ -72,6 +72,14 @@ def other_minutes(nb):
     nb.cells[0].source = nb.cells[0].source.replace("**About 60 min", "**About 61 min")
 
 
+def no_second_day(nb):
+    nb.cells[0].source = re.sub(r"\*\*Coming back.*\n\n", "", nb.cells[0].source)
+
+
+def exercises_imported_twice(nb):
+    nb.cells.append(new_code_cell("from advlearn.exercises import lesson03 as ex"))
+
+
 def other_title(nb):
     nb.cells[0].source = nb.cells[0].source.replace("# 3 · FGSM on", "# 3 · FGSM for")
 
@@ -260,6 +268,8 @@ BROKEN = [
     ("anatomy", drop_section),
     ("anatomy", swap_sections),
     ("anatomy", no_minutes),
+    ("anatomy", no_second_day),
+    ("anatomy", exercises_imported_twice),
     ("anatomy", other_title),
     ("anatomy", no_widget),
     ("one_setup_cell", other_setup),

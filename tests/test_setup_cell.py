@@ -24,7 +24,7 @@ from advlearn.course import notebooks
 from advlearn.course import session as runtime
 from tests.lesson_rules import CHECKED, LESSONS, ROOT, code, read, tags
 
-SETUP = notebooks.SETUP
+SETUP = notebooks.setup_cell(LESSONS[3].name)
 ADDRESS = notebooks.ADDRESS
 UNWRITABLE = Path("/proc")  # where nobody may write, root included
 # Hide the course, wherever it is installed, and forbid pip the network.
@@ -81,7 +81,7 @@ def test_without_course_and_network_it_names_the_remedy(tmp_path):
         run(HIDE, SETUP, folder=tmp_path, settings=settings)
     error = caught.value
     assert error.ename == "ModuleNotFoundError"
-    assert "pip could not fetch it. Is there a network?" in error.evalue
+    assert "pip cannot install the course. Is there a network?" in error.evalue
     assert "`make lab` or `advlearn lab`" in error.evalue
     assert len(error.evalue) < 700
     assert error.traceback.count("Traceback (most recent call last)") == 1
@@ -119,8 +119,9 @@ def public(tmp_path):
     (folder / "advlearn" / "course").mkdir(parents=True)
     (folder / "advlearn" / "__init__.py").write_text('__version__ = "99.0"\n')
     (folder / "advlearn" / "course" / "session.py").write_text(
-        "def pick_device(): pass\ndef require(version): pass\ndef seed_everything(seed): pass\n"
+        "def set_up(version): print('Ready.')\n"
     )
+    (folder / "advlearn" / "exercises.py").write_text("lesson03 = None\n")
     # Its own build backend, so that pip needs no index.
     (folder / "backend.py").write_text(BACKEND)
     (folder / "pyproject.toml").write_text(
@@ -247,12 +248,16 @@ def test_badge_and_cell_follow_the_address(monkeypatch):
         "gh/someone/else/main?urlpath=lab/tree/notebooks/00_start_here.ipynb)" in notebooks.binder()
     )
     assert SETUP.count(ADDRESS) == 1
+    cells = {path.name: notebooks.setup_cell(path.name) for path in LESSONS}
+    texts = {text.replace(f"lesson{name[:2]}", "lesson") for name, text in cells.items()}
+    assert len(texts) == 1, "one text, but for the number"
+    assert "exercises" not in notebooks.setup_cell("own_model.ipynb")
     assert json.dumps(ADDRESS)[1:-1] == ADDRESS
 
 
 def test_the_cell_fits_a_screen_and_is_plain_python():
     ast.parse(SETUP)  # no magic: it runs where IPython's `%pip` is another one, or none
-    assert len(SETUP.splitlines()) <= 30
+    assert len(SETUP.splitlines()) <= 25
     assert max(map(len, SETUP.splitlines())) <= 100
 
 

@@ -2,10 +2,10 @@
 
 The .ipynb files are the source. This script fills in what stands elsewhere (the badge and the
 set-up cell, from the address in pyproject.toml; title and minutes, from `advlearn.course.lessons`;
-stars and minutes of the exercises, from their bank), runs the lesson in a fresh kernel, and removes
-what changes from run to run: times, random ids, widget states, the places where a printed text is
-cut. It folds the cells whose tag says so (`FOLDS`). It also fills in README's table of lessons.
-Running it twice changes nothing.
+stars and minutes of the exercises, from their bank; how to come back another day), runs the lesson
+in a fresh kernel, and removes what changes from run to run: times, random ids, widget states, the
+places where a printed text is cut. It folds the cells whose tag says so (`FOLDS`). It also fills in
+README's table of lessons. Running it twice changes nothing.
 
     python -m advlearn.course.notebooks    all lessons; with 03, those whose name begins with 03
 
@@ -56,28 +56,38 @@ DATA = "offline"  # the switch: "offline" is 5,000 digits from the package, "aut
 try:
     import advlearn.course.session
 except ModuleNotFoundError:
-    import importlib, re, site, subprocess, sys
+    import importlib, site, subprocess, sys
 
     print("Installing the course. This takes a minute.", flush=True)
     course = "advlearn @ git+{ADDRESS}"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-color", course]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
-        why = [line.strip() for line in done.stderr.splitlines() if re.search("fatal|ERROR", line)]
-        raise ModuleNotFoundError(
-            "The course is not installed, and pip could not fetch it. Is there a network? (Kaggle "
-            "has a switch for it.) Then run this cell again. On your own computer, open the "
-            f"lessons with `make lab` or `advlearn lab`. pip said: {{' '.join(why) or done.stderr}}"
-        ) from None
+        said = [line for line in done.stderr.splitlines() if "fatal" in line or "ERROR" in line]
+        remedy = "Is there a network? (Kaggle has a switch for it.) Then run this cell again. On "
+        remedy += "your own computer, open the lessons with `make lab` or `advlearn lab`."
+        raise ModuleNotFoundError(f"pip cannot install the course. {{remedy}} {{said}}") from None
     importlib.invalidate_caches()
     sys.modules.pop("advlearn", None)  # a mere folder of this name may have passed for the course
     site.addsitedir(site.getusersitepackages())  # where pip installs when it may not elsewhere
-from advlearn.course.session import pick_device, require, seed_everything
+from advlearn.course.session import set_up
+"""
+EXERCISES = "from advlearn.exercises import lesson{number:02d} as ex\n"
+START = f"""
+device = set_up("{PROJECT["project"]["version"]}")"""
 
-require("{PROJECT["project"]["version"]}")
-seed_everything(0)
-device = pick_device()
-print("Ready.")"""
+# Of JupyterLab 4 and Colab. After it, every name of the cells above is there again.
+SECOND_DAY = (
+    "**Coming back another day?** Click the cell where you want to go on. Then choose **Run › Run "
+    "All Above Selected Cell** in JupyterLab, or **Runtime › Run before** in Colab."
+)
+
+
+def setup_cell(name: str) -> str:
+    """Return the set-up cell of a notebook: one text, but for the number of the exercises."""
+    number = next((lesson.number for lesson in LESSONS if lesson.file == name), None)
+    exercises = "" if number is None else EXERCISES.format(number=number)
+    return f"{SETUP}{exercises}{START}"
 
 
 class Fold(NamedTuple):
@@ -157,7 +167,7 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code" and "setup" in tags:
-            cell.source = SETUP
+            cell.source = setup_cell(name)
         for fold in (FOLDS[tag] for tag in tags if tag in FOLDS):
             if not cell.source.startswith(TITLE):
                 cell.source = f"{TITLE}{fold.title}\n{cell.source}"
@@ -171,6 +181,11 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
         head.source = re.sub(r"\A# .*", lambda _: title, head.source)
         minutes = f"**About {lesson.minutes} minutes**"
         head.source = re.sub(r"\*\*About \d+ minutes\*\*", minutes, head.source)
+        if "**Coming back another day?**" not in head.source:  # a paragraph after the minutes
+            head.source = re.sub(
+                r"(\*\*About \d+ minutes\*\*.*)", r"\1\n\n" + SECOND_DAY, head.source
+            )
+        head.source = re.sub(r"\*\*Coming back another day\?\*\*.*", SECOND_DAY, head.source)
 
 
 def _with_effort(text: str, lesson: Lesson) -> str:

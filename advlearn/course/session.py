@@ -33,6 +33,29 @@ def require(version: str) -> None:
         )
 
 
+def set_up(version: str) -> torch.device:
+    """Start a lesson: check the version, seed everything, pick the device, and say "Ready.".
+
+    Args:
+        version: the oldest version of this package that will do, see `require`.
+
+    Returns:
+        The device to compute on, see `pick_device`.
+
+    Raises:
+        ImportError: the package is older.
+
+    Example:
+        >>> device = set_up("0.1")
+        Ready.
+    """
+    require(version)
+    seed_everything(0)
+    device = pick_device()
+    print("Ready.")
+    return device
+
+
 def seed_everything(seed: int = 0) -> None:
     """Seed Python, NumPy and PyTorch (every device), so that a lesson prints what it printed.
 
