@@ -76,11 +76,11 @@ class Effort:
 
 EFFORTS: Mapping[str, Effort] = {
     "fast": Effort(
-        steps=20,
+        steps=10,
         restarts=0,
-        aims=(Aim(4, 20, 0.4),),
-        searched=0.2,
-        rounds=((100, 0.5), (200, 0.5), (400, 1)),
+        aims=(Aim(1, 15, 0.8), Aim(2, 25, 0.5), Aim(4, 60, 0.15)),
+        searched=0.1,
+        rounds=((100, 0.3), (300, 1)),
         again=(),
     ),
     "standard": Effort(

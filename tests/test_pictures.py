@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from advlearn.data import pictures
 from advlearn.data.pictures import FORMATS, UnreadableError, look, pixels
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -241,3 +242,42 @@ def test_only_the_decoder_of_the_suffix_is_reached() -> None:
             else:
                 with pytest.raises(UnreadableError, match="it is no "):
                     look(body, suffix)
+
+
+def webp_form(form: str, width: int, height: int) -> bytes:
+    """Return the head of a WebP file in one of its three forms."""
+    if form == "extended":
+        sizes = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
+        return b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + sizes
+    if form == "lossless":
+        both = (width - 1) | (height - 1) << 14
+        return b"RIFF\x40\0\0\0WEBPVP8L\x20\0\0\0\x2f" + both.to_bytes(4, "little") + bytes(9)
+    sizes = b"".join(side.to_bytes(2, "little") for side in (width, height))
+    return b"RIFF\x40\0\0\0WEBPVP8 \x20\0\0\0" + bytes(3) + b"\x9d\x01\x2a" + sizes
+
+
+@pytest.mark.parametrize("form", ["extended", "lossless", "lossy"])
+def test_a_large_webp_is_refused_before_pillow_makes_room_for_it(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(Image, "open", lambda *_, **__: opened.append(1) or 1 / 0)
+    with pytest.raises(UnreadableError, match=r"6,000 x 5,900 pixels; at most 12,500,000"):
+        look(webp_form(form, 5_900, 6_000), ".webp")
+    assert not opened
+    with pytest.raises(UnreadableError, match="division"):
+        look(webp_form(form, 300, 200), ".webp")
+    assert opened  # a small one is looked at
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_the_size_of_a_webp_is_read_as_pillow_reads_it(
+    lossless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = saved(Image.new("RGB", (301, 17)), "WEBP", lossless=lossless)
+    assert content[12:16] == (b"VP8L" if lossless else b"VP8 ")
+    monkeypatch.setattr(pictures, "_MOST_AT_ONCE", 301 * 17)
+    assert look(content, ".webp").size == (301, 17)
+    monkeypatch.setattr(pictures, "_MOST_AT_ONCE", 301 * 17 - 1)
+    with pytest.raises(UnreadableError, match="17 x 301 pixels"):
+        look(content, ".webp")

@@ -7,6 +7,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 
@@ -52,7 +53,9 @@ def test_the_slider_reaches_both_ends_and_every_stop():
     picture, stops = Picture(), [0.0, 0.05, 0.1, 0.25]
     explorer = explore(picture, eps=stops)
     assert explorer.values == {"eps": 0.0}
-    assert explorer.view.controls == [{"name": "eps", "stops": ["0", "0.05", "0.1", "0.25"]}]
+    assert explorer.view.controls == [
+        {"name": "eps", "kind": "slider", "stops": ["0", "0.05", "0.1", "0.25"]}
+    ]
     for stop in (0.25, 0.0, 0.1, 0.05):
         explorer.move(eps=stop)
         assert explorer.view.place == [stops.index(stop)]
@@ -140,9 +143,26 @@ def test_a_picture_and_its_alt_text_belong_together():
 
 def test_a_control_may_have_any_name_and_kind_of_values():
     explorer = explore(Picture(), picture=["one", "two"], eps_in_pixels=range(3))
-    assert explorer.view.controls[1] == {"name": "eps in pixels", "stops": ["0", "1", "2"]}
+    control = {"name": "eps in pixels", "kind": "slider", "stops": ["0", "1", "2"]}
+    assert explorer.view.controls[1] == control
     explorer.move(picture="two", eps_in_pixels=2)
     assert explorer.frame.alt == "Drawn for {'picture': 'two', 'eps_in_pixels': 2}."
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "stops"),
+    [
+        (["plain", "trained"], "list", ["plain", "trained"]),
+        ([False, True], "list", ["no", "yes"]),
+        ([1, "many"], "list", ["1", "many"]),
+        ([0, 0.5], "slider", ["0", "0.5"]),
+        (list(np.array([0.25, 0.5], dtype=np.float32)), "slider", ["0.25", "0.5"]),
+        (list(np.arange(2)), "slider", ["0", "1"]),
+    ],
+)
+def test_names_are_chosen_from_a_list_and_numbers_on_a_slider(values, kind, stops):
+    (control,) = explore(Picture(), a=values).view.controls
+    assert (control["kind"], control["stops"]) == (kind, stops)
 
 
 def test_a_figure_will_do_as_well_as_an_axes():

@@ -76,6 +76,7 @@ class Files:
         self.remark = ""  # on how names were read
         self.entries: list[Entry] = []
         self.tops: set[str] = set()
+        self._bytes = path.stat().st_size if self.is_archive else 0
         self._open = contextlib.ExitStack()
         self._archive: tarfile.TarFile | zipfile.ZipFile | None = None
         try:
@@ -150,11 +151,10 @@ class Files:
 
     def _allow(self, size: int) -> None:
         """Refuse an archive that would unpack to so many bytes, unless it is large itself."""
-        packed = self.path.stat().st_size
-        if size > _SPARE + _RATIO * packed:
+        if size > _SPARE + _RATIO * self._bytes:
             raise RefusedError(
-                f"{self.path} has {packed:,} bytes and would unpack to {size:,} or more. If it is "
-                "not a trap, unpack it and pass the folder."
+                f"{self.path} has {self._bytes:,} bytes and would unpack to {size:,} or more. If "
+                "it is not a trap, unpack it and pass the folder."
             )
 
     @contextlib.contextmanager
@@ -263,7 +263,6 @@ class Files:
         return found
 
     def _in_tar(self, file: _Bounded) -> list[tuple[str, Any, str]]:
-        size = self.path.stat().st_size
         tar = self._archive = self._open.enter_context(tarfile.TarFile(fileobj=file))
         members: list[tarfile.TarInfo] = []
         while (member := tar.next()) is not None:
@@ -273,10 +272,11 @@ class Files:
                 raise tarfile.ReadError("a file of negative size")
             members.append(member)
             tar.members = []  # type: ignore[attr-defined]  # one list is enough
-            if len(members) > 1000 + size // 20:
+            if len(members) > 1000 + self._bytes // 32:
                 raise RefusedError(
-                    f"{self.path} has {size:,} bytes and lists more than {len(members) - 1:,} "
-                    "files. If it is not a trap, unpack it and pass the folder."
+                    f"{self.path} has {self._bytes:,} bytes and lists more than "
+                    f"{len(members) - 1:,} files. If it is not a trap, unpack it and pass the "
+                    "folder."
                 )
         # tarfile takes a damaged header for the end. The true end is zeros, up to the end of the
         # file.

@@ -114,11 +114,25 @@ def _too_many(size: tuple[int, int], most: int) -> str:
 
 
 def _check_webp(content: bytes, suffix: str) -> None:
-    """Look at the size before Pillow opens a WebP file, which makes room for the whole canvas."""
-    if suffix == ".webp" and content[12:16] == b"VP8X":
-        width, height = (int.from_bytes(content[k : k + 3], "little") + 1 for k in (24, 27))
-        if width * height > _MOST_AT_ONCE:
-            raise UnreadableError(_too_many((width, height), _MOST_AT_ONCE))
+    """Look at the size before Pillow opens a WebP file, which makes room for the whole canvas.
+
+    Twice four bytes for each pixel: whether the system counts them before they are written to is
+    up to the system. A size is there in each of the three forms: extended, lossless, lossy.
+    """
+    if suffix != ".webp" or len(content) < 30:
+        return
+    form, start = content[12:16], content[20:30]
+    if form == b"VP8X":
+        width, height = (int.from_bytes(start[k : k + 3], "little") + 1 for k in (4, 7))
+    elif form == b"VP8L":
+        both = int.from_bytes(start[1:5], "little")
+        width, height = (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
+    elif form == b"VP8 ":
+        width, height = (int.from_bytes(start[k : k + 2], "little") & 0x3FFF for k in (6, 8))
+    else:
+        return
+    if width * height > _MOST_AT_ONCE:
+        raise UnreadableError(_too_many((width, height), _MOST_AT_ONCE))
 
 
 def pixels(

@@ -9,11 +9,16 @@ import ast
 from collections.abc import Iterable
 
 from tests.browser.lab import Cell, Lesson, Watch
-from tests.browser.widget import Seen, Slider, Widget
+from tests.browser.widget import Control, Seen, Widget
 
 # Text on the ground behind it, after the formula of WCAG 2; 4.5 is what it asks of normal text.
 CONTRAST = 4.5
-BUTTONS = 12  # at most this many presses of Tab from a cell to its first slider
+BUTTONS = 12  # at most this many presses of Tab from a cell to its first control
+# Keys that go on from the first stop, and those that come back.
+KEYS = {
+    "slider": (("ArrowRight", "ArrowLeft"), ("ArrowUp", "ArrowDown"), ("End", "Home")),
+    "list": (("ArrowRight", "ArrowLeft"), ("ArrowDown", "ArrowUp"), ("End", "Home")),
+}
 _CONTRAST = """(element) => {
   const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => {
@@ -75,50 +80,50 @@ def _alt_problems(what: str, before: Seen, after: Seen) -> list[str]:
     return problems
 
 
-def moves(widget: Widget, slider: Slider, by: str, forth, back, patience: float = 10) -> list[str]:  # type: ignore[no-untyped-def]
+def moves(
+    widget: Widget, control: Control, by: str, forth, back, patience: float = 10
+) -> list[str]:  # type: ignore[no-untyped-def]
     """`forth` changes the picture and its alt text, and `back` brings the same ones again."""
-    before, spoken, what = widget.seen(), slider.spoken, f"{slider.name!r} by {by}"
+    before, spoken, what = widget.seen(), control.spoken, f"{control.name!r} by {by}"
     forth()
     if not widget.change_from(before.content, patience):
         return [f"{what}: the picture did not change"]
     after = widget.seen()
     problems = _alt_problems(what, before, after)
-    if slider.spoken in ("", spoken):
+    if control.spoken in ("", spoken):
         problems.append(f"{what}: the spoken value stayed {spoken!r}")
     back()
     if not widget.change_to(before.content, patience):
         return [*problems, f"{what}: the first picture did not come back"]
-    if widget.seen() != before or slider.spoken != spoken:
+    if widget.seen() != before or control.spoken != spoken:
         problems.append(f"{what}: the alt text did not come back")
     return problems
 
 
 def keyboard(lesson: Lesson, widget: Widget, patience: float = 10) -> list[str]:
-    """Each slider is reached by Tab, shows its focus, and moves by every key that sliders know."""
+    """Each control is reached by Tab, shows its focus, and moves by every key that it knows."""
     problems = []
-    page, sliders = lesson.page, list(widget.sliders())
-    sliders[0].handle.focus()
+    page, controls = lesson.page, list(widget.controls())
+    controls[0].handle.focus()
     chosen = _chosen(lesson)
     page.keyboard.press("Shift+Tab")
     if widget.holds_focus():
         problems.append("Shift+Tab does not leave the widget")
-    for slider in sliders:
-        # The buttons of the cell come before its first slider, and nothing between two sliders.
-        for _ in range(BUTTONS if slider is sliders[0] else 1):
+    for control in controls:
+        # The buttons of the cell come before its first control, and nothing between two of them.
+        for _ in range(BUTTONS if control is controls[0] else 1):
             page.keyboard.press("Tab")
-            if slider.focused:
+            if control.focused:
                 break
         else:
-            problems.append(f"Tab does not reach {slider.name!r}")
-            slider.handle.focus()
-        if slider.outline < 2:
-            problems.append(f"the focus on {slider.name!r} is not visible")
-        for forth, back in (
-            ("ArrowRight", "ArrowLeft"), ("ArrowUp", "ArrowDown"), ("End", "Home"),
-        ):  # fmt: skip
+            problems.append(f"Tab does not reach {control.name!r}")
+            control.handle.focus()
+        if control.outline < 2:
+            problems.append(f"the focus on {control.name!r} is not visible")
+        for forth, back in KEYS[control.kind]:
             problems += moves(
                 widget,
-                slider,
+                control,
                 f"{forth} and {back}",
                 lambda key=forth: page.keyboard.press(key),
                 lambda key=back: page.keyboard.press(key),
@@ -139,26 +144,32 @@ def _chosen(lesson: Lesson) -> int:
 
 
 def mouse(widget: Widget, patience: float = 10) -> list[str]:
-    """Each slider follows a click on its track and a drag of its handle."""
+    """A slider follows a click on its track and a drag of its handle, a list a choice."""
     problems = []
-    for slider in widget.sliders():
-        for by, forth, back in (
-            ("click", lambda s=slider: s.click_at(1), lambda s=slider: s.click_at(0)),
-            ("drag", lambda s=slider: s.drag(0, 1), lambda s=slider: s.drag(1, 0)),
-        ):
-            problems += moves(widget, slider, by, forth, back, patience)
+    for control in widget.controls():
+        ways = [
+            ("click", lambda s=control: s.click_at(1), lambda s=control: s.click_at(0)),
+            ("drag", lambda s=control: s.drag(0, 1), lambda s=control: s.drag(1, 0)),
+        ]
+        if control.kind == "list":  # what it unfolds belongs to the system, out of a test's reach
+            last = control.stops - 1
+            ways = [
+                ("choice", lambda s=control, k=last: s.choose(k), lambda s=control: s.choose(0))
+            ]
+        for by, forth, back in ways:
+            problems += moves(widget, control, by, forth, back, patience)
     return problems
 
 
 def spoken(widget: Widget, names: list[str]) -> list[str]:
-    """Each slider has its control's name, and says its value as the page shows it."""
+    """Each control has its name, and says its value as the page shows it."""
     problems = []
-    sliders = list(widget.sliders())
-    if [slider.name for slider in sliders] != names:
-        problems.append(f"the sliders are called {[s.name for s in sliders]}, not {names}")
-    shown = [text.strip() for text in widget.root.locator("output").all_inner_texts()]
-    if [slider.spoken for slider in sliders] != shown or not all(shown):
-        problems.append(f"the sliders say {[s.spoken for s in sliders]}, the page shows {shown}")
+    controls = list(widget.controls())
+    if [control.name for control in controls] != names:
+        problems.append(f"the controls are called {[c.name for c in controls]}, not {names}")
+    said, shown = [c.spoken for c in controls], [c.shown for c in controls]
+    if said != shown or not all(shown):
+        problems.append(f"the controls say {said}, the page shows {shown}")
     if widget.root.get_by_role("status").count() != 1:
         problems.append("no status tells a screen reader of the change")
     return problems

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.browser.widget import Slider, Widget
+from tests.browser.widget import Control, Widget
 
 LIMIT, AIM = 100.0, 50.0  # milliseconds, of the median
 PRESSES = 20
@@ -49,7 +49,7 @@ _MEASURE = """(root) => {
 
 @dataclass(frozen=True)
 class Row:
-    """The delays of one slider, in milliseconds."""
+    """The delays of one control, in milliseconds."""
 
     lesson: str
     widget: str
@@ -59,16 +59,16 @@ class Row:
     late: float  # the 95th percentile
 
 
-def _row(lesson: str, slider: Slider, kind: str, times: Sequence[float]) -> Row:
+def _row(lesson: str, control: Control, kind: str, times: Sequence[float]) -> Row:
     late = statistics.quantiles(times, n=20)[-1]
-    return Row(lesson, slider.name, kind, len(times), statistics.median(times), late)
+    return Row(lesson, control.name, kind, len(times), statistics.median(times), late)
 
 
-def _press(widget: Widget, slider: Slider, key: str, seconds: float) -> None:
-    """Press a key on a slider and wait until its delay is noted."""
+def _press(widget: Widget, control: Control, key: str, seconds: float) -> None:
+    """Press a key on a control and wait until its delay is noted."""
     root = widget.root.element_handle()
     count = root.evaluate("(root) => root._latency.times.length")
-    slider.handle.press(key)
+    control.handle.press(key)
     widget.root.page.wait_for_function(
         "([root, count]) => root._latency.times.length > count",
         arg=[root, count],
@@ -82,33 +82,33 @@ def _times(widget: Widget) -> list[float]:
     return [float(time) for time in noted]
 
 
-def walk(widget: Widget, lesson: str, slider: Slider) -> Row:
-    """Walk a slider up and down with the arrow keys, the others at rest: the usual case."""
+def walk(widget: Widget, lesson: str, control: Control) -> Row:
+    """Walk a control up and down with the arrow keys, the others at rest: the usual case."""
     widget.rest()
     widget.root.evaluate(_MEASURE)
     step = 1
     for _ in range(PRESSES):
-        if not 0 <= slider.place + step < slider.stops:
+        if not 0 <= control.place + step < control.stops:
             step = -step
-        _press(widget, slider, "ArrowRight" if step > 0 else "ArrowLeft", 20)
-    return _row(lesson, slider, "drawn", _times(widget))
+        _press(widget, control, "ArrowRight" if step > 0 else "ArrowLeft", 20)
+    return _row(lesson, control, "drawn", _times(widget))
 
 
-def first_visit(widget: Widget, lesson: str, slider: Slider, other: Slider) -> Row | None:
-    """Walk a slider once, at once after the other one was moved: the kernel has to draw."""
+def first_visit(widget: Widget, lesson: str, control: Control, other: Control) -> Row | None:
+    """Walk a control once, at once after the other one was moved: the kernel has to draw."""
     widget.rest()
     other.handle.press("End")
     widget.root.evaluate(_MEASURE)
-    for _ in range(slider.stops - 1):
-        _press(widget, slider, "ArrowRight", 30)
+    for _ in range(control.stops - 1):
+        _press(widget, control, "ArrowRight", 30)
     times = _times(widget)
-    return _row(lesson, slider, "first visit", times) if len(times) > 1 else None
+    return _row(lesson, control, "first visit", times) if len(times) > 1 else None
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """Return the table."""
     head = [
-        "| lesson | slider | picture | presses | median (ms) | 95th percentile (ms) |",
+        "| lesson | control | picture | presses | median (ms) | 95th percentile (ms) |",
         "|---|---|---|---|---|---|",
     ]
     body = [

@@ -59,7 +59,7 @@ def take(place: Desk) -> None:
     shown = next(cell.index for cell in cells if "widget" in cell.tags)
     widget = Widget(lesson.scroll_to(shown).locator(".advlearn-explorer"))
     before = widget.seen().content
-    eps = next(iter(widget.sliders()))
+    eps = next(iter(widget.controls()))
     for _ in range(EPS):
         eps.handle.press("ArrowRight")
     widget.change_from(before)

@@ -88,8 +88,8 @@ def test_the_picture_follows_the_keyboard(opened, pictures):
         name = f"{opened.path.stem}-widget{number}"
         widget.root.screenshot(path=pictures / f"{name}-before.png")
         assert checks.keyboard(opened.lesson, widget) == []
-        for slider in widget.sliders():
-            slider.handle.press("End")
+        for control in widget.controls():
+            control.handle.press("End")
         widget.root.locator("[data-waiting]").wait_for(state="detached")
         widget.root.screenshot(path=pictures / f"{name}-after.png")
         widget.rest()
@@ -104,14 +104,14 @@ def test_the_picture_follows_at_once(opened, delays):
     """The median over many presses, picture decoded and painted; what was drawn at rest."""
     slow = []
     for widget, _ in opened.widgets():
-        sliders = list(widget.sliders())
-        for slider in sliders:
-            row = latency.walk(widget, opened.number, slider)
+        controls = list(widget.controls())
+        for control in controls:
+            row = latency.walk(widget, opened.number, control)
             if row.median > latency.LIMIT:  # another process had the cores: once more
-                row = latency.walk(widget, opened.number, slider)
+                row = latency.walk(widget, opened.number, control)
             delays.append(row)
             slow += [row] if row.median > latency.LIMIT else []
-        if len(sliders) > 1 and (row := latency.first_visit(widget, opened.number, *sliders[:2])):
+        if len(controls) > 1 and (row := latency.first_visit(widget, opened.number, *controls[:2])):
             delays.append(row)  # the kernel's drawing is timed too, for the record
         widget.rest()
     assert slow == []

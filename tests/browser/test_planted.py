@@ -28,6 +28,9 @@ def fragile(k, j):
 
 explore(fragile, k=[0, 1, 2], j=[0, 1])"""
 AHEAD = "explore(lambda k, j: describe(grey(k + j / 2), f'{k}, {j}.'), k=[0, 1, 2], j=[0, 1])"
+NAMES = """\
+shades = {'black': 0, 'dark grey': 1, 'light grey': 2}
+explore(lambda shade: describe(grey(shades[shade]), f'It is {shade}.'), shade=list(shades))"""
 LONE = AHEAD.replace("'{k}", "'Lone {k}")
 # A widget of other software, which says nothing to a screen reader.
 BARE = """\
@@ -58,7 +61,7 @@ def plant(lab):
 @pytest.fixture(scope="module")
 def widgets(plant):
     """One notebook with a good widget and several bad ones."""
-    sources = (IMPORTS, GOOD, STILL, MUTE, FRAGILE, AHEAD, LONE, BARE)
+    sources = (IMPORTS, GOOD, STILL, MUTE, FRAGILE, AHEAD, NAMES, LONE, BARE)
     lesson, cells = plant("widgets.ipynb", *(new_code_cell(source) for source in sources))
     assert checks.ran(cells) == []
     places = dict(zip(sources[1:], range(1, len(sources)), strict=True))
@@ -94,6 +97,19 @@ def test_a_good_widget_passes(widgets):
     assert checks.quiet(lesson.watch) == []
 
 
+def test_names_are_chosen_from_a_list(widgets):
+    lesson, find = widgets
+    widget = find(NAMES)
+    (control,) = widget.controls()
+    assert (control.kind, control.spoken) == ("list", "black")
+    assert checks.spoken(widget, ["shade"]) == []
+    assert checks.keyboard(lesson, widget) == []
+    assert checks.mouse(widget) == []
+    control.handle.press("l")  # a letter goes to the list, and not to JupyterLab
+    assert control.spoken == "light grey"
+    widget.rest()
+
+
 def test_a_picture_that_does_not_change_is_seen(widgets):
     """Its file has another address each time, and is the same file."""
     lesson, find = widgets
@@ -114,7 +130,7 @@ def test_a_picture_that_cannot_be_drawn_says_so(widgets):
     """Off the first walk a picture is drawn by a callback, whose traceback nobody reads."""
     _, find = widgets
     widget = find(FRAGILE)
-    for slider in widget.sliders():
+    for slider in widget.controls():
         slider.handle.press("End")
     status = widget.root.get_by_role("status").filter(has_text="cannot be drawn")
     assert "RuntimeError: too far" in status.inner_text(timeout=10_000)
@@ -125,8 +141,8 @@ def test_a_picture_that_cannot_be_drawn_says_so(widgets):
 def test_a_slider_without_a_name_or_a_value_is_seen(widgets):
     _, find = widgets
     problems = checks.spoken(find(BARE), ["k"])
-    assert "the sliders are called [''], not ['k']" in problems
-    assert any("the sliders say ['']" in problem for problem in problems)
+    assert "the controls are called [''], not ['k']" in problems
+    assert any("the controls say ['']" in problem for problem in problems)
     assert "no status tells a screen reader of the change" in problems
 
 
@@ -143,7 +159,7 @@ def test_the_delay_of_a_slow_picture_is_measured(widgets):
     """A page that holds each key back by 150 ms: the median must say so."""
     _, find = widgets
     widget = find(GOOD)
-    (slider,) = widget.sliders()
+    (slider,) = widget.controls()
     quick = latency.walk(widget, "00", slider)
     slider.handle.evaluate(
         """(slider) => slider.addEventListener("keydown", () => {
@@ -162,7 +178,7 @@ def test_the_next_pictures_are_drawn_while_the_learner_looks(widgets):
     _, find = widgets
     widget = find(AHEAD)
     assert widget.root.get_attribute("data-pictures") == "4"
-    list(widget.sliders())[1].handle.press("End")
+    list(widget.controls())[1].handle.press("End")
     widget.root.page.locator(".advlearn-explorer[data-pictures='6']").wait_for(timeout=20_000)
 
 
@@ -173,7 +189,7 @@ def test_what_was_drawn_needs_no_kernel(widgets, lab):
     for kernel in lab.server.ask("kernels"):
         lab.stop(f"kernels/{kernel['id']}")
     assert checks.keyboard(lesson, widget) == []
-    k, j = widget.sliders()
+    k, j = widget.controls()
     k.handle.press("ArrowRight")
     j.handle.press("End")
     status = widget.root.get_by_role("status")

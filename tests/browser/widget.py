@@ -1,4 +1,4 @@
-"""One interactive picture on a page: its sliders, what they say, and what is seen."""
+"""One interactive picture on a page: its controls, what they say, and what is seen."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _WAIT = f"""async (root, [content, same, patience]) => {{
   }}
   return true;
 }}"""
+CONTROLS = "input[type=range], select"
 _OUTLINE = """(slider) => {
   const style = getComputedStyle(slider);
   return slider.matches(":focus-visible") && style.outlineStyle !== "none"
@@ -42,17 +43,20 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Slider:
-    """One control.
+class Control:
+    """A slider, or a list to choose from.
 
     It is held as the element, found once: a locator would search all of JupyterLab at each touch.
     """
 
     handle: ElementHandle
     name: str  # as the browser tells a screen reader
+    kind: str  # "slider" or "list"
 
     @property
     def stops(self) -> int:
+        if self.kind == "list":
+            return int(self.handle.evaluate("(list) => list.options.length"))
         return int(self.handle.get_attribute("max") or 0) + 1
 
     @property
@@ -61,7 +65,22 @@ class Slider:
 
     @property
     def spoken(self) -> str:
+        if self.kind == "list":
+            return str(self.handle.evaluate("(list) => list.selectedOptions[0].textContent"))
         return self.handle.get_attribute("aria-valuetext") or ""
+
+    @property
+    def shown(self) -> str:
+        """The value as the page shows it; a list does so itself."""
+        if self.kind == "list":
+            return self.spoken
+        row = self.handle.evaluate_handle("(slider) => slider.parentElement.nextElementSibling")
+        element = row.as_element()
+        return element.inner_text().strip() if element else ""
+
+    def choose(self, stop: int) -> None:
+        """Choose an entry of a list."""
+        self.handle.select_option(index=stop)
 
     @property
     def outline(self) -> float:
@@ -73,11 +92,11 @@ class Slider:
         return bool(self.handle.evaluate("(slider) => document.activeElement === slider"))
 
     def click_at(self, part: float) -> None:
-        """Click on the track, 0 being its left end and 1 its right one."""
+        """Click on the track of a slider, 0 being its left end and 1 its right one."""
         self.handle.click(position=self._point(part))
 
     def drag(self, start: float, end: float) -> None:
-        """Drag the handle with the mouse."""
+        """Drag the handle of a slider with the mouse."""
         self.handle.scroll_into_view_if_needed()
         box = self.handle.bounding_box()
         assert box is not None, "the slider is on the page"
@@ -99,24 +118,26 @@ class Slider:
 
 @dataclass(frozen=True)
 class Widget:
-    """The picture and its sliders; `root` holds both and nothing else."""
+    """The picture and its controls; `root` holds both and nothing else."""
 
     root: Locator
 
-    def sliders(self) -> Iterator[Slider]:
+    def controls(self) -> Iterator[Control]:
         """Yield the controls, named as in the browser's accessibility tree."""
         page = self.root.page
-        handles = self.root.get_by_role("slider").element_handles()
+        handles = self.root.locator(CONTROLS).element_handles()
         session = page.context.new_cdp_session(page)
         try:
             for handle in handles:
-                handle.evaluate("(slider) => { window._asked = slider; }")
+                handle.evaluate("(control) => { window._asked = control; }")
                 answer = session.send("Runtime.evaluate", {"expression": "window._asked"})
                 tree = session.send(
                     "Accessibility.getPartialAXTree",
                     {"objectId": answer["result"]["objectId"], "fetchRelatives": False},
                 )
-                yield Slider(handle, tree["nodes"][0].get("name", {}).get("value", ""))
+                name = tree["nodes"][0].get("name", {}).get("value", "")
+                is_list = handle.evaluate("(control) => control.localName === 'select'")
+                yield Control(handle, name, "list" if is_list else "slider")
         finally:
             session.detach()
 
@@ -140,8 +161,8 @@ class Widget:
         return bool(self.root.evaluate(_WAIT, [content, same, 1000 * seconds]))
 
     def rest(self) -> None:
-        """Put every slider on its first stop, where all pictures of one move are drawn already."""
-        for handle in self.root.get_by_role("slider").element_handles():
+        """Put every control on its first stop, where all pictures of one move are drawn already."""
+        for handle in self.root.locator(CONTROLS).element_handles():
             handle.press("Home")
         waiting = self.root.locator("[data-waiting]")
         waiting.wait_for(state="detached")
