@@ -1,4 +1,4 @@
-// The page's half of advlearn/course/widgets.py: sliders above a picture, and the pictures kept here.
+// The page's half of advlearn/course/widgets.py: controls above a picture, and the pictures kept here.
 // A picture that the page has is shown without a word to the kernel.
 
 const AFTER = 120; // milliseconds of rest before the page asks for pictures ahead of the learner
@@ -15,7 +15,7 @@ function withStop(place, number, stop) {
   return place.map((old, index) => (index === number ? stop : old));
 }
 
-// All places that one move of one slider reaches: the nearest first, and of these the one that goes
+// All places that one move of one control reaches: the nearest first, and of these the one that goes
 // on as the last move did.
 function around(place, before, controls) {
   const found = [];
@@ -40,17 +40,18 @@ function render({ model, el }) {
   const image = make("img", { alt: "" });
   const words = make("p", { role: "status", class: "advlearn-words" });
   const screen = make("div", { class: "advlearn-screen" }, image);
-  const sliders = controls.map(({ name, stops }, number) => {
-    const output = make("output", { "aria-hidden": "true" });
-    const input = make("input", {
-      type: "range", min: 0, max: stops.length - 1, step: 1, value: place[number],
-      // JupyterLab takes the up and down keys, and letters, from what lies in a cell.
-      "data-lm-suppress-shortcuts": "true",
-    });
+  const inputs = controls.map(({ name, kind, stops }, number) => {
+    // JupyterLab takes the up and down keys, and letters, from what lies in a cell.
+    const ours = { "data-lm-suppress-shortcuts": "true" };
+    const input = kind === "list"
+      ? make("select", ours, ...stops.map((said, stop) => make("option", { value: stop }, said)))
+      : make("input", { type: "range", min: 0, max: stops.length - 1, step: 1, ...ours });
     input.addEventListener("input", () => go(withStop(place, number, Number(input.value))));
+    // A list shows its value itself.
+    const output = kind === "list" ? "" : make("output", { "aria-hidden": "true" });
     return { name, stops, input, output };
   });
-  const rows = sliders.map(({ name, input, output }) =>
+  const rows = inputs.map(({ name, input, output }) =>
     make("div", { class: "advlearn-control" },
       make("label", {}, make("span", {}, name), input), output));
   const names = controls.map(({ name }) => name).join(", ");
@@ -82,11 +83,11 @@ function render({ model, el }) {
   }
 
   function draw() {
-    sliders.forEach(({ stops, input, output }, number) => {
-      const said = stops[place[number]];
+    inputs.forEach(({ stops, input, output }, number) => {
       input.value = place[number];
-      input.setAttribute("aria-valuetext", said);
-      output.textContent = said;
+      if (!output) return;
+      input.setAttribute("aria-valuetext", stops[place[number]]);
+      output.textContent = stops[place[number]];
     });
     const frame = frames.get(place.join());
     screen.toggleAttribute("data-waiting", !frame);

@@ -1,18 +1,20 @@
-"""Interactive pictures: one slider for each argument of a pure function.
+"""Interactive pictures: one control for each argument of a pure function.
 
 A lesson writes a function (values) -> Axes, calls it once in an ordinary cell, and hands it to
 `explore`. The pictures are drawn once and kept, in the kernel and in the page: a key press only
 swaps two images, and the kernel is asked for none that the page has. A function that raises for any
 value of a control does so while the cell runs, where tests see it.
 
-The controls are the browser's own sliders, each with its name and its value as text: the sliders
-of ipywidgets tell a screen reader the number of the stop, and no name.
+Numbers are chosen on a slider; names, of a network say, from a list. The controls are the browser's
+own, each with its name and its value as text: the sliders of ipywidgets tell a screen reader the
+number of the stop, and no name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import combinations
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,13 +44,13 @@ class View(anywidget.AnyWidget):
     _css = Path(__file__).with_name("widgets.css")
     controls: traitlets.List[Any] = traitlets.List().tag(
         sync=True
-    )  # {"name", "stops"}, the stops as text
+    )  # {"name", "kind", "stops"}, the stops as text
     place = traitlets.List(traitlets.Int()).tag(sync=True)
     frames: traitlets.List[Any] = traitlets.List().tag(sync=True)  # {"place", "alt", "png"}
 
 
 class Explorer:
-    """A picture with one slider for each argument; see `explore`."""
+    """A picture with one control for each argument; see `explore`."""
 
     def __init__(self, picture: Picture, controls: dict[str, Sequence[Any]]) -> None:
         self._picture = picture
@@ -65,7 +67,11 @@ class Explorer:
             self._frame(place)
         self.view = View(
             controls=[
-                {"name": name.replace("_", " "), "stops": [_say(value) for value in stops]}
+                {
+                    "name": name.replace("_", " "),
+                    "kind": "slider" if all(map(_is_number, stops)) else "list",
+                    "stops": [_say(value) for value in stops],
+                }
                 for name, stops in self._stops.items()
             ],
             place=list(rest),
@@ -80,7 +86,7 @@ class Explorer:
         return {name: values[stop] for (name, values), stop in stops}
 
     def move(self, **values: Any) -> None:
-        """Move controls to these values, as a hand on the sliders would.
+        """Move controls to these values, as a hand on the page would.
 
         Raises:
             ValueError: a control has no such value.
@@ -125,22 +131,30 @@ class Explorer:
         display(self.view)  # type: ignore[no-untyped-call]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _say(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def explore(picture: Picture, /, **controls: Sequence[Any]) -> Explorer:
-    """Return a picture with one slider for each control, moved by mouse or by arrow keys.
+    """Return a picture with one control for each argument, moved by mouse or by arrow keys.
+
+    Where all values of a control are numbers it is a slider, else a list to choose from.
 
     Args:
         picture: (name=value, ...) -> Axes or Figure, drawn with `advlearn.plotting`; the same
             values always give the same picture.
-        **controls: name of an argument -> the values that its slider stops at, two at least.
+        **controls: name of an argument -> the values that its control stops at, two at least.
 
     Raises:
         TypeError: `picture` cannot be called.
         ValueError: a control has fewer than two values, or repeats one.
-        Exception: whatever `picture` raises at any stop of a slider.
+        Exception: whatever `picture` raises at any stop of a control.
 
     Example:
         >>> from advlearn.plotting import functions
@@ -153,7 +167,6 @@ def explore(picture: Picture, /, **controls: Sequence[Any]) -> Explorer:
     if not controls:
         raise ValueError("explore needs at least one control, such as eps=[0.0, 0.1, 0.2].")
     for name, values in controls.items():
-        stops = sorted(values)
-        if len(stops) < 2 or any(a == b for a, b in pairwise(stops)):
+        if len(values) < 2 or any(a == b for a, b in combinations(values, 2)):
             raise ValueError(f"{name} needs two or more different values, got {list(values)}.")
     return Explorer(picture, controls)
