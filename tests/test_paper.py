@@ -5,6 +5,7 @@ import json
 import pytest
 
 from advlearn.data import folders
+from advlearn.metrics import Rate
 from advlearn.reproduce import paper
 
 
@@ -43,6 +44,15 @@ def test_a_comparison_has_a_cell_for_each_column():
         "| FGSM error | 99 % | 99 % | 98.5 |",
     ]
     assert {line.count("|") for line in table.splitlines()} == {5}
+
+
+def test_a_comparison_says_what_its_intervals_are():
+    table = paper.comparison("logistic-3v7", {"clean error": [Rate(16, 1000)]}, ["ours"])
+    assert "| 1.6 % (1.0-2.6) |" in table
+    assert table.endswith(
+        "\n\n*In brackets:* Wilson's 95 % interval over the images, of one network."
+    )
+    assert "In brackets" not in paper.comparison("softmax", {"FGSM error": ["9 %"]}, ["ours"])
 
 
 def test_a_bad_comparison_is_named():
@@ -85,6 +95,12 @@ def published(tmp_path, monkeypatch):
             "confidence on mistakes": [0.837, 0.837],
             "clean error": [0.0126, 0.0173],
         },
+        "images": {"FGSM error": 10_000},
+        "values": {
+            "FGSM error": [0.9996],
+            "confidence on mistakes": [0.837],
+            "clean error": [0.014, 0.015, 0.0154],
+        },
         "numbers": [],
         "verdict": "reproduced",
     }
@@ -98,11 +114,13 @@ def test_a_result_is_read_as_it_was_written(published):
 
 def test_a_table_puts_the_paper_beside_ours(published):
     assert paper.table("softmax").splitlines() == [
-        "| row | quantity | paper | ours | 95 % interval | verdict |",
-        "|---|---|---|---|---|---|",
-        "| softmax | FGSM error | 99.9 % | 100.0 % | 99.9-100.0 % | reproduced |",
-        "|  | confidence on mistakes | 79.3 % | 83.7 % | 83.7-83.7 % |  |",
-        "|  | clean error |  | 1.48 % | 1.26-1.73 % |  |",
+        "| row | quantity | paper | ours | 95 % interval | over | verdict |",
+        "|---|---|---|---|---|---|---|",
+        "| softmax | FGSM error | 99.9 % | 100.0 % | 99.9-100.0 % | 10,000 images | reproduced |",
+        "|  | confidence on mistakes | 79.3 % | 83.7 % |  |  |  |",
+        "|  | clean error |  | 1.48 % | 1.26-1.73 % | 3 seeds |  |",
+        "",
+        paper.KINDS_OF_INTERVAL,
     ]
 
 
@@ -152,9 +170,15 @@ DAMAGED = {
     "a quantity that is a text": lambda: changed(ours={"FGSM error": "0.99"}),
     "a quantity without an interval": lambda: changed(ours={"other": 0.5}),
     "three ends": lambda: changed(ours={"e": 1.0}, interval={"e": [0, 1, 2]}),
+    "a quantity without values": lambda: changed(ours={"e": 1.0}, interval={"e": [0, 1]}),
+    "images that are a text": lambda: changed(
+        ours={"e": 1.0}, interval={"e": [0, 1]}, values={"e": [1]}, images={"e": "|"}
+    ),
     "markup": lambda: changed(verdict="<b>reproduced</b>"),
-    "a cell of a table": lambda: changed(ours={"a|b": 0.5}, interval={"a|b": [0, 1]}),
-    "a formula": lambda: changed(ours={"$a$": 0.5}, interval={"$a$": [0, 1]}),
+    "a cell of a table": lambda: changed(
+        ours={"a|b": 0.5}, interval={"a|b": [0, 1]}, values={"a|b": [1]}
+    ),
+    "a formula": lambda: changed(ours={"$a$": 0.5}, interval={"$a$": [0, 1]}, values={"$a$": [1]}),
     "a line of its own": lambda: changed(id="softmax\nmaxout 0.0 %"),
     "a terminal's escape": lambda: changed(verdict="\x1b[2J"),
 }

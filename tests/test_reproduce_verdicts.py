@@ -28,7 +28,7 @@ from advlearn.reproduce.report.page import (
     with_results,
 )
 from advlearn.reproduce.rows.experiment import Claim, Experiment, near
-from advlearn.reproduce.verdicts import from_json, interval, judge, result, spread, to_json
+from advlearn.reproduce.verdicts import from_json, images, interval, judge, result, spread, to_json
 
 PLANTED = Experiment(
     id="logistic-3v7",
@@ -147,16 +147,44 @@ def test_the_interval_of_counted_rates_ends_where_rates_end():
 
 def test_over_fewer_seeds_it_is_wilson_s():
     assert interval([Rate(16, 1000)]) == Rate(16, 1000).interval
-    assert interval([Rate(16, 1000), Rate(20, 1000)]) == Rate(36, 2000).interval
+    assert interval([Rate(16, 1000), Rate(20, 1000)]) == Rate(18, 1000).interval, "not 2,000 images"
+    assert images([Rate(16, 1000), Rate(20, 1000)]) == 1000
     low, high = interval([Rate(0, 1000)])
     assert 0 <= low < 1e-12
     assert 0 < high < 0.005
 
 
+@pytest.mark.parametrize("count", [0, 886, 1000])
+def test_where_all_seeds_agree_it_is_wilson_s_of_the_images_once(count):
+    same = [Rate(count, 1000)] * 5
+    low, high = interval(same)
+    assert (low, high) == Rate(count, 1000).interval
+    assert high - low > 0.003, "no certainty from a thousand images"
+    assert images(same) == 1000
+    assert images([*same, Rate(500, 1000)]) is None
+
+
 def test_a_number_that_is_neither_counted_nor_repeated_has_none():
-    assert interval([0.3]) == (0.3, 0.3)
-    assert interval([0.5, 0.3]) == (0.3, 0.5)
+    for values, mean in (([0.3], 0.3), ([0.5, 0.3], 0.4), ([0.3] * 5, 0.3)):
+        assert interval(values) == pytest.approx((mean, mean))
+        assert images(values) is None
     assert spread([0.3]) == 0
+
+
+def test_the_tables_say_what_each_interval_is_over():
+    found = result(
+        PLANTED,
+        [
+            {"clean error": Rate(k, 1000), "FGSM error": Rate(1000, 1000), "confidence": 0.9}
+            for k in (16, 18, 17)
+        ],
+        about={},
+    )
+    shown = [paper.interval(found, name) for name in ("clean error", "FGSM error", "confidence")]
+    assert shown == [("1.45-1.95 %", "3 seeds"), ("99.6-100.0 %", "1,000 images"), ("", "")]
+    assert found["images"] == {"FGSM error": 1000}
+    assert "| FGSM error | 99.0 % | 100.0 % | 99.6-100.0 % | 1,000 images |" in section(found)
+    assert all("100.0-100.0" not in line for line in paper.table_lines(found))
 
 
 # --- Results --------------------------------------------------------------------------------------
@@ -208,7 +236,10 @@ def test_a_quantity_of_another_name_stands_beside_the_paper_s():
 def test_the_pages_say_what_the_result_says(planted):
     text = section(planted)
     assert "**Verdict: reproduced.**" in text
-    assert "| clean error | 1.60 % | 1.70 % | 1.22 to 2.4 % | 1.1 to 2.1 % | ± 0.14 % |" in text
+    assert (
+        "| clean error | 1.60 % | 1.70 % | 1.06-2.7 % | 1,000 images | 1.1 to 2.1 % | ± 0.14 % |"
+        in text
+    )
     assert "- Claim: FGSM does harm." in text
     assert "Done with 2 seeds. Planted." in text
     lines = headline({"logistic-3v7": planted}).splitlines()
@@ -274,9 +305,9 @@ def test_pgd_stands_beside_fgsm(planted, name, other):
 def test_what_is_not_a_rate_is_not_written_as_a_percentage():
     counted = replace(PLANTED, id="filters", numbers=("classes",), expect={"classes": (1.0, 3.0)})
     found = result(counted, [{"classes": 4.0, "FGSM error": 1.0}], about={})
-    assert "| classes |  | 4 | 4 to 4 | 1 to 3 |  |" in section(found)
+    assert "| classes |  | 4 |  |  | 1 to 3 |  |" in section(found)
     assert "    classes: 4\n" in in_words(found)
-    assert paper.table_lines(found)[0].startswith("| filters | classes |  | 4 | 4-4 |")
+    assert paper.table_lines(found)[0].startswith("| filters | classes |  | 4 |  |  |")
     assert found["because"] == ["classes is 4, outside 1 to 3"]
 
 
@@ -305,6 +336,7 @@ def test_rows_that_hold_with_the_float32_cross_entropy_only_are_named(planted):
         return planted | {
             "ours": means,
             "interval": {key: [0.0, 1.0] for key in means},
+            "values": {key: [0.5] * 3 for key in means},
             "spread": dict.fromkeys(means, 0.0),
             "verdict": verdict,
             "tolerance": {"ranges": ranges, "claims": []},

@@ -15,7 +15,7 @@ from advlearn.reproduce.engine.run import write_json
 from advlearn.reproduce.report.page import BEGIN, END, pages, refresh, section
 from advlearn.reproduce.rows import EXPERIMENTS
 from advlearn.reproduce.rows.experiment import Claim
-from advlearn.reproduce.verdicts import judge, result, sentences
+from advlearn.reproduce.verdicts import interval, judge, result, sentences
 
 REFRESH = "run python -m advlearn.reproduce.report"
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +84,24 @@ def test_the_committed_pages_are_those_of_the_committed_results():
     )
     assert problems(load(), figures) == []
     assert paper.table("softmax").count("\n") >= 3
+
+
+def test_the_published_intervals_are_those_of_the_published_values():
+    """Counted once over the images where their number stands, over the seeds where not."""
+    for id, made in load().items():
+        for name, values in made["values"].items():
+            total = made["images"].get(name)
+            if total is None:
+                ends, most = interval(values), 1.0
+            else:
+                counts = [value * total for value in values]
+                assert counts == pytest.approx([round(count) for count in counts], abs=1e-6), id
+                ends, most = interval([Rate(round(c), total) for c in counts]), 1.0
+            if name not in made["numbers"]:
+                ends = max(ends[0], 0.0), min(ends[1], most)
+            assert made["interval"][name] == pytest.approx(ends, abs=1e-9), (id, name)
+            if made["interval"][name][0] == made["interval"][name][1]:
+                assert paper.interval(made, name) == ("", "")
 
 
 def test_a_row_that_is_not_reproduced_says_why():
@@ -170,7 +188,10 @@ def test_planted_pages_agree_until_one_is_touched(checkout):
         ({"about": {"scale": "quick", "versions": {}}}, "softmax: of a quick run"),
         ({"remark": "Another reason."}, "softmax: remark is not the code's"),
         ({"recipe": {"row": "Another sentence."}}, "softmax: recipe is not the code's"),
-        ({"values": {"FGSM error": [0.1]}}, "softmax: FGSM error is not the mean of its seeds"),
+        (
+            {"values": {"FGSM error": [0.1], "confidence on mistakes": [0.793]}},
+            "softmax: FGSM error is not the mean of its seeds",
+        ),
         (
             {"paper": {"FGSM error": 0.5, "confidence on mistakes": 0.793}},
             "softmax: another number of the paper for FGSM error",
@@ -189,6 +210,6 @@ def test_a_table_has_a_line_for_each_quantity(checkout):
         for name in paper.result(id)["ours"]:
             assert f"| {name} |" in table, (id, name)
     assert paper.table("softmax").splitlines()[0].startswith("| row | quantity | paper | ours |")
-    assert len(paper.table("softmax", "rbf").splitlines()) == 2 + 2 + 3
+    assert len(paper.table("softmax", "rbf").splitlines()) == 2 + 2 + 3 + 2
     with pytest.raises(ValueError, match="id must be one of"):
         paper.table("softmax", "cnn")

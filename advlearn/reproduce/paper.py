@@ -16,6 +16,7 @@ from advlearn._bounded import parse_json, read_plain
 from advlearn._quote import printable, quote
 from advlearn._validation import check_choice
 from advlearn.data.folders import published
+from advlearn.metrics import Rate
 
 CITATION = (
     "I. J. Goodfellow, J. Shlens, C. Szegedy. Explaining and harnessing adversarial examples. "
@@ -45,7 +46,7 @@ _ROWS = (
     Row(
         "panda",
         "an ImageNet network and one photograph, eps .007",
-        "1",
+        "4",
         {
             "confidence before": 0.577,
             "confidence after": 0.993,
@@ -206,6 +207,8 @@ def row(id: str) -> Row:
 def comparison(id: str, measured: Mapping[str, Sequence[object]], columns: Sequence[str]) -> str:
     """Return a "paper / ours" table in Markdown for one row of the paper.
 
+    Under it stands what the interval of a `Rate` is, if there is one.
+
     Args:
         id: the row.
         measured: name of a quantity of the row -> one cell for each of `columns`.
@@ -228,6 +231,8 @@ def comparison(id: str, measured: Mapping[str, Sequence[object]], columns: Seque
             raise ValueError(f"{name} has {len(cells)} cells for {len(columns)} columns.")
         shown = " | ".join(str(cell) for cell in cells)
         lines.append(f"| {name} | {100 * reported[name]:.3g} % | {shown} |")
+    if any(isinstance(cell, Rate) for cells in measured.values() for cell in cells):
+        lines += ["", "*In brackets:* Wilson's 95 % interval over the images, of one network."]
     return "\n".join(lines)
 
 
@@ -235,9 +240,10 @@ def result(id: str) -> dict[str, Any]:
     """Return our published result for a row, as `advlearn reproduce` wrote it.
 
     Keys: "id", "experiment", "paper", "ours" (quantity -> mean over the seeds), "interval"
-    (quantity -> ends of a 95 % interval), "numbers" (the quantities that are not rates), "seeds",
-    "recipe", "tolerance", "verdict", "because", and what else was measured ("values": quantity ->
-    one value for each seed, "about").
+    (quantity -> ends of a 95 % interval), "images" (quantity -> of how many images that interval
+    is Wilson's; the others are Student's over the seeds), "values" (quantity -> one value for each
+    seed), "numbers" (the quantities that are not rates), "seeds", "recipe", "tolerance", "verdict",
+    "because", and what else was measured ("about").
 
     Raises:
         ValueError: there is no such row, or its file is damaged.
@@ -257,7 +263,10 @@ def result(id: str) -> dict[str, Any]:
 
 
 MOST_BYTES = 1_000_000  # of a result; ours have 20,000 at most
-_KEYS = {"id": str, "verdict": str, "ours": dict, "paper": dict, "interval": dict, "numbers": list}
+_KEYS = {
+    **{"id": str, "verdict": str, "numbers": list},
+    **dict.fromkeys(("ours", "paper", "interval", "images", "values"), dict),
+}
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -294,7 +303,9 @@ def _check_result(loaded: Any) -> None:
         ends = loaded["interval"].get(name)
         if not isinstance(ends, list) or len(ends) != 2:
             raise ValueError(f"{quote(name)} has no interval")
-        numbers += ends
+        if not isinstance(loaded["values"].get(name), list):
+            raise ValueError(f"{quote(name)} has no values")
+        numbers += [*ends, loaded["images"].get(name, 1)]
     if not all(type(number) in (int, float) for number in numbers):
         raise ValueError("a quantity is no number")
     for text in (loaded["id"], loaded["verdict"], *ours, *paper):
@@ -302,8 +313,19 @@ def _check_result(loaded: Any) -> None:
             raise ValueError(f"the text {quote(text)} would not stand in a table as it is")
 
 
+KINDS_OF_INTERVAL = """\
+*The 95 % interval.* "5 seeds": Student's interval over networks that were trained alike from
+different random numbers, and measured on the same test images. It says how much training varies.
+"1,000 images": Wilson's interval over the images. It says how much another choice of images might
+change the number. It is used where fewer than three networks were trained, and where all of them
+gave the same rate."""
+"""What the column "over" of `table` means, in Markdown."""
+
+
 def table(*ids: str) -> str:
     """Return the published "paper / ours" table in Markdown, one line for each quantity.
+
+    Under it stands what its intervals are.
 
     Args:
         *ids: rows; none means all.
@@ -314,12 +336,12 @@ def table(*ids: str) -> str:
 
     Example:
         >>> print(table("softmax").splitlines()[0])
-        | row | quantity | paper | ours | 95 % interval | verdict |
+        | row | quantity | paper | ours | 95 % interval | over | verdict |
     """
-    lines = ["| row | quantity | paper | ours | 95 % interval | verdict |", "|---" * 6 + "|"]
+    lines = ["| row | quantity | paper | ours | 95 % interval | over | verdict |", "|---" * 7 + "|"]
     for id in ids or tuple(ROWS):
         lines += table_lines(result(id))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", KINDS_OF_INTERVAL])
 
 
 def table_lines(result: Mapping[str, Any]) -> list[str]:
@@ -327,17 +349,32 @@ def table_lines(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for number, name in enumerate(result["ours"]):
         paper = result["paper"].get(name)
-        low, high = result["interval"][name]
         cells = (
             result["id"] if not number else "",
             name,
             "" if paper is None else percent(paper),
             written(result, name, result["ours"][name]),
-            f"{written(result, name, low, unit='')}-{written(result, name, high)}",
+            *interval(result, name),
             result["verdict"] if not number else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def interval(result: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Return the 95 % interval of a result's quantity and what it is over, both "" if it has none.
+
+    Example:
+        >>> interval(result("adv-fgsm"), "PGD error without")
+        ('99.6-100.0 %', '1,000 images')
+    """
+    low, high = result["interval"][name]
+    if low == high:
+        return "", ""
+    total = result["images"].get(name)
+    over = f"{len(result['values'][name])} seeds" if total is None else f"{total:,} images"
+    between = " to " if low < 0 else "-"  # a minus sign beside it would be misread
+    return f"{written(result, name, low, unit='')}{between}{written(result, name, high)}", over
 
 
 def percent(rate: float, unit: str = " %") -> str:

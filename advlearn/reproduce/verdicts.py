@@ -47,25 +47,45 @@ def interval(values: Sequence[Value]) -> tuple[float, float]:
     """Return a 95 % interval for the mean of a quantity.
 
     Over three seeds or more, Student's interval of their mean, for counted rates cut to [0, 1]: how
-    much training varies. Over fewer, the Wilson interval of all counted examples: how much the test
-    set varies. A number that is neither counted nor repeated has none: both ends are the value
-    itself.
+    much training varies, on one set of test images. Over fewer, and where all seeds gave the same
+    rate, the Wilson interval of the images (see `images`): how much the choice of the images
+    varies. A number that is neither counted nor repeated so often has none: both ends are its mean.
 
     Example:
         >>> low, high = interval([Rate(9, 1000), Rate(11, 1000), Rate(10, 1000)])
         >>> round(low, 4), round(high, 4)
         (0.0075, 0.0125)
+        >>> low, high = interval([Rate(1000, 1000)] * 3)
+        >>> round(low, 4), high
+        (0.9962, 1.0)
     """
     shares = [float(value) for value in values]
     mean = sum(shares) / len(shares)
+    total = images(values)
+    if total is not None:
+        return Rate(round(mean * total), total).interval
+    if len(shares) < STUDENT_FROM:
+        return mean, mean
+    half = _T95[min(len(shares) - 2, len(_T95) - 1)] * spread(values) / math.sqrt(len(shares))
+    low, high = mean - half, mean + half
+    counted = all(isinstance(value, Rate) for value in values)
+    return (max(low, 0.0), min(high, 1.0)) if counted else (low, high)
+
+
+def images(values: Sequence[Value]) -> int | None:
+    """Return of how many images `interval` is Wilson's, or None where it is not.
+
+    All seeds meet the same images. So each image counts once, however many seeds there are.
+
+    Example:
+        >>> images([Rate(16, 1000)]), images([Rate(1000, 1000)] * 5), images([0.3])
+        (1000, 1000, None)
+        >>> images([Rate(9, 1000), Rate(11, 1000), Rate(10, 1000)])  # Student's, over the seeds
+    """
     rates = [value for value in values if isinstance(value, Rate)]
-    if len(shares) >= STUDENT_FROM:
-        half = _T95[min(len(shares) - 2, len(_T95) - 1)] * spread(values) / math.sqrt(len(shares))
-        low, high = mean - half, mean + half
-        return (max(low, 0.0), min(high, 1.0)) if len(rates) == len(values) else (low, high)
-    if len(rates) == len(values):
-        return Rate(sum(r.count for r in rates), sum(r.total for r in rates)).interval
-    return min(shares), max(shares)
+    if len(rates) < len(values) or (len(rates) >= STUDENT_FROM and len(set(map(float, rates))) > 1):
+        return None
+    return round(sum(rate.total for rate in rates) / len(rates))
 
 
 def spread(values: Sequence[Value]) -> float:
@@ -145,6 +165,9 @@ def result(
         | {name: experiment.row.reported[same] for name, same in experiment.same_as.items()},
         "ours": means,
         "interval": {name: list(interval(each)) for name, each in values.items()},
+        "images": {
+            name: total for name, each in values.items() if (total := images(each)) is not None
+        },
         "spread": {name: spread(each) for name, each in values.items()},
         "values": {name: [float(value) for value in each] for name, each in values.items()},
         "numbers": list(experiment.numbers),

@@ -20,7 +20,7 @@ from advlearn.data.reference import load
 from advlearn.metrics import adversarial_error_rate, error_curve, logits_along, transfer_matrix
 from advlearn.models import LogisticRegression
 from advlearn.reproduce.models.spec import EPS
-from advlearn.reproduce.rows.section1_introduction import EPS_PANDA
+from advlearn.reproduce.rows.section4_nonlinear_models import EPS_PANDA
 from advlearn.reproduce.rows.section6_adversarial_training import first_layer
 
 Models = Callable[[str], nn.Module]

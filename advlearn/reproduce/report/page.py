@@ -98,19 +98,18 @@ def section(result: Mapping[str, Any]) -> str:
     lines += [f"\n{result['remark']}"] if result["remark"] else []
     lines += [
         "",
-        "| quantity | paper | ours | 95 % interval | expected | over seeds |",
-        "|---" * 6 + "|",
+        "| quantity | paper | ours | 95 % interval | over | expected | deviation |",
+        "|---" * 7 + "|",
     ]
     for name, value in result["ours"].items():
         reported = result["paper"].get(name)
-        low, high = result["interval"][name]
         expected = result["tolerance"]["ranges"].get(name)
         spread = paper.written(result, name, result["spread"][name])
         cells = (
             name,
             "" if reported is None else paper.percent(reported),
             paper.written(result, name, value),
-            f"{paper.written(result, name, low, unit='')} to {paper.written(result, name, high)}",
+            *paper.interval(result, name),
             ""
             if expected is None
             else paper.span(expected[0], expected[1], name in result["numbers"]),

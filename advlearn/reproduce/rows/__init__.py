@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from advlearn.reproduce import paper
 from advlearn.reproduce.rows import (
-    section1_introduction,
     section4_nonlinear_models,
     section5_linear_models,
     section6_adversarial_training,
@@ -22,7 +21,6 @@ from advlearn.reproduce.rows import (
 from advlearn.reproduce.rows.experiment import Experiment
 
 SECTIONS = (
-    section1_introduction,
     section4_nonlinear_models,
     section5_linear_models,
     section6_adversarial_training,

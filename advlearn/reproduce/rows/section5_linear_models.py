@@ -113,7 +113,7 @@ EXPERIMENTS = (
         id="l1-deep",
         uses=("maxout", "maxout-l1", "maxout-l1-small"),
         measure=l1_deep,
-        expect={"training error at .0025 (paper: more than)": (0.05, 1.0)},
+        expect={"training error at .0025 (paper: more than)": (0.05, 0.5)},
         claims=(
             Claim(
                 "a coefficient of .0025 leaves a larger training error than a hundredth of it",
@@ -135,9 +135,9 @@ EXPERIMENTS = (
         f"error is that of the first {number(TRAIN_EXAMPLES)} training images.",
         seeds=3,
         remark=(
-            "With a coefficient of .0025 our network stays at its start and answers one digit for "
-            "all. What a hundredth of it does to the clean error is smaller than what another "
-            "seed does."
+            "With a coefficient of .0025 the paper's network got stuck at a training error of over "
+            "5 %. Ours does not train at all: it answers one digit for every image. What a "
+            "hundredth of it does to the clean error is smaller than what another seed does."
         ),
     ),
 )
