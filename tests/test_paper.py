@@ -120,7 +120,7 @@ def test_a_table_puts_the_paper_beside_ours(published):
         "|  | confidence on mistakes | 79.3 % | 83.7 % |  |  |  |",
         "|  | clean error |  | 1.48 % | 1.26-1.73 % | 3 seeds |  |",
         "",
-        paper.KINDS_OF_INTERVAL,
+        *paper.KINDS_OF_INTERVAL.splitlines(),
     ]
 
 

@@ -210,6 +210,6 @@ def test_a_table_has_a_line_for_each_quantity(checkout):
         for name in paper.result(id)["ours"]:
             assert f"| {name} |" in table, (id, name)
     assert paper.table("softmax").splitlines()[0].startswith("| row | quantity | paper | ours |")
-    assert len(paper.table("softmax", "rbf").splitlines()) == 2 + 2 + 3 + 2
+    assert len(paper.table("softmax", "rbf").splitlines()) == 2 + 2 + 3 + 1 + 5
     with pytest.raises(ValueError, match="id must be one of"):
         paper.table("softmax", "cnn")
