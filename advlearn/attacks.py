@@ -241,8 +241,9 @@ def fgsm(
 ) -> Tensor:
     """Return adversarial images of the fast gradient sign method: clamp(x + eps sign(grad)).
 
-    One gradient, one step of eps in every pixel. Exact for a linear model; for a deep one it is
-    a lower bound on the damage, so report `pgd` beside it.
+    One gradient, one step of eps in every pixel. For a linear model with two classes it is the
+    worst change. With more classes, or a deep model, it gives a lower bound on the damage, so
+    report `pgd` beside it.
 
     Args:
         model: maps (N, ...) to logits (N, K); attacked in eval mode, given back bit-equal.

@@ -152,8 +152,8 @@ def more_often(first: Tensor, second: Tensor) -> bool:
         first, second: (N,) booleans, example by example.
 
     Source:
-        McNemar, "Note on the sampling error of the difference between correlated proportions",
-        Psychometrika 1947, for looking at the examples alone on which the two differ.
+        McNemar, "Note on the sampling error of the difference between correlated proportions or
+        percentages", Psychometrika 1947, for looking at the examples alone on which the two differ.
 
     Example:
         >>> many, few = torch.arange(100) < 20, torch.arange(100) < 5

@@ -22,9 +22,9 @@ def margin_loss(logits: Tensor, y: Tensor) -> Tensor:
     """Return how far the other classes are ahead: log(sum over k != y of exp(z_k)) - z_y.
 
     Negative when the model is right with probability over 1/2, and then minus the log-odds of the
-    true class. Its gradient with respect to the logits is (softmax over the others) minus (the
-    true class), whose entries never shrink, so an attack on it keeps its direction at any
-    confidence.
+    true class. In its gradient with respect to the logits the entry of the true class is -1, and
+    those of the others are their softmax, which adds up to 1. So it does not vanish, and an attack
+    on it keeps a direction at any confidence.
 
     Args:
         logits: (N, K), K >= 2, any real values, not probabilities.

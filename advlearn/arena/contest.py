@@ -260,7 +260,7 @@ class _Judge:
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the largest other logit minus the true one: negative where the model is right.
+    """Return minus the hard margin, the largest other logit minus the true one: < 0 where right.
 
     The sign of its gradient does not depend on the scale of the logits, nor on how confident the
     model is: multiplied by 10,000 or divided, a model is attacked in the same direction.

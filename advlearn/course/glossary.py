@@ -29,8 +29,12 @@ TERMS: Mapping[str, Term] = {
     "sign function": Term("부호 함수", "+1 above zero, -1 below zero, and 0 at zero."),
     "weight": Term("가중치", "The number by which a model multiplies one of its inputs."),
     "dot product": Term("내적", "w'x, the sum of w_i·x_i over all entries of two vectors."),
-    "activation": Term("활성값", "What a unit computes from its input; here the dot product w'x."),
-    "linear model": Term("선형 모형", "A model that multiplies its inputs by weights and adds up."),
+    "activation": Term(
+        "활성값",
+        "A unit's output. A linear unit, as here, has no function: its output is its weighted sum, "
+        "the dot product w'x.",
+    ),
+    "linear model": Term("선형 모델", "A model that multiplies its inputs by weights and adds up."),
     "dead pixel": Term("죽은 픽셀", "A pixel of weight or gradient 0, such as a digit's border."),
     "log-log plot": Term(
         "로그-로그 그래프",
@@ -39,8 +43,9 @@ TERMS: Mapping[str, Term] = {
     "score": Term("점수", "w'x + b, the number whose sign decides between two classes."),
     "margin": Term(
         "마진",
-        "How far the right answer is ahead: y·(w'x + b) for two classes, the lead of the true "
-        "logit for ten. Positive when the model is right.",
+        "How far the right answer is ahead. For two classes y·(w'x + b), positive when the model "
+        "is right. For more classes z_y - log Σ exp(z_k) over the k ≠ y, the log-odds of the true "
+        "class: positive when its probability is over one half.",
     ),
     "logit": Term("로짓", "A model's output for one class, before the softmax."),
     "logistic regression": Term(
@@ -57,7 +62,10 @@ TERMS: Mapping[str, Term] = {
     ),
     "softplus": Term("소프트플러스", "log(1 + exp(v)), a smooth version of max(v, 0)."),
     "unit": Term("유닛", "The smallest part of a network: a weighted sum, then a simple function."),
-    "pre-activation": Term("활성화 이전 값", "The weighted sum that goes into a unit's function."),
+    "pre-activation": Term(
+        "활성화 이전 값",
+        "The weighted sum w'x + b that goes into a unit's function; the output is the activation.",
+    ),
     "hidden layer": Term("은닉층", "A layer of units between the input and the output layer."),
     "ReLU": Term("렐루 (정류 선형 유닛)", "max(v, 0), the rectified linear unit."),
     "sigmoid": Term("시그모이드", "1 / (1 + exp(-v)), between 0 and 1; the slope of softplus."),
@@ -89,7 +97,7 @@ TERMS: Mapping[str, Term] = {
         "투영 경사 하강법",
         "Projected gradient descent: many small FGSM steps, each put back into the eps-ball.",
     ),
-    "projection": Term("사영", "Moving a point to the nearest allowed one; for a box, a clamp."),
+    "projection": Term("투영", "Moving a point to the nearest allowed one; for a box, a clamp."),
     "step size": Term("스텝 크기", "How far one step of PGD moves each pixel, in pixel units."),
     "random start": Term(
         "무작위 시작점", "A random point of the eps-ball at which an attack begins, in place of x."
@@ -99,22 +107,29 @@ TERMS: Mapping[str, Term] = {
     ),
     "worst-case error": Term(
         "최악의 경우 오류율",
-        "The share of examples that some image in the eps-ball breaks; attacks find a part of it.",
+        "The share of examples that some image in the eps-ball breaks. Attacks find a part of "
+        "them; a proof bounds the share from above.",
     ),
     "robust": Term("강건한", "Said of a model that reads every image in the eps-ball rightly."),
     "gradient masking": Term(
         "기울기 마스킹",
         "The gradient misleads or is zero, so attacks fail while the model stays fragile.",
     ),
-    "white box": Term("화이트박스", "Said of an attack that knows the model and its gradients."),
-    "black box": Term("블랙박스", "Said of an attack that may only ask the model for answers."),
+    "white box": Term(
+        "화이트박스", "Said of an attack that knows the model: its weights and so its gradients."
+    ),
+    "black box": Term(
+        "블랙박스",
+        "Said of an attack that uses no gradient of the model that it attacks. It asks the model "
+        "for answers, or brings examples that were crafted on another model.",
+    ),
     "AutoAttack": Term(
         "오토어택", "A fixed team of four attacks; its error is the worst case over the team."
     ),
     "RobustBench": Term("로버스트벤치", "A public leaderboard of models, ranked by AutoAttack."),
     "clipping": Term("클리핑", "Putting each pixel back into [0, 1] after the step."),
     "confidence": Term(
-        "확신도",
+        "확신도 (신뢰도)",
         "The probability that a model gives to the class that it predicts. The paper averages it "
         "over the mistakes.",
     ),
@@ -149,22 +164,19 @@ TERMS: Mapping[str, Term] = {
         "The usual kind of number in PyTorch, with about seven digits. float64 has about sixteen.",
     ),
     "confidence interval": Term(
-        "신뢰 구간", "A range that would hold the true rate in 95 of 100 repetitions."
+        "신뢰 구간",
+        "A range that is computed from a sample; of 100 such ranges about 95 hold the true value. "
+        "Over test images (Wilson) it says how much another choice of images may change a rate, "
+        "over seeds (Student) how much training varies.",
     ),
     "closed form": Term("닫힌 형식", "A formula that gives the answer at once, without a search."),
-    "threat model": Term("위협 모형", "What an attacker may know and change."),
+    "threat model": Term("위협 모델", "What an attacker may know and change."),
     "transfer": Term(
         "전이", "Examples that were crafted on one model, the source, fool another, the target."
     ),
     "transfer matrix": Term(
         "전이성 행렬",
         "The error of each model on the examples of each model: row = crafted on, column = fed to.",
-    ),
-    "white-box attack": Term(
-        "화이트박스 공격", "An attack that knows the model: its weights and so its gradients."
-    ),
-    "black-box attack": Term(
-        "블랙박스 공격", "An attack that never uses a gradient of the model that it attacks."
     ),
     "agreement": Term(
         "오답 일치율",
@@ -185,10 +197,10 @@ TERMS: Mapping[str, Term] = {
         "응답 거부", "A model gives no answer, because its highest probability is too low."
     ),
     "generative model": Term(
-        "생성 모형", "A model that learns how the images of each class look: a density for each."
+        "생성 모델", "A model that learns how the images of each class look: a density for each."
     ),
     "discriminative model": Term(
-        "판별 모형", "A model that learns the probability of each class for an image directly."
+        "판별 모델", "A model that learns the probability of each class for an image directly."
     ),
     "density": Term(
         "확률 밀도", "How likely a model finds an image, for each unit of volume of pixel space."
@@ -209,7 +221,8 @@ TERMS: Mapping[str, Term] = {
     ),
     "ensemble": Term("앙상블", "Several models that answer together, by their mean probabilities."),
     "rubbish input": Term(
-        "무의미 입력", "An image that belongs to no class, such as noise; any sure answer is wrong."
+        "무의미 입력",
+        "An image that belongs to no class, such as noise; any confident answer is wrong.",
     ),
     "local stability": Term(
         "국소 안정성", "No image near x, not even the worst one, changes the answer much."
@@ -257,7 +270,7 @@ TERMS: Mapping[str, Term] = {
         "강건성", "How well a model stays right under the strongest attack that a limit allows."
     ),
     "label leaking": Term(
-        "레이블 누설",
+        "레이블 누출",
         "A model reads the true label off the attack's change, which was computed from it.",
     ),
     "filter": Term("필터", "The weights of a unit's piece, one for each pixel, seen as a picture."),
@@ -280,7 +293,8 @@ TERMS: Mapping[str, Term] = {
     "sparse": Term("희소", "Having mostly zeros; said of weights."),
     "worst case": Term(
         "최악의 경우",
-        "Over all attacks that were tried: an example counts if none of them fooled it.",
+        "Here over the attacks that were tried: an example is broken if one of them fooled the "
+        "model. So the error is at most the worst-case error over the whole eps-ball.",
     ),
     "random restart": Term(
         "무작위 재시작", "Another attempt of PGD, from another random point of the eps-ball."
@@ -290,11 +304,11 @@ TERMS: Mapping[str, Term] = {
         "An attack that needs no gradient: it tries random changes and keeps what harms.",
     ),
     "straight-through gradient": Term(
-        "직통 기울기",
+        "스트레이트 스루 기울기 (STE)",
         "The gradient behind a step that has none, such as rounding, used as if it were before it.",
     ),
     "time budget": Term("시간 예산", "How long training may take, fixed in advance."),
-    "leaderboard": Term("순위표", "The table of all submissions, the best score first."),
+    "leaderboard": Term("리더보드", "The table of all submissions, the best score first."),
 }
 
 

@@ -77,7 +77,7 @@ EXPERIMENTS = (
                 lambda measured: measured["FGSM error"] > 0.5 > 10 * measured["clean error"],
             ),
         ),
-        procedure="As in the paper. The attack is exact for a linear model.",
+        procedure="As in the paper. The attack is exact for a linear model with two classes.",
     ),
     Experiment(
         id="l1-linear",
