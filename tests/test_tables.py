@@ -31,6 +31,16 @@ def test_a_percentage_has_a_space_before_its_sign(capsys):
     ]
 
 
+def test_a_unit_follows_its_number(capsys):
+    lines = printed(capsys, {"error": [50.04], "time": [1.25]}, {"error": ".1f %", "time": ".1f s"})
+    assert lines[2].split() == ["50.0", "%", "1.2", "s"]
+
+
+def test_one_format_is_for_all_numbers_but_whole_ones(capsys):
+    row = {"net": "a", "steps": 40, "clean": 0.015, "rate": Rate(1, 4), "none": None}
+    assert printed(capsys, [row], ".1%")[2].split() == ["a", "40", "1.5", "%", "25.0", "%", "-"]
+
+
 def test_a_tensor_and_a_rate_are_numbers(capsys):
     lines = printed(capsys, {"t": [torch.tensor(0.25)], "rate": [Rate(1, 4)], "int": [2**40]})
     assert lines[2].split(maxsplit=1)[0] == "0.25"
@@ -51,11 +61,11 @@ def test_a_text_among_numbers_makes_a_column_of_texts(capsys):
 @pytest.mark.parametrize(
     ("content", "formats", "says"),
     [
-        ({}, None, "at least one column"),
-        ([], None, "at least one column"),
-        ({"a": []}, None, "at least one column and one row"),
-        ({"a": [1, 2], "b": [1]}, None, "same number of values.*'b': 1"),
-        ([{"a": 1}, {"b": 1}], None, "same headings.*'b'"),
+        ({}, "", "at least one column"),
+        ([], "", "at least one column"),
+        ({"a": []}, {}, "at least one column and one row"),
+        ({"a": [1, 2], "b": [1]}, "", "same number of values.*'b': 1"),
+        ([{"a": 1}, {"b": 1}], "", "same headings.*'b'"),
         ({"a": [1]}, {"b": ".1%"}, "a heading in formats must be one of a, got 'b'"),
     ],
 )

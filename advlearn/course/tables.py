@@ -14,7 +14,7 @@ _GAP = "  "
 
 def print_table(
     content: Mapping[str, Sequence[object]] | Sequence[Mapping[str, object]],
-    formats: Mapping[str, str] | None = None,
+    formats: Mapping[str, str] | str = "",
 ) -> None:
     """Print a table: one heading for each column, numbers to the right, texts to the left.
 
@@ -23,8 +23,10 @@ def print_table(
             rows, each as heading -> value, all with the same headings. A value is a text, a number
             (a tensor with one entry and a `Rate` are numbers) or None, which is printed as a dash.
         formats: heading -> how the numbers of that column are written, in Python's words: ".2f" is
-            two decimals, ".1%" a fraction as a percentage with one decimal. A column without
-            an entry has 6 significant digits; a `Rate` is then written with its interval.
+            two decimals, ".1%" a fraction as a percentage with one decimal. After a space a unit
+            may follow: ".1f %" for what is a percentage already. A column without an entry has
+            6 significant digits; a `Rate` is then written with its interval. One format that
+            is not a mapping is for all numbers but whole ones.
 
     Raises:
         ValueError: there is no column or no row, the columns are of different lengths, the rows
@@ -39,20 +41,25 @@ def print_table(
         -------  ----  ------
         plain     0.1  99.9 %
         trained  0.25   7.0 %
-        >>> print_table([{"attack": "FGSM", "steps": 1}, {"attack": "PGD", "steps": 40}])
-        attack  steps
-        ------  -----
-        FGSM        1
-        PGD        40
+        >>> attacks = [{"attack": "FGSM", "steps": 1, "error": 5.9}]
+        >>> attacks.append({"attack": "PGD", "steps": 40, "error": 100.0})
+        >>> print_table(attacks, ".1f %")
+        attack  steps    error
+        ------  -----  -------
+        FGSM        1    5.9 %
+        PGD        40  100.0 %
     """
     columns = _columns(content)
-    formats = formats or {}
-    for heading in formats:
-        check_choice(heading, "a heading in formats", tuple(columns))
+    if not isinstance(formats, str):
+        for heading in formats:
+            check_choice(heading, "a heading in formats", tuple(columns))
     written = []
     for heading, values in columns.items():
         numbers = all(_is_number(value) for value in values if value is not None)
-        cells = [_written(value, formats.get(heading, "")) for value in values]
+        if isinstance(formats, str):
+            cells = [_written(value, "" if isinstance(value, int) else formats) for value in values]
+        else:
+            cells = [_written(value, formats.get(heading, "")) for value in values]
         width = max(map(len, [heading, *cells]))
         lines = [heading, "-" * width, *cells]
         written.append([line.rjust(width) if numbers else line.ljust(width) for line in lines])
@@ -95,4 +102,5 @@ def _written(value: object, spec: str) -> str:
     if isinstance(value, Rate) and not spec:
         return str(value)
     number = value if isinstance(value, int) else float(value)
-    return format(number, spec or ".6g").replace("%", " %")
+    kind, *unit = spec.split(" ", 1)
+    return " ".join([format(number, kind or ".6g").replace("%", " %"), *unit])
