@@ -97,6 +97,11 @@ TERMS: Mapping[str, Term] = {
         "투영 경사 하강법",
         "Projected gradient descent: many small FGSM steps, each put back into the eps-ball.",
     ),
+    "targeted attack": Term(
+        "표적 공격",
+        "An attack that succeeds only if the model gives the answer that the attacker chose, the "
+        "target class. Any other attack is untargeted.",
+    ),
     "projection": Term("투영", "Moving a point to the nearest allowed one; for a box, a clamp."),
     "step size": Term("스텝 크기", "How far one step of PGD moves each pixel, in pixel units."),
     "random start": Term(

@@ -16,7 +16,7 @@ from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 functional = torch.nn.functional
 
 
-# --- 1. Two shares that are easily confused -----------------------------------------------------
+# --- 1. Two shares that are easily confused -------------------------------------------------------
 
 
 def _error_and_success(clean: Tensor, attacked: Tensor, y: Tensor) -> tuple[float, float]:
@@ -124,7 +124,275 @@ error_and_success = Exercise(
 )
 
 
-# --- 2. The straight-line forecast --------------------------------------------------------------
+# --- 2. One step towards a class that the attacker chose ------------------------------------------
+
+
+def _targeted_fgsm(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
+    x = x.detach().clone().requires_grad_(True)  # a copy: the caller's x stays as it is
+    loss = torch.nn.functional.cross_entropy(model(x), target)  # large while the target is unlikely
+    (gradient,) = torch.autograd.grad(loss, x)
+    return torch.clamp(x - eps * gradient.sign(), 0, 1).detach()
+
+
+def _with_dead_pixels(model: nn.Module) -> nn.Module:
+    """Set the first pixel's weights to 0, as those of a digit's border are."""
+    layer = next(module for module in model.modules() if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        layer.weight.mul_(0.5)  # probabilities that are not all 0 and 1
+        layer.weight[:, 0] = 0.0
+    return model
+
+
+def _images_and_targets(generator: torch.Generator) -> list[Args]:
+    def linear(weight: list[list[float]]) -> nn.Module:
+        layer = nn.Linear(len(weight[0]), len(weight))
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.zero_()
+        return layer.eval()
+
+    small = linear([[2.0, -1.0, 0.0, 0.5], [-1.0, 1.0, 0.0, 1.5], [0.5, 2.0, 0.0, -2.0]])
+    x = torch.tensor([[0.5, 0.9, 0.25, 0.125], [0.0, 1.0, 0.75, 0.625]])  # it says: 2 and 2
+    digits = rand(generator, 8, 1, 4, 4)
+    digits[:, :, 0] = 0.0  # black pixels: they have room in one direction only
+    digits[:, :, 3, 2:] = 1.0
+    deep = _with_dead_pixels(network(generator, 16, 12, 4))
+    trained = _with_dead_pixels(network(generator, 16, 12, 4))
+    for parameter in trained.parameters():  # as after a training step
+        parameter.grad = torch.ones_like(parameter)
+    # Some targets are the class that the model names already: to those, too, it steps closer.
+    targets = torch.arange(8) % 4
+    return [
+        (small, x, torch.tensor([0, 1]), 0.25),
+        (small, x, torch.tensor([1, 0]), 0.0),
+        (deep, digits, targets, 0.125),
+        (trained, digits, (targets + 2) % 4, 0.3),
+    ]
+
+
+@rule("The target is not more probable on your images than on x. The step should make it so.")
+def _raises_the_target(args: Args, output: Tensor) -> object:
+    model, x, target, eps = args
+    with torch.no_grad():
+        before = functional.cross_entropy(model(x), target)
+        after = functional.cross_entropy(model(output), target)
+    return eps == 0 or after < before
+
+
+@rule("Your result leaves the range [0, 1] of a pixel.")
+def _stays_an_image(args: Args, output: Tensor) -> object:
+    return ((output >= 0) & (output <= 1)).all()
+
+
+def _moves_by_eps_at_most(args: Args, output: Tensor) -> str | None:
+    x, eps = args[1], args[3]
+    if ((output - x).abs() <= eps + 1e-5).all():
+        return None
+    return f"Some of your pixels move by more than eps = {eps:g}."
+
+
+def _targeted_by_log_probability(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
+    inputs = x.clone().requires_grad_(True)
+    chosen = torch.log_softmax(model(inputs), dim=1).gather(1, target[:, None])
+    return (x + eps * torch.autograd.grad(chosen.sum(), inputs)[0].sign()).clip(0, 1)
+
+
+def _targeted_one_by_one(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
+    images = []
+    for i in range(len(x)):
+        delta = torch.zeros_like(x[i : i + 1], requires_grad=True)
+        logits = model(x[i : i + 1] + delta)
+        loss = (logits.logsumexp(dim=1) - logits[:, target[i]]).sum()
+        images.append(x[i : i + 1] - eps * torch.autograd.grad(loss, delta)[0].sign())
+    return torch.cat(images).clamp(0, 1)
+
+
+targeted_fgsm = Exercise(
+    name="targeted_fgsm",
+    lesson="05",
+    title="A step towards the target",
+    task=(
+        "Write targeted FGSM: one step of eps that makes the class in target more probable, by the "
+        "cross-entropy of that class. model(x) gives logits (N, K) and is in eval mode; x is "
+        "(N, …) with pixels in [0, 1]; target is (N,) int64, the class that each image shall be "
+        "taken for. The result has the shape of x, lies in [0, 1], is detached, and the model "
+        "stays as it was."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_targeted_fgsm,
+    inputs=_images_and_targets,
+    properties=(_stays_an_image, _moves_by_eps_at_most, _raises_the_target),
+    right_answers=(_targeted_by_log_probability, _targeted_one_by_one),
+    wrong_answers=edits(
+        _targeted_fgsm,
+        f"""
+        plus in place of minus: `x - eps` -> `x + eps`
+            You step up the loss of the target, so the target becomes less probable. Untargeted FGSM
+            raises the loss of the true class. A targeted step LOWERS the loss of the target: minus.
+        untargeted: `(model(x), target)` -> `(model(x), model(x).argmax(dim=1))`, `x - eps` ->
+        `x + eps`
+            You step away from the class that the model names now. That is an untargeted attack:
+            which class comes next is left to chance. Use the loss of the target, and minus.
+        loss of the present answer: `(model(x), target)` -> `(model(x), model(x).argmax(dim=1))`
+            You lower the loss of the class that the model names now, so its answer becomes firmer.
+            Lower the loss of the target.
+        no sign: `gradient.sign()` -> `gradient`
+            Your step is eps·gradient, without the sign. FGSM uses only the sign of each entry, so
+            that every pixel moves by the full eps.
+        no clamp: `torch.clamp(x - eps * gradient.sign(), 0, 1)` -> `(x - eps * gradient.sign())`
+            Your result leaves the range [0, 1]. Clamp it after the step.
+        +1 at zero: `gradient.sign()` -> `torch.where(gradient >= 0, 1.0, -1.0)`
+            You move pixels whose gradient is exactly 0. They do not change the loss, and sign(0) is
+            0: leave them alone.
+        logit of the target only: `torch.nn.functional.cross_entropy(model(x), target)` ->
+        `-model(x).gather(1, target[:, None]).sum()`
+            You raise the logit of the target and look at no other. Another class may rise faster.
+            The cross-entropy also pushes the others down.
+        softmax before cross-entropy: `(model(x), target)` -> `(model(x).softmax(dim=1), target)`
+            You apply softmax before `cross_entropy`. That function expects logits and applies
+            softmax itself. Applying it twice gives another gradient.
+        eps over 255: `eps *` -> `eps / 255 *`
+            You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.
+        returns x: `x - eps * gradient.sign()` -> `x`
+            Your function returns x unchanged. Take away eps times the sign of the gradient.
+        gradients left in the model: `(gradient,) = torch.autograd.grad(loss, x)`
+        -> `loss.backward()¶gradient = x.grad`
+            {evidence.GRADIENTS_LEFT}
+        attached to the graph: `0, 1).detach()` -> `0, 1)`
+            {evidence.ATTACHED}
+        train mode: `return` -> `model.train()¶return`
+            {evidence.MODE_CHANGED}
+        the caller's x requires a gradient: `x.detach().clone()` -> `x`
+            {evidence.GRADIENT_SWITCHED_ON}
+        """,
+    ),
+    hints=(
+        "It is your FGSM of lesson 3 with two changes: the class that stands in the loss, and the "
+        "direction of the step.",
+        "Compute `torch.nn.functional.cross_entropy(model(x), target)` and its gradient with "
+        "respect to a copy of x. The loss shall fall.",
+        "Return `torch.clamp(x - eps * gradient.sign(), 0, 1).detach()`.",
+    ),
+    takeaway="Another label in the loss and a minus: that is the whole difference.",
+)
+
+
+# --- 3. When has a targeted attack succeeded? -----------------------------------------------------
+
+
+def _targeted_success_rate(logits: Tensor, y: Tensor, target: Tensor) -> float:
+    counted = y != target  # an image of the target class has nowhere to go
+    success = logits.argmax(dim=1) == target  # the model says what the attacker chose
+    return success[counted].float().mean().item()  # over no images at all it is nan
+
+
+def _answers_and_targets(generator: torch.Generator) -> list[Args]:
+    y = torch.tensor([0, 1, 2, 3, 0, 2, 3])
+    target = torch.tensor([1, 1, 0, 2, 3, 1, 0])  # the second image is of the target class already
+    says = torch.eye(4)[[1, 1, 0, 3, 1, 1, 3]]
+    many = 2 * randn(generator, 60, 5)
+    chosen = labels(generator, 60, 5)
+    many[torch.arange(0, 60, 2), chosen[::2]] += 3.0  # half of the attacks go well
+    few = 2 * randn(generator, 5, 5)
+    return [
+        (says, y, target),
+        (says, y, torch.tensor([2, 3, 1, 1, 2, 3, 2])),  # no success, and mistakes all the same
+        (says[:2], y[:2], y[:2]),  # nothing to count
+        (says[:3], y[:3], target[:3]),
+        (torch.eye(4)[[1, 0, 1]], torch.tensor([0, 1, 2]), torch.tensor([1, 0, 1])),  # all succeed
+        (many, labels(generator, 60, 5), chosen),
+        (few, torch.arange(5), torch.tensor([1, 1, 3, 3, 0])),  # as many images as classes
+    ]
+
+
+@rule("A share lies between 0 and 1, or is nan where no image is left to count.")
+def _is_a_share_or_nan(args: Args, output: Any) -> object:
+    share = float(output)
+    return 0 <= share <= 1 or (math.isnan(share) and bool((args[1] == args[2]).all()))
+
+
+def _targeted_by_loop(logits: Tensor, y: Tensor, target: Tensor) -> float:
+    tried = succeeded = 0
+    for row, label, wanted in zip(logits, y.tolist(), target.tolist(), strict=True):
+        if label != wanted:
+            tried += 1
+            succeeded += int(row.argmax()) == wanted
+    return succeeded / tried if tried else float("nan")
+
+
+def _targeted_by_products(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    tried = (y != target).double()
+    return ((logits.max(1).indices == target) * tried).sum() / tried.sum()
+
+
+targeted_success_rate = Exercise(
+    name="targeted_success_rate",
+    lesson="05",
+    title="Success of a targeted attack",
+    task=(
+        "Return the success rate of a targeted attack: the share of the images for which the model "
+        "says the target. Images whose true class is the target are left out, above and below the "
+        "fraction bar. logits is (N, K), the model's logits on the attacked images; y is (N,) "
+        "int64, the true classes; target is (N,) int64, the chosen ones. The result is one number "
+        "from 0 to 1; where no image is left, it is float('nan')."
+    ),
+    difficulty=1,
+    minutes=4,
+    reference=_targeted_success_rate,
+    inputs=_answers_and_targets,
+    properties=(_is_a_share_or_nan,),
+    right_answers=(_targeted_by_loop, _targeted_by_products),
+    wrong_answers=edits(
+        _targeted_success_rate,
+        """
+        any mistake counts: `logits.argmax(dim=1) == target` -> `logits.argmax(dim=1) != y`
+            You count every wrong answer. That is untargeted success. A targeted attack has
+            succeeded only if the model says the target.
+        target examples counted: `success[counted]` -> `success`
+            You also count images whose true class is the target. For those the model need not be
+            fooled at all. Keep only y != target.
+        divided by all: `success[counted]` -> `(success & counted)`
+            You leave the images of the target class out of the count, but you still divide by all
+            images. Leave them out below the fraction bar too.
+        only target examples: `y != target` -> `y == target`
+            You keep exactly the images that should be left out. Keep those whose true class is not
+            the target.
+        share of the mistakes: `y != target` -> `logits.argmax(dim=1) != y`
+            You divide by the images that the model gets wrong. An attack that moves nothing failed
+            too: divide by all images whose true class is not the target.
+        left out by the answer: `y != target` -> `logits.argmax(dim=1) != target`
+            You leave out the images for which the model says the target: these are the successes.
+            Leave out those whose TRUE class is the target.
+        failures: `== target` -> `!= target`
+            Your value is the share of failures. The task asks for the share of images for which the
+            model says the target.
+        accuracy: `logits.argmax(dim=1) == target` -> `logits.argmax(dim=1) == y`
+            You count the right answers. The task asks how often the model says the target.
+        probability of the target: `logits.argmax(dim=1) == target`
+        -> `logits.softmax(dim=1).gather(1, target[:, None]).squeeze(1)`
+            You average the probability of the target. Success is yes or no: is the target the
+            class that the model says?
+        number in place of a share: `.mean()` -> `.sum()`
+            You return how many attacks succeeded. Divide by the number of images that were tried.
+        percent: `.item()` -> `.item() * 100`
+            Your value is a percentage. Return a fraction between 0 and 1.
+        zero where nothing was tried: `.mean()` -> `.mean().nan_to_num(0.0)`
+            Where every image is of the target class, you return 0. That reads as a failed attack,
+            but nothing was tried. Return float('nan').
+        """,
+    ),
+    hints=(
+        "Two questions for each image: does it count, and does the model say the target?",
+        "`y != target` answers the first, `logits.argmax(dim=1) == target` the second.",
+        "With `counted` and `success`, return `success[counted].float().mean().item()`. The mean "
+        "of an empty tensor is nan already.",
+    ),
+    takeaway="Every success is also a mistake, so the share of mistakes is at least as large.",
+)
+
+
+# --- 4. The straight-line forecast ----------------------------------------------------------------
 
 
 def _forecast_margin(margin: Tensor, gradient: Tensor, eps: float) -> Tensor:
@@ -222,213 +490,7 @@ forecast_margin = Exercise(
 )
 
 
-# --- 3. Rotation ----------------------------------------------------------------------------------
-
-
-def _rotate_towards(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
-    length = x.square().sum(dim=1, keepdim=True).sqrt()  # (N, 1)
-    along = x / length  # the unit vector of the image
-    across = gradient - (gradient * along).sum(dim=1, keepdim=True) * along  # orthogonal to x
-    across = across / across.square().sum(dim=1, keepdim=True).sqrt()
-    return length * (torch.cos(angle) * along + torch.sin(angle) * across)
-
-
-def _turns(generator: torch.Generator) -> list[Args]:
-    x = torch.tensor([[3.0, 4.0, 0.0], [0.0, 2.0, 0.0]])
-    gradient = torch.tensor([[1.0, 0.0, 2.0], [3.0, 1.0, -1.0]])
-    return [
-        (x, gradient, torch.tensor(0.5)),
-        (x, gradient, torch.tensor(0.0)),
-        (x, 0.001 * gradient, torch.tensor(0.2)),
-        (rand(generator, 5, 12), randn(generator, 5, 12), torch.tensor(0.3)),
-    ]
-
-
-@rule("The length of a row changes. A rotation keeps it.")
-def _keeps_the_length(args: Args, output: Tensor) -> object:
-    return torch.allclose(output.norm(dim=1), args[0].norm(dim=1), rtol=1e-3)
-
-
-@rule("The angle between x and your result is not the angle that was asked for.")
-def _turns_by_the_angle(args: Args, output: Tensor) -> object:
-    x, _, angle = args
-    cosine = (x * output).sum(1) / (x.norm(dim=1) * output.norm(dim=1)).clamp_min(1e-9)
-    return torch.allclose(cosine, torch.cos(angle).expand(len(x)), atol=1e-3)
-
-
-def _rotate_by_loop(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
-    rows = []
-    for image, slope in zip(x, gradient, strict=True):
-        part = slope - torch.dot(slope, image) / torch.dot(image, image) * image
-        rows.append(image * math.cos(angle) + part * (image.norm() / part.norm()) * math.sin(angle))
-    return torch.stack(rows)
-
-
-def _rotate_by_tangent(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
-    normal = functional.normalize
-    along = normal(x, dim=1)
-    across = normal(gradient - (gradient * along).sum(1, keepdim=True) * along, dim=1)
-    turned: Tensor = normal(along + torch.tan(angle) * across, dim=1)
-    return turned * x.square().sum(1, keepdim=True).sqrt()
-
-
-rotate_towards = Exercise(
-    name="rotate_towards",
-    lesson="05",
-    title="Rotation towards the gradient",
-    task=(
-        "Turn each row of x by angle towards its gradient, and keep its length. x and gradient are "
-        "(N, d); angle is a tensor with one number, in radians. The result is (N, d). No row of x "
-        "is zero, and no gradient is parallel to its x."
-    ),
-    difficulty=3,
-    minutes=10,
-    reference=_rotate_towards,
-    inputs=_turns,
-    properties=(_keeps_the_length, _turns_by_the_angle),
-    right_answers=(_rotate_by_loop, _rotate_by_tangent),
-    wrong_answers=edits(
-        _rotate_towards,
-        """
-        not orthogonal: ` - (gradient * along).sum(dim=1, keepdim=True) * along` -> ``
-            Your second direction is the gradient itself. It has a part along x, so the length
-            changes and the angle is wrong. Subtract that part first.
-        not a unit vector: ` / across.square().sum(dim=1, keepdim=True).sqrt()` -> ``
-            Your second direction does not have length 1, so the angle depends on how large the
-            gradient is. Divide it by its length.
-        unit length: `return length * ` -> `return `
-            All your rows have length 1. Multiply by the length of x at the end.
-        away from the gradient: `along + torch` -> `along - torch`
-            You turn away from the gradient. That lowers the loss. The term with the sine has a plus
-            sign.
-        degrees: `(angle)` => `(torch.deg2rad(angle))`
-            You read the angle as degrees. It is in radians, as torch.cos and torch.sin expect it.
-        sine and cosine swapped: `cos(angle) * along + torch.sin`
-        -> `sin(angle) * along + torch.cos`
-            Sine and cosine are swapped: at angle 0 your result is not x. cos belongs to the
-            direction of x.
-        sign of the gradient: `across = gradient` -> `gradient = gradient.sign()¶across = gradient`
-            You turn towards the sign of the gradient. The sign is the best direction for the box.
-            For a rotation, which keeps the Euclidean length, it is the gradient itself.
-        a straight step: `torch.cos(angle) * along + torch.sin(angle)` -> `along + angle`
-            You take a straight step along the tangent, x + angle·‖x‖·u. That is nearly a rotation
-            for small angles, but the row grows longer. Use the cosine and the sine.
-        one length for all: `x.square().sum(dim=1, keepdim=True)` -> `x.square().sum()`
-            You use one length for the whole batch. Each row has its own:
-            `x.norm(dim=1, keepdim=True)`.
-        """,
-    ),
-    hints=(
-        "A rotation happens in a plane. One axis is the direction of x. The other is the part of "
-        "the gradient that is orthogonal to x. Both need length 1.",
-        "`along = x / x.norm(dim=1, keepdim=True)`. The part of the gradient along x is "
-        "`(gradient * along).sum(dim=1, keepdim=True) * along`: subtract it from the gradient.",
-        "With unit vectors along and across, the result is the length of x times "
-        "(torch.cos(angle) * along + torch.sin(angle) * across).",
-    ),
-    takeaway="The length of the image stays, and still a small turn is enough to fool the model.",
-)
-
-
-# --- 4. How many signs are wrong? ---------------------------------------------------------------
-
-
-def _wrong_sign_share(gradient: Tensor, exact: Tensor) -> Tensor:
-    counted = exact != 0  # pixels that have a right direction at all
-    wrong = counted & (gradient.sign() != exact.sign())
-    return wrong.flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1)  # (N,)
-
-
-def _two_gradients(generator: torch.Generator) -> list[Args]:
-    exact = torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0], [-3.0, -0.25, 1.0, 4.0, 0.0]])
-    gradient = torch.tensor([[2.5, 1.0, 0.0, 0.0, 0.125], [-1.0, 0.5, -2.0, 0.0, 0.0]])
-    images = randn(generator, 4, 1, 5, 5)
-    images[:, :, 0] = 0.0  # a border without a gradient
-    rough = images + 0.7 * randn(generator, 4, 1, 5, 5)
-    rough[0, 0, 2] = 0.0
-    return [
-        (gradient, exact),
-        (exact, exact),
-        (-exact, exact),
-        (torch.zeros(2, 5), exact),  # a gradient that is lost altogether
-        (rough, images),
-    ]
-
-
-@rule("A share lies between 0 and 1.")
-def _is_a_share(args: Args, output: Tensor) -> object:
-    return ((output >= 0) & (output <= 1)).all()
-
-
-@rule("Here the two gradients are the same, so no sign is wrong. Your share is not 0.")
-def _no_sign_is_wrong_in_the_gradient_itself(args: Args, output: Tensor) -> object:
-    gradient, exact = args
-    return not torch.equal(gradient, exact) or (output == 0).all()
-
-
-def _share_by_loop(gradient: Tensor, exact: Tensor) -> Tensor:
-    shares = []
-    for row, exact_row in zip(gradient, exact, strict=True):
-        kept = exact_row.ne(0)
-        shares.append(1 - (row[kept].sign() == exact_row[kept].sign()).float().mean())
-    return torch.stack(shares)
-
-
-def _share_by_products(gradient: Tensor, exact: Tensor) -> Tensor:
-    right = (gradient.sign() * exact.sign() > 0).flatten(1).float().sum(1)
-    return 1 - right / exact.sign().abs().flatten(1).sum(1)
-
-
-wrong_sign_share = Exercise(
-    name="wrong_sign_share",
-    lesson="05",
-    title="How many signs are wrong?",
-    task=(
-        "For each image, return the share of wrong signs: of the pixels whose exact gradient is "
-        "not 0, the part whose sign in `gradient` differs. A 0 in `gradient` counts as wrong "
-        "there. Both are (N, ...), such as (N, 1, 28, 28). The result is (N,)."
-    ),
-    difficulty=1,
-    minutes=5,
-    reference=_wrong_sign_share,
-    inputs=_two_gradients,
-    properties=(_is_a_share, _no_sign_is_wrong_in_the_gradient_itself),
-    right_answers=(_share_by_loop, _share_by_products),
-    wrong_answers=edits(
-        _wrong_sign_share,
-        """
-        over all pixels: `counted.flatten(1).sum(dim=1)` -> `counted[0].numel()`
-            You divide by the number of all pixels. Those with an exact gradient of 0, such as the
-            border, have no right direction: leave them out of the total.
-        dead pixels counted: `counted & ` -> ``
-            You also count pixels whose exact gradient is 0. They have no right direction, so none
-            can be wrong there.
-        only opposite signs: `gradient.sign() != exact.sign()` -> `gradient * exact < 0`
-            You count opposite signs only. A 0 where the exact gradient is not 0 is wrong too: FGSM
-            then leaves the pixel where it is.
-        share of right signs: `gradient.sign() != exact.sign()` -> `gradient * exact > 0`
-            Your values are the shares of right signs. The task asks for the share of wrong ones.
-        values compared: `.sign()` => ``
-            You compare the values. FGSM uses only the signs: apply `.sign()` to both first.
-        one number for the batch: `.flatten(1).sum(dim=1)` => `.sum()`
-            You count over the whole batch. Return one share for each image: count over
-            `.flatten(1)` and dim=1.
-        pixels of the other gradient: `counted = exact` -> `counted = gradient`
-            You leave out the pixels in which `gradient` is 0. `exact` decides which pixels count.
-            Where `exact` is not 0, a 0 in `gradient` is a wrong sign.
-        """,
-    ),
-    hints=(
-        "Two questions for each pixel: does it count at all, and if so, does its sign differ?",
-        "`exact != 0` answers the first, `gradient.sign() != exact.sign()` the second. Join them "
-        "with `&`.",
-        "Count with `.flatten(1).sum(dim=1)`, above and below the fraction bar.",
-    ),
-    takeaway="A coin toss would give one half.",
-)
-
-
-# --- 5. A cross-entropy that keeps its direction ------------------------------------------------
+# --- 5. A cross-entropy that keeps its direction --------------------------------------------------
 
 
 def _safe_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -559,7 +621,7 @@ safe_cross_entropy = Exercise(
 )
 
 
-# --- 6. eps in pixels, the model in other units -------------------------------------------------
+# --- 6. eps in pixels, the model in other units ---------------------------------------------------
 
 
 def _pixel_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float, stats: Tensor) -> Tensor:
@@ -700,13 +762,221 @@ pixel_fgsm = Exercise(
 )
 
 
+# --- 7. Rotation ----------------------------------------------------------------------------------
+
+
+def _rotate_towards(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
+    length = x.square().sum(dim=1, keepdim=True).sqrt()  # (N, 1)
+    along = x / length  # the unit vector of the image
+    across = gradient - (gradient * along).sum(dim=1, keepdim=True) * along  # orthogonal to x
+    across = across / across.square().sum(dim=1, keepdim=True).sqrt()
+    return length * (torch.cos(angle) * along + torch.sin(angle) * across)
+
+
+def _turns(generator: torch.Generator) -> list[Args]:
+    x = torch.tensor([[3.0, 4.0, 0.0], [0.0, 2.0, 0.0]])
+    gradient = torch.tensor([[1.0, 0.0, 2.0], [3.0, 1.0, -1.0]])
+    return [
+        (x, gradient, torch.tensor(0.5)),
+        (x, gradient, torch.tensor(0.0)),
+        (x, 0.001 * gradient, torch.tensor(0.2)),
+        (rand(generator, 5, 12), randn(generator, 5, 12), torch.tensor(0.3)),
+    ]
+
+
+@rule("The length of a row changes. A rotation keeps it.")
+def _keeps_the_length(args: Args, output: Tensor) -> object:
+    return torch.allclose(output.norm(dim=1), args[0].norm(dim=1), rtol=1e-3)
+
+
+@rule("The angle between x and your result is not the angle that was asked for.")
+def _turns_by_the_angle(args: Args, output: Tensor) -> object:
+    x, _, angle = args
+    cosine = (x * output).sum(1) / (x.norm(dim=1) * output.norm(dim=1)).clamp_min(1e-9)
+    return torch.allclose(cosine, torch.cos(angle).expand(len(x)), atol=1e-3)
+
+
+def _rotate_by_loop(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
+    rows = []
+    for image, slope in zip(x, gradient, strict=True):
+        part = slope - torch.dot(slope, image) / torch.dot(image, image) * image
+        rows.append(image * math.cos(angle) + part * (image.norm() / part.norm()) * math.sin(angle))
+    return torch.stack(rows)
+
+
+def _rotate_by_tangent(x: Tensor, gradient: Tensor, angle: Tensor) -> Tensor:
+    normal = functional.normalize
+    along = normal(x, dim=1)
+    across = normal(gradient - (gradient * along).sum(1, keepdim=True) * along, dim=1)
+    turned: Tensor = normal(along + torch.tan(angle) * across, dim=1)
+    return turned * x.square().sum(1, keepdim=True).sqrt()
+
+
+rotate_towards = Exercise(
+    name="rotate_towards",
+    lesson="05",
+    title="Rotation towards the gradient",
+    task=(
+        "Turn each row of x by angle towards its gradient, and keep its length. x and gradient are "
+        "(N, d); angle is a tensor with one number, in radians. The result is (N, d). No row of x "
+        "is zero, and no gradient is parallel to its x."
+    ),
+    difficulty=3,
+    minutes=10,
+    reference=_rotate_towards,
+    inputs=_turns,
+    properties=(_keeps_the_length, _turns_by_the_angle),
+    right_answers=(_rotate_by_loop, _rotate_by_tangent),
+    wrong_answers=edits(
+        _rotate_towards,
+        """
+        not orthogonal: ` - (gradient * along).sum(dim=1, keepdim=True) * along` -> ``
+            Your second direction is the gradient itself. It has a part along x, so the length
+            changes and the angle is wrong. Subtract that part first.
+        not a unit vector: ` / across.square().sum(dim=1, keepdim=True).sqrt()` -> ``
+            Your second direction does not have length 1, so the angle depends on how large the
+            gradient is. Divide it by its length.
+        unit length: `return length * ` -> `return `
+            All your rows have length 1. Multiply by the length of x at the end.
+        away from the gradient: `along + torch` -> `along - torch`
+            You turn away from the gradient. That lowers the loss. The term with the sine has a plus
+            sign.
+        degrees: `(angle)` => `(torch.deg2rad(angle))`
+            You read the angle as degrees. It is in radians, as torch.cos and torch.sin expect it.
+        sine and cosine swapped: `cos(angle) * along + torch.sin`
+        -> `sin(angle) * along + torch.cos`
+            Sine and cosine are swapped: at angle 0 your result is not x. cos belongs to the
+            direction of x.
+        sign of the gradient: `across = gradient` -> `gradient = gradient.sign()¶across = gradient`
+            You turn towards the sign of the gradient. The sign is the best direction for the box.
+            For a rotation, which keeps the Euclidean length, it is the gradient itself.
+        a straight step: `torch.cos(angle) * along + torch.sin(angle)` -> `along + angle`
+            You take a straight step along the tangent, x + angle·‖x‖·u. That is nearly a rotation
+            for small angles, but the row grows longer. Use the cosine and the sine.
+        one length for all: `x.square().sum(dim=1, keepdim=True)` -> `x.square().sum()`
+            You use one length for the whole batch. Each row has its own:
+            `x.norm(dim=1, keepdim=True)`.
+        """,
+    ),
+    hints=(
+        "A rotation happens in a plane. One axis is the direction of x. The other is the part of "
+        "the gradient that is orthogonal to x. Both need length 1.",
+        "`along = x / x.norm(dim=1, keepdim=True)`. The part of the gradient along x is "
+        "`(gradient * along).sum(dim=1, keepdim=True) * along`: subtract it from the gradient.",
+        "With unit vectors along and across, the result is the length of x times "
+        "(torch.cos(angle) * along + torch.sin(angle) * across).",
+    ),
+    takeaway="The length of the image stays, and still a small turn is enough to fool the model.",
+)
+
+
+# --- 8. How many signs are wrong? -----------------------------------------------------------------
+
+
+def _wrong_sign_share(gradient: Tensor, exact: Tensor) -> Tensor:
+    counted = exact != 0  # pixels that have a right direction at all
+    wrong = counted & (gradient.sign() != exact.sign())
+    return wrong.flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1)  # (N,)
+
+
+def _two_gradients(generator: torch.Generator) -> list[Args]:
+    exact = torch.tensor([[2.0, -1.0, 0.5, 0.0, 0.0], [-3.0, -0.25, 1.0, 4.0, 0.0]])
+    gradient = torch.tensor([[2.5, 1.0, 0.0, 0.0, 0.125], [-1.0, 0.5, -2.0, 0.0, 0.0]])
+    images = randn(generator, 4, 1, 5, 5)
+    images[:, :, 0] = 0.0  # a border without a gradient
+    rough = images + 0.7 * randn(generator, 4, 1, 5, 5)
+    rough[0, 0, 2] = 0.0
+    return [
+        (gradient, exact),
+        (exact, exact),
+        (-exact, exact),
+        (torch.zeros(2, 5), exact),  # a gradient that is lost altogether
+        (rough, images),
+    ]
+
+
+@rule("A share lies between 0 and 1.")
+def _is_a_share(args: Args, output: Tensor) -> object:
+    return ((output >= 0) & (output <= 1)).all()
+
+
+@rule("Here the two gradients are the same, so no sign is wrong. Your share is not 0.")
+def _no_sign_is_wrong_in_the_gradient_itself(args: Args, output: Tensor) -> object:
+    gradient, exact = args
+    return not torch.equal(gradient, exact) or (output == 0).all()
+
+
+def _share_by_loop(gradient: Tensor, exact: Tensor) -> Tensor:
+    shares = []
+    for row, exact_row in zip(gradient, exact, strict=True):
+        kept = exact_row.ne(0)
+        shares.append(1 - (row[kept].sign() == exact_row[kept].sign()).float().mean())
+    return torch.stack(shares)
+
+
+def _share_by_products(gradient: Tensor, exact: Tensor) -> Tensor:
+    right = (gradient.sign() * exact.sign() > 0).flatten(1).float().sum(1)
+    return 1 - right / exact.sign().abs().flatten(1).sum(1)
+
+
+wrong_sign_share = Exercise(
+    name="wrong_sign_share",
+    lesson="05",
+    title="How many signs are wrong?",
+    task=(
+        "For each image, return the share of wrong signs: of the pixels whose exact gradient is "
+        "not 0, the part whose sign in `gradient` differs. A 0 in `gradient` counts as wrong "
+        "there. Both are (N, ...), such as (N, 1, 28, 28). The result is (N,)."
+    ),
+    difficulty=1,
+    minutes=5,
+    reference=_wrong_sign_share,
+    inputs=_two_gradients,
+    properties=(_is_a_share, _no_sign_is_wrong_in_the_gradient_itself),
+    right_answers=(_share_by_loop, _share_by_products),
+    wrong_answers=edits(
+        _wrong_sign_share,
+        """
+        over all pixels: `counted.flatten(1).sum(dim=1)` -> `counted[0].numel()`
+            You divide by the number of all pixels. Those with an exact gradient of 0, such as the
+            border, have no right direction: leave them out of the total.
+        dead pixels counted: `counted & ` -> ``
+            You also count pixels whose exact gradient is 0. They have no right direction, so none
+            can be wrong there.
+        only opposite signs: `gradient.sign() != exact.sign()` -> `gradient * exact < 0`
+            You count opposite signs only. A 0 where the exact gradient is not 0 is wrong too: FGSM
+            then leaves the pixel where it is.
+        share of right signs: `gradient.sign() != exact.sign()` -> `gradient * exact > 0`
+            Your values are the shares of right signs. The task asks for the share of wrong ones.
+        values compared: `.sign()` => ``
+            You compare the values. FGSM uses only the signs: apply `.sign()` to both first.
+        one number for the batch: `.flatten(1).sum(dim=1)` => `.sum()`
+            You count over the whole batch. Return one share for each image: count over
+            `.flatten(1)` and dim=1.
+        pixels of the other gradient: `counted = exact` -> `counted = gradient`
+            You leave out the pixels in which `gradient` is 0. `exact` decides which pixels count.
+            Where `exact` is not 0, a 0 in `gradient` is a wrong sign.
+        """,
+    ),
+    hints=(
+        "Two questions for each pixel: does it count at all, and if so, does its sign differ?",
+        "`exact != 0` answers the first, `gradient.sign() != exact.sign()` the second. Join them "
+        "with `&`.",
+        "Count with `.flatten(1).sum(dim=1)`, above and below the fraction bar.",
+    ),
+    takeaway="A coin toss would give one half.",
+)
+
+
 EXERCISES = (
     error_and_success,
+    targeted_fgsm,
+    targeted_success_rate,
     forecast_margin,
-    rotate_towards,
-    wrong_sign_share,
     safe_cross_entropy,
     pixel_fgsm,
+    rotate_towards,
+    wrong_sign_share,
 )
 progress = partial(grading.progress, EXERCISES)
 
@@ -724,6 +994,16 @@ quiz = parse(
         network bends.
     - The network is robust against small changes.
         One step breaks four images of five. That is not robust by any measure.
+
+    FGSM with a minus and the label 3 is run on an image of a 7, and the model then says 8. What has
+    happened?
+    - The attack succeeded: the answer is wrong.
+        As an untargeted attack it did. But the attacker chose 3, and 8 is not 3.
+    + The targeted attack failed. More steps may still reach the 3.
+        One step lowers the true class and raises the 3, but it does not see the 8 coming. PGD looks
+        again after each step.
+    - The sign is wrong: an attack adds eps·sign(gradient).
+        That raises a loss. Here the loss of the 3 should fall, so the minus is right.
 
     As eps grows, the network becomes more and more confident in its wrong answer. What does that
     say about the network?
