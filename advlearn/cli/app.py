@@ -208,6 +208,23 @@ def evaluate(
         stop("\nStopped. Nothing was written.")
 
 
+@app.command()
+def progress() -> None:
+    """Show which exercises you have solved in each lesson, what is next, and where that is kept."""
+    from advlearn.course import record
+    from advlearn.course.progress import progress_map
+
+    course = progress_map()
+    say(course)
+    if record.folder() is not None:
+        say(course.where)
+    else:
+        say(
+            "No progress is kept here: there is no folder of lessons, or ADVLEARN_PROGRESS_DIR is "
+            "empty. Run this where you ran `advlearn lab`."
+        )
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,

@@ -31,7 +31,7 @@ from advlearn.data.folders import CHECKOUT, PACKAGE
 
 FOLDER = "my-lessons"
 FIRST = LESSONS[0].file
-_RECORD = ".versions.json"  # what each copy was made from, in the folder of the copies
+RECORD = ".versions.json"  # what each copy was made from, in the folder of the copies
 
 
 # The parts of a larger notebook are not looked at: it may take fifty times its size in memory. The
@@ -139,7 +139,7 @@ def refresh(source: Path, mine: Path) -> list[str]:
             "another folder."
         ) from error
     try:
-        with locked(mine / _RECORD):
+        with locked(mine / RECORD):
             return _refresh(source, mine)
     except (TimeoutError, FileExistsError):
         raise
@@ -157,9 +157,9 @@ def _refresh(source: Path, mine: Path) -> list[str]:
         except (OSError, ValueError) as error:
             news.append(_failed(path.name, error))
     try:
-        write_atomically(mine / _RECORD, json.dumps(record, indent=1) + "\n")
+        write_atomically(mine / RECORD, json.dumps(record, indent=1) + "\n")
     except OSError as error:
-        news.append(_failed(f"The record of the copies, {_RECORD},", error))
+        news.append(_failed(f"The record of the copies, {RECORD},", error))
     return news
 
 
@@ -256,7 +256,7 @@ def _only_run(path: Path, committed: bytes) -> bool:
 
 def _read_record(mine: Path) -> dict[str, _Version]:
     try:
-        rows = parse_json(read_plain(mine / _RECORD, most=1_000_000))
+        rows = parse_json(read_plain(mine / RECORD, most=1_000_000))
         return {str(name): _Version(str(cells), str(file)) for name, (cells, file) in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}  # every copy then counts as edited: nothing is overwritten

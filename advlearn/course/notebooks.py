@@ -280,8 +280,9 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
 
 
 def run(notebook: nbformat.NotebookNode) -> None:
-    """Run all cells in a fresh kernel, in place."""
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}}).execute()
+    """Run all cells in a fresh kernel, in place, as for a learner who has solved nothing yet."""
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}})
+    client.execute(env=os.environ | {"ADVLEARN_PROGRESS_DIR": ""})
 
 
 MOST_BYTES, MOST_CELLS = 5_000_000, 1_000  # of a lesson; ours have 1.5 million and 100 at most

@@ -130,6 +130,7 @@ def serve(folder: Path, private: Path) -> Iterator[Server]:
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "ADVLEARN_OFFLINE": "1",
+        "ADVLEARN_PROGRESS_DIR": str(private / "progress"),
     }
     environment.pop("MPLBACKEND", None)  # the kernel chooses its own, as a learner's does
     command = [

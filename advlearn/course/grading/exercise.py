@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from advlearn.course import record
 from advlearn.course.grading import evidence, sandbox
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.grader import (
@@ -50,14 +51,7 @@ def rule(complaint: str) -> Callable[[Callable[[Args, Any], object]], Property]:
     return make
 
 
-@dataclass
-class _Record:
-    hints_shown: int = 0
-    attempts: int = 0
-    outcome: Outcome = Outcome.NOT_ATTEMPTED
-
-
-_SESSION: dict[tuple[str, str], _Record] = {}
+_HINTS_SHOWN: dict[tuple[str, str], int] = {}  # in this session
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,15 +123,18 @@ class Exercise:
     __repr__ = __str__
 
     def check(self, answer: object = None, *, timeout: float = TIME_LIMIT) -> None:
-        """Grade `answer` and print the result.
+        """Grade `answer` and print the result, and remember the best one, see `progress`.
 
         Nothing that the answer does is raised here. Only the learner's own Ctrl-C is.
         """
         grade = self.grade(answer, timeout=timeout)
-        record = self._record()
-        record.outcome = grade.outcome
-        record.attempts += grade.outcome is not Outcome.NOT_ATTEMPTED
-        _say("\n".join(self._report(grade)))
+        report = self._report(grade)
+        if grade.outcome is not Outcome.NOT_ATTEMPTED:
+            solved = grade.score == 1.0
+            entry = record.Entry(grade.outcome.name, solved, grade.score, tries=1)
+            for sentence in record.note(self.lesson, self.name, entry):
+                report += _wrap(sentence)
+        _say("\n".join(report))
 
     def grade(self, answer: object, *, timeout: float = TIME_LIMIT) -> Grade:
         """Grade `answer`: printing nothing, the same result each time.
@@ -163,13 +160,14 @@ class Exercise:
 
     def hint(self) -> None:
         """Print the next hint."""
-        record = self._record()
-        if record.hints_shown >= len(self.hints):
+        key = self.lesson, self.name
+        shown = _HINTS_SHOWN.get(key, 0)
+        if shown >= len(self.hints):
             _say(f"There are no more hints. {self._label()}.solution() shows one way to do it.")
             return
-        record.hints_shown += 1
-        number = f"Hint {record.hints_shown} of {len(self.hints)}: "
-        _say(textwrap.fill(number + self.hints[record.hints_shown - 1], WIDTH))
+        _HINTS_SHOWN[key] = shown + 1
+        number = f"Hint {shown + 1} of {len(self.hints)}: "
+        _say(textwrap.fill(number + self.hints[shown], WIDTH))
 
     def solution(self) -> None:
         """Print the reference."""
@@ -209,9 +207,6 @@ class Exercise:
     def _label(self) -> str:
         return f"ex.{self.name}"
 
-    def _record(self) -> _Record:
-        return _SESSION.setdefault((self.lesson, self.name), _Record())
-
     def _report(self, grade: Grade) -> list[str]:
         symbol, word = grade.outcome.symbol, grade.outcome.value.capitalize()
         lines = [f"{symbol} {word}: {self.name}"]
@@ -230,23 +225,45 @@ class Exercise:
 
 
 def progress(exercises: Sequence[Exercise]) -> None:
-    """Print a table of the exercises with the outcome of each one's last check."""
+    """Print a table of the exercises with the best outcome of each, in this session or before.
+
+    Under it stands where that is kept, as soon as there is anything.
+    """
     width = max(len(e.name) for e in exercises)
     rows = [f"  {'Exercise':<{width}}  Difficulty  Minutes  Tries  Outcome"]
-    right = 0
-    for e in exercises:
-        record = e._record()
-        right += record.outcome is Outcome.RIGHT
+    known = record.remembered()
+    entries = [known.get((e.lesson, e.name), record.Entry()) for e in exercises]
+    for e, entry in zip(exercises, entries, strict=True):
         rows.append(
             f"  {e.name:<{width}}  {f'{e.difficulty} of 3':<10}  {e.minutes:>7}  "
-            f"{record.attempts:>5}  {record.outcome.symbol} {record.outcome.value}"
+            f"{entry.tries:>5}  {in_words(entry)}"
         )
-    _say("\n".join([f"{right} of {len(exercises)} exercises right", *rows]))
+    solved = sum(entry.solved for entry in entries)
+    rows.insert(0, f"{solved} of {len(exercises)} exercises right")
+    if any(entry.tries for entry in entries):
+        rows.append(record.where())
+    _say("\n".join(rows))
+
+
+def in_words(entry: record.Entry) -> str:
+    """Return the symbol and the words of a remembered outcome.
+
+    Example:
+        >>> in_words(record.Entry("RIGHT", solved=True, score=1.0, tries=1))
+        '✓ right'
+        >>> in_words(record.Entry("OF_A_NEWER_VERSION", solved=False, score=0.5, tries=1))
+        '○ of a newer version'
+    """
+    if entry.best in Outcome.__members__:
+        outcome = Outcome[entry.best]
+        return f"{outcome.symbol} {outcome.value}"
+    return f"{'✓' if entry.solved else '○'} {entry.best.replace('_', ' ').lower()}"
 
 
 def forget() -> None:
-    """Forget the outcomes and hints of this session."""
-    _SESSION.clear()
+    """Forget the hints of this session, and its outcomes that are in no file."""
+    _HINTS_SHOWN.clear()
+    record.forget_session()
 
 
 def _wrap(text: str) -> list[str]:
