@@ -26,7 +26,6 @@ MOST_FOLDED = 30  # lines, in a cell that is folded
 # Lessons that still have a longer cell, and how long it is. A lesson leaves this list for good.
 STILL_LONGER = {
     "02_softplus_and_maxout.ipynb": 27,
-    "06_adversarial_training.ipynb": 26,
     "04_l1_penalty.ipynb": 29,
     "07_why_examples_transfer.ipynb": 29,
     "08_alternative_hypotheses.ipynb": 29,

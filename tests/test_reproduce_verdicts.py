@@ -187,6 +187,21 @@ def test_the_tables_say_what_each_interval_is_over():
     assert all("100.0-100.0" not in line for line in paper.table_lines(found))
 
 
+@pytest.mark.parametrize(
+    ("ends", "numbers", "shown"),
+    [
+        ((0.99987, 1.0), [], "99.99-100.00 %"),
+        ((0.00251, 0.00254), [], "0.251-0.254 %"),
+        ((1.18001, 1.18004), ["q"], "1.18001-1.18004"),
+        ((0.9951, 1.0), [], "99.5-100.0 %"),
+        ((-0.01, 0.02), [], "-1.00 to 2.0 %"),
+    ],
+)
+def test_the_ends_of_an_interval_are_told_apart(ends, numbers, shown):
+    found = {"interval": {"q": ends}, "images": {}, "values": {"q": [1] * 5}, "numbers": numbers}
+    assert paper.interval(found, "q") == (shown, "5 seeds")
+
+
 # --- Results --------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ the mistakes. Rates are fractions. Our own numbers come from the files in `data/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -374,7 +375,12 @@ def interval(result: Mapping[str, Any], name: str) -> tuple[str, str]:
     total = result["images"].get(name)
     over = f"{len(result['values'][name])} seeds" if total is None else f"{total:,} images"
     between = " to " if low < 0 else "-"  # a minus sign beside it would be misread
-    return f"{written(result, name, low, unit='')}{between}{written(result, name, high)}", over
+    ends = written(result, name, low, unit=""), written(result, name, high)
+    if float(ends[0]) == float(ends[1].removesuffix(" %")):  # too few digits to tell them apart
+        scale, unit = (1, "") if name in result["numbers"] else (100, " %")
+        digits = -math.floor(math.log10(scale * (high - low)))
+        ends = f"{scale * low:.{digits}f}", f"{scale * high:.{digits}f}{unit}"
+    return between.join(ends), over
 
 
 def percent(rate: float, unit: str = " %") -> str:
