@@ -3,10 +3,13 @@
 # ruff: noqa: SIM105 - a loop that swallows exceptions is what is tested
 
 import _thread
+import builtins
 import contextlib
 import dataclasses
 import functools
 import importlib
+import math
+import os
 import random
 import re
 import subprocess
@@ -14,6 +17,8 @@ import sys
 import threading
 import time
 import traceback
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,7 +62,10 @@ def audit(exercise):
             problems.append(f"right answer {number} fails: {grade}")
     for wrong in exercise.wrong_answers:
         grade = graded(exercise, wrong.answer)
-        if grade.outcome is not Outcome.WRONG or not 0 <= grade.score < 1:
+        # A misconception whose values are right is about what to tidy.
+        right = has_right_values(exercise, wrong.answer)
+        expected = Outcome.TIDY if right else Outcome.WRONG
+        if grade.outcome is not expected or not 0 <= grade.score <= 1 or grade.solved > right:
             problems.append(f"{wrong.name} is graded {grade.outcome} with {grade.score}")
         if named(exercise, grade) != [wrong.name]:
             problems.append(f"{wrong.name} is taken for {named(exercise, grade)}")
@@ -160,7 +168,8 @@ def test_hints_are_numbered_and_end_politely(exercise, capsys):
 def test_report_reads_well(exercise, wrong, capsys):
     exercise.check(wrong.answer)
     report = capsys.readouterr().out
-    assert report.startswith(f"✗ Wrong: {exercise.name} (")
+    starts = (f"✗ Wrong: {exercise.name} (", f"◐ Right, but tidy this: {exercise.name}\n")
+    assert report.startswith(starts)
     assert max(map(len, report.splitlines())) <= REPORTED_WIDTH
     assert " ".join(wrong.feedback.split()) in " ".join(report.split())
     for junk in ("torch.Size", "tensor(", "Traceback", " at 0x", "<", ".py", "None", "{"):
@@ -354,7 +363,9 @@ def test_a_misconception_is_named_in_every_form(exercise):
     for wrong in exercise.wrong_answers:
         for form, answer in in_other_forms(exercise, wrong.answer):
             grade = exercise.grade(answer)
-            is_named = grade.outcome is Outcome.WRONG and named(exercise, grade) == [wrong.name]
+            is_named = grade.outcome in (Outcome.WRONG, Outcome.TIDY) and named(
+                exercise, grade
+            ) == [wrong.name]
             # One whose values are right is about the form itself: another form may mend it.
             if not is_named and not has_right_values(exercise, wrong.answer):
                 unnamed.append((wrong.name, form))
@@ -366,9 +377,13 @@ def test_a_right_answer_is_right_in_every_form_unless_the_task_asks_for_a_dtype(
     for right in (exercise.reference, *exercise.right_answers):
         for form, answer in in_other_forms(exercise, right):
             grade = exercise.grade(answer)
-            if exercise.exact_dtype:
-                assert grade.outcome is Outcome.WRONG, form
-                assert grade.feedback.startswith("Your result has dtype"), form
+            if "dtype" in exercise.asks:
+                assert (grade.outcome, grade.solved) == (Outcome.TIDY, False), form
+                assert "Your result has dtype" in grade.feedback, form
+                assert "The task asks for it." in grade.feedback, form
+            elif grade.outcome is Outcome.TIDY:  # an image or a gradient that a model would refuse
+                assert grade.solved, form
+                assert "a model would refuse yours." in grade.feedback, form
             else:
                 assert grade.outcome is Outcome.RIGHT, form
 
@@ -387,7 +402,7 @@ def test_a_property_holds_for_the_reference_in_every_form(exercise):
 
 def test_a_dtype_counts_where_the_task_asks_for_one():
     asked = [e.name for e in EXERCISES if re.search("result (is boolean|has .* dtype)", e.task)]
-    assert asked == [e.name for e in EXERCISES if e.exact_dtype] == ["in_ball", "my_sign"]
+    assert asked == [e.name for e in EXERCISES if "dtype" in e.asks] == ["in_ball", "my_sign"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
@@ -431,10 +446,10 @@ def test_a_misconception_about_the_dtype_is_named_only_where_all_values_are_righ
     my_sign = lesson01.my_sign
     exercise = dataclasses.replace(my_sign, wrong_answers=(slip, *my_sign.wrong_answers))
     grade = exercise.grade(answer)
-    assert grade.outcome is Outcome.WRONG
+    assert not grade.solved
     assert named(exercise, grade) == ([misconception] if misconception else [])
     if misconception is None:
-        assert grade.feedback.startswith("Your result has dtype int64. Expected is float32.")
+        assert "Your result has dtype int64. Expected is float32." in grade.feedback
 
 
 @pytest.mark.parametrize("several", [tuple, list])
@@ -494,7 +509,7 @@ def test_progress(capsys):
         (lambda x, gradient, eps: [x].append(x), evidence.NO_RETURN),
         (lambda x, gradient, eps: (x + eps * gradient.tanh()).clamp(0, 1), "less than eps"),
         (lambda x, gradient, eps: x + 2 * eps, "leaves the range"),
-        (lambda x, gradient, eps: (x + eps).clamp(0, 1), "against their gradient"),
+        (lambda x, gradient, eps: (x + eps).clamp(0, 1), "Is `gradient` left out?"),
         (lambda x, gradient, eps: x.clamp_(0, 0.5), evidence.INPUT_CHANGED),
     ],
 )
@@ -525,12 +540,12 @@ def test_answer_that_is_right_but_changes_its_input_keeps_half_of_the_points():
 @pytest.mark.parametrize("new", [float("nan"), 7.0])
 def test_an_input_with_nan_in_it_is_unchanged_until_it_is_changed(new):
     before = torch.tensor([float("nan"), 1.0, 2.0])
-    assert evidence.side_effect((before,), (before.clone(),), ("x",)) is None
+    assert not [*evidence.side_effects((before,), (before.clone(),), ("x",))]
     for place in (0, 1):
         after = before.clone()
         after[place] = new
         changed = place == 1 or new == 7.0
-        assert (evidence.side_effect((before,), (after,), ("x",)) is not None) == changed
+        assert bool([*evidence.side_effects((before,), (after,), ("x",))]) == changed
 
 
 @pytest.mark.parametrize(
@@ -972,3 +987,84 @@ def test_an_error_of_an_attempt_is_not_taken_for_a_stub():
 
     assert ex.error_and_confidence.grade(dtype_slip).outcome is Outcome.RAISED
     assert ex.error_and_confidence.grade(stub).outcome is Outcome.NOT_ATTEMPTED
+
+
+# --- Names, folders and settings that an answer leaves behind -------------------------------------
+
+
+def _all_alike(*_args, **_kwargs):
+    return True
+
+
+REPLACED = [
+    (torch, "allclose"),
+    (torch, "equal"),
+    (torch, "isclose"),
+    (torch, "sign"),
+    (torch.Tensor, "sign"),
+    (torch.Tensor, "eq"),
+    (torch.Tensor, "__eq__"),
+    (torch.nn.functional, "cross_entropy"),
+    (torch.nn.Module, "__call__"),
+    (np, "sign"),
+    (builtins, "all"),
+    (math, "isfinite"),
+    (evidence, "agree"),
+]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), REPLACED, ids=[f"{place.__name__}.{name}" for place, name in REPLACED]
+)
+def test_an_answer_that_replaces_a_name_makes_no_later_answer_right(place, name):
+    before = vars(place).get(name)
+
+    def replacing(x, gradient, eps):
+        setattr(place, name, _all_alike)
+        return x
+
+    try:
+        assert ex.fgsm_step.grade(replacing).outcome is Outcome.WRONG
+        assert vars(place).get(name) is before
+        assert ex.fgsm_step.grade(lambda x, gradient, eps: x - eps).outcome is Outcome.WRONG
+        assert ex.fgsm_step.grade(ex.fgsm_step.reference).outcome is Outcome.RIGHT
+    finally:
+        if before is None:
+            if name in vars(place):
+                delattr(place, name)
+        else:
+            setattr(place, name, before)
+
+
+def test_a_replaced_name_is_said_and_put_back(monkeypatch):
+    def replacing(x, gradient, eps):
+        result = (x + eps * gradient.sign()).clamp(0, 1)
+        torch.allclose = _all_alike
+        return result
+
+    genuine = torch.allclose
+    grade = ex.fgsm_step.grade(replacing)
+    assert torch.allclose is genuine
+    assert grade.outcome is Outcome.TIDY
+    assert "replaces `torch.allclose`. It has been put back." in grade.feedback
+    monkeypatch.setattr(torch, "allclose", _all_alike)  # in a cell, before the check
+    assert ex.fgsm_step.grade(lambda x, gradient, eps: x - eps).outcome is Outcome.WRONG
+    assert torch.allclose is _all_alike  # the learner's own again
+
+
+def test_folder_filters_and_print_options_are_put_back(tmp_path):
+    def leaking(x, gradient, eps):
+        os.chdir(tmp_path)
+        warnings.simplefilter("ignore")
+        torch.set_printoptions(precision=1, sci_mode=True)
+        np.set_printoptions(precision=1)
+        np.seterr(all="raise")
+        return (x + eps * gradient.sign()).clamp(0, 1)
+
+    def settings():
+        printing = str(vars(torch._tensor_str.PRINT_OPTS)), str(np.get_printoptions())
+        return Path.cwd(), list(warnings.filters), *printing, np.geterr()
+
+    before = settings()
+    assert ex.fgsm_step.grade(leaking).outcome is Outcome.RIGHT
+    assert settings() == before

@@ -124,7 +124,7 @@ in_ball = Exercise(
     ),
     difficulty=2,
     minutes=6,
-    exact_dtype=True,
+    asks=("dtype",),
     reference=_in_ball,
     inputs=_pairs,
     right_answers=(

@@ -62,7 +62,7 @@ my_sign = Exercise(
     ),
     difficulty=1,
     minutes=4,
-    exact_dtype=True,
+    asks=("dtype",),
     reference=_my_sign,
     inputs=_sign_inputs,
     properties=(_takes_three_values, _rests_at_zero, _points_the_same_way),

@@ -446,6 +446,7 @@ my_fgsm = Exercise(
     ),
     difficulty=3,
     minutes=12,
+    asks=("detached", "model"),
     reference=_my_fgsm,
     inputs=_fgsm_inputs,
     properties=(_stays_in_the_pixel_range, _image_moves_by_at_most_eps, _raises_the_loss),

@@ -697,7 +697,7 @@ pixel_fgsm = Exercise(
         "Write FGSM for a model that wants normalised images, (pixel - mean) / std in each colour. "
         "x is (N, C, H, W) with pixels in [0, 1]; y is (N,) int64, the true labels; eps is in PIXEL"
         " units; stats is (2, C): the means, then the standard deviations. Return the attacked "
-        "image in pixels, in [0, 1], detached."
+        "image in pixels, in [0, 1]."
     ),
     difficulty=3,
     minutes=10,

@@ -218,7 +218,7 @@ training_step = Exercise(
     title="One step of adversarial training",
     task=(
         "Take one step of gradient descent on alpha·J(x) + (1 - alpha)·J(x~), and return the new "
-        "weight, detached. The model is softmax regression: the logits are x @ weight. J is the "
+        "weight. The model is softmax regression: the logits are x @ weight. J is the "
         "mean cross-entropy, and x~ = x + eps·sign(gradient of J with respect to x), not clamped. "
         "Shapes: weight (d, K), x (N, d), y (N,) int64; eps and alpha are numbers. The learning "
         "rate is 0.5."
@@ -387,8 +387,7 @@ promised_and_real = Exercise(
         "loss is a function of images: loss(x) gives one number for each image, shape (N,). With g "
         "its gradient with respect to x, return two tensors of shape (N,): the rise that g "
         "promises for an FGSM step, eps·‖g‖₁ of each image, and the real rise, loss(x + "
-        "eps·sign(g)) - loss(x). Do not clamp. x is (N, …), eps is a number. Both results are "
-        "detached."
+        "eps·sign(g)) - loss(x). Do not clamp. x is (N, …), eps is a number."
     ),
     difficulty=2,
     minutes=10,

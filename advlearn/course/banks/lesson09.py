@@ -221,10 +221,11 @@ my_pgd = Exercise(
         "Write the whole attack, from x and without a random start: `steps` times the gradient of "
         "the cross-entropy where you are now, a step of step_size, the projection into the "
         "eps-ball around x and into [0, 1]. model(x) gives logits (N, K); y is (N,) int64, the "
-        "true labels. The result is detached, and the model stays as it was."
+        "true labels. The model stays as it was."
     ),
     difficulty=3,
     minutes=12,
+    asks=("model",),
     reference=_my_pgd,
     inputs=_attack_inputs,
     properties=(_stays_in_the_ball, _stays_in_the_pixel_range, _raises_the_loss),
@@ -503,7 +504,7 @@ fast_step = Exercise(
     task=(
         "Make the training images of fast adversarial training: start at x + noise, unclamped; one "
         "step of 1.25·eps by the sign of the gradient there; then back into the eps-ball around x "
-        "and into [0, 1]. noise has x's shape, each entry in [-eps, eps]. The result is detached."
+        "and into [0, 1]. noise has x's shape, each entry in [-eps, eps]."
     ),
     difficulty=2,
     minutes=8,

@@ -6,15 +6,30 @@ import copy
 import inspect
 import math
 import numbers
+import re
 import textwrap
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 Args: TypeAlias = tuple[Any, ...]
+
+
+class Untidy(NamedTuple):
+    """Something to tidy in an answer whose result may well be right.
+
+    Attributes:
+        kind: "detached", "model" (its `.grad`), "weights" (all else of it), "inputs", "inputs'
+            switches", "dtype" or "names".
+        text: What to tell the learner.
+    """
+
+    kind: str
+    text: str
+
 
 ATTACHED = (
     "Your result is still attached to the autograd graph. Whoever uses it drags the whole "
@@ -77,35 +92,43 @@ def copy_arguments(args: Args) -> Args:
     return copies
 
 
-def side_effect(before: Args, after: Args, names: tuple[str, ...]) -> str | None:
-    """Say what the call changed in its arguments, or return None if it changed nothing."""
+def side_effects(before: Args, after: Args, names: tuple[str, ...]) -> Iterator[Untidy]:
+    """Give everything that a call changed in its arguments."""
     for old, new, name in zip(before, after, names, strict=True):
         if isinstance(old, nn.Module):
-            if problem := _module_effect(old, new):
-                return problem
+            yield from _module_effects(old, new)
         elif isinstance(old, Tensor):
             # nan counts as unchanged where it was nan before.
             if old.shape != new.shape or not bool((old.eq(new) | old.ne(old) & new.ne(new)).all()):
-                return f"{INPUT_CHANGED} After the call `{name}` is not what it was."
+                yield Untidy(
+                    "inputs", f"{INPUT_CHANGED} After the call `{name}` is not what it was."
+                )
             if new.requires_grad and not old.requires_grad:
-                return f"{GRADIENT_SWITCHED_ON} It happened to `{name}`."
-    return None
+                yield Untidy("inputs' switches", f"{GRADIENT_SWITCHED_ON} It happened to `{name}`.")
 
 
-def _module_effect(old: nn.Module, new: nn.Module) -> str | None:
+def _module_effects(old: nn.Module, new: nn.Module) -> Iterator[Untidy]:
     before, after = dict(old.named_parameters()), dict(new.named_parameters())
     if before.keys() != after.keys():
-        return WEIGHTS_CHANGED
+        yield Untidy("weights", WEIGHTS_CHANGED)
+        return
     if not all(_same_gradient(p.grad, after[name].grad) for name, p in before.items()):
-        return GRADIENTS_LEFT
+        yield Untidy("model", GRADIENTS_LEFT)
     if [m.training for m in old.modules()] != [m.training for m in new.modules()]:
-        return MODE_CHANGED
+        yield Untidy("weights", MODE_CHANGED)
     if any(p.requires_grad != after[name].requires_grad for name, p in before.items()):
-        return f"{WEIGHTS_CHANGED} You left `requires_grad` of its parameters changed."
+        text = f"{WEIGHTS_CHANGED} You left `requires_grad` of its parameters changed."
+        yield Untidy("weights", text)
     now = new.state_dict()
     if not all(torch.equal(value, now[key]) for key, value in old.state_dict().items()):
-        return f"{WEIGHTS_CHANGED} Its weights or its batch statistics are not what they were."
-    return None
+        text = f"{WEIGHTS_CHANGED} Its weights or its batch statistics are not what they were."
+        yield Untidy("weights", text)
+
+
+def is_attached(output: object) -> bool:
+    """Tell whether a result, or one of several, hangs on the autograd graph."""
+    parts = output if isinstance(output, tuple | list) else (output,)
+    return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 
 def _same_gradient(before: Tensor | None, after: Tensor | None) -> bool:
@@ -198,6 +221,27 @@ def wrong_dtype(output: object, like: object) -> str | None:
     if isinstance(output, Tensor) and isinstance(like, Tensor) and output.dtype != like.dtype:
         return f"Your result has dtype {dtype(output)}. Expected is {dtype(like)}."
     return None
+
+
+def other_dtype(output: object, like: object, args: Args) -> str | None:
+    """Say where an image or a gradient has another dtype than the input that it belongs to.
+
+    Whoever hands it to the model gets an error from PyTorch.
+
+    Example:
+        >>> x = torch.zeros(2, 3)
+        >>> other_dtype(x.double(), x, (x,))
+        'Your result has dtype float64. The input has float32: a model would refuse yours.'
+    """
+    if not (isinstance(output, Tensor) and isinstance(like, Tensor)) or output.dtype == like.dtype:
+        return None
+    images = [a for a in args if isinstance(a, Tensor) and a.shape == like.shape and a.ndim > 1]
+    if not output.is_floating_point() or not any(image.dtype == like.dtype for image in images):
+        return None
+    return (
+        f"Your result has dtype {dtype(output)}. The input has {dtype(like)}: a model would refuse "
+        "yours."
+    )
 
 
 def in_form_of(like: object, values: Sequence[Tensor]) -> Any:
@@ -320,8 +364,38 @@ _REMEDIES = (
 )
 
 
-def describe_error(error: BaseException) -> str:
-    """Describe an exception, with a remedy for the frequent ones."""
+_SIZES = re.compile(
+    r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at [^\d]*dimension (\d+)"
+)
+
+
+def _column_tip(args: Args, a: int, b: int, place: int) -> str | None:
+    """Say how a number for each example meets a row for each, if that is what did not fit.
+
+    It did not if one size is the number of examples N and the other one the length of a row, in the
+    last dimension of a table or a batch of images.
+    """
+    for arg in args:
+        if not isinstance(arg, Tensor) or arg.ndim < 2:
+            continue
+        count, length = arg.shape[0], arg.shape[-1]
+        if {a, b} == {count, length} and place in (0, arg.ndim - 1):
+            if arg.ndim == 2:
+                return "`v[:, None]` turns a vector v of shape (N,) into a column (N, 1)."
+            ones = ", ".join("1" * (arg.ndim - 1))
+            return (
+                f"`v.view(-1, {ones})` gives one number for each image, v of shape (N,), its place."
+            )
+    return None
+
+
+def describe_error(error: BaseException, args: Args = ()) -> str:
+    """Describe an exception, with a remedy for the frequent ones.
+
+    Args:
+        error: What a function raised.
+        args: What it had been given: some remedies fit certain shapes only.
+    """
     try:
         message = " ".join(str(error).split())
     except Exception:  # its __str__ raises too
@@ -331,10 +405,9 @@ def describe_error(error: BaseException) -> str:
         text += "\nYour function calls itself without end."
     if isinstance(error, SystemExit | KeyboardInterrupt):
         text += "\nA function should return its result, not end the program."
-    if isinstance(error, RuntimeError) and "must match the size of tensor" in message:
-        text += (
-            "\nThe shapes of two tensors do not fit together. `v[:, None]` turns a vector v of "
-            "shape (N,) into a column (N, 1)."
-        )
+    if isinstance(error, RuntimeError) and (sizes := _SIZES.search(message)):
+        text += "\nThe shapes of two tensors do not fit together."
+        if tip := _column_tip(args, *map(int, sizes.groups())):
+            text += f" {tip}"
     text += "".join(f"\n{remedy}" for symptom, remedy in _REMEDIES if symptom in message)
     return text

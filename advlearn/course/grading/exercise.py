@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 
 from advlearn.course import record
-from advlearn.course.grading import evidence, sandbox
+from advlearn.course.grading import evidence, names, sandbox
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.grader import (
     FunctionGrader,
@@ -73,8 +73,10 @@ class Exercise:
         inputs: Makes the argument tuples from a seeded generator; the first one small.
         properties: Functions (args, output) -> feedback or None, asked when no misconception fits.
             The output comes in the form of the reference's: its dtype, or a Python float.
-        exact_dtype: Whether the task asks for the dtype that the reference gives. Otherwise the
-            values alone decide: float64, float32, and 0 and 1 as integers or booleans.
+        asks: What the task asks for beside right values, as kinds of `evidence.Untidy`: "detached",
+            "model" (its `.grad` stays as it was), "dtype" (that of the reference). A right result
+            without it does not count as solved. If no dtype is asked for, the values alone decide:
+            float64, float32, and 0 and 1 as integers or booleans.
         takeaway: Shown after a right answer.
         rtol: Relative tolerance of the comparison.
         atol: Absolute tolerance of the comparison.
@@ -105,7 +107,7 @@ class Exercise:
     hints: tuple[str, ...] = ()
     inputs: Callable[[torch.Generator], Sequence[Args]] | None = None
     properties: tuple[Property, ...] = ()
-    exact_dtype: bool = False
+    asks: tuple[str, ...] = ()
     takeaway: str = ""
     rtol: float = 1e-4
     atol: float = 1e-6
@@ -152,7 +154,7 @@ class Exercise:
         try:
             if self.inputs is None:
                 return self._grade_value(answer)
-            with sandbox.preserved_state():
+            with names.genuine_names(), sandbox.preserved_state():
                 return FunctionGrader(self, answer, timeout).grade()
         except Exception as error:  # an object that raises when it is looked at
             name = type(error).__name__
@@ -219,7 +221,7 @@ class Exercise:
         lines += _wrap(grade.feedback)
         if grade.printed:
             lines += ["  Your code printed:", *_clip(grade.printed)]
-        if grade.outcome is not Outcome.RIGHT:
+        if not grade.solved:
             lines.append(f"  Stuck? {self._label()}.hint() gives a hint.")
         return lines
 

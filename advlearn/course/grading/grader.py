@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from advlearn.course.grading import evidence, sandbox
-from advlearn.course.grading.evidence import Args
+from advlearn.course.grading import evidence, names, relations, sandbox, slips
+from advlearn.course.grading.evidence import Args, Untidy
 from advlearn.course.grading.misconceptions import Misconception
 
 if TYPE_CHECKING:
@@ -24,21 +24,30 @@ if TYPE_CHECKING:
 _STUB_OPERATIONS = {"RESUME", "NOP", "CACHE", "POP_TOP", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
 _STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", "LOAD_FAST_BORROW"}
 
-_ORDINALS = ("first", "second", "third", "fourth", "fifth")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+
+# What nobody may do, whether or not a task says so: the caller needs both afterwards.
+_ALWAYS_ASKED = ("inputs", "weights")
+
+# A misconception that agrees only where the answer is wrong is told if it does so on as many
+# different wrong numbers: on fewer, another slip could give the same.
+_FEWEST = 3
 
 
 class Outcome(enum.Enum):
-    """The four ways a check can end."""
+    """The five ways a check can end."""
 
     NOT_ATTEMPTED = "not attempted"
     RIGHT = "right"
+    TIDY = "right, but tidy this"
     WRONG = "wrong"
     RAISED = "your code raised"
 
     @property
     def symbol(self) -> str:
         """A sign that goes before the word, never in its place."""
-        return {"right": "✓", "wrong": "✗", "your code raised": "!"}.get(self.value, "○")
+        symbols = {"right": "✓", "right, but tidy this": "◐", "wrong": "✗", "your code raised": "!"}
+        return symbols.get(self.value, "○")
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,8 @@ class Grade:
     """The result of grading one answer.
 
     Attributes:
-        outcome: One of the four outcomes.
-        score: Part of the checks that passed, in [0, 1]; 1 if and only if the answer is right.
+        outcome: One of the five outcomes.
+        score: Part of the checks that passed, in [0, 1]; 1 if and only if the exercise is solved.
         feedback: What to tell the learner: sentences, then perhaps an example in numbers.
         printed: The beginning of what the answer printed.
         stopped: Whether the answer was stopped: it did not finish, or printed without end.
@@ -58,6 +67,11 @@ class Grade:
     feedback: str
     printed: str = ""
     stopped: bool = False
+
+    @property
+    def solved(self) -> bool:
+        """Whether the exercise counts as solved: right, and tidy as far as the task asks for it."""
+        return self.score == 1.0
 
 
 @dataclass(eq=False)  # two cases are the same only if they are one
@@ -70,7 +84,7 @@ class _Case:
     output: Any = None
     values: list[Tensor] | str = ""  # the output as `evidence.read`
     wrong_dtype: str | None = None  # where the task asks for a dtype
-    flaw: str | None = None  # what is wrong apart from the result: a side effect, a graph
+    untidy: list[Untidy] = field(default_factory=list)  # a side effect, a graph
     equal: bool = False  # whether the values are right
     right: bool = False  # whether the dtype is right as well
 
@@ -93,6 +107,7 @@ class FunctionGrader:
         """Return the grade of the answer."""
         exercise = self.exercise
         self.names = parameters(exercise.reference)
+        self.replaced: list[str] = []
         if problem := evidence.call_problem(self.answer, exercise.name, self.names):
             return Grade(Outcome.WRONG, 0.0, problem)
         self.cases = [_Case(args, expected) for args, expected in _questions(exercise)]
@@ -113,7 +128,8 @@ class FunctionGrader:
                 done.append(case)
 
         self.files = _files(self.answer)
-        self.run = sandbox.run(task, self.timeout, self.files)
+        with names.watched() as self.replaced:
+            self.run = sandbox.run(task, self.timeout, self.files)
         self.repeated = repeated
         return len(done)
 
@@ -125,12 +141,7 @@ class FunctionGrader:
         if run.flooded:
             text = "Your code prints without end, so it was stopped."
         elif run.timed_out:
-            limit = self.timeout * (sandbox.PATIENCE if run.waited else 1)
-            text = (
-                f"Your code did not finish within {limit:g} seconds, so it was stopped. Either it "
-                "holds a loop without end, or its first call is slow (it loads or compiles "
-                "something): then check it again."
-            )
+            text = self._slow(done)
         elif isinstance(error, NotImplementedError) and sandbox.raised_by_statement(error):
             # A stub's own `raise NotImplementedError`. PyTorch raises it too, for a dtype that an
             # operation does not take: that is an error of an attempt.
@@ -138,7 +149,8 @@ class FunctionGrader:
         else:
             assert error is not None, "a run that ended early has a reason"
             place = sandbox.error_line(error, self.files)
-            text = evidence.describe_error(error)
+            case = self.cases[min(done, len(self.cases) - 1)]
+            text = evidence.describe_error(error, case.args)
         if place is not None:
             text += f"\nLine {place[0]}" + (f": {place[1]}" if place[1] else "")
         if run.abandoned:
@@ -147,6 +159,22 @@ class FunctionGrader:
             case = self.cases[min(done, len(self.cases) - 1)]
             text += "\n" + self._example(case, result=False)
         return Grade(Outcome.RAISED, 0.0, text, run.printed, run.flooded or run.timed_out)
+
+    def _slow(self, done: int) -> str:
+        """Describe an answer that was stopped: a loop without end looks like a long one."""
+        limit = self.timeout * (sandbox.PATIENCE if self.run.waited else 1)
+        text = f"Your code did not finish within {limit:g} seconds, so it was stopped. "
+        if done:
+            count = f"{min(done, len(self.cases))} of the {len(self.cases)} inputs"
+            return text + (
+                f"It had answered {count}, so it is slow, or it holds a loop that does not end on "
+                "the next one. A step for all numbers at once is much faster than a loop over them."
+            )
+        return text + (
+            "Either it holds a loop without end, or its first call is slow (it loads or compiles "
+            "something, or it loops over single numbers). If you think that it is slow, check it "
+            "again with more time: `check(..., timeout=60)`."
+        )
 
     def _blank(self) -> Grade | None:
         """Recognise a stub, and a function that forgot its return."""
@@ -160,34 +188,79 @@ class FunctionGrader:
     def _judge(self) -> Grade:
         for case in self.cases:
             self._inspect(case)
-        points = sum((1.0 if case.flaw is None else 0.5) * case.right for case in self.cases)
-        flaws = [case.flaw for case in self.cases if case.flaw is not None]
-        if not self._repeats():
-            flaws.append(evidence.RANDOM)
-        explanation = None if all(case.right for case in self.cases) else self._explain()
-        feedback = [text for text in (flaws[0] if flaws else None, explanation) if text]
-        for rule in self.exercise.properties:
-            points += self._violation(rule) is None
-        printed = self.run.printed
-        if not feedback:
-            count = len(self.cases) + len(self.exercise.properties)
+        points = sum((0.5 if case.untidy else 1.0) * case.right for case in self.cases)
+        points += sum(self._violation(rule) is None for rule in self.exercise.properties)
+        count = len(self.cases) + len(self.exercise.properties)
+        repeats = self._repeats()
+        score = min(max(0.0, points - 0.5 * (not repeats)) / count, 0.99)
+        if all(case.equal for case in self.cases):
+            self._dtypes()
+        printed, untidy = self.run.printed, self._untidy()
+        if repeats and all(case.equal for case in self.cases):
+            if untidy:
+                return self._tidy(untidy, score)
             praise = f"It passes all {count} checks. {self.exercise.takeaway}".rstrip()
             return Grade(Outcome.RIGHT, 1.0, praise, printed)
-        points -= 0.5 * (evidence.RANDOM in flaws)
-        score = max(0.0, points) / (len(self.cases) + len(self.exercise.properties))
-        return Grade(Outcome.WRONG, min(score, 0.99), "\n".join(feedback), printed)
+        feedback = [] if repeats else [evidence.RANDOM]
+        # A changed model or input may well be the reason for the wrong result.
+        feedback += [point.text for point in untidy if point.kind in _ALWAYS_ASKED]
+        if not all(case.right for case in self.cases):
+            feedback.append(self._explain())
+        feedback += [point.text for point in untidy if point.kind not in (*_ALWAYS_ASKED, "dtype")]
+        return Grade(Outcome.WRONG, score, "\n".join(feedback), printed)
+
+    def _untidy(self) -> list[Untidy]:
+        """List what is to be tidied, each point once, those that the task asks for first."""
+        points = [point for case in self.cases for point in case.untidy]
+        points += [
+            Untidy("names", f"Your function replaces `{name}`. It has been put back.")
+            for name in self.replaced
+        ]
+        return sorted(dict.fromkeys(points), key=lambda point: not self._is_asked(point))
+
+    def _is_asked(self, point: Untidy) -> bool:
+        return point.kind in (*self.exercise.asks, *_ALWAYS_ASKED)
+
+    def _tidy(self, untidy: list[Untidy], score: float) -> Grade:
+        """Grade a right result that came with something to tidy, and say all of it at once."""
+        solved = not any(self._is_asked(point) for point in untidy)
+        texts = [
+            point.text + (" The task asks for it." if point.kind in self.exercise.asks else "")
+            for point in untidy
+        ]
+        if len(texts) > 1:
+            texts = [f"{number}. {text}" for number, text in enumerate(texts, 1)]
+        head = "The result is right on every input, and the exercise counts as solved. To tidy:"
+        if not solved:
+            head = "The result is right on every input. To solve the exercise, tidy this:"
+        feedback = "\n".join([head, *texts])
+        if solved and self.exercise.takeaway:
+            feedback += f"\n{self.exercise.takeaway}"
+        return Grade(Outcome.TIDY, 1.0 if solved else score, feedback, self.run.printed)
 
     def _inspect(self, case: _Case) -> None:
-        """Compare the output of one case, and look for what is wrong apart from it."""
+        """Compare the output of one case, and look for what is to be tidied apart from it."""
         case.values = evidence.read(case.output, case.expected)
-        if self.exercise.exact_dtype:
-            case.wrong_dtype = evidence.wrong_dtype(case.output, case.expected)
         case.equal = self._agree(case.values, evidence.read(case.expected, case.expected))
+        if "dtype" in self.exercise.asks:
+            case.wrong_dtype = evidence.wrong_dtype(case.output, case.expected)
         case.right = case.equal and case.wrong_dtype is None
-        outputs = case.output if isinstance(case.output, tuple | list) else (case.output,)
-        case.flaw = evidence.side_effect(case.args, case.given, self.names)
-        if case.flaw is None and any(isinstance(o, Tensor) and o.requires_grad for o in outputs):
-            case.flaw = evidence.ATTACHED
+        case.untidy = list(evidence.side_effects(case.args, case.given, self.names))
+        if evidence.is_attached(case.output):
+            case.untidy.append(Untidy("detached", evidence.ATTACHED))
+
+    def _dtypes(self) -> None:
+        """Look for a dtype to tidy, once it is known that all values are right."""
+        failing = [case for case in self.cases if case.wrong_dtype is not None]
+        if failing:
+            wrong = self._misconception(failing)
+            text = wrong.feedback if wrong else str(failing[0].wrong_dtype)
+            failing[0].untidy.append(Untidy("dtype", text))
+            return
+        for case in self.cases:
+            other = evidence.other_dtype(case.output, case.expected, case.args)
+            if other is not None:
+                case.untidy.append(Untidy("dtype", other))
 
     def _agree(self, a: list[Tensor] | str, b: list[Tensor] | str) -> bool:
         return evidence.agree(a, b, self.exercise.rtol, self.exercise.atol)
@@ -199,42 +272,77 @@ class FunctionGrader:
         return self._agree(first.values, evidence.read(self.repeated.output, first.expected))
 
     def _explain(self) -> str:
-        """Say why the result is wrong: a misconception, a broken rule, or just the difference."""
+        """Say why the result is wrong: a slip, a broken rule, or just the difference.
+
+        What holds on all inputs comes first; what holds on some only, with less said.
+        """
         failing = [case for case in self.cases if not case.right]
         example = self._example(min(failing, key=lambda case: _size(case.expected)))
         if misconception := self._misconception(failing):
             return f"{misconception.feedback}\n{example}"
-        for case in failing:
-            if case.problem is not None:
-                return f"{case.problem}\n{self._example(case)}"
-        if slip := self._slip_in_one_result():
+        if slip := self._relation() or self._general_slip():
             return f"{slip}\n{example}"
-        for case in failing:
-            if self._has_new_nan(case):
-                return f"{evidence.NOT_FINITE}\n{self._example(case)}"
+        if unreadable := [case for case in failing if case.problem is not None]:
+            return f"{unreadable[0].problem}\n{self._example(unreadable[0])}"
+        if slip := self._slip_in_one_result() or self._slip_on_some_inputs(failing):
+            return f"{slip}\n{example}"
+        complaints = [(evidence.NOT_FINITE, case) for case in failing if self._has_new_nan(case)]
         for rule in self.exercise.properties:
             if violation := self._violation(rule):
-                return f"{violation[0]}\n{self._example(violation[1])}"
+                complaints.append(violation)
+        if complaints:
+            return f"{complaints[0][0]}\n{self._example(complaints[0][1])}"
         count = f"{len(failing)} of {len(self.cases)} inputs"
         return f"Your result differs from the expected one on {count}.\n{example}"
 
     def _misconception(self, failing: list[_Case]) -> Misconception | None:
-        """Find the wrong answer that gives what the learner's gives.
+        """Find the wrong answer that gives what the learner's gives on every input.
 
-        First one that agrees on every input; else the only one that agrees wherever the learner
-        is wrong, for somebody who makes a slip in one branch only. Values decide, in whatever
-        number type they come back; the dtype does only if nothing else is wrong.
+        Values decide, in whatever number type they come back; the dtype does only if nothing else
+        is wrong. If several wrong answers give that, none is told.
         """
         only_dtype = all(case.equal for case in failing)
         same = self._same_dtype if only_dtype else self._same_values
-        partly: list[Misconception] = []
-        for wrong in self.exercise.wrong_answers:
-            if not all(same(wrong, case) for case in failing):
-                continue
-            if all(same(wrong, case) for case in self.cases if case not in failing):
-                return wrong
-            partly.append(wrong)
-        return partly[0] if len(partly) == 1 else None
+        fits = [
+            wrong
+            for wrong in self.exercise.wrong_answers
+            if all(same(wrong, case) for case in (*failing, *self.cases))
+        ]
+        return fits[0] if len(fits) == 1 else None
+
+    def _slip_on_some_inputs(self, failing: list[_Case]) -> str | None:
+        """Name the only misconception that agrees wherever the learner is wrong, if that is much.
+
+        So somebody is understood who makes a slip in one branch only. Few numbers prove nothing.
+        """
+        values = [case.values for case in failing if isinstance(case.values, list)]
+        right = [evidence.read(case.expected, case.expected) for case in failing]
+        targets = [target for target in right if isinstance(target, list)]
+        if len(values) < len(failing) or len(failing) == len(self.cases):
+            return None
+        if relations.different_numbers(values, targets, self._agree) < _FEWEST:
+            return None
+        told = slips.told_by(
+            self.exercise.wrong_answers,
+            lambda wrong: all(self._same_values(wrong, case) for case in failing),
+        )
+        return told and f"On {len(failing)} of {len(self.cases)} inputs: {told}"
+
+    def _relation(self) -> str | None:
+        """Say how the results are related to the right ones, if they are so on all inputs."""
+        return relations.relation(
+            [case.output for case in self.cases],
+            [case.expected for case in self.cases],
+            [case.args for case in self.cases],
+            self._agree,
+        )
+
+    def _general_slip(self) -> str | None:
+        """Name the one general slip that gives what the learner's answer gives on every input."""
+        return slips.told_by(
+            _general_slips(self.exercise),
+            lambda slip: all(self._same_values(slip, case) for case in self.cases),
+        )
 
     def _same_values(self, wrong: Misconception, case: _Case) -> bool:
         """Return whether a misconception gives the learner's values on an input."""
@@ -255,28 +363,40 @@ class FunctionGrader:
 
     def _slip_in_one_result(self) -> str | None:
         """Name the misconception behind the one wrong result of several, the others being right."""
-        outputs = [case.values for case in self.cases]
+        outputs = [case.values for case in self.cases if isinstance(case.values, list)]
         expected = [evidence.read(case.expected, case.expected) for case in self.cases]
-        count = len(expected[0])
-        wrong = [k for k in range(count) if not self._equal_at(outputs, expected, k, k)]
+        targets = [target for target in expected if isinstance(target, list)]
+        count = len(targets[0])
+        wrong = [k for k in range(count) if not self._equal_at(outputs, targets, k, k)]
         if count == 1 or len(wrong) != 1:
             return None
         k = wrong[0]
-        for misconception in self.exercise.wrong_answers:
+
+        def fits(misconception: Misconception) -> bool:
             imitated = [
                 evidence.read(self._imitate(misconception, case), case.expected)
                 for case in self.cases
             ]
             # What belongs in another place is a mix-up of all results: its feedback would mislead.
-            mixed_up = any(self._equal_at(imitated, expected, k, j) for j in range(count) if j != k)
-            if self._equal_at(imitated, outputs, k, k) and not mixed_up:
-                return f"Only your {_ORDINALS[k]} result is wrong. {misconception.feedback}"
-        return None
+            mixed_up = any(self._equal_at(imitated, targets, k, j) for j in range(count) if j != k)
+            return self._equal_at(imitated, outputs, k, k) and not mixed_up
+
+        told = (
+            slips.told_by(self.exercise.wrong_answers, fits)
+            or relations.relation_of_values(
+                [[output[k]] for output in outputs],
+                [[target[k]] for target in targets],
+                [case.args for case in self.cases],
+                self._agree,
+            )
+            or slips.told_by(_general_slips(self.exercise), fits)
+        )
+        only = f"Only your {_ORDINALS[k]} result is wrong."
+        return f"{only} {told}" if told else None
 
     def _imitate(self, wrong: Misconception, case: _Case) -> Any:
         """Return what a misconception gives on an input, or the error if it does not even run."""
-        number = self.exercise.wrong_answers.index(wrong)
-        return _imitations(self.exercise, number)[self.cases.index(case)]
+        return _imitations(self.exercise, wrong)[self.cases.index(case)]
 
     def _equal_at(
         self, a: Sequence[list[Tensor] | str], b: Sequence[list[Tensor] | str], j: int, k: int
@@ -330,13 +450,18 @@ def _questions(exercise: Exercise) -> list[tuple[Args, Any]]:
         return [(args, exercise.reference(*evidence.copy_arguments(args))) for args in inputs]
 
 
-@functools.lru_cache(maxsize=1024)
-def _imitations(exercise: Exercise, number: int) -> list[Any]:
+@functools.lru_cache(maxsize=128)
+def _general_slips(exercise: Exercise) -> tuple[Misconception, ...]:
+    return slips.general_slips(exercise.reference)
+
+
+@functools.lru_cache(maxsize=8192)
+def _imitations(exercise: Exercise, wrong: Misconception) -> list[Any]:
     """Return what a misconception gives on each input, or the error if it does not even run.
 
     A learner's answer has run before: what it did to PyTorch's settings must not count here.
     """
-    answer, outputs = exercise.wrong_answers[number].answer, []
+    answer, outputs = wrong.answer, []
     questions = _questions(exercise)
     with sandbox.preserved_state():
         for args, _ in questions:
