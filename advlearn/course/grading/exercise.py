@@ -132,8 +132,7 @@ class Exercise:
         grade = self.grade(answer, timeout=timeout)
         report = self._report(grade)
         if grade.outcome is not Outcome.NOT_ATTEMPTED:
-            solved = grade.score == 1.0
-            entry = record.Entry(grade.outcome.name, solved, grade.score, tries=1)
+            entry = record.Entry(grade.outcome.name, grade.solved, grade.score, tries=1)
             for sentence in record.note(self.lesson, self.name, entry):
                 report += _wrap(sentence)
         _say("\n".join(report))

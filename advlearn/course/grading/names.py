@@ -135,7 +135,15 @@ def watched() -> Iterator[list[str]]:
                 vars(module).update(values)
 
 
-_OF_THE_CHECKS = ("evidence", "exercise", "grader", "misconceptions", "relations", "sandbox", "slips")
+_OF_THE_CHECKS = (
+    "evidence",
+    "exercise",
+    "grader",
+    "misconceptions",
+    "relations",
+    "sandbox",
+    "slips",
+)
 
 
 def _modules_of_the_checks() -> list[ModuleType]:
