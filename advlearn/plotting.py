@@ -298,6 +298,75 @@ def digits(
     return describe(ax, f"{_count(x, 'image')}{_spoken(titles)}.")
 
 
+def before_after(
+    x: Tensor,
+    moved: Tensor,
+    before: Sequence[str],
+    after: Sequence[str],
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw images, what was added to them, and the sum, with large words over both ends.
+
+    The change is magnified until its largest entry is black or white, and shifted to grey.
+
+    Args:
+        x: (N, 1 or 3, H, W), pixels in [0, 1]: one row of the picture for each.
+        moved: the images after the change, of x's shape.
+        before: what is said of each image of x; a second line is written less boldly.
+        after: what is said of each image of moved.
+        ax: where to draw.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, shape or range.
+
+    Example:
+        >>> x = torch.full((1, 1, 4, 4), 0.5)
+        >>> alt_text(before_after(x, x + 0.01, ["cat, 80 %"], ["dog, 90 %"]))
+        'An image: cat, 80 %. The change, magnified 50 times. The changed image: dog, 90 %.'
+    """
+    x, moved = _images(x, (1, 3)), _images(moved, (1, 3))
+    if moved.shape != x.shape:
+        raise ValueError(
+            f"moved must have x's shape {tuple(x.shape)}, got {tuple(moved.shape)}. Pass the same "
+            "images before and after."
+        )
+    _texts(before, "before", len(x), "image")
+    _texts(after, "after", len(x), "image")
+    change = moved - x
+    largest = float(change.abs().max())
+    factor = 0.5 / largest if largest else 1.0
+    times = f"magnified {factor:.0f} times" if largest else "none at all"
+    count, channels, height, width = x.shape
+    gap, band = math.ceil(width / 6), math.ceil(0.27 * height)  # between columns; over each row
+    sheet = torch.ones(count, channels, band + height, 3 * width + 2 * gap)
+    for column, images in enumerate((x, factor * change + 0.5, moved)):
+        left = column * (width + gap)
+        sheet[:, :, band:, left : left + width] = images.clamp(0, 1)
+    drawn = sheet.permute(0, 2, 3, 1).flatten(0, 1).numpy()
+    ax = _axes(ax, (8.2, 8.2 * count * (band + height) / (3 * width + 2 * gap) + 0.1))
+    ax.imshow(drawn[:, :, 0] if channels == 1 else drawn, cmap="gray", vmin=0, vmax=1)
+    style: dict[str, Any] = {"ha": "center", "va": "bottom", "color": BLACK}
+    said = []
+    for row, (first, last) in enumerate(zip(before, after, strict=True)):
+        top = row * (band + height) + band  # of the images
+        for column, text in enumerate((first, f"the change\n{times}", last)):
+            middle, above = column * (width + gap) + width / 2, top - 0.02 * height
+            head, _, rest = in_figure(text).partition("\n")
+            if rest:
+                ax.text(middle, above, rest, fontsize=14, **style)
+                above -= 0.12 * height
+            large = min(16.0, 340 / max(1, len(head)))  # a long name does not run into the next
+            ax.text(middle, above, head, fontsize=large, weight="bold", **style)
+        for column, mark in enumerate("+=", start=1):
+            middle = column * (width + gap) - gap / 2
+            ax.text(middle, top + height / 2, mark, fontsize=22, ha="center", va="center")
+        old, new = (text.replace("\n", ", ") for text in (first, last))
+        said.append(f"An image: {old}. The change, {times}. The changed image: {new}.")
+    ax.set_axis_off()
+    return describe(ax, " ".join(said))
+
+
 def signed(
     x: Tensor,
     *,

@@ -53,6 +53,16 @@ FIGURES = {
         lambda ax: plotting.digits(make_digits(3), titles=["3", "7\n(sure)", "8"], ax=ax),
         ["3 images", "7, (sure)"],
     ),
+    "before_after": (
+        lambda ax: plotting.before_after(
+            torch.full((2, 1, 6, 6), 0.5),
+            torch.full((2, 1, 6, 6), 0.6),
+            ["7\n90 %", "3"],
+            ["1\n80 %", "8"],
+            ax=ax,
+        ),
+        ["An image: 7, 90 %. The change, magnified 5 times. The changed image: 1, 80 %.", "3", "8"],
+    ),
     "signed": (
         lambda ax: plotting.signed(torch.tensor([[[[-1.5, 0.5]]]]), label="weight", ax=ax),
         ["1 map of weight", "from -1.5 to 1.5"],
@@ -285,6 +295,23 @@ def test_colour_images_and_titles_over_many_rows():
     assert heights[0] == heights[1] < heights[2] == heights[3] < heights[4]
 
 
+def test_a_change_is_magnified_between_the_pictures_before_and_after():
+    x = torch.tensor([0.25, 0.5, 0.75]).repeat(1, 1, 12, 4)
+    moved = x + torch.tensor([0.1, -0.1, 0.0]).repeat(1, 1, 12, 4)
+    ax = plotting.before_after(x, moved, ["cat\n9 %"], ["dog"])
+    band = 4
+    sheet = torch.from_numpy(np.asarray(ax.get_images()[0].get_array()))
+    assert sheet.shape == (12 + band, 3 * 12 + 2 * 2)
+    assert torch.allclose(sheet[band:, :12], x[0, 0])
+    assert torch.allclose(sheet[band, 14:17], torch.tensor([1.0, 0.0, 0.5]))
+    assert torch.allclose(sheet[band:, 28:], moved[0, 0])
+    written = {text.get_text(): text for text in ax.texts}
+    assert {*written} == {"cat", "9 %", "the change", "magnified 5 times", "dog", "+", "="}
+    assert written["cat"].get_position()[1] < written["9 %"].get_position()[1] < band
+    assert written["cat"].get_fontsize() >= 14, "large words"
+    assert "The change, none at all." in alt_text(plotting.before_after(x, x, ["cat"], ["cat"]))
+
+
 def test_signed_maps_share_a_scale_with_zero_in_the_middle():
     ax = plotting.signed(torch.tensor([[[[-0.2, 0.1]]], [[[0.0, 3.0]]]]), titles=["a", "b"])
     assert ax.get_images()[0].get_clim() == (-3.0, 3.0)
@@ -324,6 +351,7 @@ def graph(*shape):
 TRACKED = {
     "digits": lambda t: plotting.digits(t(2, 1, 4, 4)),
     "digits in colour": lambda t: plotting.digits(t(2, 3, 4, 4)),
+    "before_after": lambda t: plotting.before_after(t(1, 3, 4, 4), t(1, 3, 4, 4), ["a"], ["b"]),
     "signed": lambda t: plotting.signed(t(2, 1, 4, 4)),
     "lines": lambda t: plotting.lines(t(5), {"a": t(5), "b": [*t(5)]}, xlabel="x", ylabel="y"),
     "probability_bars": lambda t: plotting.probability_bars(t(4), torch.tensor(2)),
@@ -376,6 +404,16 @@ BAD = [
     (lambda: plotting.digits(IMAGES, ax=np.array([1])), TypeError, "ax must be a Axes .* ndarray"),
     (lambda: plotting.digits(torch.rand(0, 1, 4, 4)), ValueError, "empty batch"),
     (lambda: plotting.digits((torch.rand(1, 1, 4, 4) * 255).byte()), TypeError, "floating dtype"),
+    (
+        lambda: plotting.before_after(IMAGES, IMAGES[:1], ["a", "b"], ["c", "d"]),
+        ValueError,
+        r"moved must have x's shape \(2, 1, 4, 4\), got \(1, 1, 4, 4\)",
+    ),
+    (
+        lambda: plotting.before_after(IMAGES, IMAGES, ["a"], ["c", "d"]),
+        ValueError,
+        "before must .*: got 1 for 2",
+    ),
     (lambda: plotting.signed(torch.full((1, 1, 2, 2), math.nan)), ValueError, "NaN"),
     (lambda: plotting.signed(torch.rand(2, 3, 4, 4)), ValueError, GREY + ".*flatten"),
     (lambda: plotting.signed(torch.rand(2, 4, 4, 1)), ValueError, GREY + ".*x.permute"),

@@ -1,17 +1,152 @@
-"""Exercises of lesson 00: sizes of changes, and 8-bit pictures."""
+"""Exercises of lesson 00: a first attack, sizes of changes, and 8-bit pictures."""
 
 from __future__ import annotations
 
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import rand
-from advlearn.course.grading import Args, Exercise, edits, parse
+from advlearn.course.banks.inputs import labels, network, rand
+from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
-# --- 1. The max norm ----------------------------------------------------------------------------
+functional = torch.nn.functional
+
+# --- 1. A step towards an answer ------------------------------------------------------------------
+
+
+def _step_towards(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
+    x = x.clone().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(model(x), target)  # how far from the target?
+    gradient = torch.autograd.grad(loss, x)[0]
+    step = -eps * gradient.sign()  # down: the target's loss should fall
+    return (x + step).clamp(0, 1).detach()
+
+
+def _targets(generator: torch.Generator) -> list[Args]:
+    weight = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.0, 1.5, 0.0], [0.5, 2.0, -2.0, 0.0]])
+    linear = nn.Linear(4, 3).eval()
+    with torch.no_grad():
+        linear.weight.copy_(weight)  # the last pixel has no weight, as a digit's border
+        linear.bias.zero_()
+    # Black and white pixels too: there the clamp decides.
+    x = torch.tensor([[0.5, 0.9, 0.0, 0.5], [0.0, 0.4, 1.0, 0.3]])
+    deep = network(generator, 9, 12, 4)
+    with torch.no_grad():
+        deep[1].weight[:, 0] = 0  # type: ignore[index]
+    images = rand(generator, 8, 1, 3, 3)
+    images[:, :, 1] = images[:, :, 1].round()
+    return [
+        (linear, x, torch.tensor([1, 0]), 0.25),
+        (linear, x, torch.tensor([2, 1]), 0.05),
+        (linear, x, torch.tensor([2, 2]), 0.0),
+        (deep, images, labels(generator, 8, 4), 0.2),
+    ]
+
+
+@rule("Some of your numbers leave the range from 0 to 1. Clamp after the step.")
+def _stays_a_picture(args: Args, output: Tensor) -> object:
+    return ((output >= 0) & (output <= 1)).all()
+
+
+@rule("Some of your numbers move by more than eps.")
+def _moves_by_at_most_eps(args: Args, output: Tensor) -> object:
+    _, x, _, eps = args
+    return ((output - x).abs() <= eps + 1e-6).all()
+
+
+@rule("The model's loss for the target is not smaller on your images than on x. It should fall.")
+def _lowers_the_loss_of_the_target(args: Args, output: Tensor) -> object:
+    model, x, target, eps = args
+    with torch.no_grad():
+        before, after = (functional.cross_entropy(model(images), target) for images in (x, output))
+    return eps == 0 or after < before
+
+
+def _step_by_log_softmax(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
+    change = torch.zeros_like(x, requires_grad=True)
+    chosen = model(x + change).log_softmax(dim=1).gather(1, target[:, None]).sum()
+    upwards = torch.autograd.grad(chosen, change)[0].sign()  # the logarithm of its probability
+    return torch.clip(x + eps * upwards, 0.0, 1.0)
+
+
+def _step_one_by_one(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
+    moved = []
+    for k in range(len(x)):
+        one = x[k : k + 1].detach().clone().requires_grad_(True)
+        loss = functional.cross_entropy(model(one), target[k : k + 1])
+        (gradient,) = torch.autograd.grad(loss, one)
+        stepped = one.detach() - eps * torch.sign(gradient)
+        moved.append(torch.minimum(torch.maximum(stepped, torch.tensor(0.0)), torch.tensor(1.0)))
+    return torch.cat(moved)
+
+
+step_towards = Exercise(
+    name="step_towards",
+    lesson="00",
+    title="A step towards an answer",
+    task=(
+        "Change the five lines: one step of size eps after which the answer target is more "
+        "probable. model(x) gives logits (N, K), the scores before the softmax; x is (N, ...) in "
+        "[0, 1]; target is (N,) int64. Return images of x's shape, in [0, 1]."
+    ),
+    difficulty=2,
+    minutes=6,
+    reference=_step_towards,
+    inputs=_targets,
+    properties=(_stays_a_picture, _moves_by_at_most_eps, _lowers_the_loss_of_the_target),
+    right_answers=(_step_by_log_softmax, _step_one_by_one),
+    wrong_answers=edits(
+        _step_towards,
+        """
+        away from the target: `-eps` -> `eps`
+            You go up: the loss of the target grows, so the target becomes less probable. Going
+            towards it takes a minus.
+        away from the model's own answer: `target)` -> `model(x).argmax(dim=1))`, `-eps` -> `eps`
+            This is the attack of the text: away from the model's own answer. Put `target` into
+            the loss, and go down.
+        towards the model's own answer: `target)` -> `model(x).argmax(dim=1))`
+            Your loss is that of the answer which the model gives already. Put `target` into the
+            loss.
+        no sign: `gradient.sign()` -> `gradient`
+            Your step is eps times the gradient, without the sign. The sign makes every number move
+            by the full eps.
+        a pixel of gradient 0 moves: `gradient.sign()`
+        -> `torch.where(gradient >= 0, 1.0, -1.0)`
+            You move numbers whose gradient is exactly 0. They have no direction: the sign of 0 is
+            0, and they stay.
+        softmax before cross-entropy: `model(x)` -> `model(x).softmax(dim=1)`
+            You apply the softmax before `cross_entropy`, which wants logits and applies it itself.
+            Twice gives another gradient.
+        the target's logit only: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `-model(x).gather(1, target[:, None]).sum()`
+            You raise the score of the target alone. The cross-entropy also lowers the others: the
+            probability depends on all of them.
+        no clamp: `.clamp(0, 1)` -> ``
+            Your result leaves the range from 0 to 1, so it is no picture any more. Clamp it.
+        the step is clamped, not the picture: `(x + step).clamp(0, 1)` -> `(x + step.clamp(0, 1))`
+            You clamp the step, which loses every move downwards. Clamp the sum x + step.
+        eps over 255: `-eps` -> `-eps / 255`
+            You divide eps by 255. Pixels here run from 0 to 1, and eps is in the same units.
+        returns x: `(x + step)` -> `x`
+            You return x as it was. Add the step.
+        the step alone: `(x + step)` -> `step`
+            You return the step alone. Add it to x.
+        """,
+    ),
+    hints=(
+        "Two of the five lines change: the one with the loss, and the one with the step.",
+        "The loss says how far the model is from an answer. You want to be close to `target`. So "
+        "what goes into the loss, and should it grow or fall?",
+        "`loss = torch.nn.functional.cross_entropy(model(x), target)`, and a minus in front of the "
+        "step: `step = -eps * gradient.sign()`.",
+    ),
+    takeaway="One sign tells whether you flee an answer or go towards one.",
+)
+
+
+# --- 2. The max norm ----------------------------------------------------------------------------
 
 
 def _max_norm(eta: Tensor) -> Tensor:
@@ -80,7 +215,7 @@ max_norm = Exercise(
 )
 
 
-# --- 2. In the ball -------------------------------------------------------------------------------
+# --- 3. In the ball -------------------------------------------------------------------------------
 
 
 def _in_ball(x: Tensor, moved: Tensor, eps: float) -> Tensor:
@@ -159,7 +294,7 @@ in_ball = Exercise(
         """,
     ),
     hints=(
-        "Exercise 1 measures a change. Compare its result with eps.",
+        "Exercise 2 measures a change. Compare its result with eps.",
         "The change is `moved - x`.",
         "`((moved - x).abs() <= eps + 1e-6)` is a picture of true and false. All of them must be "
         "true: `.flatten(1).all(dim=1)`.",
@@ -168,7 +303,7 @@ in_ball = Exercise(
 )
 
 
-# --- 3. Eight bits --------------------------------------------------------------------------------
+# --- 4. Eight bits --------------------------------------------------------------------------------
 
 
 def _save_as_8_bits(x: Tensor) -> Tensor:
@@ -225,7 +360,7 @@ save_as_8_bits = Exercise(
 )
 
 
-# --- 4. What survives -----------------------------------------------------------------------------
+# --- 5. What survives -----------------------------------------------------------------------------
 
 
 def _surviving_share(x: Tensor, moved: Tensor) -> Tensor:
@@ -292,7 +427,7 @@ surviving_share = Exercise(
         """,
     ),
     hints=(
-        "Use exercise 3 on both images.",
+        "Use exercise 4 on both images.",
         "`before != after` is true where a pixel differs. As numbers, true is 1.",
         "The mean of a row of 0 and 1 is the share of the ones: `.float().flatten(1).mean(dim=1)`.",
     ),
@@ -300,7 +435,7 @@ surviving_share = Exercise(
 )
 
 
-EXERCISES = (max_norm, in_ball, save_as_8_bits, surviving_share)
+EXERCISES = (step_towards, max_norm, in_ball, save_as_8_bits, surviving_share)
 progress = partial(grading.progress, EXERCISES)
 
 
