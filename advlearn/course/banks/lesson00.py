@@ -112,6 +112,11 @@ step_towards = Exercise(
         no sign: `gradient.sign()` -> `gradient`
             Your step is eps times the gradient, without the sign. The sign makes every number move
             by the full eps.
+        divided by the largest: `gradient.sign()` -> `(gradient / gradient.abs().max())`
+            You divide the gradient by its largest entry, so only one number moves by the full eps.
+            The sign makes every number move by eps.
+        no eps: `-eps * gradient` -> `-gradient`
+            Your step is the sign alone: each number moves by 1. Multiply it by eps.
         a pixel of gradient 0 moves: `gradient.sign()`
         -> `torch.where(gradient >= 0, 1.0, -1.0)`
             You move numbers whose gradient is exactly 0. They have no direction: the sign of 0 is
@@ -175,7 +180,7 @@ max_norm = Exercise(
         "the result has shape (N,)."
     ),
     difficulty=1,
-    minutes=4,
+    minutes=3,
     reference=_max_norm,
     inputs=_changes,
     right_answers=(
@@ -258,7 +263,7 @@ in_ball = Exercise(
         "rounding. x and moved have shape (N, ...); the result is boolean, shape (N,)."
     ),
     difficulty=2,
-    minutes=6,
+    minutes=5,
     asks=("dtype",),
     reference=_in_ball,
     inputs=_pairs,
@@ -328,7 +333,7 @@ save_as_8_bits = Exercise(
         "shape; the result has the same shape and is in [0, 1] again."
     ),
     difficulty=1,
-    minutes=4,
+    minutes=3,
     reference=_save_as_8_bits,
     inputs=_pictures,
     right_answers=(
@@ -389,7 +394,7 @@ surviving_share = Exercise(
         "Both have shape (N, ...); the result has shape (N,), each in [0, 1]."
     ),
     difficulty=2,
-    minutes=6,
+    minutes=4,
     reference=_surviving_share,
     inputs=_before_and_after,
     right_answers=(

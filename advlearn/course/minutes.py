@@ -1,0 +1,124 @@
+"""How long a lesson takes: one estimate for all, from what a learner has before the eyes.
+
+python -m advlearn.course.minutes    words, lines of code and minutes of each lesson
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nbformat import NotebookNode
+
+from advlearn.course import banks
+from advlearn.course.grading.quiz import Quiz
+from advlearn.course.lessons import LESSONS, Lesson
+from advlearn.course.notebooks import FOLDS, HERE, read
+from advlearn.course.tables import print_table
+
+WORDS_A_MINUTE = 120.0  # of a text that is studied, by readers of whom many learned English later
+SECONDS_A_LINE = 6.0
+WORDS_OF_A_FORMULA = 10  # that stands on a line of its own; one within a line is one word
+UNREAD = ("References", "Appendix")  # sections that a learner may leave out
+
+
+class Effort(NamedTuple):
+    """What a lesson asks of a learner."""
+
+    words: int  # of the text
+    lines: int  # of the code that is shown: not blank, not folded, no exercise
+    exercises: float  # minutes, by the bank
+    quiz: int  # words of the questions, of their answers, and of what is said to the right one
+
+    @property
+    def minutes(self) -> float:
+        """The estimate: reading at one speed, and the exercises."""
+        reading = (self.words + self.quiz) / WORDS_A_MINUTE
+        return reading + self.lines * SECONDS_A_LINE / 60 + self.exercises
+
+
+def words(text: str) -> int:
+    """Return how many words a Markdown text has, without addresses, tags and marks.
+
+    Example:
+        >>> words("## A [link](there.md) to $x + y$, *now*")
+        5
+        >>> words("$$x = 1$$") == WORDS_OF_A_FORMULA
+        True
+    """
+    text = re.sub(r"\$\$.*?\$\$", " formula" * WORDS_OF_A_FORMULA, text, flags=re.S)
+    text = re.sub(r"\$[^$\n]+\$|`[^`\n]+`", "formula", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"<[^>]*>", " ", text)
+    return sum(bool(re.search(r"\w", word)) for word in text.split())
+
+
+def _cells_to_read(notebook: NotebookNode) -> Iterator[NotebookNode]:
+    """Give the cells of a lesson that are not in a section of `UNREAD`."""
+    unread = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for heading in re.findall(r"^## (.+)$", cell.source, re.M):
+                unread = heading.startswith(UNREAD)
+        if not unread:
+            yield cell
+
+
+def effort(notebook: NotebookNode, exercises: float, quiz: Quiz) -> Effort:
+    """Return what a notebook asks of a learner.
+
+    Args:
+        notebook: a lesson.
+        exercises: the minutes of its exercises.
+        quiz: its quiz.
+    """
+    texts, lines = 0, 0
+    for cell in _cells_to_read(notebook):
+        if cell.cell_type == "markdown":
+            texts += words(cell.source)
+        elif not {"setup", *FOLDS} & set(cell.metadata.get("tags", [])) and not re.search(
+            r"^ex\.", cell.source, re.M
+        ):
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+    asked = 0
+    for question in quiz.questions:
+        right = next(choice for choice in question.choices if choice.right)
+        shown = [question.text, right.feedback, *(choice.text for choice in question.choices)]
+        asked += sum(map(words, shown))
+    return Effort(texts, lines, exercises, asked)
+
+
+def of(lesson: Lesson) -> Effort:
+    """Return what a lesson of the course asks of a learner.
+
+    Example:
+        >>> 20 < of(LESSONS[0]).minutes < 60
+        True
+    """
+    bank = importlib.import_module(f"{banks.__name__}.lesson{lesson.number:02d}")
+    minutes = sum(exercise.minutes for exercise in bank.EXERCISES)
+    return effort(read(HERE / lesson.file), minutes, bank.quiz)
+
+
+def main() -> None:
+    """Print the estimate for each lesson beside what the lesson states."""
+    rows = []
+    for lesson in LESSONS:
+        one = of(lesson)
+        rows.append(
+            {
+                "lesson": f"{lesson.number:02d}",
+                "words": one.words,
+                "code lines": one.lines,
+                "exercises": one.exercises,
+                "estimate": one.minutes,
+                "stated": lesson.minutes,
+            }
+        )
+    print_table(rows, formats={"estimate": ".0f"})
+
+
+if __name__ == "__main__":
+    main()
