@@ -6,6 +6,7 @@ is written by hand twice: what stands elsewhere is taken from there.
 
 from __future__ import annotations
 
+import base64
 import html
 import importlib
 import os
@@ -18,6 +19,7 @@ import costs
 import lesson_page
 import nbformat
 import practice
+from advlearn.reproduce.rows.section1_introduction import EPS_PANDA
 from drawings import path_drawing, unpack
 from repository import (
     ADDRESS,
@@ -56,21 +58,18 @@ def fill(name: str, **values: object) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)
 
 
-def opening_picture() -> tuple[str, str]:
-    """Return the first attacked photograph of lesson 0, with no caption, and its eps."""
-    code = [c for c in nbformat.read(LESSONS[0], as_version=4).cells if c.cell_type == "code"]
-    eps = re.search(r"^EPS = (\S+)$", "\n".join(cell.source for cell in code), re.M)
-    shown = [
-        str(output.data["text/html"])
-        for cell in code
-        if "opening_figure(" in cell.source
-        for output in cell.outputs
-        if "text/html" in output.get("data", {})
-    ]
-    if eps is None or not shown:
-        raise ValueError(f"{LESSONS[0].name} has no EPS or no opening_figure: another name now?")
-    image = re.search(r"<img[^>]*>", shown[0])
-    return unpack(image[0] if image else "", 0), eps[1]
+def opening_picture(readme: str) -> str:
+    """Return the first picture of README, as HTML with its alt text.
+
+    Raises:
+        ValueError: README shows no picture of the project.
+    """
+    shown = re.search(r"^!\[([^\]]+)\]\((?!https?:)([^)]+)\)$", readme, re.M)
+    if shown is None:
+        raise ValueError("README has no line with a picture of the project.")
+    content = base64.b64encode((ROOT / shown[2]).read_bytes()).decode()
+    alt = html.escape(shown[1])
+    return unpack(f'<img alt="{alt}" src="data:image/jpeg;base64,{content}">', 0)
 
 
 def _totals() -> dict[str, object]:
@@ -81,14 +80,13 @@ def landing() -> str:
     """Return the book's first page."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     title = section_title(readme)
-    picture, eps = opening_picture()
     paragraphs = [part for part in section(readme, title).split("\n\n") if part.startswith("**")]
     return fill(
         "index",
         title=title,
         lead=paragraphs[0],
-        picture=picture,
-        eps=eps,
+        picture=opening_picture(readme),
+        eps=f"{EPS_PANDA:g}",
         colab=html.escape(colab(COURSE[0].path)),
         binder=html.escape(binder(COURSE[0].path)),
         address=ADDRESS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,7 +12,7 @@ from torch import nn
 
 from advlearn import plotting
 from advlearn._atomic import write_atomically
-from advlearn.attacks import fgsm, input_gradient, pgd
+from advlearn.attacks import input_gradient, pgd
 from advlearn.data import Dataset, load_mnist
 from advlearn.data.photographs import imagenet_classes, imagenet_model, photograph
 from advlearn.data.reference import load
@@ -24,32 +23,28 @@ from advlearn.reproduce.rows.section4_nonlinear_models import EPS_PANDA
 from advlearn.reproduce.rows.section6_adversarial_training import first_layer
 
 Models = Callable[[str], nn.Module]
+TARGET = "ostrich"  # what the opening picture is to be called
 STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
 
 def opening(model: Models, digits: Dataset) -> Figure:
     """Draw a photograph, the change magnified, and the attacked photograph, with the answers.
 
-    Of nine squares of the temple, twice enlarged, the one whose new answer is most confident.
+    The upper part of the temple, by a targeted PGD: the eps of the paper's panda, and many steps.
     """
     network, classes = imagenet_model(), imagenet_classes()
-    places = product((0.0, 0.5, 1.0), repeat=2)
-    squares = torch.cat([photograph("china", zoom=2.0, right=r, down=d) for d, r in places])
-    with torch.no_grad():
-        before = network(squares).softmax(1)
-        # No label comes with a photograph: the network's own answer stands in for it.
-        moved = fgsm(network, squares, before.argmax(1), EPS_PANDA)
-        after = network(moved).softmax(1)
-    k = int(after.amax(1).argmax())
-    change = ((moved - squares) / EPS_PANDA + 1) / 2
-    titles = [
-        f"{classes[int(before[k].argmax())]}, {100 * float(before[k].max()):.0f} %",
-        f"the change, magnified {0.5 / EPS_PANDA:.0f} times",
-        f"{classes[int(after[k].argmax())]}, {100 * float(after[k].max()):.0f} %",
-    ]
-    figure, ax = plt.subplots(figsize=(9.0, 3.4), layout="constrained")
-    images = torch.stack([squares[k], change[k], moved[k]])
-    plotting.digits(images, titles=titles, columns=3, ax=ax)
+    x = photograph("china", zoom=1.5, right=0.25, down=0.0)
+    target = torch.tensor([classes.index(TARGET)])
+    moved = pgd(
+        network, x, target, EPS_PANDA, steps=100, step_size=0.001, targeted=True, random_start=False
+    )
+    said = []
+    for images in (x, moved):
+        with torch.no_grad():
+            probability, answer = network(images).softmax(1).max(1)
+        said.append([f"“{classes[int(answer)]}”\n{100 * float(probability):.0f} %"])
+    figure, ax = plt.subplots(figsize=(8.2, 3.3), layout="constrained")
+    plotting.before_after(x, moved, *said, ax=ax)
     return figure
 
 
