@@ -19,7 +19,7 @@ import costs
 import lesson_page
 import nbformat
 import practice
-from advlearn.reproduce.rows.section1_introduction import EPS_PANDA
+from advlearn.reproduce.rows.section4_nonlinear_models import EPS_PANDA
 from drawings import path_drawing, unpack
 from repository import (
     ADDRESS,

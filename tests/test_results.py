@@ -12,7 +12,15 @@ import pytest
 from advlearn.metrics import Rate
 from advlearn.reproduce import paper
 from advlearn.reproduce.engine.run import write_json
-from advlearn.reproduce.report.page import BEGIN, END, pages, refresh, section
+from advlearn.reproduce.report.page import (
+    BEGIN,
+    BEST_KNOWN,
+    END,
+    headline,
+    pages,
+    refresh,
+    section,
+)
 from advlearn.reproduce.rows import EXPERIMENTS
 from advlearn.reproduce.rows.experiment import Claim
 from advlearn.reproduce.verdicts import interval, judge, result, sentences
@@ -102,6 +110,24 @@ def test_the_published_intervals_are_those_of_the_published_values():
             assert made["interval"][name] == pytest.approx(ends, abs=1e-9), (id, name)
             if made["interval"][name][0] == made["interval"][name][1]:
                 assert paper.interval(made, name) == ("", "")
+
+
+def test_readme_shows_the_five_rows_that_are_quoted_most_and_the_results_page_all():
+    first = [line.split(" | ")[0] for line in TABLE[1].splitlines() if line.startswith("| ")]
+    named = [line.removeprefix("| ") for line in first[1:] if line != "| "]
+    rows = load()
+    assert named == [rows[id]["experiment"] for id in BEST_KNOWN]
+    assert len(named) == 5
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert page.count(f"## All rows\n\n{headline(rows)}\n") == 1
+
+
+def test_readme_opens_with_the_picture_and_says_what_is_on_it():
+    alt = json.loads((RESULTS / "figures.json").read_text(encoding="utf-8"))["opening.jpg"]
+    shown = re.search(r"^!\[(.+)\]\((\S+)\)$", README, re.M)
+    assert shown[1].endswith(alt)
+    assert ROOT / shown[2] == RESULTS / "opening.jpg"
+    assert README.index(shown[0]) < README.index("\n## ")
 
 
 def test_a_row_that_is_not_reproduced_says_why():
