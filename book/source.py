@@ -19,7 +19,6 @@ import costs
 import lesson_page
 import nbformat
 import practice
-from advlearn.reproduce.rows.section4_nonlinear_models import EPS_PANDA
 from drawings import path_drawing, unpack
 from repository import (
     ADDRESS,
@@ -36,6 +35,7 @@ from repository import (
 from advlearn.course import glossary, notebooks
 from advlearn.course.lessons import LESSONS as COURSE
 from advlearn.exercises import all_exercises
+from advlearn.reproduce.rows.section4_nonlinear_models import EPS_PANDA
 
 SOURCE = FOLDER / "source"
 PICTURES = (".png", ".jpg")  # of the results page

@@ -37,7 +37,7 @@ _IDEA, _LINEAR, _DEEP = "the idea", "linear models", "deep models"
 _JUDGEMENT, _PROOF = "judgement", "proof"
 
 LESSONS = (
-    Lesson(0, "00_start_here", "Start here", "start here", _IDEA, 30),
+    Lesson(0, "00_start_here", "Start here", "start here", _IDEA, 45),
     Lesson(1, "01_sign_function", "The sign function", "the sign", _IDEA, 40),
     Lesson(
         2, "02_softplus_and_maxout", "Softplus and maxout", "softplus, maxout", _IDEA, 80,
@@ -88,7 +88,7 @@ def table() -> str:
 
     Example:
         >>> print(table().splitlines()[2])
-        | 00 | [Start here](notebooks/00_start_here.ipynb) | 30 |
+        | 00 | [Start here](notebooks/00_start_here.ipynb) | 45 |
     """
     rows = [f"| {one.number:02d} | [{one.title}]({one.path}) | {one.minutes} |" for one in LESSONS]
     return "\n".join(["| | lesson | minutes |", "|---|---|---|", *rows])

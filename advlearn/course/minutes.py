@@ -29,7 +29,7 @@ class Effort(NamedTuple):
 
     words: int  # of the text
     lines: int  # of the code that is shown: not blank, not folded, no exercise
-    exercises: float  # minutes, by the bank
+    exercises: int  # minutes, as their headings say
     quiz: int  # words of the questions, of their answers, and of what is said to the right one
 
     @property
@@ -66,18 +66,14 @@ def _cells_to_read(notebook: NotebookNode) -> Iterator[NotebookNode]:
             yield cell
 
 
-def effort(notebook: NotebookNode, exercises: float, quiz: Quiz) -> Effort:
-    """Return what a notebook asks of a learner.
-
-    Args:
-        notebook: a lesson.
-        exercises: the minutes of its exercises.
-        quiz: its quiz.
-    """
-    texts, lines = 0, 0
+def effort(notebook: NotebookNode, quiz: Quiz) -> Effort:
+    """Return what a notebook, and the quiz that it shows, ask of a learner."""
+    texts, lines, exercises = 0, 0, 0
     for cell in _cells_to_read(notebook):
         if cell.cell_type == "markdown":
             texts += words(cell.source)
+            minutes = re.findall(r"^### Exercise .* · (\d+) minutes$", cell.source, re.M)
+            exercises += sum(map(int, minutes))
         elif not {"setup", *FOLDS} & set(cell.metadata.get("tags", [])) and not re.search(
             r"^ex\.", cell.source, re.M
         ):
@@ -98,8 +94,7 @@ def of(lesson: Lesson) -> Effort:
         True
     """
     bank = importlib.import_module(f"{banks.__name__}.lesson{lesson.number:02d}")
-    minutes = sum(exercise.minutes for exercise in bank.EXERCISES)
-    return effort(read(HERE / lesson.file), minutes, bank.quiz)
+    return effort(read(HERE / lesson.file), bank.quiz)
 
 
 def main() -> None:
