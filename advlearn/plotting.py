@@ -48,11 +48,19 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (2, 4)), (0, (8, 2
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def describe(ax: Axes, text: str) -> Axes:
-    """Keep `text` as the alt text of `ax`."""
+def describe(ax: Axes, text: str, *, caption: str | None = None) -> Axes:
+    """Keep `text` as the alt text of `ax`, and what stands below it for those who see it.
+
+    Args:
+        ax: where it is drawn.
+        text: what is drawn, for readers who do not see it.
+        caption: what the picture shows now, in a sentence; empty where the picture says it itself.
+            None takes the alt text.
+    """
     _require(ax, "ax", Axes, "of matplotlib")
     _require(text, "text", str, "that says what is drawn")
     ax._advlearn_alt = text  # type: ignore[attr-defined]
+    ax._advlearn_caption = text if caption is None else caption  # type: ignore[attr-defined]
     return ax
 
 
@@ -66,6 +74,21 @@ def alt_text(figure: Figure | Axes) -> str:
     _require(figure, "figure", (Figure, Axes), "of matplotlib")
     axes = [figure] if isinstance(figure, Axes) else figure.axes
     return " ".join(ax._advlearn_alt for ax in axes if hasattr(ax, "_advlearn_alt"))
+
+
+def caption_text(figure: Figure | Axes) -> str:
+    """Return the captions of the axes of a figure, in reading order; the alt text if all are empty.
+
+    Example:
+        >>> caption_text(probability_bars(torch.tensor([0.1, 0.9]), 0))
+        'The answer is 1 with 90 %. The true class, 0, has 10 %.'
+        >>> caption_text(digits(torch.zeros(2, 1, 4, 4), titles=["a", "b"]))
+        '2 images: a; b.'
+    """
+    alt = alt_text(figure)
+    axes = [figure] if isinstance(figure, Axes) else figure.axes
+    captions = [getattr(ax, "_advlearn_caption", "") for ax in axes]
+    return " ".join(filter(None, captions)) or alt
 
 
 def render(
@@ -295,7 +318,7 @@ def digits(
     if x.shape[1] == 3:  # matplotlib takes colours from 0 to 1, whatever vmin and vmax say
         shown, style["gap"] = (x.clamp(*box) - box[0]) / (box[1] - box[0]), 1.0
     ax, _ = _sheet(shown, titles, columns, ax, style)
-    return describe(ax, f"{_count(x, 'image')}{_spoken(titles)}.")
+    return describe(ax, f"{_count(x, 'image')}{_spoken(titles)}.", caption="")
 
 
 def before_after(
@@ -399,7 +422,7 @@ def signed(
     bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.8, pad=0.02)  # type: ignore[arg-type]
     bar.set_label(label)
     ends = f"from {-size:.2g} to {size:.2g}"
-    return describe(ax, f"{_count(x, 'map')} of {label}, {ends}{_spoken(titles)}.")
+    return describe(ax, f"{_count(x, 'map')} of {label}, {ends}{_spoken(titles)}.", caption="")
 
 
 def lines(
@@ -462,7 +485,10 @@ def lines(
     if len(curves) > 1:
         ax.legend(frameon=False, fontsize=9)
     ends = f"{places[0]:.3g} to {places[-1]:.3g}"
-    return describe(ax, f"{ylabel} against {xlabel} from {ends}: {'; '.join(parts)}.")
+    short = ", ".join(part.replace(" goes from ", " from ", 1) for part in parts)
+    head = f"{ylabel[:1].upper()}{ylabel[1:]} for {xlabel.partition(' (')[0]} from {ends}"
+    alt = f"{ylabel} against {xlabel} from {ends}: {'; '.join(parts)}."
+    return describe(ax, alt, caption=f"{head}: {short}.")
 
 
 def _tidy(ax: Axes) -> None:
@@ -578,10 +604,14 @@ def probability_bars(
     ax.get_xticklabels()[label].set_bbox(frame)  # seen also where its bar has no height
     ax.spines[["top", "right"]].set_visible(False)
     best = max(range(len(values)), key=values.__getitem__)
+    answer, truth = f"{names[best]} with {values[best]:.0f} %", f"{values[label]:.0f} %"
+    right = f"The answer is {answer}, and it is right."
+    wrong = f"The answer is {answer}. The true class, {names[label]}, has {truth}."
     return describe(
         ax,
-        f"Probabilities of {len(values)} classes: highest {names[best]} with {values[best]:.0f} %; "
-        f"the true class {names[label]} has {values[label]:.0f} %.",
+        f"Probabilities of {len(values)} classes: highest {answer}; "
+        f"the true class {names[label]} has {truth}.",
+        caption=right if best == label else wrong,
     )
 
 
@@ -627,11 +657,12 @@ def logits_walk(
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
     )
-    right = int((logits.argmax(1) == label).sum())
+    right = f"at {int((logits.argmax(1) == label).sum())} of {len(logits)} points."
     return describe(
         ax,
         f"The {logits.shape[1]} logits as eps goes from {places[0]:g} to {places[-1]:g}: "
-        f"the true class {label} is highest at {right} of {len(logits)} points.",
+        f"the true class {label} is highest {right}",
+        caption=f"The true class, {label}, has the highest logit {right}",
     )
 
 

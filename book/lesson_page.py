@@ -20,8 +20,8 @@ from nbformat.v4 import new_markdown_cell, new_output
 from repository import binder, coded, colab
 
 from advlearn.course import notebooks
+from advlearn.course.widgets import PLACEHOLDER
 
-PLACEHOLDER = "[interactive picture: run this cell to move it]"
 _BADGE = re.compile(r"^\[!\[Open in Colab\].*$", re.M)
 _TITLE = re.compile(rf"\A{notebooks.TITLE}.*\n")
 DEPTH = 1  # lessons lie in the folder notebooks/

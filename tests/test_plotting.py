@@ -122,7 +122,7 @@ def no_figure_stays():
 
 
 def test_every_public_figure_function_is_in_the_table():
-    helpers = {"describe", "alt_text", "render", "show"}
+    helpers = {"describe", "alt_text", "caption_text", "render", "show"}
     public = {
         name
         for name, value in vars(plotting).items()

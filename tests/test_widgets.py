@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -11,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from advlearn.course.widgets import explore
-from advlearn.plotting import describe, functions, probability_bars
+from advlearn.course.widgets import PLACEHOLDER, explore
+from advlearn.plotting import describe, digits, functions, probability_bars
 
 
 class Picture:
@@ -39,6 +42,7 @@ def ask(explorer, *place):
     explorer.view._handle_custom_msg({"place": list(place)}, [])
     ((message, (png,)),) = answers
     assert message["place"] == list(place)
+    assert message["words"]
     return message["alt"], png
 
 
@@ -52,7 +56,7 @@ def no_figure_stays():
 def test_the_slider_reaches_both_ends_and_every_stop():
     picture, stops = Picture(), [0.0, 0.05, 0.1, 0.25]
     explorer = explore(picture, eps=stops)
-    assert explorer.values == {"eps": 0.0}
+    assert explorer.values == {"eps": 0.1}
     assert explorer.view.controls == [
         {"name": "eps", "kind": "slider", "stops": ["0", "0.05", "0.1", "0.25"]}
     ]
@@ -64,13 +68,51 @@ def test_the_slider_reaches_both_ends_and_every_stop():
     assert explorer.values == {"eps": 0.25}
 
 
+def test_a_slider_starts_in_the_middle_and_a_list_with_its_first_entry():
+    explorer = explore(Picture(), eps=[0.0, 0.1, 0.2, 0.3, 0.4], network=["plain", "trained"])
+    assert explorer.values == {"eps": 0.2, "network": "plain"}
+
+
+def test_a_saved_notebook_has_a_still_picture_beside_the_live_one(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: shown.append(thing))
+    explorer = explore(Picture(), eps=[0.0, 0.1, 0.2], photo=["a <b>", "c"])
+    explorer._ipython_display_()
+    still, live = shown
+    assert live is explorer.view
+    assert repr(live) == PLACEHOLDER
+    alt = "Drawn for {'eps': 0.1, 'photo': 'a <b>'}."
+    assert html.escape(alt) in still["text/html"]
+    assert base64.b64encode(explorer.frame.png).decode() in still["text/html"]
+    assert f'data-still="{live.still}"' in still["text/html"]
+    assert alt in still["text/plain"]
+    other = explore(Picture(), eps=[0.0, 0.1]).view
+    assert other.still != live.still
+
+
+def test_the_words_below_are_a_caption():
+    chances = {0.0: torch.tensor([0.9, 0.1]), 0.25: torch.tensor([0.2, 0.8])}
+
+    def picture(eps):
+        figure, axes = plt.subplots(1, 2)
+        digits(torch.zeros(1, 1, 4, 4), titles=[f"eps {eps}"], ax=axes[0])
+        probability_bars(chances[eps], 0, ax=axes[1])
+        return figure
+
+    explorer = explore(picture, eps=list(chances))
+    assert explorer.frame.words == "The answer is 1 with 80 %. The true class, 0, has 20 %."
+    assert explorer.frame.alt.startswith("1 image: eps 0.25. Probabilities of 2 classes")
+    explorer.move(eps=0.0)
+    assert explorer.frame.words == "The answer is 0 with 90 %, and it is right."
+
+
 def test_a_value_between_the_stops_is_refused():
     explorer = explore(Picture(), eps=[0.0, 0.5])
     with pytest.raises(ValueError, match=r"0\.2 is not in list"):
         explorer.move(eps=0.2)
     with pytest.raises(KeyError, match="digit"):
         explorer.move(digit=3)
-    assert explorer.values == {"eps": 0.0}
+    assert explorer.values == {"eps": 0.5}
 
 
 def test_each_picture_is_drawn_once():
@@ -87,10 +129,10 @@ def test_the_page_has_from_the_start_what_one_move_reaches():
     explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1, 0.2])
     assert len(picture.drawn) == 2 + 3 - 1, "each whole range with the other at rest"
     assert sent(explorer) == {
-        (0, 0): "Drawn for {'digit': 3, 'eps': 0.0}.",
         (1, 0): "Drawn for {'digit': 7, 'eps': 0.0}.",
+        (1, 1): "Drawn for {'digit': 7, 'eps': 0.1}.",
+        (1, 2): "Drawn for {'digit': 7, 'eps': 0.2}.",
         (0, 1): "Drawn for {'digit': 3, 'eps': 0.1}.",
-        (0, 2): "Drawn for {'digit': 3, 'eps': 0.2}.",
     }
     pictures = [frame["png"] for frame in explorer.view.frames]
     assert all(png.startswith(b"\x89PNG") for png in pictures)
@@ -99,8 +141,8 @@ def test_the_page_has_from_the_start_what_one_move_reaches():
 def test_the_page_asks_for_the_rest():
     picture = Picture()
     explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1, 0.2])
-    alt, png = ask(explorer, 1, 2)
-    assert alt == "Drawn for {'digit': 7, 'eps': 0.2}."
+    alt, png = ask(explorer, 0, 2)
+    assert alt == "Drawn for {'digit': 3, 'eps': 0.2}."
     assert png.startswith(b"\x89PNG")
     assert len(picture.drawn) == 5
 
@@ -109,13 +151,13 @@ def test_a_later_picture_that_fails_says_so_in_its_place():
     """Nobody reads the traceback of a callback."""
 
     def picture(digit, eps):
-        if digit == 7 and eps:
-            raise ZeroDivisionError("not for sevens")
+        if digit == 3 and not eps:
+            raise ZeroDivisionError("not for a three")
         return Picture()(digit=digit, eps=eps)
 
     explorer = explore(picture, digit=[3, 7], eps=[0.0, 0.1])
-    alt, png = ask(explorer, 1, 1)
-    assert alt == "This picture cannot be drawn: ZeroDivisionError: not for sevens"
+    alt, png = ask(explorer, 0, 0)
+    assert alt == "This picture cannot be drawn: ZeroDivisionError: not for a three"
     assert png == b""
     assert ask(explorer, 0, 1)[1], "the others still can"
 
@@ -133,6 +175,7 @@ def test_a_picture_that_fails_at_the_last_stop_fails_when_it_is_made():
 def test_a_picture_and_its_alt_text_belong_together():
     chances = {0.0: torch.tensor([0.9, 0.1]), 0.25: torch.tensor([0.2, 0.8])}
     explorer = explore(lambda eps: probability_bars(chances[eps], 0), eps=list(chances))
+    explorer.move(eps=0.0)
     before = explorer.frame
     explorer.move(eps=0.25)
     after = explorer.frame
@@ -167,7 +210,7 @@ def test_names_are_chosen_from_a_list_and_numbers_on_a_slider(values, kind, stop
 
 def test_a_figure_will_do_as_well_as_an_axes():
     explorer = explore(lambda v: Picture()(v=v).figure, v=[1, 2])
-    assert explorer.frame.alt == "Drawn for {'v': 1}."
+    assert explorer.frame.alt == "Drawn for {'v': 2}."
 
 
 def test_the_page_gets_its_script_and_its_style():

@@ -34,6 +34,7 @@ from advlearn._bounded import parse_json, read_plain
 from advlearn._quote import printable, quote
 from advlearn.course import banks
 from advlearn.course.lessons import LESSONS, Lesson, table
+from advlearn.course.widgets import PLACEHOLDER, STILL
 from advlearn.data.folders import CHECKOUT
 
 if sys.version_info >= (3, 11):
@@ -268,15 +269,14 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         if "machine" in tags:  # what it prints is about one machine, so it is not published
             cell.outputs = []
         if "outputs" in cell:
-            cell.outputs = joined(cell.outputs)
+            kept = [o for o in cell.outputs if STILL not in o.get("data", {}).get("text/html", "")]
+            cell.outputs = joined(kept)
         for output in cell.get("outputs", []):
             output.pop("metadata", None)
             if output.output_type in ("display_data", "execute_result"):
                 output.metadata = nbformat.from_dict({})
                 if WIDGET in output.data:
-                    output.data = nbformat.from_dict(
-                        {"text/plain": "[interactive picture: run this cell to move it]"}
-                    )
+                    output.data = nbformat.from_dict({"text/plain": PLACEHOLDER})
 
 
 def run(notebook: nbformat.NotebookNode) -> None:

@@ -38,7 +38,9 @@ function render({ model, el }) {
   let timer = 0, late = 0;
 
   const image = make("img", { alt: "" });
-  const words = make("p", { role: "status", class: "advlearn-words" });
+  // A reader who sees the picture gets its caption, a screen reader all of its alt text.
+  const words = make("p", { class: "advlearn-words", "aria-hidden": "true" });
+  const status = make("p", { class: "advlearn-status", role: "status" });
   const screen = make("div", { class: "advlearn-screen" }, image);
   const inputs = controls.map(({ name, kind, stops }, number) => {
     // JupyterLab takes the up and down keys, and letters, from what lies in a cell.
@@ -55,16 +57,23 @@ function render({ model, el }) {
     make("div", { class: "advlearn-control" },
       make("label", {}, make("span", {}, name), input), output));
   const names = controls.map(({ name }) => name).join(", ");
-  const box = make("div", { class: "advlearn-explorer", role: "group" }, ...rows, screen, words);
+  const box = make("div", { class: "advlearn-explorer", role: "group" }, ...rows, screen, words, status);
   box.setAttribute("aria-label", `Interactive picture: ${names}`);
   el.append(box);
+  // The picture for a notebook without its kernel has done its part. JupyterLab hides it by style.
+  for (const still of document.querySelectorAll(`[data-still="${model.get("still")}"]`)) still.hidden = true;
 
-  function keep(where, alt, png) {
+  function say(caption, alt) {
+    words.textContent = caption;
+    status.textContent = alt;
+  }
+
+  function keep(where, alt, caption, png) {
     const key = where.join();
     asked.delete(key);
     if (frames.has(key)) return;
     const url = png.byteLength ? URL.createObjectURL(new Blob([png], { type: "image/png" })) : "";
-    frames.set(key, { alt, url });
+    frames.set(key, { alt, caption, url });
     box.dataset.pictures = frames.size;
   }
 
@@ -93,13 +102,14 @@ function render({ model, el }) {
     screen.toggleAttribute("data-waiting", !frame);
     clearTimeout(late);
     if (!frame) {
-      late = setTimeout(() => { words.textContent = "Drawing. This takes a running kernel."; }, LATE);
+      const wait = "Drawing. This takes a running kernel.";
+      late = setTimeout(() => say(wait, wait), LATE);
       return ask(place);
     }
     image.hidden = !frame.url;
     if (frame.url) image.src = frame.url;
     image.alt = frame.alt;
-    words.textContent = frame.alt;
+    say(frame.caption, frame.alt);
     ahead();
   }
 
@@ -122,7 +132,7 @@ function render({ model, el }) {
   window.addEventListener("resize", onResize);
 
   function onAnswer(message, [png]) {
-    keep(message.place, message.alt, png);
+    keep(message.place, message.alt, message.words, png);
     if (message.place.join() === place.join()) draw();
     else ahead();
   }
@@ -133,7 +143,7 @@ function render({ model, el }) {
   }
   model.on("msg:custom", onAnswer);
   model.on("change:place", onPlace);
-  for (const { place: where, alt, png } of model.get("frames")) keep(where, alt, png);
+  for (const { place: where, alt, words: caption, png } of model.get("frames")) keep(where, alt, caption, png);
   draw();
   return () => {
     clearTimeout(timer);

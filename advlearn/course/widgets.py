@@ -12,6 +12,9 @@ number of the stop, and no name.
 
 from __future__ import annotations
 
+import base64
+import html
+import secrets
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from numbers import Real
@@ -24,16 +27,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from advlearn._validation import check_callable
-from advlearn.plotting import alt_text, render
+from advlearn.plotting import alt_text, caption_text, render
 
 Picture = Callable[..., Axes | Figure]
 Place = tuple[int, ...]  # for each control, the number of its stop
 
 
+PLACEHOLDER = "[interactive picture: run this cell to move it]"
+STILL = "advlearn-still"  # the class of the picture that is shown where the kernel is gone
+# A saved notebook holds no more of the controls than their name: JupyterLab says "model not found"
+# in their place. The first rule hides that. The other one hides the still picture beside live ones.
+_HIDING = f"""\
+.jp-OutputArea-child:has(.{STILL}) + .jp-OutputArea-child:not(:has(.advlearn-explorer)),
+.jp-OutputArea-child:has(.{STILL}):has(+ .jp-OutputArea-child .advlearn-explorer)
+{{ display: none }}"""
+
+
 class Frame(NamedTuple):
-    """A drawn picture and its alt text."""
+    """A drawn picture, its alt text, and the words below it."""
 
     alt: str
+    words: str
     png: bytes
 
 
@@ -46,7 +60,11 @@ class View(anywidget.AnyWidget):
         sync=True
     )  # {"name", "kind", "stops"}, the stops as text
     place = traitlets.List(traitlets.Int()).tag(sync=True)
-    frames: traitlets.List[Any] = traitlets.List().tag(sync=True)  # {"place", "alt", "png"}
+    frames: traitlets.List[Any] = traitlets.List().tag(sync=True)  # `Frame`s, each with its "place"
+    still = traitlets.Unicode().tag(sync=True)  # marks the picture that the live one replaces
+
+    def __repr__(self) -> str:
+        return PLACEHOLDER  # where the notebook is not trusted, or the program knows no widgets
 
 
 class Explorer:
@@ -56,7 +74,9 @@ class Explorer:
         self._picture = picture
         self._stops = {name: list(values) for name, values in controls.items()}
         self._frames: dict[Place, Frame] = {}
-        rest = (0,) * len(controls)
+        # A slider starts in the middle, where there is more to be seen than at its end.
+        numbers = {name: all(map(_is_number, values)) for name, values in self._stops.items()}
+        rest = tuple(len(self._stops[name]) // 2 if numbers[name] else 0 for name in self._stops)
         # Each control's whole range, the others at rest: errors surface here and not in a callback.
         places = [
             (*rest[:number], stop, *rest[number + 1 :])
@@ -69,12 +89,13 @@ class Explorer:
             controls=[
                 {
                     "name": name.replace("_", " "),
-                    "kind": "slider" if all(map(_is_number, stops)) else "list",
+                    "kind": "slider" if numbers[name] else "list",
                     "stops": [_say(value) for value in stops],
                 }
                 for name, stops in self._stops.items()
             ],
             place=list(rest),
+            still=secrets.token_hex(8),
             frames=[{"place": list(at), **frame._asdict()} for at, frame in self._frames.items()],
         )
         self.view.on_msg(self._answer)
@@ -105,12 +126,12 @@ class Explorer:
         if place not in self._frames:
             chosen = zip(self._stops.items(), place, strict=True)
             figure = self._picture(**{name: stops[stop] for (name, stops), stop in chosen})
-            alt, png = alt_text(figure), render(figure)
+            alt, words, png = alt_text(figure), caption_text(figure), render(figure)
             if not alt:
                 raise ValueError(
                     "picture has no alt text. Draw it with advlearn.plotting or use describe."
                 )
-            self._frames[place] = Frame(alt, png)
+            self._frames[place] = Frame(alt, words, png)
         return self._frames[place]
 
     def _answer(self, _: object, question: dict[str, Any], __: object) -> None:
@@ -122,13 +143,29 @@ class Explorer:
             Exception
         ) as error:  # nobody reads a callback's traceback: say it in the picture's place
             alt = f"This picture cannot be drawn: {type(error).__name__}: {error}"
-            frame = Frame(alt, b"")
-        self.view.send({"place": list(place), "alt": frame.alt}, [frame.png])
+            frame = Frame(alt, alt, b"")
+        message = {"place": list(place), "alt": frame.alt, "words": frame.words}
+        self.view.send(message, [frame.png])
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
+        # Two outputs: JupyterLab shows the live picture of a bundle, or its error, and never both.
+        still = {"text/html": self._still(), "text/plain": f"[figure] {self.frame.alt}"}
+        display(still, raw=True)  # type: ignore[no-untyped-call]
         display(self.view)  # type: ignore[no-untyped-call]
+
+    def _still(self) -> str:
+        """Return the present picture as HTML, for a saved notebook without its kernel."""
+        alt, words = html.escape(self.frame.alt), html.escape(self.frame.words)
+        png = base64.b64encode(self.frame.png).decode()
+        return (
+            f'<figure class="{STILL}" data-still="{self.view.still}" style="margin:0">'
+            f"<style>{_HIDING}</style>"
+            f'<img style="max-width:100%;height:auto" alt="{alt}" '
+            f'src="data:image/png;base64,{png}">'
+            f"<figcaption>{words} Run this cell to move the picture.</figcaption></figure>"
+        )
 
 
 def _is_number(value: object) -> bool:
@@ -144,7 +181,8 @@ def _say(value: object) -> str:
 def explore(picture: Picture, /, **controls: Sequence[Any]) -> Explorer:
     """Return a picture with one control for each argument, moved by mouse or by arrow keys.
 
-    Where all values of a control are numbers it is a slider, else a list to choose from.
+    Where all values of a control are numbers it is a slider, which starts in the middle; else a
+    list to choose from, which starts with its first entry.
 
     Args:
         picture: (name=value, ...) -> Axes or Figure, drawn with `advlearn.plotting`; the same

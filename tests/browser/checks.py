@@ -120,6 +120,7 @@ def keyboard(lesson: Lesson, widget: Widget, patience: float = 10) -> list[str]:
             control.handle.focus()
         if control.outline < 2:
             problems.append(f"the focus on {control.name!r} is not visible")
+        control.go(0)
         for forth, back in KEYS[control.kind]:
             problems += moves(
                 widget,
@@ -129,6 +130,7 @@ def keyboard(lesson: Lesson, widget: Widget, patience: float = 10) -> list[str]:
                 lambda key=back: page.keyboard.press(key),
                 patience,
             )
+        control.go(control.start)
     if _chosen(lesson) != chosen:
         problems.append("the keys moved the notebook's selection as well")
     page.keyboard.press("Tab")
@@ -156,8 +158,10 @@ def mouse(widget: Widget, patience: float = 10) -> list[str]:
             ways = [
                 ("choice", lambda s=control, k=last: s.choose(k), lambda s=control: s.choose(0))
             ]
+        control.go(0)
         for by, forth, back in ways:
             problems += moves(widget, control, by, forth, back, patience)
+        control.go(control.start)
     return problems
 
 

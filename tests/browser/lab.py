@@ -106,7 +106,7 @@ _SETTINGS = {
 def _settings(folder: Path) -> None:
     for name, value in _SETTINGS.items():
         place = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        place.parent.mkdir(parents=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps(value))
 
 
@@ -145,7 +145,7 @@ def serve(folder: Path, private: Path) -> Iterator[Server]:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     log = private / "jupyter.log"
-    with log.open("w") as stream:
+    with log.open("a") as stream:
         process = subprocess.Popen(
             command, env=environment, stdout=stream, stderr=stream, start_new_session=True
         )
@@ -307,6 +307,33 @@ class Lesson:
         cell.scroll_into_view_if_needed()
         return cell
 
+    def choose(self, index: int) -> None:
+        """Click beside a cell: it is chosen, and not edited."""
+        self.scroll_to(index).locator(".jp-InputPrompt").click()
+
+    def run(self, index: int) -> Cell:
+        """Run one cell, as it stands, and return it."""
+        self.choose(index)
+        # A new kernel counts from 1: the count that was saved may come again.
+        cell = f"window.jupyterapp.shell.currentWidget.content.model.cells.get({index})"
+        self.page.evaluate(f"() => {{ {cell}.executionCount = null; }}")
+        self.page.keyboard.press("Control+Enter")
+        self._wait_for(index, None)
+        return self.cells()[index]
+
+    def save(self) -> None:
+        """Write the notebook to the disk."""
+        self.page.evaluate("window.jupyterapp.shell.currentWidget.context.save()")
+
+    def _wait_for(self, index: int, before: int | None) -> None:
+        """Wait until a cell has another count, and the kernel rests."""
+        self.page.wait_for_function(
+            f"([i, before]) => {{ const c = window.jupyterapp.shell.currentWidget.content.model"
+            f".cells.get(i).executionCount; return c != null && c !== before && {IDLE}; }}",
+            arg=[index, before],
+            timeout=60_000,
+        )
+
     def rewrite(self, index: int, source: str) -> Cell:
         """Replace a cell's text with the keyboard, run it, and return it."""
         before = self.cells()[index].count
@@ -315,12 +342,7 @@ class Lesson:
         self.page.keyboard.press("ControlOrMeta+a")
         self.page.keyboard.insert_text(source)
         self.page.keyboard.press("Shift+Enter")
-        self.page.wait_for_function(
-            f"([i, before]) => {{ const c = window.jupyterapp.shell.currentWidget.content.model"
-            f".cells.get(i).executionCount; return c != null && c !== before && {IDLE}; }}",
-            arg=[index, before],
-            timeout=60_000,
-        )
+        self._wait_for(index, before)
         written = self.cells()[index]
         assert written.source == source, f"JupyterLab holds another text:\n{written.source}"
         return written

@@ -97,9 +97,9 @@ def walk(widget: Widget, lesson: str, control: Control) -> Row:
 def first_visit(widget: Widget, lesson: str, control: Control, other: Control) -> Row | None:
     """Walk a control once, at once after the other one was moved: the kernel has to draw."""
     widget.rest()
-    other.handle.press("End")
+    other.handle.press("End" if other.start == 0 else "Home")
     widget.root.evaluate(_MEASURE)
-    for _ in range(control.stops - 1):
+    for _ in range(control.stops - 1 - control.start):
         _press(widget, control, "ArrowRight", 30)
     times = _times(widget)
     return _row(lesson, control, "first visit", times) if len(times) > 1 else None

@@ -60,8 +60,7 @@ def take(place: Desk) -> None:
     widget = Widget(lesson.scroll_to(shown).locator(".advlearn-explorer"))
     before = widget.seen().content
     eps = next(iter(widget.controls()))
-    for _ in range(EPS):
-        eps.handle.press("ArrowRight")
+    eps.go(EPS)
     widget.change_from(before)
     page.evaluate(RESTED)
     eps.handle.focus()

@@ -78,6 +78,17 @@ class Control:
         element = row.as_element()
         return element.inner_text().strip() if element else ""
 
+    @property
+    def start(self) -> int:
+        """Where it stands at first, with the pictures of one move drawn already."""
+        return 0 if self.kind == "list" else self.stops // 2
+
+    def go(self, stop: int) -> None:
+        """Move by the keyboard."""
+        self.handle.press("Home")
+        for _ in range(stop):
+            self.handle.press("ArrowRight")
+
     def choose(self, stop: int) -> None:
         """Choose an entry of a list."""
         self.handle.select_option(index=stop)
@@ -161,9 +172,9 @@ class Widget:
         return bool(self.root.evaluate(_WAIT, [content, same, 1000 * seconds]))
 
     def rest(self) -> None:
-        """Put every control on its first stop, where all pictures of one move are drawn already."""
-        for handle in self.root.locator(CONTROLS).element_handles():
-            handle.press("Home")
+        """Put every control where it stood first: all pictures of one move are drawn there."""
+        for control in self.controls():
+            control.go(control.start)
         waiting = self.root.locator("[data-waiting]")
         waiting.wait_for(state="detached")
 

@@ -34,6 +34,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from advlearn.course.widgets import STILL
 from tests import environments
 from tests.environments import PROJECT, ROOT, Environment, changed, normal, version_of
 
@@ -44,7 +45,7 @@ COLAB_PYTHON = "3.13"
 # What the summary names: the packages that a lesson's look and figures depend on.
 SHOWN = ("ipython", "ipykernel", "ipywidgets", "matplotlib", "numpy", "torch", "torchvision")
 
-# Run last, in the lesson's own kernel: to the far end with every slider, and look at the picture.
+# Run last, in the lesson's own kernel: to an end with every control, and look at the picture.
 # Its names are its own: a picture may read the lesson's.
 PROBE = """\
 def _probe():
@@ -54,7 +55,7 @@ def _probe():
     for explorer in [thing for thing in gc.get_objects() if type(thing) is Explorer]:
         for number, control in enumerate(explorer.view.controls):
             place, before = list(explorer.view.place), explorer.frame
-            place[number] = len(control["stops"]) - 1
+            place[number] = 0 if place[number] else len(control["stops"]) - 1
             explorer.view.place = place
             sliders += 1
             moved += explorer.frame != before
@@ -83,7 +84,8 @@ def printed(cell: NotebookNode, name: str) -> str:
 def pictures(notebook: NotebookNode) -> int:
     """Count the pictures in the outputs."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return sum(output.get("data", {}).get("text/html", "").count("<img") for output in outputs)
+    shown = [output.get("data", {}).get("text/html", "") for output in outputs]
+    return sum(text.count("<img") for text in shown if STILL not in text)
 
 
 def differences(committed: NotebookNode, ran: NotebookNode) -> list[str]:
