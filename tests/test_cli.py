@@ -47,7 +47,7 @@ def test_version() -> None:
 
 def test_help_names_the_commands() -> None:
     text = call("--help").output
-    for name in ("data", "doctor", "evaluate", "lab", "progress", "reproduce"):
+    for name in ("class", "data", "doctor", "evaluate", "lab", "progress", "reproduce"):
         assert re.search(rf"\b{name}\b", text)
 
 

@@ -236,6 +236,18 @@ def arena(context: typer.Context) -> None:
     commands(context.args, prog_name="advlearn arena")
 
 
+@app.command(
+    "class",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def classroom(context: typer.Context) -> None:
+    """For teachers: how far everybody is, see `advlearn class --help`."""
+    from advlearn.cli.classes import app as commands
+
+    commands(context.args, prog_name="advlearn class")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(
     context: typer.Context,
