@@ -69,7 +69,7 @@ def no_minutes(nb):
 
 
 def other_minutes(nb):
-    nb.cells[0].source = nb.cells[0].source.replace("**About 60 min", "**About 61 min")
+    nb.cells[0].source = re.sub(r"\*\*About \d+ min", "**About 61 min", nb.cells[0].source)
 
 
 def no_second_day(nb):
@@ -179,10 +179,8 @@ def folded_exercise(nb):
 
 def unfolded(nb):
     """A cell that its tag folds, without the title and the metadata that do it."""
-    next(cell for cell in code(nb) if CHECKED in tags(cell)).metadata["tags"] = [
-        "authors-check",
-        CHECKED,
-    ]
+    cell = next(cell for cell in code(nb) if tags(cell) == [CHECKED])
+    cell.metadata["tags"] = ["authors-check", CHECKED]
 
 
 def dead_link(nb):

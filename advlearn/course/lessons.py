@@ -38,13 +38,13 @@ _JUDGEMENT, _PROOF = "judgement", "proof"
 
 LESSONS = (
     Lesson(0, "00_start_here", "Start here", "start here", _IDEA, 45),
-    Lesson(1, "01_sign_function", "The sign function", "the sign", _IDEA, 40),
+    Lesson(1, "01_sign_function", "The sign function", "the sign", _IDEA, 60),
     Lesson(
         2, "02_softplus_and_maxout", "Softplus and maxout", "softplus, maxout", _IDEA, 80,
         needs=(1,),
     ),
     Lesson(
-        3, "03_fgsm_linear_models", "FGSM on a linear model", "FGSM, linear", _LINEAR, 60,
+        3, "03_fgsm_linear_models", "FGSM on a linear model", "FGSM, linear", _LINEAR, 80,
         helps=(1, 2),
     ),
     Lesson(
@@ -52,7 +52,7 @@ LESSONS = (
         needs=(3,), helps=(2,),
     ),
     Lesson(
-        5, "05_fgsm_deep_networks", "FGSM on deep networks", "FGSM, deep", _DEEP, 100,
+        5, "05_fgsm_deep_networks", "FGSM on deep networks", "FGSM, deep", _DEEP, 105,
         needs=(2, 3),
     ),
     Lesson(
