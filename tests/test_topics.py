@@ -31,10 +31,10 @@ TOPICS = (
     Topic("eps-ball", "03", "The best step in a box"),
     Topic("8 bits", "00", "Too small for the eye, too small for the file, not for the model"),
     Topic("growth of the step along sign(w)", "01", "Many small changes add up"),
-    Topic("linearity of LSTM, ReLU, maxout and sigmoid: the gates", "02", "The gates of an LSTM"),
-    Topic(
-        "linearity of LSTM, ReLU, maxout and sigmoid: the measure", "02", "How linear is a network?"
-    ),
+    Topic("linearity of ReLU, maxout and sigmoid", "02", "How linear is a network?"),
+    Topic("linearity of the LSTM, and its gates", "02", "The gates of an LSTM"),
+    Topic("FGSM in five lines, run by the learner", "00", "An attack in five lines"),
+    Topic("targeted attack on photographs", "00", "More steps, and you choose the answer"),
     Topic("FGSM", "05", "One step on a deep network"),
     Topic("adversarial loss of a linear model", "03", "The damage in closed form"),
     Topic("L1 comparison", "04", "The same sum in two places"),

@@ -673,9 +673,9 @@ quiz = parse(
     - It is safe: nothing surprising happens along this direction.
         A straight line can be steep. Softmax regression has R² = 1 and is fooled by a single small
         step.
-    + The slope at the start tells roughly how the logit continues.
-        So one step is a good attack: FGSM relies on that. Where a network bends, a one-step
-        attack misses much that PGD finds.
+    + Where a short step makes the logit fall, a long one goes on to make it fall.
+        So one step is a good attack: FGSM relies on that. The slope at the start gives the
+        direction; how far a long step leads, it does not say exactly.
     - It has no hidden layer.
         ReLU and maxout networks have hidden layers and are nearly straight all the same.
 
