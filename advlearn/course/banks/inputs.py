@@ -1,4 +1,8 @@
-"""Random inputs that the checks of several lessons share, each from a seeded generator."""
+"""Random inputs that the checks of several lessons share, each from a seeded generator.
+
+They hold what digits hold: black and white pixels, and pixels that no weight looks at. There the
+gradient is exactly 0, and an answer that takes sign(0) for +1 or -1 is found out.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,11 @@ def rand(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.rand(*shape, generator=generator)
 
 
+def images(generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw images with black, grey and white pixels."""
+    return (1.6 * rand(generator, *shape) - 0.3).clamp(0, 1)
+
+
 def labels(generator: torch.Generator, count: int, classes: int) -> Tensor:
     """Draw classes 0 ... classes - 1, (count,) int64."""
     return torch.randint(0, classes, (count,), generator=generator)
@@ -24,6 +33,14 @@ def labels(generator: torch.Generator, count: int, classes: int) -> Tensor:
 def signs(generator: torch.Generator, count: int) -> Tensor:
     """Draw labels -1 and +1, (count,) float32."""
     return 2.0 * torch.randint(0, 2, (count,), generator=generator) - 1.0
+
+
+def kill_pixels(model: nn.Module) -> None:
+    """Set every fifth pixel's weights in the first layer to 0, if there are nine pixels or more."""
+    first = next(layer for layer in model.modules() if isinstance(layer, nn.Linear))
+    if first.in_features >= 9:
+        with torch.no_grad():
+            first.weight[:, 2::5] = 0.0
 
 
 def network(
@@ -37,7 +54,8 @@ def network(
 ) -> nn.Module:
     """Make a network with one hidden layer and normal weights, in eval mode; none if hidden is 0.
 
-    Dropout changes nothing in eval mode: it is there for those who switch to training mode.
+    Dropout changes nothing in eval mode: it is there for those who switch to training mode. With
+    nine features or more, some pixels are dead, as those of a digit's border are.
     """
     layers: list[nn.Module] = [nn.Flatten()]
     if hidden:
@@ -48,4 +66,5 @@ def network(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(randn(generator, *parameter.shape))
+        kill_pixels(model)
     return model.eval()

@@ -245,12 +245,20 @@ def _pairs(generator: torch.Generator) -> list[Args]:
     images = rand(generator, 5, 1, 6, 6)
     change = 2 * rand(generator, 5, 1, 6, 6) - 1
     size = torch.tensor([0.04, 0.1, 0.3, 0.0999, 0.5]).reshape(5, 1, 1, 1)
+    images[:, :, 0], images[:, :, 1] = 0.0, 1.0  # black and white
     exact = torch.tensor([[0.5, 0.25], [0.5, 0.25], [0.25, 0.5]])  # binary fractions: no rounding
     by = torch.tensor([[0.25, -0.25], [0.0, 0.5], [0.0, 0.0]])
+    # The allowance is 0.000001, no more and no less: 2**-20 is inside, 2**-19 is not.
+    beyond = torch.tensor([0.0, 2**-20, 2**-19, 1e-5, 1e-4, 1e-3, 5e-3, 2e-2])
+    centre = torch.full((8, 3), 0.5)
+    edge = torch.stack([0.25 + beyond, torch.zeros(8), -0.25 - beyond.flip(0)], dim=1)
+    edge = torch.cat([edge, edge.abs() * torch.tensor([1.0, 1.0, 0.0])])
+    centre = torch.cat([centre, centre])
     return [
         (x, x + eta, 0.1),
         (images, images + size * change.sign(), 0.1),
         (exact, exact + by, 0.25),
+        (centre, centre + edge, 0.25),
     ]
 
 
@@ -379,8 +387,10 @@ def _before_and_after(generator: torch.Generator) -> list[Args]:
     raw = torch.tensor([[100.4, 100.4, 100.1, 100.0]]) / 255  # not on 8-bit levels
     raw_moved = torch.tensor([[100.6, 100.9, 100.4, 101.0]]) / 255
     images = (0.1 + 0.8 * rand(generator, 6, 1, 6, 6)).mul(255).round() / 255
+    images[:, :, 5], images[:, :, 4, :3] = 0.0, 1.0  # black and white
     signs = (2 * rand(generator, 6, 1, 6, 6) - 1).sign()
     signs[:, :, :2] = 0
+    signs[:, :, 5], signs[:, :, 4, :3] = 1.0, -1.0
     size = torch.tensor([0.0, 0.001, 0.0015, 0.003, 0.01, 0.05]).reshape(6, 1, 1, 1)
     return [(x, x + eta), (images, images + size * signs), (raw, raw_moved)]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import labels, network, rand, randn, signs
+from advlearn.course.banks.inputs import images, labels, network, rand, randn, signs
 from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
@@ -156,8 +156,14 @@ def _step_inputs(generator: torch.Generator) -> list[Args]:
         (x, torch.tensor([[2.0, 0.5, -0.01, 0.0]]), 0.25),
         (x, torch.tensor([[1e-12, -1e-12, 30.0, -30.0]]), 0.125),
         (x, torch.tensor([[1.0, -1.0, 0.0, 2.0]]), 0.0),
-        (rand(generator, *shape), 1e-3 * randn(generator, *shape), 0.1),
-        (rand(generator, *shape), sparse, 0.3),
+        # Black and white pixels, with a gradient and without.
+        (
+            torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0, 1.0]]),
+            torch.tensor([[0.5, -0.5, 2.0, -2.0, 0.0, 0.0]]),
+            0.25,
+        ),
+        (images(generator, *shape), 1e-3 * randn(generator, *shape), 0.1),
+        (images(generator, *shape), sparse, 0.3),
     ]
 
 
@@ -390,8 +396,9 @@ def _linear_model(weight: Tensor) -> nn.Module:
 
 
 def _fgsm_inputs(generator: torch.Generator) -> list[Args]:
-    weight = torch.tensor([[2.0, -1.0, 0.5], [-1.0, 1.0, 1.5], [0.5, 2.0, -2.0]])
-    x = torch.tensor([[0.5, 0.9, 0.1], [0.2, 0.4, 0.6]])
+    # No weight looks at the last pixel: its gradient is 0.
+    weight = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.0, 1.5, 0.0], [0.5, 2.0, -2.0, 0.0]])
+    x = torch.tensor([[0.5, 0.9, 0.1, 0.5], [0.2, 0.4, 0.6, 0.0]])
     trained = _linear_model(3 * weight)
     for parameter in trained.parameters():  # as after a training step
         parameter.grad = torch.ones_like(parameter)
@@ -399,7 +406,7 @@ def _fgsm_inputs(generator: torch.Generator) -> list[Args]:
         (_linear_model(weight), x, torch.tensor([0, 2]), 0.25),
         (trained, x, torch.tensor([1, 1]), 0.1),
         (_linear_model(weight), x, torch.tensor([0, 2]), 0.0),
-        (network(generator, 9, 12, 4), rand(generator, 8, 1, 3, 3), labels(generator, 8, 4), 0.2),
+        (network(generator, 9, 12, 4), images(generator, 8, 1, 3, 3), labels(generator, 8, 4), 0.2),
     ]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import labels, rand, randn, signs
+from advlearn.course.banks.inputs import images, labels, randn, signs
 from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
 functional = torch.nn.functional
@@ -29,7 +29,7 @@ def _linear_inputs(generator: torch.Generator) -> list[Args]:
         (
             torch.cat([torch.zeros(2), randn(generator, 4)]),
             torch.tensor(-0.3),
-            rand(generator, 8, 6),
+            images(generator, 8, 6),
             signs(generator, 8),
             0.2,
         ),
@@ -559,9 +559,9 @@ def _softmax_inputs(generator: torch.Generator) -> list[Args]:
             0.5,
         ),
         (
-            randn(generator, 5, 7),
+            randn(generator, 5, 7) * torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0]),
             randn(generator, 5),
-            rand(generator, 6, 7),
+            images(generator, 6, 7),
             labels(generator, 6, 5),
             0.1,
         ),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import labels, network, rand, randn
+from advlearn.course.banks.inputs import images, labels, network, rand, randn
 from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
@@ -646,8 +646,8 @@ def _normalised_models(generator: torch.Generator) -> list[Args]:
     return [
         (model(1), small, torch.tensor([2]), 0.25, grey),
         (model(1), small, torch.tensor([1]), 0.0, grey),
-        (model(1), rand(generator, 6, 1, 3, 3), labels(generator, 6, 4), 0.1, grey),
-        (model(3), rand(generator, 5, 3, 3, 3), labels(generator, 5, 4), 0.05, colour),
+        (model(1), images(generator, 6, 1, 3, 3), labels(generator, 6, 4), 0.1, grey),
+        (model(3), images(generator, 5, 3, 3, 3), labels(generator, 5, 4), 0.05, colour),
     ]
 
 
@@ -892,6 +892,8 @@ def _two_gradients(generator: torch.Generator) -> list[Args]:
         (-exact, exact),
         (torch.zeros(2, 5), exact),  # a gradient that is lost altogether
         (rough, images),
+        # The gradients of a confident model: their products are 0 in float32, they are not.
+        (1e-30 * rough, 1e-30 * images),
     ]
 
 

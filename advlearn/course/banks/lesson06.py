@@ -28,7 +28,7 @@ def _mixed_loss(model: nn.Module, x: Tensor, attacked: Tensor, y: Tensor, alpha:
 
 
 def _batch(generator: torch.Generator, alpha: float, *shape: int, classes: int = 4) -> Args:
-    x = inputs.rand(generator, *shape)
+    x = inputs.images(generator, *shape)
     attacked = x + 0.25 * inputs.randn(generator, *shape).sign()
     model = inputs.network(generator, x[0].numel(), 8, classes, activation=nn.ReLU, dropout=None)
     return model, x, attacked, inputs.labels(generator, len(x), classes), alpha
@@ -173,7 +173,8 @@ def _step_inputs(generator: torch.Generator) -> list[Args]:
     x = torch.tensor([[0.5, 0.25], [0.0, 1.0]])
     cases: list[Args] = [(weight, x, torch.tensor([0, 1]), 0.25, 0.5)]
     for eps, alpha in ((0.25, 0.75), (0.1, 0.0), (0.3, 1.0), (0.0, 0.3)):
-        weight, x = inputs.randn(generator, 6, 4), inputs.rand(generator, 8, 6)
+        weight, x = inputs.randn(generator, 6, 4), inputs.images(generator, 8, 6)
+        weight[2] = 0.0  # a dead pixel: training brings it to life
         cases.append((weight, x, inputs.labels(generator, 8, 4), eps, alpha))
     return cases
 
@@ -326,6 +327,7 @@ def _loss_functions(generator: torch.Generator) -> list[Args]:
     """Make (loss, x, eps); the first loss is linear, so that promised and real rise agree there."""
     w = torch.tensor([2.0, -1.0, 0.5])
     v, u = inputs.randn(generator, 6), inputs.randn(generator, 9)
+    v[2] = u[4] = 0.0  # dead pixels
 
     def straight(x: Tensor) -> Tensor:
         return x @ w + 0.3
@@ -342,8 +344,8 @@ def _loss_functions(generator: torch.Generator) -> list[Args]:
     return [
         (straight, torch.tensor([[0.5, 0.25, 1.0], [0.0, 1.0, 0.5]]), 0.25),
         (bending, inputs.rand(generator, 5, 6), 0.3),
-        (images, inputs.rand(generator, 4, 1, 3, 3), 0.1),
-        (level, inputs.rand(generator, 3, 4), 0.5),
+        (images, inputs.images(generator, 4, 1, 3, 3), 0.1),
+        (level, inputs.images(generator, 3, 4), 0.5),  # where a pixel is black, its gradient is 0
         (bending, inputs.rand(generator, 4, 6), 0.0),
     ]
 
@@ -475,7 +477,7 @@ def _gradients(generator: torch.Generator) -> list[Args]:
         (torch.tensor([3.0, -4.0]), 0.25),
         (torch.tensor([0.0, 2.0, 0.0]), 0.1),  # one entry: signs do as much as the attack
         (torch.ones(784), 0.25),
-        (inputs.randn(generator, 784), 0.25),
+        (inputs.randn(generator, 784) * (inputs.rand(generator, 784) < 0.5), 0.25),
         (inputs.randn(generator, 50), 0.0),
     ]
 

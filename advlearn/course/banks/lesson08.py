@@ -229,6 +229,8 @@ def _guard_inputs(generator: torch.Generator) -> list[Args]:
         (logits, alarm.abs(), torch.tensor([1, 0, 1, 0, 1])),  # all wrong, all noticed
         (many, randn(generator, 40), labels(generator, 40, 5)),
         (many, 3 * randn(generator, 40), many.argmax(1)),
+        # Log-odds of exactly 0 are not above 0.
+        (logits, torch.tensor([0.0, -1.0, 0.0, 0.0, 1.0]), torch.tensor([1, 0, 1, 0, 1])),
     ]
 
 

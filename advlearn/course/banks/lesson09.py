@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import labels, rand
+from advlearn.course.banks.inputs import kill_pixels, labels, rand
 from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
@@ -37,6 +37,7 @@ def _network(generator: torch.Generator, pixels: int) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(2 * _signed(generator, *parameter.shape))
+    kill_pixels(model)
     return model.eval()
 
 
@@ -62,7 +63,9 @@ def _step_inputs(generator: torch.Generator) -> list[Args]:
     for eps, step_size in ((0.2, 0.05), (0.1, 0.3), (0.3, 0.3)):
         x = _images(generator, 3, 1, 4, 4)
         moved = (x + eps * _signed(generator, *x.shape)).clamp(0, 1)
-        inputs.append((x, moved, _signed(generator, *x.shape), eps, step_size))
+        gradient = _signed(generator, *x.shape)
+        gradient[gradient.abs() < 0.2] = 0.0  # dead pixels
+        inputs.append((x, moved, gradient, eps, step_size))
     return inputs
 
 
@@ -330,6 +333,10 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
     return [(torch.tensor(ladder), *rest, 0.05, 0.2) for ladder, *rest in cases] + [
         (torch.tensor([0.4, 0.42, 0.43, 0.43]), 0.5, 0.9, 0.1, 0.6, 0.2, 0.4),
         (torch.tensor([0.4, 0.42, 0.5, 0.75]), 0.5, 0.9, 0.1, 0.3, 0.05, 0.4),
+        # Differences of exactly the slack, and rises of exactly `rise`: binary fractions.
+        (torch.tensor([0.5, 0.5, 0.4375, 0.4375]), 0.5625, 0.9375, 0.0625, 0.5625, 0.0625, 0.25),
+        (torch.tensor([0.5, 0.5625, 0.625, 0.75]), 0.5, 1.0, 0.0, 0.8125, 0.0625, 0.25),
+        (torch.tensor([0.5, 0.5625, 0.625, 0.5625]), 0.5, 1.0, 0.0, 0.5, 0.0625, 0.25),
     ]
 
 

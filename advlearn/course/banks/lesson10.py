@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import labels, network, rand, randn
+from advlearn.course.banks.inputs import images, labels, network, rand, randn
 from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
@@ -141,11 +141,25 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
     step = 0.1 * randn(generator, 40, 1, 4, 4).sign()
     moved = (images + step).clamp(0, 1)  # by rounding, some pixels move by a little more than 0.1
     moved[::4] = images[::4] + 1.5 * step[::4]
+    black_and_white = (images > 0.5).float()
+    inwards = black_and_white + 0.1 * (1 - 2 * black_and_white)
+    # The ball has an allowance of 0.000001, no more and no less.
+    middle = torch.full((11, 3), 0.5)
+    far = torch.tensor([0.0, 2**-20, 2**-19, 1e-5, 1e-4, 1e-3, 5e-3, 2e-2])
+    beyond = torch.stack([0.25 + far, -0.25 - far.flip(0), torch.zeros(8)], dim=1)
+    beyond = torch.cat([beyond, torch.zeros(3, 3)])
+    beyond[8:, 0] = torch.tensor([0.25 + 2**-20, -0.25 - 2**-20, 0.25 + 2**-19])
+    low = torch.tensor([0.0, -(2.0**-18), -1e-5, -1e-3, 0.0, 0.0, 0.0])
+    high = torch.tensor([1.0, 1.0, 1.0, 1.0, 1 + 2.0**-18, 1 + 1e-5, 1 + 1e-3])
+    ends = torch.stack([low, high], dim=1)
     return [
         (x, x + change, 0.25),
         (edge, out, 0.25),
         (images, moved, 0.1),
         (images[:3], images[:3].clone(), 0.0),
+        (black_and_white[:6], inwards[:6], 0.1),
+        (middle, middle + beyond, 0.25),
+        (ends.clamp(0, 1), ends, 0.25),
     ]
 
 
@@ -247,8 +261,8 @@ def _rounding_inputs(generator: torch.Generator) -> list[Args]:
     small = network(generator, 3, 12, 3, dropout=None)
     return [
         (small, torch.tensor([[0.1, 0.8, 0.3], [0.9, 0.2, 0.6]]), torch.tensor([0, 2]), 2),
-        (network(generator, 9, 12, 4, dropout=None), rand(generator, 6, 1, 3, 3), y, 4),
-        (network(generator, 9, 12, 4, dropout=None), rand(generator, 6, 1, 3, 3), y, 11),
+        (network(generator, 9, 12, 4, dropout=None), images(generator, 6, 1, 3, 3), y, 4),
+        (network(generator, 9, 12, 4, dropout=None), images(generator, 6, 1, 3, 3), y, 11),
     ]
 
 
@@ -461,7 +475,7 @@ def _average_gradient(model: nn.Module, x: Tensor, y: Tensor, noises: Tensor) ->
 
 def _noise_inputs(generator: torch.Generator) -> list[Args]:
     few = torch.tensor([[0.1, 0.8, 0.3], [0.9, 0.2, 0.6]])
-    x, y = rand(generator, 6, 1, 3, 3), labels(generator, 6, 4)
+    x, y = images(generator, 6, 1, 3, 3), labels(generator, 6, 4)
     small = network(generator, 3, 12, 3, dropout=None)
     return [
         (small, few, torch.tensor([0, 2]), randn(generator, 4, 2, 3)),

@@ -124,6 +124,7 @@ def _layer_inputs(generator: torch.Generator) -> list[Args]:
     inputs: list[Args] = [(w, b, torch.tensor([[0.4, 0.1]]), torch.tensor([[0.6, 0.3]]))]
     for count, features, units in ((3, 4, 2), (5, 6, 7), (2, 1, 3)):
         w, b = randn(generator, units, features), randn(generator, units)
+        w[0, 0] = 0.0
         inputs.append((w, b, *_intervals(generator, count, features)))
     return inputs
 
@@ -244,6 +245,7 @@ def _network_inputs(generator: torch.Generator) -> list[Args]:
         (2, 6, 6, 3, 0.4),
     ):
         w1, b1 = randn(generator, hidden, pixels), randn(generator, hidden)
+        w1[:, 2] = 0.0  # a dead pixel
         w2, b2 = randn(generator, classes, hidden), randn(generator, classes)
         inputs.append((w1, b1, w2, b2, _images(generator, count, pixels), eps))
     return inputs
@@ -593,6 +595,9 @@ def _loss_inputs(generator: torch.Generator) -> list[Args]:
     for count, classes in ((4, 3), (6, 10), (3, 5)):
         lower, upper = _intervals(generator, count, classes)
         inputs.append((3 * lower, 3 * upper, labels(generator, count, classes)))
+    # Far behind: the label's probability is 0 in float32, its loss is not infinite.
+    far = torch.tensor([[-150.0, 0.0, 10.0], [2.0, -130.0, 1.0]])
+    inputs.append((far, far + torch.tensor([1.0, 3.0, 2.0]), torch.tensor([0, 1])))
     return inputs
 
 
