@@ -61,7 +61,7 @@ class Rules:
     steps: int = 40
     restarts: int = 2
     classes: int = 2
-    queries: int = 2250
+    queries: int = 750
 
     def __post_init__(self) -> None:
         check_number(self.eps, "eps", 0.0, 1.0, open_low=True)
