@@ -99,6 +99,9 @@ pixel_box = Exercise(
         clamped to the wrong ends: `min=0` -> `max=0`, `max=1` -> `min=1`
             `torch.clamp(v, max=0)` makes everything above 0 to 0. The lower end must be at least
             0: `min=0`. The upper end must be at most 1: `max=1`.
+        a share of the pixel: `x - eps` -> `x - eps * x`, `x + eps` -> `x + eps * x`
+            You change each pixel by a share of its value, so a black one cannot move. eps is an
+            amount: every pixel may move by eps itself.
         """,
     ),
     hints=(
@@ -347,6 +350,8 @@ network_bounds = Exercise(
             You add the biases to the radius. They belong to the centre only.
         eps once more: `w2.abs().T` -> `w2.abs().T + eps`
             You add eps again in the second layer. It acts on the pixels only.
+        no biases: `w1.T + b1` -> `w1.T`, `w2.T + b2` -> `w2.T`
+            The biases are missing. They belong to the centre, in both layers.
         """,
         ),
         Misconception(
@@ -457,6 +462,9 @@ my_margins = Exercise(
             the margin at `lower`, which need not be the lowest.
         difference of absolute values: `apart.abs()` -> `(w[y].abs().unsqueeze(1) - w.abs())`
             You subtract |w_k| from |w_y|. Take the absolute value of the difference, |w_y - w_k|.
+        absolute values first: `apart.abs()` -> `(w[y].abs().unsqueeze(1) - w.abs()).abs()`
+            You take the absolute values before you subtract. Weights of opposite sign then lose
+            their difference. Subtract first: |w_y - w_k|.
         highest: `middle - (` -> `middle + (`
             You return the highest margin. The worst case is the lowest: subtract the radius.
         the other way round: `w[y].unsqueeze(1) - w` -> `w - w[y].unsqueeze(1)`,
@@ -562,6 +570,13 @@ both_ends = Exercise(
             You count a digit only if every row breaks it. One success is enough: `any`.
         mean over the attacks: `found = broken` -> `found = wrong`
             You average over the attacks. A digit is lost as soon as one of them succeeds.
+        the strongest attack alone: `found = broken.float().mean().item()`
+        -> `found = wrong.float().mean(dim=1).max().item()`
+            Your first number is the error under the strongest attack. Another attack may break
+            other digits: combine the rows digit by digit first.
+        either of two: `(~proved & ~broken)` -> `(~proved | ~broken)`
+            Your third number counts a digit that is not proved *or* not broken. Undecided is what
+            is neither proved nor broken: `&`.
         accuracies: `found = broken` -> `found = (~broken)`, `(~proved).float()` -> `proved.float()`
             You return shares of digits that are right. Return errors: wrong, and not proved.
         percent: `return found, not_proved, undecided`
