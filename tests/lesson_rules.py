@@ -27,8 +27,6 @@ MOST_FOLDED = 30  # lines, in a cell that is folded
 STILL_LONGER = {
     "04_l1_penalty.ipynb": 29,
     "07_why_examples_transfer.ipynb": 29,
-    "09_honest_evaluation.ipynb": 28,
-    "10_capstone.ipynb": 29,
 }
 # In order; a * marks what only some lessons have.
 SECTIONS = (

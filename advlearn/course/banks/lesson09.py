@@ -757,16 +757,16 @@ quiz = parse(
     + The model is not robust. The gradient at x merely misleads a large step.
         This is gradient masking, and training on FGSM examples can cause it.
 
-    A defence rounds every pixel to five grey values. PGD finds hardly anything. What do you check
-    first?
+    A defence rounds every pixel to five grey values. At eps 0.25 PGD finds hardly anything. What
+    do you check first?
     + Whether the gradients are zero.
         Rounding is flat almost everywhere, so its derivative is zero and PGD stays where it began.
         An attack without gradients, or transfer, will show what is there.
     - Whether eps is large enough.
         With a gradient of zero PGD does not move at any eps.
     - Nothing: rounding removes the small changes.
-        It removes those that do not cross a step of the staircase. An attacker can aim at the
-        ones that do.
+        It removes changes of less than half a grey step around black and white, so it does
+        protect below eps 1/8. At 0.25 every pixel can cross a step, and nothing is left of that.
 
     You run PGD with five random starts. How do you report the error?
     - The mean over the error rates of the five runs.
