@@ -25,8 +25,6 @@ MOST_LINES, MOST_COLUMNS = 25, 100  # of code that is seen
 MOST_FOLDED = 30  # lines, in a cell that is folded
 # Lessons that still have a longer cell, and how long it is. A lesson leaves this list for good.
 STILL_LONGER = {
-    "04_l1_penalty.ipynb": 29,
-    "07_why_examples_transfer.ipynb": 29,
 }
 # In order; a * marks what only some lessons have.
 SECTIONS = (
