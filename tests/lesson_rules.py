@@ -23,9 +23,6 @@ ENTRIES = {entry.file: entry for entry in TABLE}
 CHECKED = "nbval-check-output"
 MOST_LINES, MOST_COLUMNS = 25, 100  # of code that is seen
 MOST_FOLDED = 30  # lines, in a cell that is folded
-# Lessons that still have a longer cell, and how long it is. A lesson leaves this list for good.
-STILL_LONGER = {
-}
 # In order; a * marks what only some lessons have.
 SECTIONS = (
     "What you will be able to do",
@@ -182,17 +179,13 @@ def nothing_typed_in(notebook: NotebookNode, name: str) -> list[str]:
 
 def short_cells(notebook: NotebookNode, name: str) -> list[str]:
     """Code cells fit a laptop's screen; what is longer is folded or parted."""
-    problems, most_seen = [], 0
-    allowed = STILL_LONGER.get(name, MOST_LINES)
+    problems = []
     for cell in code(notebook):
         lines = cell.source.splitlines()
         seen = not set(notebooks.FOLDS) & set(tags(cell))
-        if len(lines) > (allowed if seen else MOST_FOLDED):
+        if len(lines) > (MOST_LINES if seen else MOST_FOLDED):
             problems.append(f"{len(lines)} lines in one cell: {lines[0]}")
-        most_seen = max(most_seen, len(lines) if seen else 0)
         problems += [f"line too long: {line[:60]}" for line in lines if len(line) > MOST_COLUMNS]
-    if name in STILL_LONGER and most_seen < allowed:
-        problems.append(f"the longest cell has {most_seen} lines: mend STILL_LONGER in this file")
     return problems
 
 

@@ -48,7 +48,7 @@ LESSONS = (
         helps=(1, 2),
     ),
     Lesson(
-        4, "04_l1_penalty", "The L1 penalty is not adversarial training", "L1 penalty", _LINEAR, 75,
+        4, "04_l1_penalty", "The L1 penalty is not adversarial training", "L1 penalty", _LINEAR, 85,
         needs=(3,), helps=(2,),
     ),
     Lesson(
@@ -56,16 +56,16 @@ LESSONS = (
         needs=(2, 3),
     ),
     Lesson(
-        6, "06_adversarial_training", "Adversarial training", "adversarial training", _DEEP, 90,
+        6, "06_adversarial_training", "Adversarial training", "adversarial training", _DEEP, 105,
         needs=(2, 3), helps=(4, 5),
     ),
     Lesson(
-        7, "07_why_examples_transfer", "Why examples transfer", "why it transfers", _DEEP, 80,
+        7, "07_why_examples_transfer", "Why examples transfer", "why it transfers", _DEEP, 110,
         needs=(2, 3, 6),
     ),
     Lesson(
         8, "08_alternative_hypotheses", "Alternative hypotheses", "other hypotheses", _JUDGEMENT,
-        80, needs=(2, 3),
+        105, needs=(2, 3),
     ),
     Lesson(
         9, "09_honest_evaluation", "Honest evaluation", "honest evaluation", _JUDGEMENT, 90,
