@@ -44,7 +44,7 @@ _TALLEST = 16_000  # pixels; WebP ends at 16,383
 RECORD = f"""\
 def explore(picture, /, **controls):
     import base64, itertools, json
-    from advlearn.plotting import alt_text, render
+    from advlearn.plotting import alt_text, caption_text, render
     moved, count = [], 1
     for name, stops in controls.items():
         if count * len(stops) > {MOST}:
@@ -58,9 +58,9 @@ def explore(picture, /, **controls):
     }}))
     for values in itertools.product(*(controls[name] for name in moved)):
         figure = picture(**dict(zip(moved, values)), **fixed)
-        alt = alt_text(figure)
+        alt, words = alt_text(figure), caption_text(figure)
         image = base64.b64encode(render(figure)).decode()
-        print(json.dumps({{"alt": alt, "image": image}}))"""
+        print(json.dumps({{"alt": alt, "words": words, "image": image}}))"""
 
 
 def until_widget(notebook: NotebookNode) -> list[NotebookNode]:
@@ -151,7 +151,7 @@ def record(path: Path) -> None:
     printed = "".join(o.text for o in widget.outputs if o.output_type == "stream")
     shown, *drawn = map(json.loads, printed.splitlines())
     images = [Image.open(io.BytesIO(base64.b64decode(frame["image"]))) for frame in drawn]
-    texts = [frame["alt"] for frame in drawn]
+    texts, words = [frame["alt"] for frame in drawn], [frame["words"] for frame in drawn]
     if not all(texts):
         raise ValueError(f"{path.name}: a frame of the interactive picture has no alt text")
     controls, kept = shown["controls"], list(range(len(images)))
@@ -171,6 +171,7 @@ def record(path: Path) -> None:
         "width": width,
         "height": height,
         "said": texts,  # the alt texts, a reader hears them as a slider moves
+        "words": [words[place] for place in kept],  # the captions, a reader sees them
     }
     known = index() | {path.stem: entry}
     ordered = {p.stem: known[p.stem] for p in LESSONS if p.stem in known}
@@ -192,30 +193,61 @@ def slider(name: str, depth: int) -> str:
     (folder / f"{name}.webp").write_bytes((KEPT / f"{name}.webp").read_bytes())
     controls, start = [], 0
     for control, stops in recorded["controls"].items():
-        place = len(stops) // 2
+        numbers = all(map(_is_number, stops))
+        place = len(stops) // 2 if numbers else 0  # as in the lesson
         start = start * len(stops) + place
         label = html.escape(control.replace("_", " "))
-        controls.append(
-            f'<label><span class="name">{label}</span> <input type="range" min="0" '
-            f'max="{len(stops) - 1}" value="{place}" aria-valuetext="{html.escape(stops[place])}" '
-            f"data-stops='{html.escape(json.dumps(stops))}'> "
-            f"<output>{html.escape(stops[place])}</output></label>"
-        )
+        made = _range(stops, place) if numbers else _list(stops, place)
+        controls.append(f'<label><span class="name">{label}</span> {made}</label>')
     columns, width, height = recorded["columns"], recorded["width"], recorded["height"]
-    alt = html.escape(recorded["said"][start])
-    rows = math.ceil(len(recorded["said"]) / columns)
+    said = recorded["said"]
+    words = recorded.get("words", said)
+    alt, caption = html.escape(said[start]), html.escape(words[start])
+    rows = math.ceil(len(said) / columns)
     where = (
         f"height:{100 * rows}%;left:{-100 * (start % columns)}%;top:{-100 * (start // columns)}%"
     )
     return (
         f'<div class="frames" data-columns="{columns}" '
-        f'data-said="{html.escape(json.dumps(recorded["said"], ensure_ascii=False))}">'
+        f'data-said="{html.escape(json.dumps(said, ensure_ascii=False))}" '
+        f'data-words="{html.escape(json.dumps(words, ensure_ascii=False))}">'
         f'<div class="controls" hidden>{"".join(controls)}</div>'
-        f'<div class="window" style="aspect-ratio:{width}/{height};max-width:{width}px">'
+        f'<div class="window" style="aspect-ratio:{width}/{height};max-width:{width}px;'
+        f'--own:{width}px">'
         f'<img loading="lazy" src="{"../" * depth}_frames/{name}.webp" alt="{alt}" '
         f'style="width:{100 * columns}%;{where}"></div>'
+        f'<p class="words" aria-hidden="true">{caption}</p>'
         f'<p class="said" role="status">{alt}</p>{_rest(recorded["fixed"])}</div>'
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _range(stops: list[str], place: int) -> str:
+    """Return a slider of the book."""
+    return (
+        f'<input type="range" min="0" max="{len(stops) - 1}" value="{place}" '
+        f'aria-valuetext="{html.escape(stops[place])}" '
+        f'data-stops="{html.escape(json.dumps(stops))}"> '
+        f"<output>{html.escape(stops[place])}</output>"
+    )
+
+
+def _list(stops: list[str], place: int) -> str:
+    """Return a list of names to choose from."""
+    named = {"False": "no", "True": "yes"}
+    options = "".join(
+        f'<option value="{k}"{" selected" if k == place else ""}>'
+        f"{html.escape(named.get(stop, stop))}</option>"
+        for k, stop in enumerate(stops)
+    )
+    return f"<select>{options}</select>"
 
 
 def _rest(fixed: dict[str, str]) -> str:

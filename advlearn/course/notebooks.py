@@ -34,6 +34,7 @@ from advlearn._bounded import parse_json, read_plain
 from advlearn._quote import printable, quote
 from advlearn.course import banks
 from advlearn.course.lessons import LESSONS, Lesson, table
+from advlearn.course.session import PAGE
 from advlearn.course.widgets import PLACEHOLDER, STILL
 from advlearn.data.folders import CHECKOUT
 
@@ -254,6 +255,12 @@ def folding(tags: list[str]) -> dict[str, Any]:
     return {"jupyter": hidden, "cellView": "form", "collapsed": True}
 
 
+def _is_live(output: nbformat.NotebookNode) -> bool:
+    """Tell whether an output is for the open notebook only: the published one has no need of it."""
+    shown = output.get("data", {}).get("text/html", "")
+    return any(f'class="{mark}"' in shown for mark in (PAGE, STILL))
+
+
 def normalise(notebook: nbformat.NotebookNode) -> None:
     """Remove what changes from run to run, and fold the cells that their tags fold, in place."""
     notebook.metadata = nbformat.from_dict(
@@ -269,8 +276,7 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         if "machine" in tags:  # what it prints is about one machine, so it is not published
             cell.outputs = []
         if "outputs" in cell:
-            kept = [o for o in cell.outputs if STILL not in o.get("data", {}).get("text/html", "")]
-            cell.outputs = joined(kept)
+            cell.outputs = joined([output for output in cell.outputs if not _is_live(output)])
         for output in cell.get("outputs", []):
             output.pop("metadata", None)
             if output.output_type in ("display_data", "execute_result"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ def require(version: str) -> None:
 def set_up(version: str) -> torch.device:
     """Start a lesson: check the version, seed everything, pick the device, and say "Ready.".
 
+    In a notebook it also gives the page what pictures and printed lines need on a phone.
+
     Args:
         version: the oldest version of this package that will do, see `require`.
 
@@ -52,8 +55,23 @@ def set_up(version: str) -> torch.device:
     require(version)
     seed_everything(0)
     device = pick_device()
+    _furnish_page()
     print("Ready.")
     return device
+
+
+PAGE = "advlearn-page"  # marks what a notebook gets once, and no published one keeps
+
+
+def _furnish_page() -> None:
+    """Put style and script into the notebook's page, if there is one."""
+    try:
+        from IPython import display, get_ipython
+    except ModuleNotFoundError:
+        return
+    if getattr(get_ipython(), "kernel", None) is not None:
+        text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+        display.display({"text/html": text, "text/plain": ""}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def seed_everything(seed: int = 0) -> None:

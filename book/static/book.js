@@ -1,25 +1,45 @@
-// The recorded interactive pictures: sliders move a sheet of frames behind a window.
+// The recorded interactive pictures: sliders and lists move a sheet of frames behind a window.
 document.querySelectorAll(".frames").forEach((box) => {
-  const inputs = [...box.querySelectorAll("input")];
-  const stops = inputs.map((input) => JSON.parse(input.dataset.stops));
+  const inputs = [...box.querySelectorAll("input, select")];
+  const stops = inputs.map((input) => input.options ?? JSON.parse(input.dataset.stops));
   const said = JSON.parse(box.dataset.said);
+  const captions = JSON.parse(box.dataset.words);
   const columns = Number(box.dataset.columns);
   const image = box.querySelector("img");
-  const words = box.querySelector(".said");
+  const words = box.querySelector(".words");
+  const status = box.querySelector(".said");
   const show = () => {
     let frame = 0;
     inputs.forEach((input, i) => {
       const place = Number(input.value);
       frame = frame * stops[i].length + place;
+      if (input.options) return; // a list shows its value itself
       input.setAttribute("aria-valuetext", stops[i][place]);
       input.parentElement.querySelector("output").textContent = stops[i][place];
     });
     image.style.left = `${-100 * (frame % columns)}%`;
     image.style.top = `${-100 * Math.floor(frame / columns)}%`;
     image.alt = said[frame];
-    words.textContent = said[frame];
+    words.textContent = captions[frame];
+    status.textContent = said[frame];
   };
   inputs.forEach((input) => input.addEventListener("input", show));
   box.querySelector(".controls").hidden = false;
   show();
+});
+
+// On a small screen a tap shows a picture in its own size, to be moved sideways; another one ends that.
+document.querySelectorAll(".bd-content figure img, .frames .window").forEach((picture) => {
+  const box = picture.closest("figure, .frames");
+  const own = () => picture.naturalWidth || parseFloat(picture.style.maxWidth);
+  const mark = () => {
+    const small = picture.clientWidth < own() - 1;
+    box.classList.toggle("can-grow", small || box.classList.contains("grown"));
+  };
+  picture.addEventListener("load", mark);
+  window.addEventListener("resize", mark);
+  picture.addEventListener("click", () => {
+    if (box.classList.contains("can-grow")) box.classList.toggle("grown");
+  });
+  mark();
 });

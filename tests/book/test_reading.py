@@ -68,7 +68,7 @@ def test_a_recorded_picture_moves_by_keyboard(browser, site):
     page.goto(f"{site}/notebooks/{recorded[-1]}.html")
     box = page.locator(".frames")
     box.scroll_into_view_if_needed()
-    slider, image = box.locator("input").first, box.locator("img")
+    slider, image = box.locator("input[type=range]").first, box.locator("img")
     slider.focus()
     before = (image.get_attribute("alt"), image.get_attribute("style"), box.screenshot())
     page.keyboard.press("ArrowRight")
@@ -77,6 +77,59 @@ def test_a_recorded_picture_moves_by_keyboard(browser, site):
     page.close()
     assert all(a != b for a, b in zip(before, after, strict=True))
     assert caption == after[0]
+
+
+@pytest.fixture
+def phone(browser, site):
+    """A lesson on a phone, with a picture that has a list of names."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{site}/notebooks/{LESSONS[9].stem}.html")
+    yield page
+    page.close()
+
+
+def test_on_a_phone_a_tap_shows_a_picture_in_its_own_size(phone):
+    figure, width = phone.locator(".cell_output figure").first, "(e) => e.clientWidth"
+    image = figure.locator("img")
+    image.scroll_into_view_if_needed()  # it is loaded late
+    phone.wait_for_function("(e) => e.complete && e.naturalWidth", arg=image.element_handle())
+    before, own = image.evaluate(width), image.evaluate("(e) => e.naturalWidth")
+    assert before < own
+    image.click()
+    assert image.evaluate(width) == own
+    assert figure.evaluate("(e) => e.scrollWidth > e.clientWidth"), "moved sideways"
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), "not the page"
+    image.click()
+    assert image.evaluate(width) == before
+
+
+def test_on_a_phone_printed_lines_are_broken(phone):
+    printed = phone.locator(".cell_output pre")
+    assert printed.count() > 3
+    wide = "(all) => all.filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+    assert printed.evaluate_all(wide) == 0
+
+
+def test_a_name_is_chosen_from_a_list(browser, site):
+    recorded = [
+        name
+        for name in frames.index()
+        if name not in frames.missing() and "<select>" in frames.slider(name, 1)
+    ]
+    assert recorded, "no recorded picture has names"
+    page = browser.new_page()
+    page.goto(f"{site}/notebooks/{recorded[-1]}.html")
+    box = page.locator(".frames")
+    box.scroll_into_view_if_needed()
+    image, chosen = box.locator("img"), box.locator("select").first
+    before = image.get_attribute("alt"), image.get_attribute("style")
+    chosen.select_option(index=chosen.locator("option").count() - 1)
+    after = image.get_attribute("alt"), image.get_attribute("style")
+    said, words = box.locator(".said").inner_text(), box.locator(".words").inner_text()
+    page.close()
+    assert before != after
+    assert said == after[0]
+    assert words
 
 
 def test_the_costs_of_every_lesson_are_measured():

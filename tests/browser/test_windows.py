@@ -61,12 +61,41 @@ def test_a_lesson_is_readable_by_day_and_in_the_dark(first, theme, pictures):
 
 def test_a_lesson_fits_a_narrow_window(first, pictures):
     first.page.locator(".jp-SideBar [data-id='filebrowser']").click()  # closes the list of files
-    first.page.set_viewport_size({"width": 480, "height": 800})
+    first.page.set_viewport_size({"width": 390, "height": 844})  # a phone
     widget = explorer(first)
     first.page.screenshot(path=pictures / "narrow-widget.png")
     inside = widget.root.evaluate("(root) => root.scrollWidth <= root.clientWidth + 1")
     assert inside, "the picture or its sliders stick out"
     assert checks.mouse(widget) == []
+
+
+def test_on_a_phone_a_tap_shows_a_picture_in_its_own_size(first, pictures):
+    first.page.set_viewport_size({"width": 390, "height": 844})
+    place = next(
+        c.index for c in first.cells() if "<figure" in str(c.outputs) and "widget" not in c.tags
+    )
+    cell = first.scroll_to(place)
+    for image in (cell.locator("figure > img").first, explorer(first).root.locator("img")):
+        width = "(image) => [image.clientWidth, image.naturalWidth]"
+        before, own = image.evaluate(width)
+        assert before < own, "it is made to fit"
+        image.click()
+        assert image.evaluate(width) == [own, own]
+        box = image.locator("..")
+        assert box.evaluate("(box) => box.scrollWidth > box.clientWidth"), "moved sideways"
+        first.page.screenshot(path=pictures / "phone-grown.png")
+        image.click()
+        assert image.evaluate(width) == [before, own]
+
+
+def test_on_a_phone_printed_lines_break_between_words(first, pictures):
+    first.page.set_viewport_size({"width": 390, "height": 844})
+    longest = max(first.cells(), key=lambda c: max(map(len, c.stream("stdout").split("\n"))))
+    printed = first.scroll_to(longest.index).locator(".jp-OutputArea-output pre").first
+    first.page.screenshot(path=pictures / "phone-lines.png")
+    assert printed.evaluate("(text) => text.scrollWidth <= text.clientWidth + 1")
+    style = "(text) => [getComputedStyle(text).whiteSpace, getComputedStyle(text).wordBreak]"
+    assert printed.evaluate(style) == ["pre-wrap", "normal"]
     first.page.set_viewport_size(WINDOW)
 
 
