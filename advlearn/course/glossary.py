@@ -301,9 +301,6 @@ TERMS: Mapping[str, Term] = {
         "Here over the attacks that were tried: an example is broken if one of them fooled the "
         "model. So the error is at most the worst-case error over the whole eps-ball.",
     ),
-    "random restart": Term(
-        "무작위 재시작", "Another attempt of PGD, from another random point of the eps-ball."
-    ),
     "random search": Term(
         "무작위 탐색",
         "An attack that needs no gradient: it tries random changes and keeps what harms.",

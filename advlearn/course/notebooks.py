@@ -2,10 +2,10 @@
 
 The .ipynb files are the source. This script fills in what stands elsewhere (the badge and the
 set-up cell, from the address in pyproject.toml; title and minutes, from `advlearn.course.lessons`;
-stars and minutes of the exercises, from their bank; how to come back another day), runs the lesson
-in a fresh kernel, and removes what changes from run to run: times, random ids, widget states, the
-places where a printed text is cut. It folds the cells whose tag says so (`FOLDS`). It also fills in
-README's table of lessons. Running it twice changes nothing.
+stars and minutes of the exercises, from their bank; terms, from the glossary; how to come back
+another day), runs the lesson in a fresh kernel, and removes what changes from run to run: times,
+random ids, widget states, the places where a printed text is cut. It folds the cells whose tag says
+so (`FOLDS`). It also fills in README's table of lessons. Running it twice changes nothing.
 
     python -m advlearn.course.notebooks    all lessons; with 03, those whose name begins with 03
 
@@ -17,6 +17,7 @@ README's table of lessons. Running it twice changes nothing.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -32,7 +33,7 @@ from nbformat.v4 import new_code_cell
 from advlearn._atomic import write_atomically
 from advlearn._bounded import parse_json, read_plain
 from advlearn._quote import printable, quote
-from advlearn.course import banks
+from advlearn.course import banks, glossary
 from advlearn.course.lessons import LESSONS, Lesson, table
 from advlearn.course.session import PAGE
 from advlearn.course.widgets import PLACEHOLDER, STILL
@@ -161,7 +162,7 @@ def binder(name: str = LESSONS[0].file) -> str:
 
 
 def fill(notebook: nbformat.NotebookNode, name: str) -> None:
-    """Write what stands elsewhere, in place: badge, set-up cell, title, minutes and stars.
+    """Write what stands elsewhere, in place: badge, set-up cell, title, minutes, stars, terms.
 
     A notebook that is not one of the course's lessons gets the badge and the set-up cell only.
     """
@@ -170,6 +171,10 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code" and "setup" in tags:
             cell.source = setup_cell(name)
+        terms = _terms(cell.source) if cell.cell_type == "code" else ()
+        for output in cell.get("outputs", []) if terms else []:
+            if "text/markdown" in output.get("data", {}):
+                output.data["text/markdown"] = glossary.table(*terms)
         for fold in (FOLDS[tag] for tag in tags if tag in FOLDS):
             if not cell.source.startswith(TITLE):
                 cell.source = f"{TITLE}{fold.title}\n{cell.source}"
@@ -188,6 +193,12 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
                 r"(\*\*About \d+ minutes\*\*.*)", r"\1\n\n" + SECOND_DAY, head.source
             )
         head.source = re.sub(r"\*\*Coming back another day\?\*\*.*", SECOND_DAY, head.source)
+
+
+def _terms(source: str) -> tuple[str, ...]:
+    """Return the terms that a cell shows by `display(Markdown(table(...)))`, or none."""
+    shown = re.fullmatch(r"display\(Markdown\(table\((.*?),?\s*\)\)\)", source.strip(), re.S)
+    return ast.literal_eval(f"({shown[1]},)") if shown else ()
 
 
 def _with_effort(text: str, lesson: Lesson) -> str:
