@@ -15,11 +15,13 @@ import torch
 
 from advlearn.course import record
 from advlearn.course.grading import evidence, names, sandbox
+from advlearn.course.grading.calling import call
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.grader import (
     FunctionGrader,
     Grade,
     Outcome,
+    inputs_of,
     parameters,
 )
 from advlearn.course.grading.misconceptions import Misconception
@@ -154,7 +156,10 @@ class Exercise:
             if self.inputs is None:
                 return self._grade_value(answer)
             with names.genuine_names(), sandbox.preserved_state():
-                return FunctionGrader(self, answer, timeout).grade()
+                calls = call(
+                    answer, self.name, parameters(self.reference), inputs_of(self), timeout
+                )
+                return FunctionGrader(self, calls, timeout).grade()
         except Exception as error:  # an object that raises when it is looked at
             name = type(error).__name__
             return Grade(Outcome.WRONG, 0.0, f"The check could not read your answer ({name}).")

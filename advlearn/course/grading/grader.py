@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import enum
 import functools
 import inspect
@@ -13,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from advlearn.course.grading import evidence, names, relations, sandbox, slips
+from advlearn.course.grading import evidence, relations, sandbox, slips
+from advlearn.course.grading.calling import Calls
 from advlearn.course.grading.evidence import Args, Untidy
 from advlearn.course.grading.misconceptions import Misconception
 
 if TYPE_CHECKING:
     from advlearn.course.grading.exercise import Exercise, Property
-
-# What the bytecode of a stub holds: nothing but None and `...`, perhaps kept in a variable.
-_STUB_OPERATIONS = {"RESUME", "NOP", "CACHE", "POP_TOP", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
-_STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", "LOAD_FAST_BORROW"}
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
@@ -96,73 +92,52 @@ class _Case:
 
 @dataclass
 class FunctionGrader:
-    """Grades one function against one exercise; used once."""
+    """Grades what came of one function against one exercise; used once."""
 
     exercise: Exercise
-    answer: Any
+    calls: Calls
     timeout: float
-    run: sandbox.Run = field(default_factory=sandbox.Run)
 
     def grade(self) -> Grade:
         """Return the grade of the answer."""
-        exercise = self.exercise
+        exercise, calls = self.exercise, self.calls
         self.names = parameters(exercise.reference)
-        self.replaced: list[str] = []
-        if problem := evidence.call_problem(self.answer, exercise.name, self.names):
-            return Grade(Outcome.WRONG, 0.0, problem)
+        if calls.problem:
+            return Grade(Outcome.WRONG, 0.0, calls.problem)
         self.cases = [_Case(args, expected) for args, expected in _questions(exercise)]
-        done = self._call_answer()
-        if early := self._ended_early(done) or self._blank():
+        for case, given, output in zip(self.cases, calls.given, calls.outputs, strict=False):
+            case.given, case.output = given, output
+        if early := self._ended_early() or self._blank():
             return early
         return self._judge()
 
-    def _call_answer(self) -> int:
-        """Call the answer on every input, the first one twice; return the number of calls."""
-        repeated = _Case(self.cases[0].args, self.cases[0].expected)
-        done: list[_Case] = []
-
-        def task() -> None:
-            for case in (*self.cases, repeated):
-                case.given = evidence.copy_arguments(case.args)
-                case.output = self.answer(*case.given)
-                done.append(case)
-
-        self.files = _files(self.answer)
-        with names.watched() as self.replaced:
-            self.run = sandbox.run(task, self.timeout, self.files)
-        self.repeated = repeated
-        return len(done)
-
-    def _ended_early(self, done: int) -> Grade | None:
-        error, run = self.run.error, self.run
-        if done > len(self.cases) and not run.flooded and error is None:
+    def _ended_early(self) -> Grade | None:
+        calls, done = self.calls, len(self.calls.outputs)
+        if done > len(self.cases) and not calls.flooded and not calls.error:
             return None
-        place = run.place
-        if run.flooded:
+        if calls.flooded:
             text = "Your code prints without end, so it was stopped."
-        elif run.timed_out:
+        elif calls.timed_out:
             text = self._slow(done)
-        elif isinstance(error, NotImplementedError) and sandbox.raised_by_statement(error):
-            # A stub's own `raise NotImplementedError`. PyTorch raises it too, for a dtype that an
-            # operation does not take: that is an error of an attempt.
-            return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.exercise.task, run.printed)
+        elif calls.is_stub:
+            return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.exercise.task, calls.printed)
         else:
-            assert error is not None, "a run that ended early has a reason"
-            place = sandbox.error_line(error, self.files)
-            case = self.cases[min(done, len(self.cases) - 1)]
-            text = evidence.describe_error(error, case.args)
-        if place is not None:
-            text += f"\nLine {place[0]}" + (f": {place[1]}" if place[1] else "")
-        if run.abandoned:
+            assert calls.error, "calls that ended early have a reason"
+            text = calls.error
+        if calls.place is not None:
+            number, line = calls.place
+            text += f"\nLine {number}" + (f": {line}" if line else "")
+        if calls.abandoned:
             text += "\nIt cannot be stopped and may still be running: restart the kernel."
-        if isinstance(error, RuntimeError | ValueError | IndexError | TypeError):
+        if calls.shows_input:
             case = self.cases[min(done, len(self.cases) - 1)]
             text += "\n" + self._example(case, result=False)
-        return Grade(Outcome.RAISED, 0.0, text, run.printed, run.flooded or run.timed_out)
+        stopped = calls.flooded or calls.timed_out
+        return Grade(Outcome.RAISED, 0.0, text, calls.printed, stopped)
 
     def _slow(self, done: int) -> str:
         """Describe an answer that was stopped: a loop without end looks like a long one."""
-        limit = self.timeout * (sandbox.PATIENCE if self.run.waited else 1)
+        limit = self.timeout * (sandbox.PATIENCE if self.calls.waited else 1)
         text = f"Your code did not finish within {limit:g} seconds, so it was stopped. "
         if done:
             count = f"{min(done, len(self.cases))} of the {len(self.cases)} inputs"
@@ -181,9 +156,9 @@ class FunctionGrader:
         outputs = [case.output for case in self.cases]
         if not all(output is None or output is ... for output in outputs):
             return None
-        if all(output is ... for output in outputs) or _is_stub(self.answer):
-            return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.exercise.task, self.run.printed)
-        return Grade(Outcome.WRONG, 0.0, evidence.NO_RETURN, self.run.printed)
+        if all(output is ... for output in outputs) or self.calls.is_stub:
+            return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.exercise.task, self.calls.printed)
+        return Grade(Outcome.WRONG, 0.0, evidence.NO_RETURN, self.calls.printed)
 
     def _judge(self) -> Grade:
         for case in self.cases:
@@ -195,7 +170,7 @@ class FunctionGrader:
         score = min(max(0.0, points - 0.5 * (not repeats)) / count, 0.99)
         if all(case.equal for case in self.cases):
             self._dtypes()
-        printed, untidy = self.run.printed, self._untidy()
+        printed, untidy = self.calls.printed, self._untidy()
         if repeats and all(case.equal for case in self.cases):
             if untidy:
                 return self._tidy(untidy, score)
@@ -214,7 +189,7 @@ class FunctionGrader:
         points = [point for case in self.cases for point in case.untidy]
         points += [
             Untidy("names", f"Your function replaces `{name}`. It has been put back.")
-            for name in self.replaced
+            for name in self.calls.replaced
         ]
         return sorted(dict.fromkeys(points), key=lambda point: not self._is_asked(point))
 
@@ -236,7 +211,7 @@ class FunctionGrader:
         feedback = "\n".join([head, *texts])
         if solved and self.exercise.takeaway:
             feedback += f"\n{self.exercise.takeaway}"
-        return Grade(Outcome.TIDY, 1.0 if solved else score, feedback, self.run.printed)
+        return Grade(Outcome.TIDY, 1.0 if solved else score, feedback, self.calls.printed)
 
     def _inspect(self, case: _Case) -> None:
         """Compare the output of one case, and look for what is to be tidied apart from it."""
@@ -269,7 +244,7 @@ class FunctionGrader:
         first = self.cases[0]
         if first.problem is not None:
             return True  # the problem is in the feedback, and enough
-        return self._agree(first.values, evidence.read(self.repeated.output, first.expected))
+        return self._agree(first.values, evidence.read(self.calls.outputs[-1], first.expected))
 
     def _explain(self) -> str:
         """Say why the result is wrong: a slip, a broken rule, or just the difference.
@@ -477,22 +452,13 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-def _files(answer: object) -> set[str]:
-    """Return the names of the files that hold the answer's code."""
-    function = getattr(answer, "func", answer)  # a functools.partial
-    function = getattr(function, "__func__", function)  # a bound method
-    if not hasattr(function, "__code__"):
-        function = getattr(type(function), "__call__", None)  # noqa: B004 - its code is wanted
-    code = getattr(function, "__code__", None)
-    return {code.co_filename} if code is not None else set()
-
-
-def _is_stub(answer: object) -> bool:
-    code = getattr(answer, "__code__", None)
-    if code is None:
-        return False
-    return all(step.opname in _STUB_OPERATIONS for step in dis.get_instructions(code))
-
-
 def _size(expected: object) -> int:
     return expected.numel() if isinstance(expected, Tensor) else 1
+
+
+def inputs_of(exercise: Exercise) -> list[Args]:
+    """Return the arguments that an answer is called with, the same ones for every answer.
+
+    They must not be changed: hand out copies.
+    """
+    return [args for args, _ in _questions(exercise)]

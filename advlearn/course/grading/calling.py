@@ -1,0 +1,118 @@
+"""Call a learner's function on every input, and keep what came of it as plain data.
+
+What is kept can be written down and sent: a class is graded by a process that never runs the
+learners' code, see `advlearn.classroom`.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from advlearn.course.grading import evidence, names, sandbox
+from advlearn.course.grading.evidence import Args
+
+# What the bytecode of a stub holds: nothing but None and `...`, perhaps kept in a variable.
+_STUB_OPERATIONS = {"RESUME", "NOP", "CACHE", "POP_TOP", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
+_STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", "LOAD_FAST_BORROW"}
+
+
+@dataclass
+class Calls:
+    """What came of calling an answer on every input in turn, and on the first one again.
+
+    Attributes:
+        problem: Why it cannot be called with these arguments; "" if it can.
+        given: The arguments of each call that returned, as the call left them.
+        outputs: What each of them returned.
+        error: What ended the calls early, in words; "" if nothing was raised.
+        shows_input: Whether the input belongs to the message about that.
+        is_stub: Whether the answer is not written yet: an empty body, or its own
+            `raise NotImplementedError`.
+        replaced: Names of PyTorch, NumPy and Python that it replaced.
+        timed_out, waited, flooded, abandoned, printed, place: See `sandbox.Run`.
+    """
+
+    problem: str = ""
+    given: list[Args] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    error: str = ""
+    shows_input: bool = False
+    is_stub: bool = False
+    replaced: list[str] = field(default_factory=list)
+    timed_out: bool = False
+    waited: bool = False
+    flooded: bool = False
+    abandoned: bool = False
+    printed: str = ""
+    place: tuple[int, str] | None = None
+
+
+def call(
+    answer: Any, name: str, parameters: tuple[str, ...], inputs: Sequence[Args], timeout: float
+) -> Calls:
+    """Call an answer on copies of every input, and on the first one twice.
+
+    Args:
+        answer: The learner's function.
+        name: Of the exercise.
+        parameters: The names of its arguments.
+        inputs: The arguments of each call; they are not changed.
+        timeout: As for `sandbox.run`, for all calls together.
+
+    Example:
+        >>> calls = call(lambda x: x + 1, "next_one", ("x",), [(1,), (2,)], timeout=5.0)
+        >>> calls.outputs, calls.given, calls.error
+        ([2, 3, 2], [(1,), (2,), (1,)], '')
+    """
+    if problem := evidence.call_problem(answer, name, parameters):
+        return Calls(problem)
+    calls = Calls(is_stub=_is_stub(answer))
+
+    def task() -> None:
+        for args in (*inputs, inputs[0]):
+            given = evidence.copy_arguments(args)
+            output = answer(*given)
+            calls.given.append(given)
+            calls.outputs.append(output)
+
+    files = _files(answer)
+    with names.watched() as calls.replaced:
+        run = sandbox.run(task, timeout, files)
+    for kept in ("timed_out", "waited", "flooded", "abandoned", "printed", "place"):
+        setattr(calls, kept, getattr(run, kept))
+    # An abandoned thread may go on for a while: what it adds later must not count.
+    calls.given, calls.outputs = list(calls.given), list(calls.outputs)
+    error = run.error
+    if error is None or run.flooded or run.timed_out:
+        return calls
+    if isinstance(error, NotImplementedError) and sandbox.raised_by_statement(error):
+        # A stub's own `raise NotImplementedError`. PyTorch raises it too, for a dtype that an
+        # operation does not take: that is an error of an attempt.
+        calls.is_stub, calls.error = True, "not written yet"
+        return calls
+    args = inputs[min(len(calls.outputs), len(inputs) - 1)]
+    calls.place = sandbox.error_line(error, files)
+    calls.error = evidence.describe_error(error, args)
+    calls.shows_input = isinstance(error, RuntimeError | ValueError | IndexError | TypeError)
+    calls.is_stub = False
+    return calls
+
+
+def _files(answer: object) -> set[str]:
+    """Return the names of the files that hold the answer's code."""
+    function = getattr(answer, "func", answer)  # a functools.partial
+    function = getattr(function, "__func__", function)  # a bound method
+    if not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - its code is wanted
+    code = getattr(function, "__code__", None)
+    return {code.co_filename} if code is not None else set()
+
+
+def _is_stub(answer: object) -> bool:
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return False
+    return all(step.opname in _STUB_OPERATIONS for step in dis.get_instructions(code))
