@@ -38,11 +38,11 @@ from advlearn.exercises import all_exercises
 from advlearn.reproduce.rows.section4_nonlinear_models import EPS_PANDA
 
 SOURCE = FOLDER / "source"
-PICTURES = (".png", ".jpg")  # of the results page
+PICTURES = (".png", ".jpg")  # of the pages of results
 EXTRA = FOLDER / "extra"
 TEXT = Path(__file__).with_name("text")
 # Pages of the repository that are pages of the book.
-PAGES = ("data/results/README.md", "data/README.md")
+PAGES = ("data/results/README.md", "data/brackets/README.md", "data/README.md")
 
 
 def fill(name: str, **values: object) -> str:
@@ -199,9 +199,9 @@ def write() -> None:
     for name, text in pages.items():
         (SOURCE / name).parent.mkdir(parents=True, exist_ok=True)
         (SOURCE / name).write_text(text, encoding="utf-8")
-    results = ROOT / "data" / "results"
-    for picture in (one for one in results.iterdir() if one.name.endswith(PICTURES)):
-        shutil.copy(picture, SOURCE / "data" / "results" / picture.name)
+    for folder in (Path("data/results"), Path("data/brackets")):
+        for picture in (one for one in (ROOT / folder).iterdir() if one.name.endswith(PICTURES)):
+            shutil.copy(picture, SOURCE / folder / picture.name)
     (EXTRA / "_lessons").mkdir(parents=True, exist_ok=True)
     for path in (*LESSONS, *BESIDE):  # as they are committed, for those who download one
         shutil.copy(path, EXTRA / "_lessons" / path.name)

@@ -31,7 +31,7 @@ SIZES = (0.1, 0.25, 0.3)
 BUDGET = "standard"
 
 DRAWN = ("maxout", "maxout-adversarial", "maxout-masked", "ensemble", "robust", "certified")
-"""The models of the picture."""
+"""The models of the picture, and of the table in README."""
 
 BEGIN, END = "<!-- brackets: made by advlearn.reproduce.report.brackets -->", "<!-- end -->"
 
@@ -107,12 +107,13 @@ def _written(ends: Mapping[str, Any]) -> str:
     return f"{low:.1f} to {100 * ends['uncertified'] / ends['total']:.1f}"
 
 
-def table(measured: Mapping[str, Any]) -> str:
-    """Return the table of README: a model in a line, an eps in a column."""
-    sizes = list(next(iter(measured["models"].values()))["ends"])
+def table(measured: Mapping[str, Any], names: Sequence[str] = ()) -> str:
+    """Return a table of some models, or of all: a model in a line, an eps in a column."""
+    models = {name: measured["models"][name] for name in names or measured["models"]}
+    sizes = list(next(iter(models.values()))["ends"])
     lines = ["| model | clean error (%) |" + "".join(f" eps {eps} |" for eps in sizes)]
     lines.append("|---|---:|" + "---:|" * len(sizes))
-    for name, one in measured["models"].items():
+    for name, one in models.items():
         first = next(iter(one["ends"].values()))
         cells = [f"`{name}`", f"{100 * first['clean'] / first['total']:.1f}"]
         cells += [_written(one["ends"][eps]) for eps in sizes]
@@ -173,7 +174,7 @@ def with_brackets(text: str, measured: Mapping[str, Any]) -> str:
     """
     if BEGIN not in text or END not in text:
         raise ValueError(f"the README lacks the lines {BEGIN!r} and {END!r}.")
-    made = f"{BEGIN}\n{table(measured)}\n{END}"
+    made = f"{BEGIN}\n{table(measured, DRAWN)}\n{END}"
     return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: made, text, flags=re.S)
 
 
