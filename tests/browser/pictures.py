@@ -22,7 +22,7 @@ from tests.browser.widget import Widget
 
 HERE = ROOT / "pictures"
 MOST = 200_000  # bytes of one picture
-LESSON, EPS = "03_fgsm_linear_models.ipynb", 5  # the stop of the slider that the picture shows
+LESSON, STOP = "03_fgsm_linear_models.ipynb", 5  # of the first control, a list of digits
 
 # The page draws ahead while one looks; until then JupyterLab says "Busy".
 RESTED = f"""async () => {{
@@ -63,7 +63,7 @@ def take(place: Desk) -> None:
     eps.go(EPS)
     widget.change_from(before)
     page.evaluate(RESTED)
-    eps.handle.focus()
+    digit.handle.focus()
     # The cell at the top, under the caption of the figure above it.
     page.locator(".jp-WindowedPanel-outer").first.evaluate(PLACE, shown)
     save(page.screenshot(), "lesson.png")
