@@ -59,8 +59,8 @@ def take(place: Desk) -> None:
     shown = next(cell.index for cell in cells if "widget" in cell.tags)
     widget = Widget(lesson.scroll_to(shown).locator(".advlearn-explorer"))
     before = widget.seen().content
-    eps = next(iter(widget.controls()))
-    eps.go(EPS)
+    digit = next(iter(widget.controls()))
+    digit.go(STOP)
     widget.change_from(before)
     page.evaluate(RESTED)
     digit.handle.focus()
