@@ -40,6 +40,7 @@ TOPICS = (
     Topic("L1 comparison", "04", "The same sum in two places"),
     Topic("alpha mix", "06", "Train on the attack"),
     Topic("alpha mix, measured with PGD", "06", "Watch it happen"),
+    Topic("targeted attacks", "05", "Choose the answer: targeted attacks"),
     Topic("three-model table", "05", "Photographs, and a table of three models"),
     Topic("MNIST pictures", "05", "Error and confidence as eps grows"),
     Topic("filters", "06", "The filters"),

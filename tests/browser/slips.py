@@ -53,7 +53,7 @@ SLIPS = (
     Slip("02", "maxout", "maximum over units", "amax(dim=1)", "amax(dim=2)"),
     Slip("03", "fgsm_step", "no sign", "torch.sign(gradient)", "gradient"),
     Slip("04", "effective_penalties", "no eps in front", "eps * torch.s", "torch.s"),
-    Slip("05", "forecast_margin", "sum without absolute values", ".abs()", ""),
+    Slip("05", "targeted_fgsm", "plus in place of minus", "x - eps", "x + eps"),
     Slip("06", "participation", "upper sum not squared", "sum(dim=1).square()", "sum(dim=1)"),
     Slip("07", "step_share", "no sign", "g_source.sign()", "g_source"),
     Slip("08", "knowing_loss", "forgets the alarm", "torch.minimum(others - true, -alarm)",

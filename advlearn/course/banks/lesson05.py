@@ -249,6 +249,23 @@ targeted_fgsm = Exercise(
         `-model(x).gather(1, target[:, None]).sum()`
             You raise the logit of the target and look at no other. Another class may rise faster.
             The cross-entropy also pushes the others down.
+        lead over one class: `torch.nn.functional.cross_entropy(model(x), target)` ->
+        `(model(x).scatter(1, target[:, None], -torch.inf).amax(dim=1)
+        - model(x).gather(1, target[:, None]).squeeze(1)).sum()`
+            You compare the target with the strongest other class only. That works as an attack too,
+            but the task asks for the cross-entropy, in which all classes count.
+        away from the present answer as well: `(gradient,) =`
+        -> `loss = loss - functional.cross_entropy(model(x), model(x).argmax(1))¶(gradient,) =`
+            You also raise the loss of the class that the model names now. The task asks for the
+            loss of the target alone.
+        squared error: `torch.nn.functional.cross_entropy(model(x), target)` ->
+        `(model(x).softmax(dim=1) - torch.eye(model(x).shape[1])[target]).square().sum()`
+            Your loss is the squared error of the probabilities. Its gradient vanishes where the
+            model is confident. The task asks for the cross-entropy.
+        length in place of sign: `gradient.sign()`
+        -> `gradient / gradient.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.dim() - 1))`
+            You scale the gradient to length 1. That is the step for a limit on the length of the
+            change. Here each pixel is limited on its own, and the sign moves it by the full eps.
         softmax before cross-entropy: `(model(x), target)` -> `(model(x).softmax(dim=1), target)`
             You apply softmax before `cross_entropy`. That function expects logits and applies
             softmax itself. Applying it twice gives another gradient.
