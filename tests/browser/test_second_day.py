@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
 from advlearn.course.notebooks import SECOND_DAY
-from tests.browser import checks
+from tests.browser import checks, small
 from tests.browser.lab import IDLE, Desk, serve
+from tests.browser.small import DRAW, PROGRESS, SET_UP, WRITE
 from tests.browser.widget import Widget
 
-# A lesson in small: what is set up, what is written, what is drawn, what is remembered.
-SET_UP, WRITE, DRAW, PROGRESS = range(4)
-CELLS = (
-    "from advlearn.course.session import set_up\n"
-    "from advlearn.exercises import lesson01 as ex\n"
-    'device = set_up("0.1")',
-    "my_sign = ex.my_sign.reference\nex.my_sign.check(my_sign)",
-    "from advlearn.course.widgets import explore\nfrom advlearn.plotting import functions\n"
-    "explore(lambda end: functions({'v': my_sign}, -1, end), end=[1.0, 2.0, 3.0])",
-    "ex.progress()",
-)
 NAME = "second_day.ipynb"
 
 
 @pytest.fixture(scope="module")
 def saved(lab):
     """The small lesson as a learner has run and saved it; its kernel is gone."""
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [new_code_cell(source) for source in CELLS]
-    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, lab.server.folder / NAME)
+    small.write(lab.server.folder / NAME)
     lesson = lab.open(NAME)
     assert checks.ran(lesson.run_all()) == []
     root = lesson.scroll_to(DRAW).locator(".advlearn-explorer")

@@ -1,4 +1,4 @@
-"""A lesson in the ways that learners have it on the screen: dark, narrow, twice, and in parts."""
+"""A lesson in small, in the ways that learners have it: dark, narrow, twice, and in parts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import urllib.request
 
 import pytest
 
-from tests.browser import checks
+from tests.browser import checks, small
 from tests.browser.lab import WINDOW
 from tests.browser.widget import Widget
 
-SHORT = "01_sign_function.ipynb"
+SHORT = "small.ipynb"
 # Where a lesson shows text: the picture, its controls, the quiz, captions, results, tables.
 TEXTS = (
     ".advlearn-words", ".advlearn-control label", ".advlearn-control output", "figcaption",
@@ -37,6 +37,7 @@ def wear(lesson, theme):
 
 @pytest.fixture(scope="module")
 def first(lab):
+    small.write(lab.server.folder / SHORT)
     lesson = lab.open(SHORT)
     assert checks.ran(lesson.run_all()) == []
     yield lesson
