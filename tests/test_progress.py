@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 from filelock import FileLock
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from typer.testing import CliRunner
 
 from advlearn.cli import app as cli
@@ -21,7 +22,8 @@ from advlearn.course.progress import progress_map
 from advlearn.course.record import Entry
 from advlearn.exercises import all_exercises
 from advlearn.exercises import lesson03 as ex
-from tests.lesson_rules import ROOT
+from tests.lesson_rules import LESSONS as LESSON_FILES
+from tests.lesson_rules import ROOT, read
 
 RIGHT, WRONG = Entry("RIGHT", True, 1.0, 1), Entry("WRONG", False, 0.5, 1)
 
@@ -311,6 +313,19 @@ def test_a_lesson_that_is_executed_for_the_repository_starts_with_nothing(place,
 
 
 # --- The whole course -----------------------------------------------------------------------------
+
+
+def test_a_published_map_is_empty_and_has_todays_exercises(place):
+    record.note("03", "fgsm_step", RIGHT)
+    cell = new_code_cell("progress_map()")
+    cell.outputs = [new_output("display_data", {"text/html": "old", "text/plain": "old"})]
+    notebook = new_notebook(cells=[cell])
+    notebooks.normalise(notebook)
+    shown = notebook.cells[0].outputs[0].data
+    assert f"0 of {len(all_exercises())} exercises solved" in shown["text/html"]
+    assert f"0 of {len(all_exercises())}" in shown["text/plain"]
+    outputs = [output for cell in read(LESSON_FILES[0]).cells for output in cell.get("outputs", [])]
+    assert shown["text/html"] in [output.get("data", {}).get("text/html") for output in outputs]
 
 
 class Words(HTMLParser):

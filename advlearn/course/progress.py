@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from advlearn.course import banks, record
@@ -26,8 +27,7 @@ class Step(NamedTuple):
 class Progress:
     """What is solved and what is next; a notebook shows it as a map, `print` as a table."""
 
-    def __init__(self) -> None:
-        known = record.remembered()
+    def __init__(self, known: Mapping[record.Key, record.Entry]) -> None:
         self.steps = [
             Step(lesson, number, exercise, known.get((exercise.lesson, exercise.name), _NOTHING))
             for lesson in LESSONS
@@ -140,4 +140,4 @@ def progress_map() -> Progress:
         >>> course.solved <= len(course.steps)
         True
     """
-    return Progress()
+    return Progress(record.remembered())
