@@ -147,7 +147,7 @@ step_towards = Exercise(
         "`loss = torch.nn.functional.cross_entropy(model(x), target)`, and a minus in front of the "
         "step: `step = -eps * gradient.sign()`.",
     ),
-    takeaway="One sign tells whether you flee an answer or go towards one.",
+    takeaway="One sign decides between away from an answer and towards one.",
 )
 
 
