@@ -120,6 +120,10 @@ TERMS: Mapping[str, Term] = {
         "기울기 마스킹",
         "The gradient misleads or is zero, so attacks fail while the model stays fragile.",
     ),
+    "catastrophic overfitting": Term(
+        "파국적 과적합",
+        "Training on one-step attacks suddenly fits these alone: FGSM finds little, PGD everything.",
+    ),
     "white box": Term(
         "화이트박스", "Said of an attack that knows the model: its weights and so its gradients."
     ),
