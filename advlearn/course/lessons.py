@@ -68,7 +68,7 @@ LESSONS = (
         105, needs=(2, 3),
     ),
     Lesson(
-        9, "09_honest_evaluation", "Honest evaluation", "honest evaluation", _JUDGEMENT, 90,
+        9, "09_honest_evaluation", "Honest evaluation", "honest evaluation", _JUDGEMENT, 120,
         needs=(3, 6), helps=(7,),
     ),
     Lesson(
