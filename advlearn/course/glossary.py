@@ -122,7 +122,7 @@ TERMS: Mapping[str, Term] = {
     ),
     "catastrophic overfitting": Term(
         "파국적 과적합",
-        "Training on one-step attacks suddenly fits these alone: FGSM finds little, PGD everything.",
+        "Training on one-step attacks suddenly fits these alone: FGSM finds little, PGD all.",
     ),
     "white box": Term(
         "화이트박스", "Said of an attack that knows the model: its weights and so its gradients."
