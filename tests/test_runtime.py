@@ -41,6 +41,11 @@ def test_a_seed_repeats_every_kind_of_draw(seed):
     assert all(a != b for a, b in zip(draws(), first, strict=True))
 
 
+def test_outside_a_notebook_a_lesson_only_says_that_it_is_ready(capsys):
+    assert runtime.set_up("0.1") == pick_device()
+    assert capsys.readouterr().out == "Ready.\n"
+
+
 def test_the_seed_is_0_when_none_is_given():
     seed_everything()
     first = draws()

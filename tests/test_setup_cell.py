@@ -57,6 +57,12 @@ def test_it_is_the_same_when_run_twice(tmp_path):
     assert printed(cells[0]) == printed(cells[2]) == "Ready.\n"
     assert printed(cells[1]) == printed(cells[3]), "it seeds each time"
     assert list(tmp_path.iterdir()) == []
+    shown = [o.data["text/html"] for o in cells[0].outputs if "data" in o]
+    assert len(shown) == 1
+    assert f'class="{runtime.PAGE}"' in shown[0]
+    notebook = new_notebook(cells=cells[:1])
+    notebooks.normalise(notebook)
+    assert [o.output_type for o in notebook.cells[0].outputs] == ["stream"], "not published"
 
 
 @pytest.mark.skipif(not UNWRITABLE.is_dir(), reason="no folder that nobody may write")
