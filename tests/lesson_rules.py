@@ -30,7 +30,6 @@ SECTIONS = (
     "[numbered]",
     "Quiz",
     "The paper and this lesson*",
-    "What summaries get wrong*",  # the old name of the next one
     "Common mistakes*",
     "Summary",
     "Appendix, may be skipped*",
