@@ -6,7 +6,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from advlearn.course.grading.quiz import Choice, Question, Quiz
-from advlearn.course.minutes import Effort, effort, words
+from advlearn.course.lessons import LESSONS
+from advlearn.course.minutes import Effort, effort, of, words
 
 QUIZ = Quiz(
     (Question("One and one?", (Choice("two", True, "Yes."), Choice("three", False, "No, no."))),)
@@ -59,3 +60,9 @@ def test_code_counts_where_it_is_shown():
 
 def test_minutes_add_up():
     assert Effort(words=240, lines=20, exercises=9, quiz=120).minutes == 2 + 2 + 9 + 1
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+def test_a_lesson_states_what_the_estimate_says(lesson):
+    assert lesson.minutes % 5 == 0
+    assert abs(lesson.minutes / of(lesson).minutes - 1) < 0.2, of(lesson)

@@ -40,7 +40,7 @@ LESSONS = (
     Lesson(0, "00_start_here", "Start here", "start here", _IDEA, 45),
     Lesson(1, "01_sign_function", "The sign function", "the sign", _IDEA, 60),
     Lesson(
-        2, "02_softplus_and_maxout", "Softplus and maxout", "softplus, maxout", _IDEA, 80,
+        2, "02_softplus_and_maxout", "Softplus and maxout", "softplus, maxout", _IDEA, 70,
         needs=(1,),
     ),
     Lesson(
@@ -72,11 +72,11 @@ LESSONS = (
         needs=(3, 6), helps=(7,),
     ),
     Lesson(
-        10, "10_capstone", "Capstone: build, defend, break", "capstone", _JUDGEMENT, 120,
+        10, "10_capstone", "Capstone: build, defend, break", "capstone", _JUDGEMENT, 85,
         needs=(3, 6), helps=(9,),
     ),
     Lesson(
-        11, "11_what_can_be_proved", "What can be proved", "what can be proved", _PROOF, 90,
+        11, "11_what_can_be_proved", "What can be proved", "what can be proved", _PROOF, 95,
         needs=(3, 6), helps=(9,),
     ),
 )  # fmt: skip
