@@ -262,6 +262,19 @@ def _pairs(generator: torch.Generator) -> list[Args]:
     ]
 
 
+def _allows_for_rounding_only(args: Args, output: Tensor) -> str | None:
+    x, moved, eps = args
+    beyond = (moved - x).abs().flatten(1).amax(dim=1) - eps
+    if (output[beyond > 1.5e-6] != 0).any():
+        return (
+            "You accept an image that leaves the ball. The task allows 0.000001 more than eps, "
+            "and no more."
+        )
+    if (output[beyond < 5e-7] != 1).any():
+        return "You refuse an image that lies in the ball."
+    return None
+
+
 in_ball = Exercise(
     name="in_ball",
     lesson="00",
@@ -275,6 +288,7 @@ in_ball = Exercise(
     asks=("dtype",),
     reference=_in_ball,
     inputs=_pairs,
+    properties=(_allows_for_rounding_only,),
     right_answers=(
         lambda x, moved, eps: ((moved - x).abs() <= eps + 1e-6).flatten(1).all(dim=1),
         lambda x, moved, eps: ~((moved - x).abs() > eps + 1e-6).flatten(1).any(dim=1),

@@ -168,8 +168,9 @@ softplus_slope = Exercise(
             Your formula is right, but for v = 1000 it is inf / inf = nan. Divide numerator and
             denominator by exp(v), or use `torch.sigmoid`.
         inner derivative forgotten: `torch.sigmoid(v)` -> `1 / (1 + torch.exp(v))`
-            The derivative of log(u) is 1/u, but u = 1 + exp(v) changes with v too. The chain rule
-            adds the factor exp(v).
+            Your slope falls where it should rise: it is 1 / (1 + exp(v)). The derivative of log(u)
+            is 1/u, and since u = 1 + exp(v) changes with v too, the chain rule adds the factor
+            exp(v).
         slope of the sigmoid: `torch.sigmoid(v)` -> `torch.sigmoid(v) * (1 - torch.sigmoid(v))`
             This is the derivative of the sigmoid: one derivative too many. The slope of softplus
             grows from 0 to 1.

@@ -125,6 +125,10 @@ loss_gradient = Exercise(
         overflow: `torch.sigmoid(-y * z)` -> `torch.exp(-y * z) / (1 + torch.exp(-y * z))`
             Your formula is right, but exp overflows: inf / inf gives nan for examples far on the
             wrong side. `torch.sigmoid` does not overflow.
+        no sigmoid: ` * torch.sigmoid(-y * z)` -> ``
+            Your gradient is -y·w: the factor σ(-y z) is missing. It is small where the model is
+            right
+            and sure.
         """,
     ),
     hints=(
@@ -264,6 +268,9 @@ fgsm_step = Exercise(
             You divide eps by 255. The pixels here run from 0 to 1, and eps is in the same units.
         in place on x: `torch.clamp(x + step, 0, 1)` -> `x.add_(step).clamp_(0, 1)`
             {evidence.INPUT_CHANGED}
+        sign of the product: `torch.sign(gradient)` -> `torch.sign(x * gradient)`
+            You multiply the gradient by the pixel. So black pixels, with value 0, never move. The
+            gradient alone says which way a pixel goes.
         """,
     ),
     hints=(
@@ -493,6 +500,13 @@ my_fgsm = Exercise(
             {evidence.MODE_CHANGED}
         the caller's x requires a gradient: `x.detach().clone()` -> `x`
             {evidence.GRADIENT_SWITCHED_ON}
+        sign of the product: `gradient.sign()` -> `(x * gradient).sign()`
+            You multiply the gradient by the pixel. So black pixels, with value 0, never move. The
+            gradient alone says which way a pixel goes.
+        own answer raised: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `model(x).max(dim=1).values.sum()`
+            You raise the logit of the class that the model names. The labels y do not appear: the
+            loss of the true class should rise.
         """,
     ),
     hints=(

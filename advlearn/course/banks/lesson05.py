@@ -975,6 +975,13 @@ wrong_sign_share = Exercise(
         pixels of the other gradient: `counted = exact` -> `counted = gradient`
             You leave out the pixels in which `gradient` is 0. `exact` decides which pixels count.
             Where `exact` is not 0, a 0 in `gradient` is a wrong sign.
+        by the product: `(gradient.sign() != exact.sign())` -> `(gradient * exact <= 0)`
+            You multiply the two gradients. The product of two tiny numbers is 0 in float32, though
+            their signs are equal. Compare the signs.
+        all pixels compared: `counted & (gradient` -> `(gradient`,
+        `counted.flatten(1).sum(dim=1)` -> `exact[0].numel()`
+            You compare all pixels. Where the exact gradient is 0 there is no right direction: leave
+            these pixels out, above and below the line.
         """,
     ),
     hints=(

@@ -606,6 +606,10 @@ step_share = Exercise(
         whole batch: `reached / best` -> `reached.sum() / best.sum()`
             You return one number for the whole batch. Return one share for each image: sum over
             dim=1.
+        cosine with a floor: `reached / best`
+        -> `torch.nn.functional.cosine_similarity(g_source, g_target)`
+            This is the cosine of the angle between the gradients. The step goes along the signs of
+            the source's gradient, and its gain is compared with ‖g‖₁.
         """,
     ),
     hints=(

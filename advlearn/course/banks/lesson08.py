@@ -388,6 +388,9 @@ knowing_loss = Exercise(
             wants others - true to be large.
         in place: `scatter` -> `scatter_`
             {evidence.INPUT_CHANGED}
+        logsumexp: `amax(dim=1)` -> `logsumexp(dim=1)`
+            You take the logsumexp of all wrong digits. The task asks for the best one of them: the
+            largest.
         """,
     ),
     hints=(
@@ -486,6 +489,10 @@ ensemble_logits = Exercise(
         cut off: `logs.amax(0)` -> `0`, `.log()` -> `.clamp(min=1e-12).log()`
             You clamp small probabilities. The result is finite, but flat below the limit: an attack
             gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.
+        mean of logits, normalised: `logs = logits - logits.logsumexp(2, keepdim=True)`
+        -> `mean = logits.mean(0, keepdim=True)¶logs = mean - mean.logsumexp(2, keepdim=True)`
+            You average the logits, and take the softmax after that. A member with large logits then
+            outvotes all others. Each member has a softmax of its own.
         """,
     ),
     hints=(

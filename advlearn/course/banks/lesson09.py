@@ -135,6 +135,9 @@ pgd_step = Exercise(
             You subtract the step. That lowers the loss. An attack raises it.
         nothing but x: `torch.clamp(inside, 0, 1)` -> `x.clone()`
             Your function returns x unchanged.
+        sign of the product: `torch.sign(gradient)` -> `torch.sign(moved * gradient)`
+            You multiply the gradient by the pixel. So black pixels, with value 0, never move. The
+            gradient alone says which way a pixel goes.
         """,
     ),
     hints=(
@@ -172,6 +175,7 @@ def _attack_inputs(generator: torch.Generator) -> list[Args]:
         (8, 9, 0.25, 1, 0.25),
         (6, 16, 0.1, 4, 0.07),
         (6, 9, 0.5, 2, 0.1),
+        (6, 9, 0.1, 3, 0.25),  # steps longer than the ball is wide
     ):
         model = _network(generator, pixels)
         if count == 2:
@@ -241,7 +245,9 @@ my_pgd = Exercise(
         `grad(loss, moved)` -> `grad(loss, start)`
             You take the gradient at x in every round, so every step goes the same way. That is FGSM
             in small steps. Take the gradient where you are now.
-        moving ball: `x - eps, x + eps` -> `moved - eps, moved + eps`
+        moving ball: `moved = moved.detach() + step_size * gradient.sign()`
+        -> `last = moved.detach()¶moved = last + step_size * gradient.sign()`,
+        `x - eps, x + eps` -> `last - eps, last + eps`
             Your ball is around the current image and moves along with it. In the end, pixels are
             further than eps from x. Project around x in every round.
         ball at the end: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
@@ -277,6 +283,29 @@ my_pgd = Exercise(
         softmax twice: `model(moved)` -> `model(moved).softmax(dim=1)`
             You apply softmax before `cross_entropy`. That function expects logits and applies
             softmax itself. Applied twice, it flattens the loss and flips some signs.
+        no ball: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `torch.clamp(moved, 0, 1)`
+            You never project into the eps-ball around x. After a few steps, pixels are further than
+            eps from x.
+        a step too many: `range(steps)` -> `range(steps + 1)`
+            You take one step too many: steps + 1 in place of steps.
+        one step only: `range(steps)` -> `range(1)`
+            You take one step only. Is `return` inside the loop? It ends the function in the first
+            round.
+        eps as step: `step_size *` -> `eps *`
+            Your steps have the length eps. That is FGSM's step. PGD takes small steps, of
+            step_size.
+        both clamps at the end: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `moved`,
+        `return moved` -> `return torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+            You clamp once, after the last step. Until then the attack moves outside the ball, and
+            gradients
+            from there are of little use inside. Project after every step.
+        gradients added up: `moved = x.detach().clone()` -> `moved = x.detach().clone()¶total = 0`,
+        `gradient.sign()` -> `total.sign()`,
+        `# at the point where we are now` -> `¶total = total + gradient`
+            You step along the sum of all gradients so far. `backward()` adds to `.grad`: set it to
+            None, or to zero, before each step.
         """,
     ),
     hints=(
@@ -725,6 +754,8 @@ wilson = Exercise(
         `(centre + half)` -> `centre + half`
             You divide only the part with the root by 1 + z²/N. The whole numerator is divided: put
             (centre ± half) in brackets first.
+        two sigma: `z, share = 1.96,` -> `z, share = 2.0,`
+            You use z = 2. Here z is 1.96.
         """,
     ),
     hints=(

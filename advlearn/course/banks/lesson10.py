@@ -118,7 +118,7 @@ def _is_legal(x: Tensor, adversarial: Tensor, eps: float) -> Tensor:
 
 
 def _legal_inputs(generator: torch.Generator) -> list[Args]:
-    x = torch.tensor([[0.1, 0.5, 0.9]]).repeat(12, 1)
+    x = torch.tensor([[0.1, 0.5, 0.9]]).repeat(13, 1)
     change = torch.tensor(
         [
             [0.25, 0.25, 0.0],  # as far as it may go
@@ -132,6 +132,7 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
             [0.0, 0.0, 0.0],
             [0.1, 0.0, 0.0],
             [0.3, -0.3, -0.3],  # too far in every pixel
+            [0.4, 0.45, 0.05],  # too far on average, but not in every pixel
             [0.15, 0.15, 0.0],  # long in L1, shorter in L2
         ]
     )
@@ -181,6 +182,24 @@ def _legal_by_clamp(x: Tensor, adversarial: Tensor, eps: float) -> Tensor:
     return ((box - adversarial).abs() <= 1e-6).flatten(1).all(dim=1).float()
 
 
+def _keeps_to_the_rules(args: Args, output: Tensor) -> str | None:
+    x, adversarial, eps = args
+    beyond = (adversarial - x).abs().flatten(1).amax(dim=1) - eps
+    outside = ((adversarial < -2e-6) | (adversarial > 1 + 2e-6)).flatten(1).any(dim=1)
+    if (output[beyond > 1.5e-6] != 0).any():
+        return (
+            "You accept an image with a pixel that moves too far. The task allows 0.000001 more "
+            "than eps, and no more."
+        )
+    if (output[outside] != 0).any():
+        return "You accept an image with a pixel outside [0, 1]."
+    if (
+        output[(beyond < 5e-7) & ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)] != 1
+    ).any():
+        return "You refuse an image that keeps all rules."
+    return None
+
+
 is_legal = Exercise(
     name="is_legal",
     lesson="10",
@@ -195,7 +214,10 @@ is_legal = Exercise(
     minutes=8,
     reference=_is_legal,
     inputs=_legal_inputs,
-    properties=(_is_one_verdict_each,),
+    properties=(
+        _keeps_to_the_rules,
+        _is_one_verdict_each,
+    ),
     right_answers=(_legal_by_loop, _legal_by_clamp),
     wrong_answers=edits(
         _is_legal,
@@ -232,6 +254,8 @@ is_legal = Exercise(
             Your verdicts are the wrong way round: 1 is for images that keep the rules.
         black and white refused: `>= 0` -> `> 0`, `(adversarial <= 1)` -> `(adversarial < 1)`
             You reject pixels of exactly 0 or 1. Black and white lie in [0, 1] and are allowed.
+        any pixel near: `.amax(dim=1)` -> `.amin(dim=1)`
+            You accept an image if any one pixel keeps to eps. Every pixel must.
         """,
     ),
     hints=(
@@ -448,6 +472,10 @@ scale_free_margin = Exercise(
         divided by the L1 norm: `spread, 1.0` -> `logits.abs().sum(dim=1), 1.0`
             You divide by the sum of the absolute logits. That changes when a constant is added to
             all logits, which changes no answer. Divide by largest minus smallest.
+        smallest divisor: `torch.where(spread > 0, spread, 1.0)` -> `spread.clamp(min=1e-3)`
+            You divide by at least 0.001. For tiny logits that limit decides, and the loss has a
+            scale
+            again. Treat only the spread 0 by itself.
         """,
     ),
     hints=(
@@ -557,6 +585,8 @@ average_gradient = Exercise(
         noise adds up: `in noises` -> `in noises.cumsum(dim=0)`
             Each of your draws starts where the last one ended, so the noise adds up. Every draw
             starts from x.
+        last draw only: `gradients.mean(dim=0)` -> `gradients[-1] / len(noises)`
+            You keep the gradient of the last draw only. Add up the gradients of all draws.
         """,
     ),
     hints=(

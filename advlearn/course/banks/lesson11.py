@@ -582,6 +582,15 @@ both_ends = Exercise(
         percent: `return found, not_proved, undecided`
         -> `return 100 * found, 100 * not_proved, 100 * undecided`
             Your values are percentages. Return fractions between 0 and 1.
+        largest error: `wrong.any(dim=0)`
+        -> `wrong.float().mean(dim=1).max() + torch.zeros(len(proved))`,
+        `(~proved & ~broken).float().mean().item()` -> `not_proved - found`
+            You take the error of the worst row. Different attacks break different digits: decide
+            digit by digit first.
+        of the unproved: `(~proved & ~broken).float().mean().item()`
+        -> `(~broken)[~proved].float().mean().item()`
+            Your third share is over the digits that are not proved. The task asks for shares of all
+            digits.
         """,
     ),
     hints=(

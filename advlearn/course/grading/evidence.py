@@ -350,6 +350,11 @@ def _article(value: object) -> str:
 
 # A part of the message that PyTorch and Python give for frequent mistakes, and what to do.
 _REMEDIES = (
+    (
+        "Boolean value of Tensor",
+        "`if`, `and` and `or` need one true or false, and a tensor holds many. Compare the whole "
+        "tensor, and choose with `torch.where` or a mask; `&` and `|` join two comparisons.",
+    ),
     ("ellipsis", "There is still a `...` in your code. Put your own expression in its place."),
     ("'NoneType' object", "Something is None: a `.grad` that was never computed, or no `return`."),
     ("'tuple' object has no attribute", "It is a tuple: take its part, such as `result[0]`."),

@@ -261,14 +261,21 @@ class FunctionGrader:
             return f"{unreadable[0].problem}\n{self._example(unreadable[0])}"
         if slip := self._slip_in_one_result() or self._slip_on_some_inputs(failing):
             return f"{slip}\n{example}"
+        return self._complaint(failing, example)
+
+    def _complaint(self, failing: list[_Case], example: str) -> str:
+        """Name a rule that the result breaks, or just say where it differs."""
+        which = self._which_result()
         complaints = [(evidence.NOT_FINITE, case) for case in failing if self._has_new_nan(case)]
-        for rule in self.exercise.properties:
-            if violation := self._violation(rule):
-                complaints.append(violation)
+        complaints += [
+            found for rule in self.exercise.properties if (found := self._violation(rule))
+        ]
         if complaints:
-            return f"{complaints[0][0]}\n{self._example(complaints[0][1])}"
+            text, case = complaints[0]
+            return f"{which}{text}\n{self._example(case)}"
         count = f"{len(failing)} of {len(self.cases)} inputs"
-        return f"Your result differs from the expected one on {count}.\n{example}"
+        it = "It" if which else "Your result"
+        return f"{which}{it} differs from the expected one on {count}.\n{example}"
 
     def _misconception(self, failing: list[_Case]) -> Misconception | None:
         """Find the wrong answer that gives what the learner's gives on every input.
@@ -290,12 +297,7 @@ class FunctionGrader:
 
         So somebody is understood who makes a slip in one branch only. Few numbers prove nothing.
         """
-        values = [case.values for case in failing if isinstance(case.values, list)]
-        right = [evidence.read(case.expected, case.expected) for case in failing]
-        targets = [target for target in right if isinstance(target, list)]
-        if len(values) < len(failing) or len(failing) == len(self.cases):
-            return None
-        if relations.different_numbers(values, targets, self._agree) < _FEWEST:
+        if len(failing) == len(self.cases) or self._wrong_numbers(failing) < _FEWEST:
             return None
         told = slips.told_by(
             self.exercise.wrong_answers,
@@ -314,10 +316,23 @@ class FunctionGrader:
 
     def _general_slip(self) -> str | None:
         """Name the one general slip that gives what the learner's answer gives on every input."""
-        return slips.told_by(
-            _general_slips(self.exercise),
-            lambda slip: all(self._same_values(slip, case) for case in self.cases),
-        )
+
+        def fits(slip: Misconception) -> bool:
+            return all(self._same_values(slip, case) for case in self.cases)
+
+        in_steps, in_arguments = _general_slips(self.exercise)
+        told = slips.told_by(in_steps, fits)
+        # A forgotten argument gives few different numbers at times, as another slip does.
+        if told is None and self._wrong_numbers(self.cases) >= _FEWEST:
+            told = slips.told_by(in_arguments, fits)
+        return told
+
+    def _wrong_numbers(self, cases: Sequence[_Case]) -> int:
+        """Count the different wrong numbers: on so many a story about the answer rests."""
+        pairs = [(case.values, evidence.read(case.expected, case.expected)) for case in cases]
+        readable = [(a, b) for a, b in pairs if isinstance(a, list) and isinstance(b, list)]
+        values, right = [a for a, _ in readable], [b for _, b in readable]
+        return relations.different_numbers(values, right, self._agree)
 
     def _same_values(self, wrong: Misconception, case: _Case) -> bool:
         """Return whether a misconception gives the learner's values on an input."""
@@ -364,10 +379,20 @@ class FunctionGrader:
                 [case.args for case in self.cases],
                 self._agree,
             )
-            or slips.told_by(_general_slips(self.exercise), fits)
+            or slips.told_by(_general_slips(self.exercise)[0], fits)
         )
-        only = f"Only your {_ORDINALS[k]} result is wrong."
-        return f"{only} {told}" if told else None
+        return f"{self._which_result()}{told}" if told else None
+
+    def _which_result(self) -> str:
+        """Say which one of several results is wrong, if it is one."""
+        outputs = [case.values for case in self.cases if isinstance(case.values, list)]
+        right = [evidence.read(case.expected, case.expected) for case in self.cases]
+        targets = [target for target in right if isinstance(target, list)]
+        count = len(targets[0])
+        if count == 1 or len(outputs) < len(targets):
+            return ""
+        wrong = [k for k in range(count) if not self._equal_at(outputs, targets, k, k)]
+        return f"Only your {_ORDINALS[wrong[0]]} result is wrong. " if len(wrong) == 1 else ""
 
     def _imitate(self, wrong: Misconception, case: _Case) -> Any:
         """Return what a misconception gives on an input, or the error if it does not even run."""
@@ -426,8 +451,11 @@ def _questions(exercise: Exercise) -> list[tuple[Args, Any]]:
 
 
 @functools.lru_cache(maxsize=128)
-def _general_slips(exercise: Exercise) -> tuple[Misconception, ...]:
-    return slips.general_slips(exercise.reference)
+def _general_slips(
+    exercise: Exercise,
+) -> tuple[tuple[Misconception, ...], tuple[Misconception, ...]]:
+    in_arguments = tuple(slips.slips_in_arguments(exercise.reference))
+    return slips.slips_in_steps(exercise.reference), in_arguments
 
 
 @functools.lru_cache(maxsize=8192)

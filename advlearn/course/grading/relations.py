@@ -86,6 +86,8 @@ def relation_of_values(
     values: list[list[Tensor]], right: list[list[Tensor]], inputs: Sequence[Args], agree: Agree
 ) -> str | None:
     """Say how values, as `evidence.read` gives them, are related to the right ones."""
+    if _all_flipped(values, right):
+        return "Your answers are the wrong way round: each 1 should be 0, and each 0 should be 1."
     if different_numbers(values, right, agree) < FEWEST:
         return None
     for change, text in _SHAPES_OF_IT:
@@ -112,6 +114,15 @@ def different_numbers(
                 far = ~torch.isclose(part, target, 1e-4, 1e-6, equal_nan=True)
                 wrong.update(round(v, 6) for v in part[far].tolist() if math.isfinite(v))
     return len(wrong)
+
+
+def _all_flipped(values: Sequence[list[Tensor]], right: Sequence[list[Tensor]]) -> bool:
+    """Tell whether yes stands for no everywhere, in enough places of both kinds."""
+    a = torch.cat([part.flatten() for parts in values for part in parts])
+    b = torch.cat([part.flatten() for parts in right for part in parts])
+    if not (((b == 0) | (b == 1)).all() and a.shape == b.shape):
+        return False
+    return bool((a == 1 - b).all()) and min(int(b.sum()), int((1 - b).sum())) >= FEWEST
 
 
 def _holds(

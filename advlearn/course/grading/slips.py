@@ -122,8 +122,8 @@ def _step(what: str, **instead: Operation) -> tuple[str, Mapping[str, Operation]
 # "Your result is what comes out when …", and what is done in place of which function of PyTorch.
 _STEPS = (
     _step("the values themselves are used in place of their signs", sign=_unchanged),
-    _step("the sign of 0 is taken for +1. It is 0: such a pixel stays", sign=_sign_of_zero(1.0)),
-    _step("the sign of 0 is taken for -1. It is 0: such a pixel stays", sign=_sign_of_zero(-1.0)),
+    _step("the sign of 0 is taken for +1 or -1. It is 0: a pixel stays", sign=_sign_of_zero(1.0)),
+    _step("the sign of 0 is taken for +1 or -1. It is 0: a pixel stays", sign=_sign_of_zero(-1.0)),
     _step("the sign is v / |v|. Where v is 0, that is 0 / 0 = nan", sign=_value_over_size),
     _step("the signs are reversed", sign=_opposite),
     _step("no absolute value is taken", abs=_unchanged),
@@ -184,13 +184,13 @@ _COMPARISONS = (
 )
 
 
-def general_slips(function: Callable[..., Any]) -> tuple[Misconception, ...]:
-    """Return wrong answers that are a right function with one thing changed.
+def slips_in_steps(function: Callable[..., Any]) -> tuple[Misconception, ...]:
+    """Return wrong answers that are a right function in which one step is another.
 
     Example:
         >>> def share(z, y):
         ...     return (z.argmax(1) != y).float().mean()
-        >>> slips = {slip.name: slip.answer for slip in general_slips(share)}
+        >>> slips = {slip.name: slip.answer for slip in slips_in_steps(share)}
         >>> slips["a sum stands in place of a mean"](torch.eye(3), torch.tensor([0, 0, 0]))
         tensor(2.)
     """
@@ -202,7 +202,6 @@ def general_slips(function: Callable[..., Any]) -> tuple[Misconception, ...]:
         feedback = f"Look at the edge: only there do `{written}` and `{asked}` differ."
         answer = _with_steps(function, {name: _by(other)})
         made.append(Misconception(f"{written} for {asked}", answer, feedback))
-    made += _slips_in_the_arguments(function)
     return tuple(made)
 
 
@@ -214,7 +213,13 @@ def _with_steps(function: Callable[..., Any], instead: Mapping[str, Operation]) 
     return changed
 
 
-def _slips_in_the_arguments(function: Callable[..., Any]) -> Iterator[Misconception]:
+def slips_in_arguments(function: Callable[..., Any]) -> Iterator[Misconception]:
+    """Give wrong answers that are a right function of other arguments.
+
+    Example:
+        >>> [slip.name for slip in slips_in_arguments(lambda w, b: w + b)][-2:]
+        ['minus b', 'w and b exchanged']
+    """
     names = tuple(inspect.signature(function).parameters)
     for place, name in enumerate(names):
         for value, word in ((0.0, "0"), (1.0, "1")):
