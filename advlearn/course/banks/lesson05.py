@@ -682,7 +682,9 @@ def _keeps_to_eps(args: Args, output: Tensor) -> str | None:
 
 def _uses_all_of_eps(args: Args, output: Tensor) -> str | None:
     x, eps = args[1], args[3]
-    room = (output > 1e-4) & (output < 1 - 1e-4)
+    weight = next(args[0].parameters())  # (hidden, pixels): no column of a dead pixel is looked at
+    alive = (weight != 0).any(dim=0).reshape(x.shape[1:])
+    room = (output > 1e-4) & (output < 1 - 1e-4) & alive
     if ((output - x).abs()[room] >= eps - 1e-5).all():
         return None
     return f"Some of your pixels move by less than eps = {eps:g}, though there is room."

@@ -305,7 +305,7 @@ my_pgd = Exercise(
         `gradient.sign()` -> `total.sign()`,
         `# at the point where we are now` -> `¶total = total + gradient`
             You step along the sum of all gradients so far. `backward()` adds to `.grad`: set it to
-            None, or to zero, before each step.
+            zero before each step.
         """,
     ),
     hints=(
