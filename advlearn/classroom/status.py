@@ -141,7 +141,7 @@ class Status:
                 for name in exercise_names()[lesson]:
                     one = self.reported[learner].get((lesson, name), Reported(0))
                     words = "no outputs" if lesson in self.blank[learner] else one.words
-                    writer.writerow([_harmless(learner), lesson, name, words])
+                    writer.writerow([harmless(learner), lesson, name, words])
         return text.getvalue()
 
 
@@ -192,11 +192,11 @@ def _short(name: str) -> str:
     return shown if len(shown) <= _WIDEST else shown[: _WIDEST - 1] + "…"
 
 
-def _harmless(name: str) -> str:
+def harmless(name: str) -> str:
     """Return a name that no table program takes for a formula.
 
     Example:
-        >>> _harmless("=1+1"), _harmless("Kim")
+        >>> harmless("=1+1"), harmless("Kim")
         ("'=1+1", 'Kim')
     """
     return f"'{name}" if name[:1] in tuple("=+-@\t\r") else name
