@@ -154,6 +154,8 @@ def read(output: object, like: object) -> list[Tensor] | str:
     Example:
         >>> read([torch.tensor([1, 0]), torch.tensor(0.5)], (torch.zeros(2), 0.25))
         [tensor([1., 0.], dtype=torch.float64), tensor(0.5000, dtype=torch.float64)]
+        >>> read(torch.tensor([1, 2]), (1.0, 2.0))
+        [tensor(1., dtype=torch.float64), tensor(2., dtype=torch.float64)]
         >>> read(torch.zeros(3), torch.zeros(2))
         'Your result has shape (3,). Expected is (2,).'
     """
@@ -186,6 +188,10 @@ def _is_plain(output: Tensor) -> bool:
 
 
 def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
+    numbers_wanted = all(isinstance(one, int | float) for one in like)
+    in_one = isinstance(output, Tensor | np.ndarray) and output.ndim == 1
+    if numbers_wanted and in_one and len(output) == len(like):  # type: ignore[arg-type]
+        output = output.tolist()  # type: ignore[attr-defined]
     if not isinstance(output, tuple | list):
         return f"Your function returns {_article(output)}. Expected are {len(like)} values."
     if len(output) != len(like):
