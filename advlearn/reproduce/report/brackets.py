@@ -67,8 +67,8 @@ def rows_of(model: str) -> list[str]:
     """Return the rows of the paper that train a published model's recipe.
 
     Example:
-        >>> rows_of("softmax")
-        ['softmax']
+        >>> rows_of("generative")
+        ['generative']
     """
     inner = SHIPPED[model][0][0]
     return [
