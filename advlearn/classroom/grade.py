@@ -35,6 +35,9 @@ RULES: Mapping[str, str] = {
 
 _TIMEOUT = 5.0
 _MOST_BYTES = 20_000_000
+NO_DEFINITION = "the notebook has no definition of"
+"""How a remark begins where nobody has written an answer."""
+
 _UNGRADED = "UNGRADED"
 _TRIES = 1  # more, for a notebook at which the grader itself has ended
 

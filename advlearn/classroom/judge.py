@@ -16,6 +16,7 @@ from typing import Any
 
 from advlearn.classroom import wire
 from advlearn.classroom.answers import Answers, Piece, plain_python, read
+from advlearn.classroom.grade import NO_DEFINITION
 from advlearn.classroom.runner import EndedError, Nursery, Runner
 from advlearn.classroom.submissions import Notebook
 from advlearn.course.grading import sandbox
@@ -220,7 +221,7 @@ def _missing(name: str, answers: Answers, notebook: Notebook) -> str:
             f"cell {answers.left_out[name] + 1} sets {name} by code that is not run when a class "
             "is graded: only imports, definitions and constants are"
         )
-    return f"the notebook has no definition of {name}"
+    return f"{NO_DEFINITION} {name}"
 
 
 def _left_out(grade: Grade, answers: Answers) -> str:

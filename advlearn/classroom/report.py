@@ -12,6 +12,7 @@ import hashlib
 import html
 import io
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -222,7 +223,8 @@ def slips(grades: Grades, lesson: str, most: int = 12) -> Iterator[tuple[int, st
     for learner in grades.marks:
         for mark in grades.of(learner, lesson):
             if not mark.solved and mark.outcome in {"WRONG", "RAISED", "TIDY"}:
-                counted[mark.exercise, mark.feedback.split("\n")[0][:200]] += 1
+                first = textwrap.shorten(mark.feedback.split("\n")[0], 200, placeholder=" …")
+                counted[mark.exercise, first] += 1
     for (name, text), count in counted.most_common(most):
         yield count, name, text
 

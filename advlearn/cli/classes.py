@@ -84,7 +84,7 @@ def grade(
     from tqdm.auto import tqdm
 
     from advlearn.classroom import report
-    from advlearn.classroom.grade import grade_class
+    from advlearn.classroom.grade import NO_DEFINITION, grade_class
 
     try:
         if out.exists() and not out.is_dir():
@@ -105,4 +105,5 @@ def grade(
     say(f"What to teach again: {out / 'summary.html'}. Pages for learners: {out / 'feedback'}")
     for learner in grades.marks:
         for note in report.notes(grades, learner):
-            say(f"  {learner}: {note}")
+            if NO_DEFINITION not in note:  # the grade book has these too, and there are many
+                say(f"  {learner}: {note}")
