@@ -24,7 +24,7 @@ from advlearn._bounded import parse_json, read_plain
 from advlearn._quote import printable
 from advlearn.classroom.status import exercise_names
 from advlearn.classroom.submissions import Notebook, Submissions, Unread, find
-from advlearn.course.grading.sandbox import PATIENCE
+from advlearn.course.grading.exercise import TIME_LIMIT
 
 RULES: Mapping[str, str] = {
     "right": "1 for a solved exercise, 0 for any other",
@@ -33,7 +33,6 @@ RULES: Mapping[str, str] = {
 }
 """Name of a rule -> how it gives points for an exercise."""
 
-_TIMEOUT = 5.0
 _MOST_BYTES = 20_000_000
 NO_DEFINITION = "the notebook has no definition of"
 """How a remark begins where nobody has written an answer."""
@@ -156,7 +155,7 @@ def grade_class(
     store: Path,
     *,
     workers: int | None = None,
-    timeout: float = _TIMEOUT,
+    timeout: float = TIME_LIMIT,
     step: Callable[[int, int], object] = lambda *_: None,
 ) -> Grades:
     """Grade every notebook in a folder.
@@ -346,7 +345,3 @@ def total(marks: Iterable[Mark], rule: str) -> tuple[float, int]:
     points = [mark.points(rule) for mark in marks]
     graded = [one for one in points if one is not None]
     return sum(graded), len(graded)
-
-
-LIMIT = _TIMEOUT * PATIENCE
-"""Seconds by the clock on the wall after which an answer is ended."""

@@ -242,7 +242,7 @@ def arena(context: typer.Context) -> None:
     add_help_option=False,
 )
 def classroom(context: typer.Context) -> None:
-    """For teachers: how far everybody is, see `advlearn class --help`."""
+    """For teachers: grade a class, see how far everybody is: see `advlearn class --help`."""
     from advlearn.cli.classes import app as commands
 
     commands(context.args, prog_name="advlearn class")

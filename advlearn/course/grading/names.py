@@ -135,18 +135,7 @@ def watched() -> Iterator[list[str]]:
                 vars(module).update(values)
 
 
-_OF_THE_CHECKS = (
-    "evidence",
-    "exercise",
-    "grader",
-    "misconceptions",
-    "relations",
-    "sandbox",
-    "slips",
-)
-
-
 def _modules_of_the_checks() -> list[ModuleType]:
-    package = __name__.rpartition(".")[0]
-    found = (sys.modules.get(f"{package}.{name}") for name in _OF_THE_CHECKS)
-    return [module for module in found if module is not None]
+    """Return the modules beside this one, as far as they are loaded."""
+    package = f"{__name__.rpartition('.')[0]}."
+    return [one for name, one in list(sys.modules.items()) if name.startswith(package)]
