@@ -16,7 +16,7 @@ from typing import Any
 
 from advlearn.classroom import wire
 from advlearn.classroom.answers import Answers, Piece, plain_python, read
-from advlearn.classroom.grade import NO_DEFINITION
+from advlearn.classroom.grade import NO_DEFINITION, Mark
 from advlearn.classroom.runner import EndedError, Nursery, Runner
 from advlearn.classroom.submissions import Notebook
 from advlearn.course.grading import sandbox
@@ -25,33 +25,6 @@ from advlearn.course.grading.grader import FunctionGrader, Grade, Outcome, input
 
 _SPARE = 20.0  # seconds beyond what an answer may take, before its process is ended
 _TELLING = 4  # statements of a function that two people hardly write alike
-
-
-@dataclass(frozen=True)
-class Result:
-    """The grade of one exercise in one notebook.
-
-    Attributes:
-        exercise: Its name.
-        outcome: The name of an `Outcome`.
-        score: In [0, 1].
-        solved: Whether it counts as solved.
-        feedback: As the check would tell it.
-        cell: The cell of the attempt that counts, from 0; None without one.
-        attempts: How many there were.
-        remark: What a teacher should know: why nothing could be graded, or a copy.
-        shape: The attempt's code without its names, to compare it with others.
-    """
-
-    exercise: str
-    outcome: str
-    score: float
-    solved: bool
-    feedback: str
-    cell: int | None = None
-    attempts: int = 0
-    remark: str = ""
-    shape: str = ""
 
 
 class Judge:
@@ -65,7 +38,7 @@ class Judge:
     def __init__(self, nursery: Nursery, timeout: float = TIME_LIMIT) -> None:
         self.nursery, self.timeout = nursery, timeout
 
-    def grade(self, notebook: Notebook) -> list[Result]:
+    def grade(self, notebook: Notebook) -> list[Mark]:
         """Return the grade of each exercise of the notebook's lesson."""
         from advlearn import exercises
 
@@ -79,7 +52,7 @@ class Judge:
 
     def _one(
         self, exercise: Exercise, answers: Answers, sitting: _Sitting, notebook: Notebook
-    ) -> Result:
+    ) -> Mark:
         best: tuple[tuple[bool, float, int], Grade, _Attempt] | None = None
         attempts = list(_attempts(exercise.name, answers, sitting))
         for number, attempt in enumerate(attempts):
@@ -91,17 +64,18 @@ class Judge:
             if grade.outcome is Outcome.RIGHT:
                 break
         if best is None:
-            return Result(
-                exercise.name, Outcome.NOT_ATTEMPTED.name, 0.0, False, exercise.task,
-                remark=_missing(exercise.name, answers, notebook),
+            return Mark(
+                notebook.lesson, exercise.name, Outcome.NOT_ATTEMPTED.name, 0.0, False,
+                exercise.task, notebook.path, remark=_missing(exercise.name, answers, notebook),
             )  # fmt: skip
         _, grade, attempt = best
         feedback = grade.feedback + _left_out(grade, answers)
         shape = _shape(attempt.source)
         remark = _copied(exercise, attempt.source, shape) if grade.solved else ""
-        return Result(
-            exercise.name, grade.outcome.name, grade.score, grade.solved, feedback, attempt.cell,
-            len(attempts), remark, shape,
+        return Mark(
+            notebook.lesson, exercise.name, grade.outcome.name, grade.score, grade.solved, feedback,
+            notebook.path, None if attempt.cell is None else attempt.cell + 1, len(attempts),
+            remark, shape,
         )  # fmt: skip
 
     def _grade(self, exercise: Exercise, attempt: _Attempt, sitting: _Sitting) -> Grade:
