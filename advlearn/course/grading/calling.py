@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from advlearn.course.grading import evidence, names, sandbox
@@ -20,7 +20,7 @@ _STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", 
 
 
 @dataclass
-class Calls:
+class Calls(sandbox.Ending):
     """What came of calling an answer on every input in turn, and on the first one again.
 
     Attributes:
@@ -32,7 +32,7 @@ class Calls:
         is_stub: Whether the answer is not written yet: an empty body, or its own
             `raise NotImplementedError`.
         replaced: Names of PyTorch, NumPy and Python that it replaced.
-        timed_out, waited, flooded, abandoned, printed, place: See `sandbox.Run`.
+        timed_out, waited, flooded, abandoned, printed, place: See `sandbox.Ending`.
     """
 
     problem: str = ""
@@ -42,12 +42,6 @@ class Calls:
     shows_input: bool = False
     is_stub: bool = False
     replaced: list[str] = field(default_factory=list)
-    timed_out: bool = False
-    waited: bool = False
-    flooded: bool = False
-    abandoned: bool = False
-    printed: str = ""
-    place: tuple[int, str] | None = None
 
 
 def call(
@@ -68,7 +62,7 @@ def call(
         ([2, 3, 2], [(1,), (2,), (1,)], '')
     """
     if problem := evidence.call_problem(answer, name, parameters):
-        return Calls(problem)
+        return Calls(problem=problem)
     calls = Calls(is_stub=_is_stub(answer))
 
     def task() -> None:
@@ -81,8 +75,8 @@ def call(
     files = _files(answer)
     with names.watched() as calls.replaced:
         run = sandbox.run(task, timeout, files)
-    for kept in ("timed_out", "waited", "flooded", "abandoned", "printed", "place"):
-        setattr(calls, kept, getattr(run, kept))
+    for kept in fields(sandbox.Ending):
+        setattr(calls, kept.name, getattr(run, kept.name))
     # An abandoned thread may go on for a while: what it adds later must not count.
     calls.given, calls.outputs = list(calls.given), list(calls.outputs)
     error = run.error

@@ -38,11 +38,10 @@ class Stopped(BaseException):
 
 
 @dataclass
-class Run:
-    """What happened during one run.
+class Ending:
+    """How a run ended, as plain data.
 
     Attributes:
-        error: The exception that ended the run, or None.
         timed_out: Whether the time limit ended it.
         waited: Whether that was the limit by the clock on the wall, `PATIENCE` times as long.
         flooded: Whether printing beyond `PRINT_LIMIT` ended it.
@@ -51,13 +50,19 @@ class Run:
         place: Line number and source line where a timed-out run was stopped.
     """
 
-    error: BaseException | None = None
     timed_out: bool = False
     waited: bool = False
     flooded: bool = False
     abandoned: bool = False
     printed: str = ""
     place: tuple[int, str] | None = None
+
+
+@dataclass
+class Run(Ending):
+    """What happened during one run: how it ended, and the exception that ended it, or None."""
+
+    error: BaseException | None = None
 
 
 @dataclass
