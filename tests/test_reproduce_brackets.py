@@ -82,6 +82,8 @@ def test_a_readme_without_the_marks_is_refused(measured) -> None:
     assert made.startswith("a\n")
     assert made.endswith("\nb")
     assert "old" not in made
+    for name in measured["models"]:
+        assert f"| `{name}` |" in made
     assert brackets.with_brackets(made, measured) == made
     with pytest.raises(ValueError, match="lacks the lines"):
         brackets.with_brackets("no marks", measured)

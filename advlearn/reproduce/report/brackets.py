@@ -31,7 +31,7 @@ SIZES = (0.1, 0.25, 0.3)
 BUDGET = "standard"
 
 DRAWN = ("maxout", "maxout-adversarial", "maxout-masked", "ensemble", "robust", "certified")
-"""The models of the picture, and of the table in README."""
+"""The models of the picture, and of the table that README shows at once."""
 
 BEGIN, END = "<!-- brackets: made by advlearn.reproduce.report.brackets -->", "<!-- end -->"
 
@@ -167,14 +167,15 @@ def page(measured: Mapping[str, Any], alt: str) -> str:
 
 
 def with_brackets(text: str, measured: Mapping[str, Any]) -> str:
-    """Return a README with the table between its two marks made anew.
+    """Return a README with the tables between their two marks made anew.
 
     Raises:
         ValueError: the marks are missing.
     """
     if BEGIN not in text or END not in text:
         raise ValueError(f"the README lacks the lines {BEGIN!r} and {END!r}.")
-    made = f"{BEGIN}\n{table(measured, DRAWN)}\n{END}"
+    whole = f"<details><summary>All models</summary>\n\n{table(measured)}\n\n</details>"
+    made = f"{BEGIN}\n{table(measured, DRAWN)}\n\n{whole}\n{END}"
     return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: made, text, flags=re.S)
 
 
