@@ -48,6 +48,7 @@ class Settings:
     rounds: int = 1
     threads: int = 1
     digits: int | None = None  # that are trained on; all by default
+    precision: str = "fast"  # of the LeNets that advlearn trains
     # Errors are equal if ours is at most so many percentage points above: two trainings that differ
     # in nothing but their seed differ by about as much.
     clean_within: float = 0.5
@@ -163,6 +164,25 @@ def by_hand(train: Dataset, test: Dataset, settings: Settings, seed: int) -> Spe
     return spent
 
 
+def bfloat16_cost(size: int = 512, rounds: int = 5) -> float:
+    """Return how long a product of matrices takes in bfloat16, as a multiple of float32's time.
+
+    Processors without instructions for bfloat16 compute with it, but more slowly. PyTorch has no
+    public question that tells them apart on all systems, so it is measured.
+    """
+    ratios = []
+    a, b = torch.rand(2, size, size)
+    for _ in range(rounds + 1):  # the first round warms up
+        times = []
+        for x, y in ((a, b), (a.bfloat16(), b.bfloat16())):
+            start = time.process_time()
+            for _ in range(4):
+                x @ y
+            times.append(time.process_time() - start)
+        ratios.append(times[1] / times[0])
+    return quartiles(ratios[1:])[1]
+
+
 # --- With advlearn --------------------------------------------------------------------------------
 
 
@@ -178,8 +198,8 @@ def with_advlearn(train: Dataset, test: Dataset, settings: Settings, seed: int) 
         lr=LR,
         seed=seed,
     )
-    # Both options only pay for convolutions.
-    fast = replace(plain, memory_format="channels_last", precision="fast")
+    # Both options only pay for convolutions, and bfloat16 only on a processor made for it.
+    fast = replace(plain, memory_format="channels_last", precision=settings.precision)
 
     def measure(model: nn.Module) -> dict[str, float]:
         return {"test error": 100 * float(error_rate(model, test))}
@@ -211,6 +231,9 @@ def measure(settings: Settings) -> dict[str, Any]:
     train, test = (load_mnist(part, source=settings.source) for part in ("train", "test"))
     train = train.take(slice(settings.digits))
     facts = machine(settings, [])
+    with threads(settings.threads):
+        facts["bfloat16"] = bfloat16_cost()
+    settings = replace(settings, precision="fast" if facts["bfloat16"] < 1 else "exact")
     facts["digits"] = {"trained on": train.n, "tested on": test.n, "source": train.source}
     done: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     with threads(settings.threads):
@@ -283,6 +306,11 @@ def table(measured: dict[str, Any]) -> str:
         f"{'reached' if measured['reached'] else 'not reached'}."
     )
     releases = ", ".join(f"{name} {release}" for name, release in facts["releases"].items())
+    cost = facts["bfloat16"]
+    products = (
+        f"A product of matrices took {cost:.2g} times as long in bfloat16 as in float32; the "
+        f"LeNets of advlearn used {'bfloat16' if settings['precision'] == 'fast' else 'float32'}."
+    )
     about = (
         f"Processor time, medians over {settings['rounds']} of the lab both ways; trained on "
         f"{digits['trained on']:,} digits ({digits['source']}) in batches of "
@@ -290,7 +318,7 @@ def table(measured: dict[str, Any]) -> str:
         f"digits. {facts['cpu']}, {facts['cores']} cores, threads: {settings['threads']}, "
         f"{facts['system']}, {load}Python {facts['python']}; {releases}."
     )
-    return "\n\n".join([lay_out(times), lay_out(found), verdict, about])
+    return "\n\n".join([lay_out(times), lay_out(found), f"{verdict} {products}", about])
 
 
 START, END = "<!-- lab: written by lab.py -->", "<!-- end of lab -->"
