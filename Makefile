@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab test-oldest test-newest quick lint format notebooks measure record book test-book bench palette doctor clean
+.PHONY: help lab test test-browser test-colab test-editions test-oldest test-newest quick lint format notebooks measure record book test-book bench palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -71,6 +71,9 @@ notebooks: $(VENV)/.dev ## execute every lesson again and write it in normal for
 
 measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
 	$(RUN) -m advlearn.course.notebooks --measure
+
+test-editions: $(VENV)/.dev ## execute every lesson of the instructor's and of the learner's edition
+	$(RUN) -m pytest -q -m editions tests/test_classroom_edition.py
 
 test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (installs them in .venv-colab)
 	$(RUN) -m tests.colab.environment

@@ -32,6 +32,7 @@ from repository import (
     section,
 )
 
+from advlearn.classroom.edition import called_by
 from advlearn.course import glossary, notebooks
 from advlearn.course.lessons import LESSONS as COURSE
 from advlearn.exercises import all_exercises
@@ -137,6 +138,7 @@ def teachers() -> str:
     return fill(
         "teachers",
         exercises=f"{len(exercises)} exercises",
+        doors=sum(len(called_by(notebooks.read(notebooks.HERE / one.file))) for one in COURSE),
         table="\n".join(rows),
         address=ADDRESS,
         **_totals(),

@@ -151,7 +151,7 @@ def free_address():
 @pytest.mark.parametrize("address", [None, "nonsense", "ftp://here:1"])
 def test_no_scheduler_at_the_address_is_said_before_any_work(monkeypatch, tmp_path, address):
     address = address or free_address()
-    monkeypatch.setattr(schedule, "ANSWER_WITHIN", 1)
+    monkeypatch.setattr(schedule._cluster, "ANSWER_WITHIN", 1)
     with pytest.raises(
         ValueError, match=rf"no scheduler answers at {address}.*Start one with `dask scheduler`"
     ):

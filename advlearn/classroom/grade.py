@@ -38,7 +38,10 @@ NO_DEFINITION = "the notebook has no definition of"
 """How a remark begins where nobody has written an answer."""
 
 _UNGRADED = "UNGRADED"
-_TRIES = 1  # more, for a notebook at which the grader itself has ended
+TRIES = 1
+"""More, for a notebook at which the grader itself has ended."""
+
+ENDED = "the grader itself ended at it, twice"
 
 Key = tuple[str, str]  # number of the lesson, and name of the exercise
 
@@ -134,9 +137,11 @@ class Store:
         whole = isinstance(held, dict) and isinstance(held.get("results"), list)
         return held if whole else None
 
-    def write(self, notebook: Notebook, results: Sequence[Any], isolation: dict[str, bool]) -> None:
+    def write(
+        self, notebook: Notebook, results: Sequence[Mark], isolation: Mapping[str, bool]
+    ) -> None:
         """Keep the grades of a notebook."""
-        held = {"results": [asdict(one) for one in results], "isolation": isolation}
+        held = {"results": [asdict(one) for one in results], "isolation": dict(isolation)}
         write_atomically(self.path(notebook), json.dumps(held))
 
 
@@ -157,6 +162,8 @@ def grade_class(
     workers: int | None = None,
     timeout: float = TIME_LIMIT,
     step: Callable[[int, int], object] = lambda *_: None,
+    scheduler: str | None = None,
+    allow_network: bool = False,
 ) -> Grades:
     """Grade every notebook in a folder.
 
@@ -166,12 +173,14 @@ def grade_class(
         workers: how many notebooks at a time; the number of processors by default.
         timeout: seconds of processor time for the calls of one answer.
         step: is told how many notebooks are done, and of how many.
+        scheduler: the address of a Dask scheduler, whose workers grade instead of this machine.
+        allow_network, and what a cluster may raise: see `advlearn.classroom.cluster.grade`.
 
     Raises:
         FileNotFoundError: the folder is not there.
         RuntimeError: the system cannot fork processes, as on Windows.
     """
-    if not hasattr(os, "fork"):
+    if scheduler is None and not hasattr(os, "fork"):
         raise RuntimeError(
             "grading a class needs a system that forks processes: Linux, macOS, or on Windows the "
             "Linux in it (WSL)."
@@ -186,7 +195,16 @@ def grade_class(
     def tell(rest: int) -> None:
         step(total - rest, total)
 
-    failures = _work(left, kept, timeout, count, tell)
+    if scheduler is None:
+        failures = _work(left, kept, timeout, count, tell)
+    elif left:
+        from advlearn.classroom import cluster
+
+        failures = cluster.grade(
+            left, kept.write, scheduler, timeout=timeout, step=tell, allow_network=allow_network
+        )
+    else:
+        failures = {}
     return _together(found, kept, failures)
 
 
@@ -230,10 +248,10 @@ def _work(
                 except (EOFError, OSError):
                     processes.pop(line).join()
                     tried[number] += 1
-                    if tried[number] <= _TRIES:
+                    if tried[number] <= TRIES:
                         waiting.append(number)
                         continue
-                    word = "the grader itself ended at it, twice"
+                    word = ENDED
                 if word:
                     failures[notebooks[number].path] = word
                 step(len(waiting) + len(at))
@@ -280,10 +298,15 @@ def _serve(
             except EndedError:  # of the nursery itself: the next process makes a new one
                 os._exit(1)
             except Exception as error:  # a fault of ours must not cost anybody else a grade
-                name = type(error).__name__
-                word = f"the grader failed at it ({name}: {printable(str(error))[:200]})"
+                word = failed(error)
             line.send(word)
     nursery.close()
+
+
+def failed(error: Exception) -> str:
+    """Say that the grader failed at a notebook."""
+    name = type(error).__name__
+    return f"the grader failed at it ({name}: {printable(str(error))[:200]})"
 
 
 # --- Together -------------------------------------------------------------------------------------
@@ -312,7 +335,8 @@ def _marks(
         for name in exercise_names()[notebook.lesson]:
             yield Mark(notebook.lesson, name, _UNGRADED, 0.0, False, why, notebook.path, remark=why)
         return
-    grades.isolation = {**held.get("isolation", {}), **grades.isolation}
+    for name, kept in held.get("isolation", {}).items():  # of machines that may differ
+        grades.isolation[name] = grades.isolation.get(name, True) and kept
     for told in held["results"]:
         # The same answers may have been graded under another name.
         yield Mark(**{**told, "path": notebook.path})

@@ -243,7 +243,12 @@ def arena(context: typer.Context) -> None:
 )
 def classroom(context: typer.Context) -> None:
     """For teachers: grade a class, see how far everybody is: see `advlearn class --help`."""
-    from advlearn.cli.classes import app as commands
+    try:
+        from advlearn.cli.classes import app as commands
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("advlearn"):
+            raise
+        stop("The commands for teachers are not in the learner's edition of the course.")
 
     commands(context.args, prog_name="advlearn class")
 

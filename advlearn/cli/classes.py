@@ -75,6 +75,21 @@ def grade(
     timeout: Annotated[
         float, typer.Option(min=0.5, help="Seconds of processor time for one answer.")
     ] = 5.0,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler, whose workers grade: tls://host:8786, or "
+            "tcp://host:8786 in a network that you trust."
+        ),
+    ] = None,
+    allow_network: Annotated[
+        bool,
+        typer.Option(
+            "--allow-network",
+            help="With --scheduler: use workers, too, whose system cannot keep learners' code off "
+            "the network. Such code could change everybody's grades.",
+        ),
+    ] = False,
 ) -> None:
     """Grade a class: grades.csv, a page for each learner, and a summary of the slips.
 
@@ -91,19 +106,86 @@ def grade(
             raise ValueError(f"--out {out} is not a folder. Name a folder for the grades.")
         if out.resolve() == folder.resolve():
             raise ValueError("--out is the folder of the notebooks. Name another one.")
+        if scheduler is not None and workers is not None:
+            raise ValueError(
+                "--workers is for this machine, and --scheduler has workers of its own. Leave one "
+                "of them out."
+            )
+        if scheduler is not None and not scheduler.startswith(("tls://", "tcp://127.0.0.1")):
+            say("Without tls:// whoever reaches the cluster can change grades, and read answers.")
         with tqdm(unit=" notebooks", leave=False, delay=1) as bar:
 
             def step(done: int, total: int) -> None:
                 bar.total, bar.n = total, done
                 bar.refresh()
 
-            grades = grade_class(folder, out / ".work", workers=workers, timeout=timeout, step=step)
+            grades = grade_class(
+                folder,
+                out / ".work",
+                workers=workers,
+                timeout=timeout,
+                step=step,
+                scheduler=scheduler,
+                allow_network=allow_network,
+            )
         report.write(grades, out, points.value)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         stop(error)
+    except KeyboardInterrupt:
+        stop("\nStopped. What is graded is kept: run the same again to go on.")
     say(f"{len(grades.marks)} learners. Grades: {out / 'grades.csv'}")
     say(f"What to teach again: {out / 'summary.html'}. Pages for learners: {out / 'feedback'}")
     for learner in grades.marks:
         for note in report.notes(grades, learner):
             if NO_DEFINITION not in note:  # the grade book has these too, and there are many
                 say(f"  {learner}: {note}")
+
+
+edition = typer.Typer(
+    cls=Commands,
+    help="Write the lessons with all solutions for the teacher, or without any for learners.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(edition, name="edition")
+
+
+@edition.command()
+def instructor(
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    run: Annotated[
+        bool, typer.Option("--run", help="Execute the lessons too: some minutes.")
+    ] = False,
+) -> None:
+    """Write the lessons with solutions, common slips, minutes and the quizzes' answers."""
+    from advlearn.classroom import edition as editions
+
+    try:
+        made = editions.instructor(out, run=run)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        stop(error)
+    say(f"{len(made)} lessons with {sum(made.values())} solutions: {out}. Keep them to yourself.")
+
+
+@edition.command()
+def learner(
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Where you will put the wheel on the web, for Colab: https://…/NAME.whl. Without "
+            "it learners upload the wheel."
+        ),
+    ] = "",
+) -> None:
+    """Write the lessons, and a wheel of the course to install, without our solutions."""
+    from advlearn.classroom import edition as editions
+
+    try:
+        made = editions.learner(out, address=address)
+    except (OSError, ValueError) as error:
+        stop(error)
+    say(f"Lessons: {out / 'lessons'}. The course without solutions: {out / editions.WHEEL}")
+    say(", ".join(f"{count} {what}" for what, count in made.items()))
+    say("Grade with this full course: it is the same checks.")

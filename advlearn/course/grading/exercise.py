@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 
 from advlearn.course import record
-from advlearn.course.grading import evidence, names, sandbox
+from advlearn.course.grading import evidence, names, sandbox, sealed
 from advlearn.course.grading.calling import call
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.grader import (
@@ -152,6 +152,8 @@ class Exercise:
         """
         if answer is None or answer is ...:
             return Grade(Outcome.NOT_ATTEMPTED, 0.0, self.task)
+        if isinstance(answer, sealed.Recorded):
+            return Grade(Outcome.WRONG, 0.0, sealed.NOT_YOURS)
         try:
             if self.inputs is None:
                 return self._grade_value(answer)
@@ -169,18 +171,30 @@ class Exercise:
         key = self.lesson, self.name
         shown = _HINTS_SHOWN.get(key, 0)
         if shown >= len(self.hints):
-            _say(f"There are no more hints. {self._label()}.solution() shows one way to do it.")
+            way = f"{self._label()}.solution() shows one way to do it."
+            if isinstance(self.reference, sealed.Recorded):
+                way = "Ask your teacher, or somebody who has solved it."
+            _say(f"There are no more hints. {way}")
             return
         _HINTS_SHOWN[key] = shown + 1
         number = f"Hint {shown + 1} of {len(self.hints)}: "
         _say(textwrap.fill(number + self.hints[shown], WIDTH))
 
     def solution(self) -> None:
-        """Print the reference."""
+        """Print the reference, or say that it is not in this edition."""
+        if isinstance(self.reference, sealed.Recorded):
+            _say(f"{sealed.CLOSED} Ask your teacher.")
+            return
         _say(f"One solution of {self.name}; yours may differ:\n\n{self.source()}")
 
     def source(self) -> str:
-        """Return the reference as the learner would write it."""
+        """Return the reference as the learner would write it.
+
+        Raises:
+            ValueError: it is not in this edition of the course.
+        """
+        if isinstance(self.reference, sealed.Recorded):
+            raise ValueError(sealed.CLOSED)
         if self.inputs is None:
             return f"{self.name} = {self.reference!r}"
         text = textwrap.dedent(inspect.getsource(self.reference)).rstrip()

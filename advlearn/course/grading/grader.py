@@ -16,6 +16,7 @@ from advlearn.course.grading import evidence, relations, sandbox, slips
 from advlearn.course.grading.calling import Calls
 from advlearn.course.grading.evidence import Args, Untidy
 from advlearn.course.grading.misconceptions import Misconception
+from advlearn.course.grading.sealed import Recorded
 
 if TYPE_CHECKING:
     from advlearn.course.grading.exercise import Exercise, Property
@@ -447,6 +448,8 @@ def _questions(exercise: Exercise) -> list[tuple[Args, Any]]:
     assert exercise.inputs is not None, "only functions are graded here"
     with sandbox.preserved_state():
         inputs = exercise.inputs(torch.Generator().manual_seed(0))
+        if isinstance(exercise.reference, Recorded):
+            return exercise.reference.questions(inputs)
         return [(args, exercise.reference(*evidence.copy_arguments(args))) for args in inputs]
 
 
@@ -454,6 +457,8 @@ def _questions(exercise: Exercise) -> list[tuple[Args, Any]]:
 def _general_slips(
     exercise: Exercise,
 ) -> tuple[tuple[Misconception, ...], tuple[Misconception, ...]]:
+    if isinstance(exercise.reference, Recorded):
+        return exercise.reference.slips
     in_arguments = tuple(slips.slips_in_arguments(exercise.reference))
     return slips.slips_in_steps(exercise.reference), in_arguments
 
@@ -464,6 +469,8 @@ def _imitations(exercise: Exercise, wrong: Misconception) -> list[Any]:
 
     A learner's answer has run before: what it did to PyTorch's settings must not count here.
     """
+    if isinstance(wrong.answer, Recorded):
+        return wrong.answer.outputs
     answer, outputs = wrong.answer, []
     questions = _questions(exercise)
     with sandbox.preserved_state():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import uuid
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from advlearn import _cluster
 from advlearn.data.reference import ARCHITECTURES
 from advlearn.reproduce.engine import work
 from advlearn.reproduce.engine.fingerprint import Code
@@ -254,47 +254,27 @@ def _given(content: bytes) -> bytes:
     return content
 
 
-ANSWER_WITHIN = 20
-"""Seconds in which a scheduler must answer."""
+_INSTEAD = "leave out --scheduler and --workers"
 
 
 def _on_cluster(
     scheduler: str | None, workers: int
 ) -> Callable[[Sequence[Item], Mapping[str, bytes], Scale], Finished]:
-    try:
-        import dask
-        from distributed import Client, LocalCluster, as_completed
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a cluster needs the package distributed. Run `pip install 'advlearn[cluster]'`, "
-            "or leave out --scheduler and --workers."
-        ) from error
+    distributed = _cluster.distributed(_INSTEAD)
+    import dask
 
     @contextmanager
     def connected() -> Iterator[Any]:
-        if scheduler is None:
-            with (
-                LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None
-                ) as cluster,
-                Client(cluster) as client,
-            ):
+        if scheduler is not None:
+            with _cluster.connected(scheduler, _INSTEAD) as client:
                 yield client
             return
-        reason = ""
-        try:
-            client = Client(scheduler, timeout=ANSWER_WITHIN)
-        except (OSError, ValueError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-        if reason:
-            # The error and the half-made client refer to each other. If the collector came upon
-            # them while a later client starts, closing this one would wait for that one's lock.
-            gc.collect()
-            raise ValueError(
-                f"no scheduler answers at {scheduler} ({reason}). Start one with `dask scheduler`, "
-                "its workers with `dask worker ADDRESS`, and pass its address."
-            )
-        with client:
+        with (
+            distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
             yield client
 
     def results(todo: Sequence[Item], done: Mapping[str, bytes], scale: Scale) -> Finished:
@@ -322,7 +302,7 @@ def _on_cluster(
                 )
             of = {futures[item.key].key: item for item in todo}
             failed: dict[str, BaseException] = {}
-            for future in as_completed([futures[item.key] for item in todo]):
+            for future in distributed.as_completed([futures[item.key] for item in todo]):
                 item = of[future.key]
                 error = future.exception()
                 if error is not None:
