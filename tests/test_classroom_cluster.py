@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
 ]
 
-HANDED_IN = ("plain", "minus", "stub", "never ends", "ends the process", "another cell is broken")
+HANDED_IN = ("plain", "minus", "stub", "raises", "ends the process", "another cell is broken")
 PLAIN = {"another user": False, "no network": True, "no other process": True, "no disk": True}
 
 

@@ -30,13 +30,15 @@ from advlearn.classroom.submissions import MOST_BYTES, text_of
 from advlearn.course.copies import places
 from advlearn.course.grading.exercise import Exercise
 from advlearn.course.grading.quiz import Quiz
+from advlearn.course.grading.sealed import SUFFIX
 from advlearn.course.lessons import LESSONS, Lesson
 from advlearn.data.folders import PACKAGE, published
 
 VERSION = f"{advlearn.__version__}+learner"
 WHEEL = f"advlearn-{VERSION}-py3-none-any.whl"
 _FOR_TEACHERS = ("classroom/", "cli/classes.py")  # parts of the package that need the solutions
-_FEWEST_LETTERS = 10  # of a piece of code that gives a solution away
+_FEWEST_LETTERS = 10  # of a piece of code, in back-quotes, that gives a solution away
+_LONG = 20  # letters of a line that does so wherever it stands
 _TELLS_THE_SOLUTION = re.compile(
     r"(`ex\.NAME\.hint\(\)`\s+gives\s+a\s+hint)"
     r"(?:,?\s+and\s+`ex\.NAME\.solution\(\)`\s+shows\s+our\s+answer)"
@@ -266,7 +268,8 @@ def learner(out: Path, *, address: str = "") -> dict[str, int]:
     closed: list[str] = []
 
     def keep(exercise: Exercise, hint: str) -> bool:
-        gives_away = reveals(exercise, hint)
+        others = getattr(doors_of_lessons, f"lesson{exercise.lesson}").EXERCISES
+        gives_away = reveals(exercise, hint) or any(_holds_a_line(one, hint) for one in others)
         closed.extend([hint] * gives_away)
         return not gives_away
 
@@ -314,21 +317,31 @@ def without_solutions(notebook: dict[str, Any], course: str) -> None:
 
 
 def reveals(exercise: Exercise, hint: str) -> bool:
-    """Tell whether a hint holds a whole statement, or a whole right-hand side, of our solution.
+    """Tell whether a hint holds a line of our solution, or a whole right-hand side of one.
 
     Example:
         >>> from advlearn.exercises import lesson03
         >>> [reveals(lesson03.loss_gradient, hint) for hint in lesson03.loss_gradient.hints]
         [False, False, True]
     """
-    whole = {
-        re.sub(r"\s", "", text)
-        for statement in ast.walk(ast.parse(exercise.source()))
-        for text in _pieces(statement)
-    }
-    codes = re.findall(r"`([^`]+)`", hint)
-    shown = {re.sub(r"\s", "", _normal(code)) for code in codes}
-    return any(len(code) >= _FEWEST_LETTERS for code in shown & whole)
+    tree = ast.parse(exercise.source())
+    whole = {_squeezed(text) for statement in ast.walk(tree) for text in _pieces(statement)}
+    shown = {_squeezed(_normal(code)) for code in re.findall(r"`([^`]+)`", hint)}
+    if any(len(code) >= _FEWEST_LETTERS for code in shown & whole):
+        return True
+    return _holds_a_line(exercise, hint)
+
+
+def _holds_a_line(exercise: Exercise, hint: str) -> bool:
+    (function,) = ast.parse(exercise.source()).body
+    assert isinstance(function, ast.FunctionDef)
+    lines = "\n".join(map(ast.unparse, function.body)).splitlines()
+    text = _squeezed(hint)
+    return any(len(_squeezed(line)) >= _LONG and _squeezed(line) in text for line in lines)
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"\s", "", text)
 
 
 def _pieces(node: ast.AST) -> Iterator[str]:
@@ -361,7 +374,7 @@ def _package(
     for number, content in sealed.items():
         stem = f"advlearn/course/banks/lesson{number}"
         yield f"{stem}.py", sealing.MODULE.format(number=number).encode()
-        yield f"{stem}{sealing.SUFFIX}", content
+        yield f"{stem}{SUFFIX}", content
     for name, content in notebooks.items():
         yield f"advlearn/_published/notebooks/{name}", content
     for kind in ("weights", "results"):

@@ -109,7 +109,8 @@ def _same(one: Any, other: Any) -> bool:
         return alike and bool((one.eq(other) | one.ne(one) & other.ne(other)).all())
     if isinstance(one, tuple | list) and isinstance(other, tuple | list):
         return len(one) == len(other) and all(map(_same, one, other))
-    return type(one) is type(other) and isinstance(one, int | float | str) and one == other
+    plain = type(one) is type(other) and isinstance(one, int | float | str)
+    return plain and (one == other or (one != one and other != other))
 
 
 @dataclass
@@ -136,8 +137,9 @@ class _Writer:
         return [kind, type(value).__name__]
 
     def _tensor(self, tensor: Tensor) -> int:
-        tensor = tensor.detach().cpu().contiguous().clone()
-        flat = tensor.reshape(-1).view(torch.uint8) if tensor.numel() else tensor
+        tensor = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        # A tensor of one number may have any stride, and a view of its bytes wants 1.
+        flat = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
         key = tensor.dtype, tuple(tensor.shape), flat.numpy().tobytes()
         if key not in self._known:
             self._known[key] = len(self.tensors)
