@@ -129,19 +129,22 @@ def over_a_cluster(folder: Path, out: Path, options: list[str]) -> dict[str, Any
         start("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
         for _ in range(2)
     ]
-    spent, killed_at, loads = Spent(), None, []
+    spent, killed_at, loads, told = Spent(), None, [], 0
     try:
-        time.sleep(5)
+        wait_for_workers(address, 2)
         began = time.monotonic()
         running = grade(folder, out, "--scheduler", address, *options)
         while running.poll() is None:
             spent.look([running.pid, *(part.pid for part in parts)])
             done = len(list((out / ".work").glob("*.json")))
             loads.append(os.getloadavg()[0])
+            if done > told:
+                told = done
+                print(f"{done} graded, {time.monotonic() - began:.0f} s", file=sys.stderr)
             if killed_at is None and done >= class_of(folder) // 3:
                 killed_at = done
                 os.kill(parts[-1].pid, signal.SIGKILL)
-            time.sleep(0.1)
+            time.sleep(0.5)
         seconds = time.monotonic() - began
         printed, complaint = running.communicate()
         if running.returncode:
@@ -155,6 +158,14 @@ def over_a_cluster(folder: Path, out: Path, options: list[str]) -> dict[str, Any
             part.wait(30)
     return {"seconds": seconds, "processor seconds": spent.total, "killed at": killed_at,
             "highest load": max(loads)}  # fmt: skip
+
+
+def wait_for_workers(address: str, count: int) -> None:
+    """Return once so many workers have come; a busy machine takes a while to start them."""
+    from distributed import Client
+
+    with Client(address, timeout=300, set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=300)
 
 
 def class_of(folder: Path) -> int:

@@ -172,7 +172,8 @@ def _marks(told: Any, lesson: str) -> list[Mark]:
     for one in told:
         numbers = [one.get("score"), one.get("attempts")]
         texts = [one.get(name) for name in ("outcome", "feedback", "path", "remark", "shape")]
-        sane = one.keys() == names and one["lesson"] == lesson and one["outcome"] in outcomes
+        sane = one.keys() == names and one["lesson"] == lesson
+        sane = sane and isinstance(one["outcome"], str) and one["outcome"] in outcomes
         sane = sane and all(type(number) in {int, float} for number in numbers)
         sane = sane and 0 <= one["score"] <= 1 and type(one["solved"]) is bool
         sane = sane and all(isinstance(text, str) and len(text) <= _MOST_TEXT for text in texts)
