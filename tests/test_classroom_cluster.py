@@ -219,7 +219,7 @@ def missing(request: str) -> str:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (old, "advlearn 0.0.9, here .*, PyTorch 2.3, here .*pip install"),
+        (old, "advlearn 0.0.9, here .*, PyTorch 2.3, here .*installed"),
         (open_to_all, "cannot keep learners' code off the network.*--allow-network"),
         (missing, "No module named 'advlearn'.*Is the course installed there"),
     ],
@@ -246,8 +246,9 @@ def test_a_station_refuses_other_versions_itself() -> None:
 
 def test_a_station_ends_with_its_worker() -> None:
     script = (
-        "from advlearn.classroom.station import Station; import json, os, time\n"
-        "one = Station(); print(one._process.pid, flush=True); time.sleep(600)"
+        "from advlearn.classroom.station import Station, versions; import json, time\n"
+        "one = Station(); one.ask(json.dumps({'versions': versions()}))\n"
+        "print(one._process.pid, flush=True); time.sleep(600)"
     )
     worker = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert worker.stdout is not None

@@ -31,7 +31,7 @@ from advlearn.course.grading.grader import Outcome
 WITHOUT_WORKERS = 60.0
 """Seconds for which a cluster may have no worker."""
 
-READY_WITHIN = 180.0
+READY_WITHIN = 600.0
 """Seconds in which a worker must have loaded the course; machines may be slow to begin with."""
 
 _INSTEAD = "leave out --scheduler"
@@ -114,7 +114,7 @@ def _inspect(client: Any, scheduler: str, allow_network: bool) -> None:
         raise ValueError(
             "nothing was graded: these workers would not grade as this machine does.\n"
             + "\n".join(problems)
-            + "\nInstall the same course there with `pip install`, for the same Python, or stop "
+            + "\nMend that (the same course is to be installed there, for the same Python), or stop "
             "these workers. Then run this again."
         )
 
@@ -122,7 +122,7 @@ def _inspect(client: Any, scheduler: str, allow_network: bool) -> None:
 def _why(answer: Any, allow_network: bool) -> str:
     """Say why a worker cannot be used, or nothing."""
     if type(answer).__name__ == "TimeoutError":  # Dask has one of its own on Python 3.10
-        return "it does not answer in time. Is it busy, or short of memory?"
+        return "it does not answer in time. Is its machine busy, or short of memory?"
     if isinstance(answer, Exception):
         return (
             f"it cannot grade ({type(answer).__name__}: {printable(str(answer))[:300]}). Is the "
