@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -244,6 +243,12 @@ def test_a_station_refuses_other_versions_itself() -> None:
     assert not one.alive
 
 
+def test_a_worker_does_not_load_pytorch() -> None:
+    script = "import sys, advlearn.classroom.station; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.strip() == b"False"
+
+
 def test_a_station_ends_with_its_worker() -> None:
     script = (
         "from advlearn.classroom.station import Station, versions; import json, time\n"
@@ -366,12 +371,12 @@ def test_a_class_is_graded_over_tls(monkeypatch, tmp_path: Path) -> None:
          "/CN=127.0.0.1", "-keyout", str(key), "-out", str(cert)],
         check=True, capture_output=True,
     )  # fmt: skip
-    roles = {
-        role: {"cert": str(cert), "key": str(key)} for role in ("client", "scheduler", "worker")
-    }
+    files = {"distributed.comm.tls.ca-file": str(cert)}
+    for role in ("client", "scheduler", "worker"):
+        files[f"distributed.comm.tls.{role}.cert"] = str(cert)
+        files[f"distributed.comm.tls.{role}.key"] = str(key)
     with (
-        warnings.catch_warnings(),
-        dask.config.set({"distributed.comm.tls": {"ca-file": str(cert), "ciphers": None, **roles}}),
+        dask.config.set(files),
         LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
             protocol="tls://", security=Security(require_encryption=True),

@@ -114,7 +114,7 @@ def _inspect(client: Any, scheduler: str, allow_network: bool) -> None:
         raise ValueError(
             "nothing was graded: these workers would not grade as this machine does.\n"
             + "\n".join(problems)
-            + "\nMend that (the same course is to be installed there, for the same Python), or stop "
+            + "\nMend that (the same course must be installed there, for the same Python), or stop "
             "these workers. Then run this again."
         )
 

@@ -22,6 +22,7 @@ from typing import Any
 from advlearn._atomic import write_atomically
 from advlearn._bounded import parse_json, read_plain
 from advlearn._quote import printable
+from advlearn.classroom.station import ENDED, TRIES
 from advlearn.classroom.status import exercise_names
 from advlearn.classroom.submissions import Notebook, Submissions, Unread, find
 from advlearn.course.grading.exercise import TIME_LIMIT
@@ -38,11 +39,6 @@ NO_DEFINITION = "the notebook has no definition of"
 """How a remark begins where nobody has written an answer."""
 
 _UNGRADED = "UNGRADED"
-TRIES = 1
-"""More, for a notebook at which the grader itself has ended."""
-
-ENDED = "the grader itself ended at it, twice"
-
 Key = tuple[str, str]  # number of the lesson, and name of the exercise
 
 

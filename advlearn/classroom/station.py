@@ -3,6 +3,9 @@
 A worker has threads, connections to the scheduler and perhaps other people's work. So nothing is
 forked from it: `serve`, in the worker, hands a notebook to a *station*, a process that was started
 anew. The station forks the confined processes that run the learners' code, as on one machine.
+
+A worker and the scheduler load this module and nothing else of the course: PyTorch stays out of
+them.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any, BinaryIO
 
-import advlearn
-from advlearn.classroom.grade import ENDED, TRIES, checks_hash, failed
-from advlearn.classroom.submissions import Notebook
+TRIES = 1
+"""More, for a notebook at which the grader itself has ended."""
+
+ENDED = "the grader itself ended at it, twice"
 
 IDLE = 300.0
 """Seconds after which a station without work ends: it holds PyTorch in memory."""
@@ -36,6 +40,9 @@ def versions() -> dict[str, str]:
         >>> sorted(versions())
         ['NumPy', 'Python', 'PyTorch', 'advlearn', 'checks']
     """
+
+    import advlearn
+    from advlearn.classroom.grade import checks_hash
 
     def release(name: str) -> str:
         return ".".join(metadata.version(name).split(".")[:2])
@@ -152,7 +159,9 @@ def dismiss(_: str = "") -> str:
 def main() -> None:
     """Answer requests until the worker has closed the line."""
     requests, answers = _lines()
+    from advlearn.classroom.grade import failed
     from advlearn.classroom.runner import EndedError, Nursery
+    from advlearn.classroom.submissions import Notebook
 
     nursery = Nursery()  # before there is a thread, and before the exercises are loaded
     from advlearn.classroom.judge import Judge
