@@ -40,7 +40,6 @@ def versions() -> dict[str, str]:
         >>> sorted(versions())
         ['NumPy', 'Python', 'PyTorch', 'advlearn', 'checks']
     """
-
     import advlearn
     from advlearn.classroom.grade import checks_hash
 
