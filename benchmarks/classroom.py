@@ -152,10 +152,9 @@ def over_a_cluster(folder: Path, out: Path, options: list[str]) -> dict[str, Any
         print(printed.splitlines()[0])
     finally:
         for part in parts:
-            if part.poll() is None:
-                part.terminate()
+            part.kill()  # nothing of theirs is to be kept
         for part in parts:
-            part.wait(30)
+            part.wait()
     return {"seconds": seconds, "processor seconds": spent.total, "killed at": killed_at,
             "highest load": max(loads)}  # fmt: skip
 
