@@ -616,6 +616,13 @@ error_and_confidence = Exercise(
         -> `torch.softmax(logits, dim=0).gather(1, predicted[:, None])[wrong]`
             Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), so
             that each row adds up to 1.
+        wrong axis, largest of the row: `confidence[wrong]`
+        -> `torch.softmax(logits, dim=0).amax(dim=1)[wrong]`
+            Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), so
+            that each row adds up to 1.
+        wrong axis throughout: `dim=1).max` -> `dim=0).max`
+            Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), so
+            that each row adds up to 1.
         zero without mistakes: `confidence[wrong].mean()` -> `confidence[wrong].mean().nan_to_num()`
             Without a mistake you return the confidence 0. That reads as "not confident at all". The
             mean over nothing does not exist: return float('nan').
