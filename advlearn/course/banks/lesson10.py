@@ -599,7 +599,8 @@ average_gradient = Exercise(
         last draw alone: `in noises` -> `in noises[-1:]`
             You keep the gradient of the last draw only. Average those of all draws.
         at the clamped image: `x + noise` -> `(x + noise).detach().clamp(0, 1) + (x - x.detach())`
-            You clamp the noisy images to [0, 1]. The defence shows the model x + noise as it is.
+            You take the gradient at noisy images that are clamped to [0, 1]. The defence shows the
+            model x + noise as it is.
         """,
     ),
     hints=(
