@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -336,3 +337,35 @@ def told_by(slips: Sequence[Misconception], fits: Callable[[Misconception], bool
     """Return the feedback of the slips that fit if they all say the same, or None."""
     told = {slip.feedback for slip in slips if fits(slip)}
     return told.pop() if len(told) == 1 else None
+
+
+_TIES = (  # what all names have in common, and what it comes to
+    (re.compile(r"minus (.+)"), "-{}", "a sign is wrong"),
+    (re.compile(r"2·(.+)"), "2·{}", "a factor 2 too many"),
+    (re.compile(r"(.+)/2"), "{}/2", "a factor 2 is missing"),
+)
+
+
+def told_by_arguments(
+    slips: Sequence[Misconception], fits: Callable[[Misconception], bool]
+) -> str | None:
+    """Return the feedback of the slips in arguments that fit, if they come to the same.
+
+    In eps·g nobody can tell whether eps or g was doubled. Both are said.
+
+    Example:
+        >>> slips = tuple(slips_in_arguments(lambda eps, g: eps * g))
+        >>> told_by_arguments(slips, lambda slip: slip.name in ("2·eps", "2·g"))
+        'Your result is the right one for 2·eps, and for 2·g: a factor 2 too many.'
+    """
+    fitting = [slip for slip in slips if fits(slip)]
+    told = {slip.feedback for slip in fitting}
+    if len(told) == 1:
+        return told.pop()
+    for pattern, written, meaning in _TIES:
+        matches = [pattern.fullmatch(slip.name) for slip in fitting]
+        names = [written.format(match[1]) for match in matches if match]
+        if names and len(names) == len(fitting):
+            which = ", and for ".join(dict.fromkeys(names))
+            return f"Your result is the right one for {which}: {meaning}."
+    return None
