@@ -94,8 +94,9 @@ def _place_of_largest(func: Operation, v: Tensor, *args: Any, **kwargs: Any) -> 
     if func.__name__ == "amax":
         return v.argmax(*args, **kwargs)
     found = func(v, *args, **kwargs)
-    if isinstance(found, torch.return_types.max):
-        return torch.return_types.max((found.indices, found.indices))
+    if isinstance(found, tuple):  # values and places, as `max(dim=...)` gives them
+        both: Any = type(found)
+        return both((found[1], found[1]))
     return found
 
 
