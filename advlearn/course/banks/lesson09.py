@@ -359,7 +359,7 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
         ([0.6, 0.3, 0.22, 0.15], 0.5, 0.7, 0.0, 0.32),  # PGD is misled
         ([0.1, 0.11, 0.12, 0.14], 0.9, 0.15, 1.0, 0.88),  # nothing but zero gradients
         ([0.5, 0.52, 0.53, 0.3], 0.48, 0.8, 0.3, 0.56),  # the strongest attack finds less
-        ([0.3, 0.4, 0.45, 0.6], 0.55, 0.99, 0.5, 0.2),  # every rung rises a little
+        ([0.3, 0.4, 0.45, 0.62], 0.55, 0.99, 0.5, 0.2),  # every rung rises a little
         ([0.2, 0.17, 0.18, 0.19], 0.23, 0.97, 0.02, 0.22),  # all within the slack
         ([0.4, 0.42, 0.43, 0.43], 0.5, 0.9, 0.1, 0.52),
         ([0.3, 0.6, 0.32, 0.33], 0.31, 1.0, 0.0, 0.4),  # few steps find more than all
