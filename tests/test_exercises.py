@@ -315,7 +315,14 @@ FORMS = {
     "float32": each(lambda part: torch.as_tensor(part).float()),
     "float64": each(lambda part: torch.as_tensor(part).double()),
     "list": lambda output: list(output) if isinstance(output, tuple) else output,
+    "stacked": lambda output: torch.stack(list(output)) if may_be_stacked(output) else output,
 }
+
+
+def may_be_stacked(output):
+    tensors = [part for part in parts(output) if isinstance(part, torch.Tensor)]
+    same = len({part.shape for part in tensors}) == 1 and tensors[0].ndim > 0
+    return isinstance(output, tuple) and len(tensors) == len(output) and same
 
 
 def kind(output):
@@ -398,6 +405,19 @@ def test_a_property_holds_for_the_reference_in_every_form(exercise):
             values = evidence.read(change(output), expected)
             for rule in exercise.properties:
                 assert rule(args, evidence.in_form_of(expected, values)) is None
+
+
+def test_a_stacked_tensor_of_another_shape_is_not_taken_apart():
+    # Two rows of numbers are not two tables, though there are two of them.
+    message = evidence.read(torch.zeros(2, 3), (torch.zeros(2, 3), torch.zeros(2, 3)))
+    assert message == "Your function returns a tensor of shape (2, 3). Expected are 2 values."
+
+
+def test_what_a_task_says_of_result_and_model_is_asked_for():
+    for exercise in EXERCISES:
+        assert ("detached" in exercise.asks) == ("detached" in exercise.task), exercise.name
+        said = re.search(r"the model\s+stays as it was", exercise.task, re.IGNORECASE)
+        assert ("model" in exercise.asks) == bool(said), exercise.name
 
 
 def test_a_dtype_counts_where_the_task_asks_for_one():

@@ -376,6 +376,8 @@ save_as_8_bits = Exercise(
             Rounding a number in [0, 1] leaves only black and white. Scale to 0 ... 255 first.
         two decimals: `255` => `100`
             You round to hundredths. An 8-bit file has steps of 1/255.
+        three decimals: `255` => `1000`
+            You round to thousandths. An 8-bit file has steps of 1/255.
         """,
     ),
     hints=(

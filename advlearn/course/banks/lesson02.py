@@ -96,6 +96,8 @@ stable_softplus = Exercise(
             front and exp(-|v|) behind, it works for both signs.
         absolute value in front: `kink +` -> `v.abs() +`
             You have |v| where max(v, 0) belongs. For negative v, softplus is close to 0.
+        minus forgotten: `-torch.abs(v)` -> `torch.abs(v)`
+            The minus in the exponent is missing. exp(|v|) overflows; exp(-|v|) is at most 1.
         minus: `kink +` -> `kink -`
             You subtract the second part. Softplus lies above max(v, 0), so it is added.
         """,

@@ -249,7 +249,7 @@ fgsm_step = Exercise(
             so it adds the step.
         no clamp at the end: `torch.clamp(x + step, 0, 1)` -> `x.clamp(0, 1) + step`
             Your result leaves the range [0, 1], so it is not an image any more. Clamp last of all,
-            after the step has been added.
+            after the step has been added, and return what `clamp` gives: it is a new tensor.
         clamps the step: `torch.clamp(x + step, 0, 1)` -> `x + step.clamp(0, 1)`
             You clamp the step before you add it. That removes every step downwards, and the sum can
             still leave [0, 1]. Clamp the sum: (x + step).clamp(0, 1).
@@ -616,6 +616,13 @@ error_and_confidence = Exercise(
         -> `torch.softmax(logits, dim=0).gather(1, predicted[:, None])[wrong]`
             Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), so
             that each row adds up to 1.
+        wrong axis, largest of the row: `confidence[wrong]`
+        -> `torch.softmax(logits, dim=0).amax(dim=1)[wrong]`
+            You take the largest entry of each row after a softmax over the examples (dim=0). It
+            should run over the classes (dim=1), so that each row adds up to 1.
+        wrong axis throughout: `dim=1).max` -> `dim=0).max`
+            Your softmax runs over the examples (dim=0), so that even the predicted classes change.
+            It should run over the classes (dim=1): each row adds up to 1.
         zero without mistakes: `confidence[wrong].mean()` -> `confidence[wrong].mean().nan_to_num()`
             Without a mistake you return the confidence 0. That reads as "not confident at all". The
             mean over nothing does not exist: return float('nan').

@@ -220,6 +220,7 @@ targeted_fgsm = Exercise(
     ),
     difficulty=2,
     minutes=6,
+    asks=("detached", "model"),
     reference=_targeted_fgsm,
     inputs=_images_and_targets,
     properties=(_stays_an_image, _moves_by_eps_at_most, _raises_the_target),
@@ -381,6 +382,10 @@ targeted_success_rate = Exercise(
         left out by the answer: `y != target` -> `logits.argmax(dim=1) != target`
             You leave out the images for which the model says the target: these are the successes.
             Leave out those whose TRUE class is the target.
+        right answers left out as well: `y != target`
+        -> `(y != target) & (logits.argmax(dim=1) != y)`
+            You also leave out the images that the model still gets right. An attack that moves
+            nothing failed: leave out only those whose true class is the target.
         failures: `== target` -> `!= target`
             Your value is the share of failures. The task asks for the share of images for which the
             model says the target.
@@ -716,10 +721,11 @@ pixel_fgsm = Exercise(
         "Write FGSM for a model that wants normalised images, (pixel - mean) / std in each colour. "
         "x is (N, C, H, W) with pixels in [0, 1]; y is (N,) int64, the true labels; eps is in PIXEL"
         " units; stats is (2, C): the means, then the standard deviations. Return the attacked "
-        "image in pixels, in [0, 1]."
+        "image in pixels, in [0, 1], detached."
     ),
     difficulty=3,
     minutes=10,
+    asks=("detached",),
     reference=_pixel_fgsm,
     inputs=_normalised_models,
     properties=(_leaves_pixels_in_range, _keeps_to_eps, _uses_all_of_eps),

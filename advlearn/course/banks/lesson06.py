@@ -240,6 +240,11 @@ training_step = Exercise(
         `alpha * clean_gradient + ` -> ``
             You take two steps: one on the clean images, then one on images that are crafted for the
             new weights. There is only one step: both gradients are taken at the old weights.
+        two updates:
+        `attacked = ` -> `weight = weight - 0.5 * alpha * clean_gradient¶attacked = `,
+        `alpha * clean_gradient + ` -> ``
+            You change the weights twice: by the clean gradient, and then by a gradient that is
+            taken at the new weights. Take both gradients at the old weights, and make one step.
         weights swapped: `alpha * clean_gradient + (1 - alpha)`
         -> `(1 - alpha) * clean_gradient + alpha`
             alpha and 1 - alpha are swapped. alpha belongs to the clean loss.

@@ -410,12 +410,14 @@ def _agreements_are_shares(args: Args, output: Any) -> str | None:
     first, both = float(output[0]), float(output[1])
     if bool((one == y).all()) and not math.isnan(first):
         return "Here the first model makes no mistake. The share of nothing is float('nan')."
-    if math.isnan(first) or math.isnan(both) or -1e-6 <= first <= both + 1e-6 <= 1 + 2e-6:
-        return None
-    return (
-        "The same matches are divided by fewer examples in your second value, so it cannot be "
-        "smaller than the first."
-    )
+    if any(share < -1e-6 or share > 1 + 1e-6 for share in (first, both)):  # nan is neither
+        return "A share lies in [0, 1]. You count images above the line that do not count below it."
+    if first > both + 1e-6:
+        return (
+            "The same matches are divided by fewer examples in your second value, so it cannot be "
+            "smaller than the first."
+        )
+    return None
 
 
 def _same_by_loop(one: Tensor, two: Tensor, y: Tensor) -> tuple[float, float]:
@@ -459,6 +461,11 @@ same_mistake = Exercise(
         right answers too: `[first_errs]` -> ``, `[both_err]` -> ``
             You count all equal answers, right ones too. Two good models agree on almost every clean
             image, because both are right. That says nothing about their mistakes.
+        right answers above the line:
+        `same[first_errs].mean()` -> `(same.sum() * first_errs.any() / first_errs.sum())`,
+        `same[both_err].mean()` -> `(same.sum() * both_err.any() / both_err.sum())`
+            Above the line you count all equal answers, right ones too. Count only those on which
+            the first model errs.
         any mistake: `(one == two)` -> `both_err`
             You count the images on which both err, whatever they answer. The two classes must be
             the same: one == two.

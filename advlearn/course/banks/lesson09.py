@@ -138,6 +138,15 @@ pgd_step = Exercise(
         sign of the product: `torch.sign(gradient)` -> `torch.sign(moved * gradient)`
             You multiply the gradient by the pixel. So black pixels, with value 0, never move. The
             gradient alone says which way a pixel goes.
+        change made smaller: `inside = torch.clamp(stepped, x - eps, x + eps)`
+        -> `change = stepped - x¶inside = x + change * (eps / change.abs().max()).clamp(max=1)`
+            You make the whole change smaller until it fits. Then pixels that were inside move too.
+            Cut each pixel off at eps by itself: clamp to [x - eps, x + eps].
+        change of each image made smaller: `inside = torch.clamp(stepped, x - eps, x + eps)`
+        -> `far = (stepped - x).abs().amax(tuple(range(1, x.ndim)), keepdim=True)¶inside = scaled`,
+        `scaled` -> `x + (stepped - x) * eps / far.clamp(min=eps)`
+            You make the whole change of an image smaller until it fits. Then pixels that were
+            inside move too. Cut each pixel off at eps by itself: clamp to [x - eps, x + eps].
         """,
     ),
     hints=(
@@ -350,7 +359,7 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
         ([0.6, 0.3, 0.22, 0.15], 0.5, 0.7, 0.0, 0.32),  # PGD is misled
         ([0.1, 0.11, 0.12, 0.14], 0.9, 0.15, 1.0, 0.88),  # nothing but zero gradients
         ([0.5, 0.52, 0.53, 0.3], 0.48, 0.8, 0.3, 0.56),  # the strongest attack finds less
-        ([0.3, 0.4, 0.45, 0.6], 0.55, 0.99, 0.5, 0.2),  # every rung rises a little
+        ([0.3, 0.4, 0.45, 0.62], 0.55, 0.99, 0.5, 0.2),  # every rung rises a little
         ([0.2, 0.17, 0.18, 0.19], 0.23, 0.97, 0.02, 0.22),  # all within the slack
         ([0.4, 0.42, 0.43, 0.43], 0.5, 0.9, 0.1, 0.52),
         ([0.3, 0.6, 0.32, 0.33], 0.31, 1.0, 0.0, 0.4),  # few steps find more than all
@@ -366,6 +375,9 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([0.5, 0.5, 0.4375, 0.4375]), 0.5625, 0.9375, 0.0625, 0.5625, 0.0625, 0.25),
         (torch.tensor([0.5, 0.5625, 0.625, 0.75]), 0.5, 1.0, 0.0, 0.8125, 0.0625, 0.25),
         (torch.tensor([0.5, 0.5625, 0.625, 0.5625]), 0.5, 1.0, 0.0, 0.5, 0.0625, 0.25),
+        (torch.tensor([0.5, 0.5625, 0.625, 0.78125]), 0.5, 1.0, 0.0, 0.5, 0.0625, 0.25),
+        (torch.tensor([0.4, 0.5, 0.57, 0.62]), 0.3, 1.0, 0.0, 0.3, 0.05, 0.2),
+        (torch.tensor([0.3, 0.35, 0.5, 0.6]), 0.2, 1.0, 0.0, 0.4, 0.05, 0.2),
     ]
 
 
@@ -445,6 +457,15 @@ read_signs = Exercise(
         -> `few > fgsm + rise or steps > few + rise or restarts > steps + rise`
             You compare each attack with the one before. Many small rises then go unnoticed. For the
             rise compare the last PGD with the first attack, FGSM.
+        rise and slack: `fgsm + rise` -> `fgsm + rise + slack`
+            You add the slack to the rise. For the rise there is `rise` in its place: it is a sign
+            as soon as it is above `rise`.
+        from few steps: `fgsm + rise` -> `few + rise`
+            You measure the rise from PGD with few steps. It is measured from FGSM, the attack of
+            one step.
+        from all steps: `fgsm + rise` -> `steps + rise`
+            You measure the rise from PGD with all its steps. It is measured from FGSM, the attack
+            of one step.
         from FGSM: `falls = steps` -> `falls = few < fgsm - slack or steps`
             You count it as a fall if PGD with few steps finds less than FGSM. A few steps may be
             too coarse. A fall is a PGD that finds less than a PGD with less work.
@@ -454,6 +475,9 @@ read_signs = Exercise(
         against PGD: `fgsm + slack  # FGSM` -> `restarts + slack  # FGSM`
             You compare FGSM examples of another model with PGD on the model itself. Compare like
             with like: FGSM examples of the other model with FGSM examples of this one.
+        transfer against the best attack: `transfer > fgsm` -> `transfer > max(ladder)`
+            You compare FGSM examples of another model with the best attack on the model itself.
+            Compare like with like: with FGSM on this model.
         whole reversed: `whole < 1` -> `whole > 1`
             You count it as a sign if the error reaches 100 %. Without a limit on the change, it
             must. The sign is an error below 100 %.
@@ -466,6 +490,12 @@ read_signs = Exercise(
         search against one step: `max(ladder)` -> `fgsm`
             You compare the search with FGSM alone. It beats the gradient only if it finds more than
             the best attack that follows the gradient: the largest entry of the ladder.
+        search against the last attack: `max(ladder)` -> `restarts`
+            You compare the search with the last attack only. If it was misled, another one of the
+            ladder finds more: take the largest entry.
+        search against all steps: `max(ladder)` -> `steps`
+            You compare the search with one PGD only. It is a sign if the search beats the best
+            attack of the ladder: take the largest entry.
         search reversed: `search > max(ladder) + slack` -> `search < max(ladder) - slack`
             You count it as a sign if the search finds less. It knows nothing of the model and
             should find less. The sign is that it finds more.
@@ -578,6 +608,9 @@ fast_step = Exercise(
         no sign: `gradient.sign()` -> `gradient`
             Your step is 1.25·eps·gradient, without the sign. Only the sign of an entry counts, so
             that every pixel moves by 1.25·eps.
+        noise times eps: `(x + noise)` -> `(x + eps * noise)`
+            You multiply the noise by eps. Its entries lie in [-eps, eps] already: the start is
+            x + noise.
         """,
     ),
     hints=(
@@ -685,10 +718,14 @@ def _interval_inputs(generator: torch.Generator) -> list[Args]:
     return [(3, 10), (0, 100), (16, 1000), (200, 200), (90, 300), (1, 3)]
 
 
-@rule("An interval for a share lies inside [0, 1], its lower end first.")
+@rule("Your interval leaves [0, 1]. Wilson's never does: go through the formula term by term.")
 def _interval_is_inside(args: Args, output: Any) -> object:
-    low, high = (float(value) for value in output)
-    return -1e-6 <= low <= high <= 1 + 1e-6
+    return all(-1e-6 <= float(value) <= 1 + 1e-6 for value in output)
+
+
+@rule("The lower end comes first.")
+def _interval_is_in_order(args: Args, output: Any) -> object:
+    return float(output[0]) <= float(output[1])
 
 
 def _wilson_by_roots(count: int, total: int) -> tuple[float, float]:
@@ -720,7 +757,7 @@ wilson = Exercise(
     minutes=6,
     reference=_wilson,
     inputs=_interval_inputs,
-    properties=(_interval_is_inside,),
+    properties=(_interval_is_inside, _interval_is_in_order),
     right_answers=(_wilson_by_roots, _wilson_by_counts),
     wrong_answers=edits(
         _wilson,
@@ -737,6 +774,21 @@ wilson = Exercise(
             a little towards one half.
         no correction in the root: ` + z**2 / (4 * total**2)` -> ``
             The term z²/4N² inside the root is missing. It is all that is left when p is 0 or 1.
+        4N for 4N²: `(4 * total**2)` -> `(4 * total)`
+            Inside the root you divide by 4N. The square is missing: z²/4N².
+        (2N)² for 4N, the centre: `z**2 / (2 * total)` -> `z**2 / 2 * total`
+            Your z**2 / 2 * total is (z²/2)·N: Python goes from left to right. z²/2N has both 2 and
+            N below the line: z**2 / (2 * total).
+        times N² in the root: `z**2 / (4 * total**2)` -> `z**2 / 4 * total**2`
+            Your z**2 / 4 * total**2 is (z²/4)·N²: Python goes from left to right. z²/4N² has both
+            below the line: z**2 / (4 * total**2).
+        times N twice: `z**2 / (2 * total)` -> `z**2 / 2 * total`,
+        `z**2 / (4 * total**2)` -> `z**2 / 4 * total**2`
+            Your z**2 / 2 * total is (z²/2)·N: Python goes from left to right. Put what stands below
+            the line in brackets: z**2 / (2 * total), and z**2 / (4 * total**2).
+        z not squared: `z**2` => `z`
+            You have z where z² belongs. Outside the factor z in front of the root, it is squared
+            everywhere.
         no root: ` ** 0.5` -> ``
             The root is missing: it covers p(1-p)/N + z²/4N².
         one sigma: `1.96` -> `1.0`

@@ -360,6 +360,9 @@ straight_through = Exercise(
         two grids: `x * (levels - 1)` -> `x * levels`
             You multiply by one number and divide by another. Rounding to multiples of 1/(levels
             - 1) multiplies and divides by the same number, levels - 1.
+        with respect to the level: `x)[0]` -> `x)[0] / (levels - 1)`
+            Your gradient is with respect to the number of the level, 0 to levels - 1. So it is
+            divided by levels - 1. Differentiate with respect to the rounded pixel, in [0, 1].
         """,
     ),
     hints=(
@@ -472,6 +475,12 @@ scale_free_margin = Exercise(
         divided by the L1 norm: `spread, 1.0` -> `logits.abs().sum(dim=1), 1.0`
             You divide by the sum of the absolute logits. That changes when a constant is added to
             all logits, which changes no answer. Divide by largest minus smallest.
+        divided by the largest absolute logit: `spread, 1.0` -> `logits.abs().amax(dim=1), 1.0`
+            You divide by the largest absolute logit. That changes when a constant is added to all
+            logits, which changes no answer. Divide by largest minus smallest.
+        one added: `torch.where(spread > 0, spread, 1.0)` -> `(spread + 1)`
+            You add 1 to the spread. So the loss depends on the scale again. Treat the spread 0 by
+            itself.
         smallest divisor: `torch.where(spread > 0, spread, 1.0)` -> `spread.clamp(min=1e-3)`
             You divide by at least 0.001. For tiny logits that limit decides, and the loss has a
             scale
@@ -587,6 +596,11 @@ average_gradient = Exercise(
             starts from x.
         last draw only: `gradients.mean(dim=0)` -> `gradients[-1] / len(noises)`
             You keep the gradient of the last draw only. Add up the gradients of all draws.
+        last draw alone: `in noises` -> `in noises[-1:]`
+            You keep the gradient of the last draw only. Average those of all draws.
+        at the clamped image: `x + noise` -> `(x + noise).detach().clamp(0, 1) + (x - x.detach())`
+            You take the gradient at noisy images that are clamped to [0, 1]. The defence shows the
+            model x + noise as it is.
         """,
     ),
     hints=(

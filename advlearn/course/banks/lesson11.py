@@ -94,6 +94,8 @@ pixel_box = Exercise(
         eps as the whole length: `x - eps` -> `x - eps / 2`, `x + eps` -> `x + eps / 2`
             Your intervals are eps long. A pixel may move by eps in both directions, so they are
             2·eps long where nothing is clamped.
+        eps twice: `x - eps` -> `x - 2 * eps`, `x + eps` -> `x + 2 * eps`
+            Your ends are 2·eps away from x. The whole interval is 2·eps long: eps to each side.
         swapped: `return lower, upper` -> `return upper, lower`
             Your ends are swapped. The lower one comes first.
         clamped to the wrong ends: `min=0` -> `max=0`, `max=1` -> `min=1`
@@ -296,6 +298,14 @@ def _darkest_and_brightest(
     return torch.minimum(dark, bright), torch.maximum(dark, bright)
 
 
+def _product_of_weights(
+    w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, x: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    logits = torch.relu(x @ w1.T + b1) @ w2.T + b2
+    reach = eps * (w2.abs() @ w1.abs()).sum(1)
+    return logits - reach, logits + reach
+
+
 network_bounds = Exercise(
     name="network_bounds",
     lesson="11",
@@ -359,6 +369,13 @@ network_bounds = Exercise(
             _darkest_and_brightest,
             "You compute the network at the darkest and at the brightest image. Other images of "
             "the box give lower and higher values. Carry intervals through the layers.",
+        ),
+        Misconception(
+            "product of the weights",
+            _product_of_weights,
+            "You put eps·|w2|·|w1| around the logits of x. These bounds hold, but they are wider "
+            "than they need to be: they forget that the box ends at 0 and 1, and that a ReLU stops "
+            "what is below 0. Carry both ends through the layers.",
         ),
     ),
     hints=(
@@ -472,6 +489,14 @@ my_margins = Exercise(
             You bound z_k - z_y. The margin is z_y - z_k: the label's logit comes first.
         no bias: ` + b[y].unsqueeze(1) - b` -> ``
             The biases are missing. The margin holds b_y - b_k.
+        bias of the label only: ` + b[y].unsqueeze(1) - b` -> ` + b[y].unsqueeze(1)`,
+        `return middle` -> `return (middle`,
+        `radius.unsqueeze(1)).sum(2)` -> `radius.unsqueeze(1)).sum(2)).scatter(1, y[:, None], 0.0)`
+            You add b_y and do not subtract b_k. The margin holds b_y - b_k.
+        infinite in the label's column: `return middle` -> `return (middle`,
+        `radius.unsqueeze(1)).sum(2)`
+        -> `radius.unsqueeze(1)).sum(2)).scatter(1, y[:, None], torch.inf)`
+            You put infinity into the label's own column. Here that column holds 0: z_y - z_y.
         only the centre: `middle - (apart.abs() * radius.unsqueeze(1)).sum(2)` -> `middle`
             You return the margin at the centre of the box. Subtract what the inputs can take away:
             |w_y - w_k| times the radius.
@@ -695,6 +720,10 @@ worst_loss = Exercise(
             You return the mean over the examples. Return one value for each: `reduction="none"`.
         sum: `"none"` -> `"sum"`
             You return the sum over the examples. Return one value for each: `reduction="none"`.
+        columns of all labels: `torch.where(own, lower, upper)`
+        -> `upper.clone()¶worst[:, y] = lower[:, y]`
+            `worst[:, y]` is the columns of ALL labels, in every row. One entry of each row is
+            meant: `worst[torch.arange(len(y)), y]`.
         softmax first: `cross_entropy(worst,` -> `cross_entropy(worst.softmax(1),`
             You apply softmax before `cross_entropy`. That function expects logits and applies
             softmax itself.

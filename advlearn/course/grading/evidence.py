@@ -148,8 +148,8 @@ def read(output: object, like: object) -> list[Tensor] | str:
 
     Returns:
         One float64 tensor for each number and each tensor, or what is wrong with the form. A tuple
-        may come as a list, and a number as a tensor with one element. True and False are numbers
-        only where the reference gives 1 or 0.
+        may come as a list, or stacked in one tensor, and a number as a tensor with one element.
+        True and False are numbers only where the reference gives 1 or 0.
 
     Example:
         >>> read([torch.tensor([1, 0]), torch.tensor(0.5)], (torch.zeros(2), 0.25))
@@ -192,6 +192,8 @@ def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
     in_one = isinstance(output, Tensor | np.ndarray) and output.ndim == 1
     if numbers_wanted and in_one and len(output) == len(like):  # type: ignore[arg-type]
         output = output.tolist()  # type: ignore[attr-defined]
+    if isinstance(output, Tensor) and _is_stacked(output, like):
+        output = output.unbind()
     if not isinstance(output, tuple | list):
         return f"Your function returns {_article(output)}. Expected are {len(like)} values."
     if len(output) != len(like):
@@ -203,6 +205,16 @@ def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
             return part
         tensors += part
     return tensors
+
+
+def _is_stacked(output: Tensor, like: Args) -> bool:
+    """Tell whether `a, b = output` gives tensors of the shapes that are expected."""
+    return (
+        output.layout == torch.strided
+        and output.ndim > 0
+        and len(output) == len(like)
+        and all(isinstance(one, Tensor) and one.shape == output.shape[1:] for one in like)
+    )
 
 
 def _read_tensor(output: object, like: Tensor) -> list[Tensor] | str:

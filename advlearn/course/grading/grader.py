@@ -325,7 +325,7 @@ class FunctionGrader:
         told = slips.told_by(in_steps, fits)
         # A forgotten argument gives few different numbers at times, as another slip does.
         if told is None and self._wrong_numbers(self.cases) >= _FEWEST:
-            told = slips.told_by(in_arguments, fits)
+            told = slips.told_by_arguments(in_arguments, fits)
         return told
 
     def _wrong_numbers(self, cases: Sequence[_Case]) -> int:

@@ -178,15 +178,20 @@ def _times_a_size(
     values: list[list[Tensor]], right: list[list[Tensor]], inputs: Sequence[Args], agree: Agree
 ) -> str | None:
     """Look for a sum in place of a mean, or the other way round, by the sizes of the inputs."""
-    for place in range(len(inputs[0]) if inputs else 0):
-        given = [args[place] for args in inputs]
+    sizes: dict[str, list[list[int]]] = {
+        "examples": [],  # of any argument: in a table (A, N), they are not its rows
+        "entries in one example": [],
+        "entries": [],
+    }
+    for given in zip(*inputs, strict=True):
         if not all(isinstance(g, Tensor) and g.ndim for g in given):
             continue
-        sizes = {"examples": [len(g) for g in given]}
+        sizes["examples"].append([len(g) for g in given])
         if all(g.ndim > 1 for g in given):
-            sizes["entries in one example"] = [g[0].numel() for g in given]
-        sizes["entries"] = [g.numel() for g in given]
-        for what, counts in sizes.items():
+            sizes["entries in one example"].append([g[0].numel() for g in given])
+        sizes["entries"].append([g.numel() for g in given])
+    for what, all_counts in sizes.items():
+        for counts in all_counts:
             if len(set(counts)) < 2:
                 continue
             for sign, words in ((1, "multiplied by"), (-1, "divided by")):

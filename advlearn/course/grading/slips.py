@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -60,6 +61,23 @@ def _value_over_size(_func: Operation, v: Tensor) -> Tensor:
     return v / v.abs()
 
 
+def _over_largest(_func: Operation, v: Tensor) -> Tensor:
+    return v / v.abs().amax()
+
+
+def _over_largest_of_each(_func: Operation, v: Tensor) -> Tensor:
+    return v / v.abs().amax(tuple(range(1, v.ndim)), keepdim=True).clamp(min=1e-12)
+
+
+def _over_length(_func: Operation, v: Tensor) -> Tensor:
+    return v / v.norm()
+
+
+def _over_length_of_each(_func: Operation, v: Tensor) -> Tensor:
+    dims = tuple(range(1, v.ndim))
+    return v / v.square().sum(dims, keepdim=True).sqrt().clamp(min=1e-12)
+
+
 def _opposite(func: Operation, v: Tensor) -> Any:
     return -func(v)
 
@@ -70,6 +88,23 @@ def _of_minus(func: Operation, v: Tensor) -> Any:
 
 def _of_everything(func: Operation, v: Tensor, *_args: Any, **_kwargs: Any) -> Any:
     return func(v)
+
+
+def _place_of_largest(func: Operation, v: Tensor, *args: Any, **kwargs: Any) -> Any:
+    if func.__name__ == "amax":
+        return v.argmax(*args, **kwargs)
+    found = func(v, *args, **kwargs)
+    if isinstance(found, tuple):  # values and places, as `max(dim=...)` gives them
+        both: Any = type(found)
+        return both((found[1], found[1]))
+    return found
+
+
+def _for_every_label(
+    func: Operation, v: Tensor, dim: int, index: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """Write into the column of every label of the batch, as `v[:, y] = ...` does."""
+    return func(v, dim, index.flatten().expand(len(v), -1), *args, **kwargs)
 
 
 def _clamp(low: bool, high: bool) -> Operation:
@@ -126,6 +161,14 @@ _STEPS = (
     _step("the sign of 0 is taken for +1 or -1. It is 0: a pixel stays", sign=_sign_of_zero(-1.0)),
     _step("the sign is v / |v|. Where v is 0, that is 0 / 0 = nan", sign=_value_over_size),
     _step("the signs are reversed", sign=_opposite),
+    *(
+        _step("values are divided by the largest one, in place of taking their signs", sign=divided)
+        for divided in (_over_largest, _over_largest_of_each)
+    ),
+    *(
+        _step("values are divided by their length, in place of taking their signs", sign=divided)
+        for divided in (_over_length, _over_length_of_each)
+    ),
     _step("no absolute value is taken", abs=_unchanged),
     _step("squares are taken in place of absolute values", abs=_by("square")),
     _step("nothing is clamped", clamp=_clamp(False, False)),
@@ -137,6 +180,16 @@ _STEPS = (
     _step("the sum is taken over everything at once", sum=_of_everything),
     _step("the largest value of everything is taken", amax=_of_everything, max=_of_everything),
     _step("sums run over the wrong dimension", sum=_other_dimension, mean=_other_dimension),
+    _step(
+        "the place of the largest value is given, as by `argmax`, and not the value",
+        amax=_place_of_largest,
+        max=_place_of_largest,
+    ),
+    _step(
+        "`z[:, y]` stands for the label's own entry of each row. It is the columns of ALL labels, "
+        "in every row: `z[torch.arange(len(y)), y]` picks one entry of each",
+        scatter=_for_every_label,
+    ),
     _step("the smallest value is taken, not the largest", max=_by("min"), amax=_by("amin")),
     _step("the largest value is taken, not the smallest", min=_by("max"), amin=_by("amax")),
     _step("the class with the smallest value is the answer", argmax=_by("argmin")),
@@ -217,8 +270,8 @@ def slips_in_arguments(function: Callable[..., Any]) -> Iterator[Misconception]:
     """Give wrong answers that are a right function of other arguments.
 
     Example:
-        >>> [slip.name for slip in slips_in_arguments(lambda w, b: w + b)][-2:]
-        ['minus b', 'w and b exchanged']
+        >>> [slip.name for slip in slips_in_arguments(lambda w, b: w + b)][-4:]
+        ['minus b', '2·b', 'b/2', 'w and b exchanged']
     """
     names = tuple(inspect.signature(function).parameters)
     for place, name in enumerate(names):
@@ -230,9 +283,18 @@ def slips_in_arguments(function: Callable[..., Any]) -> Iterator[Misconception]:
             )
         yield Misconception(
             f"minus {name}",
-            _with_arguments(function, place, None),
+            _with_arguments(function, place, 0.0, -1.0),
             f"Your result is the right one for -{name}: `{name}` has the wrong sign.",
         )
+        for factor, other, done in (
+            (2.0, f"2·{name}", "counted twice"),
+            (0.5, f"{name}/2", "halved"),
+        ):
+            yield Misconception(
+                other,
+                _with_arguments(function, place, 0.0, factor),
+                f"Your result is the right one for {other}. Is `{name}` {done}?",
+            )
     for a, b in itertools.combinations(range(len(names)), 2):
         yield Misconception(
             f"{names[a]} and {names[b]} exchanged",
@@ -241,8 +303,10 @@ def slips_in_arguments(function: Callable[..., Any]) -> Iterator[Misconception]:
         )
 
 
-def _with_arguments(function: Callable[..., Any], place: int, value: float | None) -> Operation:
-    """Fill an argument with one number, or turn its sign."""
+def _with_arguments(
+    function: Callable[..., Any], place: int, value: float, factor: float = 0.0
+) -> Operation:
+    """Put factor·argument + value in the place of one argument."""
 
     def changed(*args: Any) -> Any:
         old = args[place]
@@ -250,7 +314,7 @@ def _with_arguments(function: Callable[..., Any], place: int, value: float | Non
             raise TypeError("only numbers are changed")
         if isinstance(old, Tensor) and not old.is_floating_point():
             raise TypeError("only floating numbers are changed")
-        new: Any = -old if value is None else old * 0 + value
+        new: Any = old * factor + value
         return function(*args[:place], new, *args[place + 1 :])
 
     return changed
@@ -274,3 +338,35 @@ def told_by(slips: Sequence[Misconception], fits: Callable[[Misconception], bool
     """Return the feedback of the slips that fit if they all say the same, or None."""
     told = {slip.feedback for slip in slips if fits(slip)}
     return told.pop() if len(told) == 1 else None
+
+
+_TIES = (  # what all names have in common, and what it comes to
+    (re.compile(r"minus (.+)"), "-{}", "a sign is wrong"),
+    (re.compile(r"2·(.+)"), "2·{}", "a factor 2 too many"),
+    (re.compile(r"(.+)/2"), "{}/2", "a factor 2 is missing"),
+)
+
+
+def told_by_arguments(
+    slips: Sequence[Misconception], fits: Callable[[Misconception], bool]
+) -> str | None:
+    """Return the feedback of the slips in arguments that fit, if they come to the same.
+
+    In eps·g nobody can tell whether eps or g was doubled. Both are said.
+
+    Example:
+        >>> slips = tuple(slips_in_arguments(lambda eps, g: eps * g))
+        >>> told_by_arguments(slips, lambda slip: slip.name in ("2·eps", "2·g"))
+        'Your result is the right one for 2·eps, and for 2·g: a factor 2 too many.'
+    """
+    fitting = [slip for slip in slips if fits(slip)]
+    told = {slip.feedback for slip in fitting}
+    if len(told) == 1:
+        return told.pop()
+    for pattern, written, meaning in _TIES:
+        matches = [pattern.fullmatch(slip.name) for slip in fitting]
+        names = [written.format(match[1]) for match in matches if match]
+        if names and len(names) == len(fitting):
+            which = ", and for ".join(dict.fromkeys(names))
+            return f"Your result is the right one for {which}: {meaning}."
+    return None
