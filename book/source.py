@@ -32,6 +32,7 @@ from repository import (
     section,
 )
 
+from advlearn.classroom import concepts, timetable
 from advlearn.course import glossary, notebooks
 from advlearn.course.lessons import LESSONS as COURSE
 from advlearn.exercises import all_exercises
@@ -138,9 +139,21 @@ def teachers() -> str:
         "teachers",
         exercises=f"{len(exercises)} exercises",
         table="\n".join(rows),
+        timetables="\n\n".join(timetable.as_markdown(timetable.plan(n)) for n in timetable.FORMATS),
+        testing=concepts.minutes(),
+        slides=_slides(),
         address=ADDRESS,
         **_totals(),
     )
+
+
+def _slides() -> str:
+    """Return how many pages the decks of slides have, from the fewest to the most."""
+    counts = sorted(
+        sum(cell.metadata.get("slideshow", {}).get("slide_type") == "slide" for cell in deck.cells)
+        for deck in map(notebooks.read, (ROOT / "classroom" / "slides").glob("[0-9]*.ipynb"))
+    )
+    return f"{counts[0]} to {counts[-1]}"
 
 
 def mirrored(path: str) -> str:
