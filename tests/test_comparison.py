@@ -182,13 +182,13 @@ def test_nobody_in_both():
         compare(answers(a="A" * 12), answers(b="A" * 12))
 
 
-@pytest.mark.parametrize("count", [8, 12, 30])
-@pytest.mark.parametrize("shares", [(0.05, 0.4, 0.05), (0.1, 0.1, 0.7), (0.02, 0.02, 0.5)])
+@pytest.mark.parametrize("count", [5, 12, 30])
+@pytest.mark.parametrize("shares", [(0.05, 0.4), (0.1, 0.1), (0.0, 0.3), (0.02, 0.6), (0.3, 0.3)])
 def test_the_interval_holds_what_it_promises(count, shares):
     """Of classes drawn from known chances, 95 in 100 intervals hold the true change, or nearly."""
-    lost, gained, both = shares  # and neither with the rest
+    lost, gained = shares  # the others stay as they were
     truth, drawn, held = gained - lost, random.Random(0), 0
-    for _ in range(4000):
+    for _ in range(2000):
         g = ls = 0
         for _ in range(count):
             u = drawn.random()
@@ -196,8 +196,7 @@ def test_the_interval_holds_what_it_promises(count, shares):
             g += lost <= u < lost + gained
         low, high = paired_interval(g, ls, count)
         held += low <= truth <= high
-    assert both < 1
-    assert held / 4000 > 0.93
+    assert held / 2000 > 0.93
 
 
 def test_intervals_are_symmetric_and_never_empty():
@@ -213,14 +212,14 @@ def test_intervals_are_symmetric_and_never_empty():
 def test_the_gains_interval_holds_what_it_promises(count):
     drawn, held, given = random.Random(1), 0, 0
     truth = 0.4
-    for _ in range(1500):
+    for _ in range(600):
         before = [min(0.9, max(0.0, drawn.gauss(0.4, 0.15))) for _ in range(count)]
         after = [share + truth * (1 - share) + drawn.gauss(0, 0.12) for share in before]
         _, interval = normalised_gain(before, after)
         if interval is not None:
             given += 1
             held += interval[0] <= truth <= interval[1]
-    assert given > 1400
+    assert given > 550
     assert 0.93 < held / given
 
 

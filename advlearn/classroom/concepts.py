@@ -7,6 +7,7 @@ people hold. Each test explains its own terms: who has never heard of the subjec
 
 from __future__ import annotations
 
+import functools
 import html
 import math
 import re
@@ -238,9 +239,9 @@ CONCEPTS = (
             That adds the 0.5 again. It moves every value alike, and so no difference.
         """,
         exit="""
-        Grey values run from 0 to 255. Before it uses them, a model subtracts 120 from each and divides
-        by 60. A tester changes the numbers after this step by up to 0.05. How large is that change,
-        measured in grey values?
+        A camera gives grey values from 0 to 255. The program that reads its pictures first takes away
+        120 from each and then divides by 60. Somebody adds up to 0.05 to each result. By how many
+        grey values has the picture changed?
         - Up to 0.00083
             That divides by 60 once more. Going back to grey values multiplies.
         - Up to 0.05
@@ -327,7 +328,7 @@ CONCEPTS = (
             The belief: changes often work across designs.
         - Hardly anything, unless both were trained on the same images.
             The belief: other images of the same kind are enough.
-        + Many of them will fool it as well.
+        + Many of them will probably fool it as well.
             This is called transfer. It needs a model for the same task, and nothing more.
         """,
         exit="""
@@ -462,6 +463,7 @@ def right(form: str) -> str:
     )
 
 
+@functools.cache
 def minutes() -> int:
     """Return how long a test takes: reading, and half a minute for each item."""
     from advlearn.course.minutes import WORDS_A_MINUTE, words

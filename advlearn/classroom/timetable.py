@@ -7,6 +7,7 @@ done in class, what at home, and what is left out.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import textwrap
@@ -23,7 +24,7 @@ from advlearn.data.folders import CHECKOUT, is_checkout
 HANDS_ON = 1 / 3  # of the time in class at least, as far as there are exercises for it
 HARD = 3  # stars of an exercise that needs quiet: not in class
 MOST_TESTING = 0.1  # of the time in class: where the two tests take more, they are done at home
-LEAST_REST = 5  # minutes at the end of a block that are worth a line
+ARRIVAL = 5  # minutes at the beginning of a meeting: everybody is there, and a first cell runs
 
 
 class Format(NamedTuple):
@@ -47,7 +48,7 @@ FORMATS = {
         "model shows it without a proof left open. Both lessons stand on their own.",
     ),
     "day": Format(
-        "One day", (0, 9), 1, (85, 85, 85, 85), (15, 60, 15), 110, 90, 9 * 60,
+        "One day", (0, 9), 1, (85, 85, 85, 85), (15, 60, 15), 125, 90, 9 * 60,
         "From the first attack to an honest evaluation, so that nobody goes home with a defence "
         "that only FGSM believes in. What honest evaluation builds on sets the rest.",
     ),
@@ -63,7 +64,7 @@ FORMATS = {
 class Part(NamedTuple):
     """Something that a class does in one go."""
 
-    kind: str  # "read", "exercise", "quiz", "test", "break" or "room"
+    kind: str  # "start", "test", "read", "exercise", "quiz" or "room"
     minutes: int
     title: str
     lesson: int = -1
@@ -110,7 +111,8 @@ def needed(goals: Iterable[int]) -> list[Lesson]:
     return [LESSONS[number] for number in sorted(wanted)]
 
 
-def parts(lesson: Lesson) -> list[Part]:
+@functools.cache
+def parts(lesson: Lesson) -> tuple[Part, ...]:
     """Return the parts of a lesson in its order: sections, the exercises under them, the quiz.
 
     Minutes are whole and rounded up. Sections in which nothing new is told, before the first
@@ -142,12 +144,12 @@ def parts(lesson: Lesson) -> list[Part]:
             )  # fmt: skip
     last = max(part.number for part in found if part.kind == "read")
     quiz = minutes.effort(notebook, bank.quiz).quiz / minutes.WORDS_A_MINUTE
-    return [
+    return (
         Part("read", math.ceil(opening), "opening", lesson.number, 0),
         *found,
         Part("read", math.ceil(closing), "summary", lesson.number, last + 1),
         Part("quiz", math.ceil(quiz), "quiz", lesson.number),
-    ]
+    )
 
 
 # --- What code chooses ----------------------------------------------------------------------------
@@ -157,9 +159,10 @@ def plan(name: str) -> Timetable:
     """Return the timetable of a format.
 
     The rules, in this order. Preparation takes whole lessons, from the first one. The others are
-    shared out among the meetings as evenly as their order allows. In a meeting the sections are
-    taken in order, and what does not fit is homework, so nothing is told before what it needs. Of
-    the class's time a third is for exercises: the first ones of each lesson in turn, no hard ones.
+    shared out among the meetings as evenly as their order allows. In a meeting each lesson is
+    begun, unless it needs one that is not at its end; its sections are taken in order, and what does
+    not fit is homework. So nothing is told before what it needs. Of the class's time a third is for
+    exercises: the first ones of each lesson in turn, no hard ones.
     Homework takes what is left of the sections, then the quizzes, then exercises, the easier ones
     first, as long as there is time for it. The rest is left out.
 
@@ -193,7 +196,7 @@ def fill(chosen: Format) -> Timetable:
         )
     lessons = needed(chosen.goals)
     before: list[Part] = []
-    while lessons and sum(p.minutes for p in before + parts(lessons[0])) <= chosen.before:
+    while lessons and _sum([*before, *parts(lessons[0])]) <= chosen.before:
         before += parts(lessons.pop(0))
     testing = concepts.minutes()
     in_class = chosen.meetings * sum(chosen.blocks)
@@ -202,7 +205,8 @@ def fill(chosen: Format) -> Timetable:
     meetings = []
     shares = _shared(lessons, chosen.meetings)
     for number, share in enumerate(shares):
-        opens = [first] if number == 0 and not at_home else []
+        opens = [Part("start", ARRIVAL, "arriving: a first cell runs on every computer")]
+        opens += [first] if number == 0 and not at_home else []
         closes = [last] if number == len(shares) - 1 and not at_home else []
         meetings.append(_meeting(chosen, share, opens, closes))
     return Timetable(chosen, before, meetings, at_home)
@@ -244,11 +248,19 @@ def _meeting(
         return True
 
     def read(most: float) -> None:
-        """Take sections in order, and no later one when one does not fit."""
-        for part in readings:
-            told = sum(one.minutes for one in live if one.kind == "read")
-            if part not in live and (told + part.minutes > most or not take(part)):
-                return
+        """Take the next section of each lesson in turn; of one that needs another, when that ends."""
+        open_ = {lesson.number: lesson for lesson in lessons}
+        while open_:
+            for number, lesson in list(open_.items()):
+                left = {one.lesson for one in readings if one not in live}
+                if left & set(lesson.needs):
+                    if not left & set(lesson.needs) & open_.keys():
+                        del open_[number]
+                    continue
+                part = next((p for p in readings if p.lesson == number and p not in live), None)
+                told = sum(one.minutes for one in live if one.kind == "read")
+                if part is None or told + part.minutes > most or not take(part):
+                    del open_[number]
 
     def practise() -> None:
         """Take exercises of what was told: the first of each lesson, then the second of each."""
@@ -440,10 +452,14 @@ def as_markdown(table: Timetable) -> str:
         return "\n".join(lines)
     each = " + ".join(map(str, table.format.blocks))
     pauses = ", ".join(map(str, table.format.breaks))
-    lines += ["", f"Each meeting has {each} minutes, with a break of {pauses} minutes."]
+    lines += [
+        "",
+        f"Each meeting has {each} minutes with a break of {pauses}, and begins with {ARRIVAL} minutes "
+        "to arrive.",
+    ]
     lines += ["", "| week | in class | homework | left out |", "|--:|---|---|---|"]
     for number, meeting in enumerate(table.meetings, 1):
-        live = [part for block in meeting.blocks for part in block if part.kind != "room"]
+        live = [p for block in meeting.blocks for p in block if p.kind not in {"start", "room"}]
         cells = ["; ".join(text for text, _ in runs(live))]
         for listed in (meeting.home, meeting.left_out):
             what = "; ".join(text for text, _ in grouped(listed))
