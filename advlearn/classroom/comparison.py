@@ -245,7 +245,7 @@ def paired_interval(gained: int, lost: int, total: int) -> tuple[float, float]:
 
     Example:
         >>> [round(end, 2) for end in paired_interval(6, 1, 12)]
-        [0.01, 0.7]
+        [-0.02, 0.73]
         >>> paired_interval(0, 0, 0)
         (-1.0, 1.0)
     """
@@ -272,7 +272,7 @@ def normalised_gain(
     Example:
         >>> gain, interval = normalised_gain([0.25, 0.5, 0.5, 0.25], [0.75, 0.75, 1.0, 0.5])
         >>> round(gain, 2), [round(end, 2) for end in interval]
-        (0.6, [0.21, 0.97])
+        (0.6, [0.22, 1.0])
     """
     from scipy.stats import t
 
