@@ -122,9 +122,7 @@ def render(
     return buffer.getvalue()
 
 
-def show(
-    figure: Figure | Axes, caption: str = "", *, kind: str = "png", dpi: int = 100
-) -> None:
+def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png", dpi: int = 100) -> None:
     """Display a figure in a notebook, with its alt text and a caption, and close it.
 
     The picture travels inside the HTML, so it shows in JupyterLab, Colab and the book alike, and a

@@ -21,6 +21,7 @@ from advlearn import arena
 from advlearn.arena import night
 from advlearn.arena.entry import RefusedError
 from advlearn.arena.night import Line, Night, Standings, as_page, hidden_digits
+from advlearn.batches import Dataset
 from advlearn.cli import app as cli
 from advlearn.data import load_mnist, reference
 from advlearn.metrics import Rate
@@ -28,12 +29,20 @@ from advlearn.models import SoftmaxRegression
 from advlearn.training import Recipe, fit
 
 SECRET = b"a secret of eight"
-RULES = arena.Rules(examples=40, draws=1, steps=4, restarts=1, queries=15)
+RULES = arena.Rules(eps=0.1, examples=40, draws=1, steps=4, restarts=1, queries=15)
 POOL = load_mnist("test", source="offline")
 
 
 def pack(model):
     return reference.pack(model, "SoftmaxRegression", {}, {})
+
+
+def constant(digit):
+    """Return a model that gives every image one answer: right on a tenth, whatever is tried."""
+    model = SoftmaxRegression()
+    with torch.no_grad():
+        model.linear.bias[digit] = 1.0
+    return pack(model)
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +73,17 @@ def at(tmp_path, **options):
 
 
 def test_each_round_has_digits_of_its_own():
-    rounds = [hidden_digits(SECRET, number, 200, POOL) for number in (1, 2)]
-    again = hidden_digits(SECRET, 1, 200, POOL)
+    """Of images that are one grey each, the middle tells which one it was."""
+    greys = torch.arange(1, 601) / 600
+    pool = Dataset(greys.view(-1, 1, 1, 1).expand(-1, 1, 28, 28).clone(), torch.arange(600) % 10)
+    rounds = [hidden_digits(SECRET, number, 200, pool) for number in (1, 2, 3)]
+    middles = torch.cat([one.x[:, 0, 14, 14] for one in rounds])
+    numbers = (middles * 600).round().long() - 1
+    assert sorted(numbers.tolist()) == list(range(600)), "each once, in one of the rounds"
+    assert torch.equal(pool.y[numbers], torch.cat([one.y for one in rounds])), "with its own label"
+    again = hidden_digits(SECRET, 1, 200, pool)
     assert torch.equal(again.x, rounds[0].x), "the same secret, the same digits"
-    assert not torch.equal(hidden_digits(b"another secret", 1, 200, POOL).x, rounds[0].x)
-    sources = [nearest(one.x) for one in rounds]
-    assert len({*sources[0], *sources[1]}) > 390, "no digit of one round comes again in the other"
-
-
-def nearest(x):
-    """Return which digit of the pool each one comes from, as far as it can be told."""
-    distance = torch.cdist(blurred(x), blurred(POOL.x))
-    return distance.argmin(1).tolist()
-
-
-def blurred(x):
-    return torch.nn.functional.avg_pool2d(x, 5, 2, 2).flatten(1)
+    assert not torch.equal(hidden_digits(b"another secret", 1, 200, pool).y, rounds[0].y)
 
 
 def test_no_hidden_digit_is_one_that_a_learner_has():
@@ -90,7 +94,7 @@ def test_no_hidden_digit_is_one_that_a_learner_has():
     assert hidden.x.shape == (300, 1, 28, 28)
     assert float(hidden.x.min()) >= 0
     assert float(hidden.x.max()) <= 1
-    assert 10 < int(hidden.y.bincount(minlength=10).min()), "all classes"
+    assert int(hidden.y.bincount(minlength=10).min()) > 10, "all classes"
 
 
 def test_hidden_digits_are_still_digits():
@@ -136,7 +140,10 @@ def test_names_come_from_files_and_folders(tmp_path):
 
 
 def test_links_twins_and_empty_files_are_refused(tmp_path):
-    fill(tmp_path, {"a (1).safetensors": b"1", "a 1.safetensors": b"2", "empty.pt": b"", "!.pt": b"3"})
+    fill(
+        tmp_path,
+        {"a (1).safetensors": b"1", "a 1.safetensors": b"2", "empty.pt": b"", "!.pt": b"3"},
+    )
     (tmp_path / "link.safetensors").symlink_to("/etc/hostname")
     refused = {one.name: one.refused for one in night.submissions(tmp_path) if one.refused}
     text = " ".join(refused.values())
@@ -152,7 +159,7 @@ REFUSED = {
     "too large": (attack(SMALL * 2), "0.4000; at most 0.25"),
     "not finite": (attack(SMALL * torch.nan), "NaN or infinity"),
     "another shape": (attack(torch.zeros(2, 1, 28, 28)), r"must hold one tensor"),
-    "two tensors": (save({night.TENSOR: SMALL, "b": SMALL}), "must hold one tensor"),
+    "two tensors": (save({night.TENSOR: SMALL, "b": SMALL.clone()}), "must hold one tensor"),
     "whole numbers": (attack(torch.zeros(1, 1, 28, 28, dtype=torch.int32)), "kind I32"),
     "cut off": (attack(SMALL)[:-9], "damaged"),
 }
@@ -185,7 +192,7 @@ def lines(found):
 
 @pytest.fixture(scope="module")
 def played(models, tmp_path_factory):
-    """Play one round with good, bad and hostile submissions; return the place and what was found."""
+    """Play one round with good, bad and hostile submissions; return the place and the standings."""
     place = tmp_path_factory.mktemp("night")
     fill(place / "in", {
         "good.safetensors": models["trained"],
@@ -194,8 +201,8 @@ def played(models, tmp_path_factory):
         "pickle.pt": pickle.dumps({"a": 1}),
         "cut.safetensors": models["trained"][:-7],
         "<b>bold.safetensors": models["trained"][:-8],
-        "grey.safetensors": attack(SMALL),
-        "loud.safetensors": attack(SMALL * 3),
+        "grey.safetensors": attack(SMALL / 2),
+        "loud.safetensors": attack(SMALL),
     })  # fmt: skip
     return place, at(place).run()
 
@@ -206,12 +213,15 @@ def test_a_round_scores_what_can_be_scored(played):
     assert {name for name, line in by_name.items() if line.state == "scored"} >= {
         "good", "copy", "zero", "grey",
     }  # fmt: skip
-    assert {"pickle", "cut", "loud"} <= {n for n, line in by_name.items() if line.state == "refused"}
+    assert {"pickle", "cut", "loud"} <= {
+        n for n, line in by_name.items() if line.state == "refused"
+    }
     assert "whatever code is in it" in by_name["pickle"].reason
-    assert "at most 0.25" in by_name["loud"].reason
+    assert "at most 0.1" in by_name["loud"].reason
     assert by_name["good"].copy_of == "copy", "the first by name is the original"
     assert float(by_name["good"].clean) > 0.6
     assert by_name["good"].score == by_name["copy"].score
+    assert float(by_name["good"].score) > 0.2
     assert found.models[0].place == 1
     assert not (place / "out" / "board.html").read_text(encoding="utf-8").count("<b>bold")
 
@@ -232,7 +242,7 @@ def test_an_attack_is_tried_on_the_models_of_others(played, models):
     data, _ = night._read_digits(place / "out" / ".night" / "round-1" / "digits.safetensors")
     model = arena.admit(models["trained"]).model
     right = model(data.x).argmax(1) == data.y
-    still = model((data.x + 0.2).clamp(0, 1)).argmax(1) == data.y
+    still = model((data.x + 0.1).clamp(0, 1)).argmax(1) == data.y
     assert lines(found)["grey"].score == Rate(int((right & ~still).sum()), int(right.sum())), (
         "the untrained model and the copy do not count"
     )
@@ -283,7 +293,7 @@ def test_other_rules_or_another_secret_do_not_go_into_one_round(played):
 
 
 def test_a_round_takes_so_many_files_of_one_name(models, tmp_path):
-    files = [models["untrained"], models["trained"], pack(SoftmaxRegression())]
+    files = [models["untrained"], constant(1), constant(2)]
     for number, content in enumerate(files):
         fill(tmp_path / "in", {"kim.safetensors": content})
         found = at(tmp_path, tries=2).run()
@@ -291,7 +301,9 @@ def test_a_round_takes_so_many_files_of_one_name(models, tmp_path):
         assert line.state == ("scored" if number < 2 else "refused")
     assert "2 files of this name" in line.reason
     fill(tmp_path / "in", {"kim.safetensors": files[1]})
-    assert lines(at(tmp_path, tries=2).run())["kim"].state == "scored", "an earlier one counts again"
+    assert lines(at(tmp_path, tries=2).run())["kim"].state == "scored", (
+        "an earlier one counts again"
+    )
 
 
 def test_a_submission_that_takes_too_long_is_ended(models, tmp_path):
@@ -308,30 +320,30 @@ def test_a_submission_that_takes_too_long_is_ended(models, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 def test_a_night_that_is_interrupted_goes_on(models, tmp_path):
     """Ctrl-C in the middle: what was judged is kept, and only the rest is judged later."""
-    fill(tmp_path / "in", {f"m{k}.safetensors": pack(SoftmaxRegression()) for k in range(6)})
+    fill(tmp_path / "in", {f"m{k}.safetensors": constant(k) for k in range(4)})
     command = [
         sys.executable, "-m", "advlearn.cli", "arena", "night", str(tmp_path / "in"),
-        "--out", str(tmp_path / "out"), "--digits", "40",
+        "--out", str(tmp_path / "out"), "--digits", "20",
     ]  # fmt: skip
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
     )
     kept = tmp_path / "out" / ".night" / "round-1"
     until = time.monotonic() + 240
-    while time.monotonic() < until and len(done(kept)) < 2:
+    while time.monotonic() < until and len(done(kept)) < 1:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     first = done(kept)
-    assert 2 <= len(first) < 6, said
+    assert 1 <= len(first) < 4, said
     assert process.returncode == 1
     assert "Stopped. What was judged is kept" in said
     assert "Traceback" not in said
     stamps = {path: path.stat().st_mtime_ns for path in first}
     again = CliRunner().invoke(cli.app, command[3:])
     assert again.exit_code == 0, again.output
-    assert "6 models (6 scored)" in again.output
-    assert len(done(kept)) == 6
+    assert "4 models (4 scored)" in again.output
+    assert len(done(kept)) == 4
     assert {path: path.stat().st_mtime_ns for path in first} == stamps, "not judged again"
 
 
@@ -347,7 +359,7 @@ def test_a_page_of_thirty_asks_nobody_for_anything():
         Line(f"learner <{k}> & co", "scored", Rate(300 - k, 300), Rate(300, 300), place=k + 1)
         for k in range(30)
     ]
-    page = as_page(Standings(1, RULES, many + [Line("late")], [Line("a", "scored", Rate(1, 9))]))
+    page = as_page(Standings(1, RULES, [*many, Line("late")], [Line("a", "scored", Rate(1, 9))]))
     assert "http" not in page.replace('http-equiv="refresh"', "")
     assert "<script" not in page
     assert "<{" not in page
@@ -374,5 +386,8 @@ def test_bad_options_are_told(tmp_path):
         result = CliRunner().invoke(cli.app, arguments)
         assert result.exit_code == 1, (options, result.output)
         assert message in result.output, (options, result.output)
-    result = CliRunner().invoke(cli.app, ["arena", "night", str(tmp_path / "none")])
+    result = CliRunner().invoke(
+        cli.app, ["arena", "night", str(tmp_path / "none"), "--out", str(tmp_path / "new")]
+    )
     assert result.exit_code == 1
+    assert not (tmp_path / "new").exists(), "nothing is made for a mistake"

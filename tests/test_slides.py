@@ -77,7 +77,9 @@ def test_a_slide_holds_one_thing(deck):
 
 
 def test_questions_come_before_answers(deck):
-    text = [" ".join(c.source for c in cells if kind(c) in {"slide", "-"}) for cells in slides(deck)]
+    text = [
+        " ".join(c.source for c in cells if kind(c) in {"slide", "-"}) for cells in slides(deck)
+    ]
     asked = sum("?**" in one or "?" in one.splitlines()[0] for one in text)
     assert asked >= 5
 

@@ -130,9 +130,7 @@ def test_parts_follow_the_lessons_own_minutes():
 
 
 def test_weeks_are_as_even_as_their_order_allows():
-    loads = [
-        sum(lesson.minutes for lesson in share) for share in timetable._shared(LESSONS, 6)
-    ]
+    loads = [sum(lesson.minutes for lesson in share) for share in timetable._shared(LESSONS, 6)]
     assert sum(loads) == sum(lesson.minutes for lesson in LESSONS)
     for count in (1, 3, 12):
         assert [x for run in timetable._shared(LESSONS, count) for x in run] == list(LESSONS)
@@ -153,7 +151,7 @@ def test_what_cannot_be_planned_is_said(changes, message):
 
 
 def test_an_unknown_timetable():
-    with pytest.raises(ValueError, match="'month'. Choose evening, day, weeks"):
+    with pytest.raises(ValueError, match=r"'month'\. Choose evening, day, weeks"):
         plan("month")
 
 

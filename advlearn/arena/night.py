@@ -2,8 +2,8 @@
 
 Each round judges by digits that nobody has seen: they are drawn and redrawn from a secret of the
 teacher. Each submission is judged in a process of its own, and its result is kept at once, so a
-night that was interrupted goes on where it was. A submission is a model, or an attack: pictures that
-are added to every digit. Neither is ever executed.
+night that was interrupted goes on where it was. A submission is a model, or an attack: pictures
+that are added to every digit. Neither is ever executed.
 """
 
 from __future__ import annotations
@@ -75,6 +75,21 @@ def secret_of(out: Path, given: Path | None = None) -> bytes:
     return secret
 
 
+def check_round(number: int, count: int, pool: Dataset) -> None:
+    """Require that the pool has digits for this round that none before it has used.
+
+    Raises:
+        ValueError: it has not.
+    """
+    rounds = len(pool.y) // count
+    if not 1 <= number <= rounds:
+        raise ValueError(
+            f"round {number} needs digits that no round before it has used. {len(pool.y):,} digits "
+            f"are enough for {rounds} round{'s' * (rounds != 1)} of {count}. Take fewer digits, or "
+            "the full MNIST (--data)."
+        )
+
+
 def hidden_digits(secret: bytes, number: int, count: int, pool: Dataset) -> Dataset:
     """Return the digits of one round: others in each round, and none as it is in the pool.
 
@@ -91,13 +106,7 @@ def hidden_digits(secret: bytes, number: int, count: int, pool: Dataset) -> Data
     Raises:
         ValueError: the pool has not enough digits for so many rounds.
     """
-    rounds = len(pool.y) // count
-    if not 1 <= number <= rounds:
-        raise ValueError(
-            f"round {number} needs digits that no round before it has used. {len(pool.y):,} digits "
-            f"are enough for {rounds} round{'s' * (rounds != 1)} of {count}. Take fewer digits, or "
-            "the full MNIST (--data)."
-        )
+    check_round(number, count, pool)
     order = torch.randperm(len(pool.y), generator=_seeded(secret, "order"))
     taken = order[(number - 1) * count : number * count]
     drawn = _seeded(secret, f"round {number}")
@@ -108,7 +117,9 @@ def hidden_digits(secret: bytes, number: int, count: int, pool: Dataset) -> Data
     angle, shear = uniform(math.radians(10)), uniform(0.1)
     size, right, down = 1 + uniform(0.08), uniform(1 / 14), uniform(1 / 14)  # 28 pixels are 2
     turn = torch.stack([angle.cos(), -angle.sin() + shear, angle.sin(), angle.cos()], 1)
-    grid = torch.cat([(turn / size[:, None]).view(-1, 2, 2), torch.stack([right, down], 1)[..., None]], 2)
+    grid = torch.cat(
+        [(turn / size[:, None]).view(-1, 2, 2), torch.stack([right, down], 1)[..., None]], 2
+    )
     x = pool.x[taken]
     places = F.affine_grid(grid, list(x.shape), align_corners=False)
     moved = F.grid_sample(x, places, align_corners=False).clamp(0, 1)
@@ -168,7 +179,9 @@ def submissions(folder: Path) -> list[Submission]:
         try:
             name = fit_name(stem)
         except ValueError:
-            found.append(Submission(f"file {len(found) + 1}", path, b"", "", f"{shown} has no name."))
+            found.append(
+                Submission(f"file {len(found) + 1}", path, b"", "", f"{shown} has no name.")
+            )
             continue
         refused, content = "", b""
         if path.is_symlink():
@@ -545,9 +558,7 @@ class Night:
         write_atomically(self.out / f"results-round-{self.number}.csv", as_csv(found))
         places = {line.name: line.place for line in found.models if line.state == "scored"}
         write_atomically(self.kept / "places.json", json.dumps(places))
-        reports = [
-            report for one in handed_in if (report := self._report(one)) is not None
-        ]
+        reports = [report for one in handed_in if (report := self._report(one)) is not None]
         if reports:
             board.write(self.out / f"leaderboard-round-{self.number}.csv", reports)
         return found
@@ -667,8 +678,8 @@ def as_csv(found: Standings) -> str:
 _COLUMN = 15  # lines that the back row can read below each other
 _STYLE = """
 * { box-sizing: border-box; } html { font-size: 2.05vh; }
-body { margin: 0; height: 100vh; overflow: hidden; padding: 1.6vh 2vw; background: #fff; color: #000;
-font: 1rem/1.2 system-ui, sans-serif; display: flex; flex-direction: column; }
+body { margin: 0; height: 100vh; overflow: hidden; padding: 1.6vh 2vw; background: #fff;
+color: #000; font: 1rem/1.2 system-ui, sans-serif; display: flex; flex-direction: column; }
 h1 { font-size: 2.2rem; margin: 0 0 .8vh; display: flex; justify-content: space-between; }
 h1 small { font-size: 1.3rem; font-weight: 400; align-self: end; }
 h2 { font-size: 1.3rem; margin: .4vh 0; }
@@ -725,15 +736,16 @@ def as_page(found: Standings, most: int = 2 * _COLUMN) -> str:
             for ends in [line.score.interval]
         )  # fmt: skip
         said.append(f"Scores are sure to ±{100 * widest:.0f} points: neighbours may be equals.")
-    clean = html.escape(" ".join(said))
+    below = html.escape(" ".join(said))
+    shown_lists = "".join(lists) or "<p>Nothing was handed in yet.</p>"
     about = f"{found.rules.examples} hidden digits, eps {found.rules.eps:g}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="refresh" content="5">'
         f"<title>Arena, round {found.number}</title><style>{_STYLE}</style></head><body>\n"
         f"<h1>Arena · round {found.number} <small>still right under attack · {html.escape(about)}"
-        f'</small></h1>\n<main class="columns">{"".join(lists) or "<p>Nothing was handed in yet.</p>"}'
-        f"</main>\n<footer>{clean}</footer>\n</body></html>\n"
+        f'</small></h1>\n<main class="columns">{shown_lists}'
+        f"</main>\n<footer>{below}</footer>\n</body></html>\n"
     )
 
 
@@ -764,9 +776,7 @@ def counted(found: Standings) -> str:
     states = Counter(line.state for line in found.models)
     told = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), reverse=True))
     extra = f" ({told})" if told else ""
-    return (
-        f"Round {found.number}: {len(found.models)} models{extra}, {len(found.attacks)} attacks."
-    )
+    return f"Round {found.number}: {len(found.models)} models{extra}, {len(found.attacks)} attacks."
 
 
 __all__ = [
@@ -777,6 +787,7 @@ __all__ = [
     "admit_attack",
     "as_csv",
     "as_page",
+    "check_round",
     "counted",
     "hidden_digits",
     "label",
@@ -784,4 +795,3 @@ __all__ = [
     "secret_of",
     "submissions",
 ]
-

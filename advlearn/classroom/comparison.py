@@ -30,7 +30,8 @@ _NUMBERED = re.compile(
     r"^\W*(?:q|question|item|response|answer|antwort|frage|문항|문제)?\W*0*(\d{1,2})(?!\d)", re.I
 )
 _WHO = re.compile(
-    r"^\W*(?:your )?(?:code|learner|student|participant|user ?name|e-?mail|name|id|이름|학번)\b", re.I
+    r"^\W*(?:your )?(?:code|learner|student|participant|user ?name|e-?mail|name|id|이름|학번)\b",
+    re.I,
 )
 _LETTER = re.compile(rf"^\(?([{LETTERS}{UNSURE}])(?:[).:,]|\s|$)", re.I)
 
@@ -82,8 +83,7 @@ def read(path: Path, form: str, *, learner: str | None = None) -> Answers:
         if name in letters:
             told.append(f"A learner answered twice: line {number} counts, the last one.")
         found = tuple(
-            _letter(cells[column], one, form)
-            for column, one in zip(columns, CONCEPTS, strict=True)
+            _letter(cells[column], one, form) for column, one in zip(columns, CONCEPTS, strict=True)
         )
         unread += [
             f"line {number}, item {item}: {quote(cells[columns[item - 1]], 40)}"
@@ -137,8 +137,8 @@ def _learner_column(heads: Sequence[str], wanted: str | None, path: Path) -> int
     if wanted is not None:
         if wanted not in heads:
             raise ValueError(
-                f"learner = {quote(wanted)} is no column of {quote(str(path), 300)}. Its columns are "
-                f"{listed(heads)}."
+                f"learner = {quote(wanted)} is no column of {quote(str(path), 300)}. Its columns "
+                f"are {listed(heads)}."
             )
         return heads.index(wanted)
     found = [number for number, head in enumerate(heads) if _WHO.match(head)]
@@ -146,8 +146,8 @@ def _learner_column(heads: Sequence[str], wanted: str | None, path: Path) -> int
     codes = [number for number in found if re.search(r"\bcode\b", heads[number], re.I)]
     if not found:
         raise ValueError(
-            f"{quote(str(path), 300)} does not say whose a row is. Its columns are {listed(heads)}. "
-            "Name one with --learner."
+            f"{quote(str(path), 300)} does not say whose a row is. Its columns are "
+            f"{listed(heads)}. Name one with --learner."
         )
     return (codes or found)[0]
 
@@ -155,9 +155,7 @@ def _learner_column(heads: Sequence[str], wanted: str | None, path: Path) -> int
 def _item_columns(heads: Sequence[str], form: str, path: Path) -> list[int]:
     found: dict[int, int] = {}
     stems = {_same(one.item(form).text): number for number, one in enumerate(CONCEPTS, 1)}
-    others = {
-        _same(one.item(other).text) for one in CONCEPTS for other in FORMS if other != form
-    }
+    others = {_same(one.item(other).text) for one in CONCEPTS for other in FORMS if other != form}
     for column, head in enumerate(heads):
         said = _same(head)
         if any(stem in said for stem in others):
@@ -178,8 +176,8 @@ def _item_columns(heads: Sequence[str], form: str, path: Path) -> list[int]:
     missing = [str(n) for n in range(1, len(CONCEPTS) + 1) if n not in found]
     if missing:
         raise ValueError(
-            f"{quote(str(path), 300)} has no column for item {', '.join(missing)}. Begin the heads of "
-            f"the items with their numbers. Its columns are {listed(heads)}."
+            f"{quote(str(path), 300)} has no column for item {', '.join(missing)}. Begin the heads "
+            f"of the items with their numbers. Its columns are {listed(heads)}."
         )
     return [found[number] for number in range(1, len(CONCEPTS) + 1)]
 
@@ -262,8 +260,8 @@ def normalised_gain(
     """Return the class's normalised gain (Hake 1998), and its 95 % interval by Fieller.
 
     g = (mean after - mean before) / (1 - mean before): of what there was to learn, the share that
-    was learned. The interval is that of a ratio of two means of the same learners, with Student's t.
-    It is None where the data do not bound it: fewer than three learners, or hardly anything that
+    was learned. The interval is that of a ratio of two means of the same learners, with Student's
+    t. It is None where the data do not bound it: fewer than three learners, or hardly anything that
     could be learned.
 
     Args:
@@ -336,11 +334,17 @@ def compare(before: Answers, after: Answers) -> Comparison:
         pairs = [(before.letters[name][number], after.letters[name][number]) for name in both]
         pairs = [pair for pair in pairs if "?" not in pair]
         judged = [
-            tuple(_is(letter, concept, form, "right") for letter, form in zip(pair, FORMS, strict=True))
+            tuple(
+                _is(letter, concept, form, "right")
+                for letter, form in zip(pair, FORMS, strict=True)
+            )
             for pair in pairs
         ]
         held = [
-            tuple(_is(letter, concept, form, "belief") for letter, form in zip(pair, FORMS, strict=True))
+            tuple(
+                _is(letter, concept, form, "belief")
+                for letter, form in zip(pair, FORMS, strict=True)
+            )
             for pair in pairs
         ]
         changes.append(
@@ -431,9 +435,13 @@ def summary(found: Comparison) -> str:
     if math.isnan(gain):
         said.append("Everything was right before: there was nothing to gain.")
     elif interval is None:
-        said.append(f"Normalised gain {gain:.2f}; so few learners, or so little to gain, bound it not.")
+        said.append(
+            f"Normalised gain {gain:.2f}; so few learners, or so little to gain, bound it not."
+        )
     else:
-        said.append(f"Normalised gain {gain:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f}).")
+        said.append(
+            f"Normalised gain {gain:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f})."
+        )
     alone = [
         f"{number} answered the {form} test only"
         for number, form in ((found.only_before, "entrance"), (found.only_after, "exit"))
@@ -490,7 +498,9 @@ def page(found: Comparison) -> str:
         lessons = ", ".join(map(str, one.concept.lessons))
         low, high = one.interval
         change = (
-            f"{100 * one.difference:+.0f} ({100 * low:+.0f} to {100 * high:+.0f})" if one.total else ""
+            f"{100 * one.difference:+.0f} ({100 * low:+.0f} to {100 * high:+.0f})"
+            if one.total
+            else ""
         )
         clear = " ✓" if one.total and low > 0 else " ✗" if one.total and high < 0 else ""
         rows.append(
@@ -524,12 +534,12 @@ def page(found: Comparison) -> str:
         '<th class="n">change, points of 100</th><th class="n">chose the belief</th></tr>\n'
         + "\n".join(rows)
         + "</table>\n<h2>How to read it</h2><ul>"
-        "<li>In brackets: the 95 % interval of the change. ✓ and ✗ mark those that leave 0 out. In nearly "
-        "half of all classes in which nothing has changed, one of the twelve does so by chance.</li>"
-        "<li>The two items of a misconception are parallel, and were not measured to be equally hard. "
-        "A small change may be theirs.</li>"
+        "<li>In brackets: the 95 % interval of the change. ✓ and ✗ mark those that leave 0 out. In "
+        "nearly half of all classes in which nothing has changed, one of the twelve does so by chance.</li>"
+        "<li>The two items of a misconception are parallel, and were not measured to be equally "
+        "hard. A small change may be theirs.</li>"
         "<li>There is no group that was not taught. Who answers the same kind of test twice may do "
         "better for that alone.</li>"
-        f"<li>“I do not know” and an empty answer count as not right, and as no belief.</li>{told}</ul>"
-        "\n</main></body></html>\n"
+        f"<li>“I do not know” and an empty answer count as not right, and as no belief.</li>"
+        f"{told}</ul>\n</main></body></html>\n"
     )

@@ -44,7 +44,12 @@ class Concept(NamedTuple):
 
 
 def _concept(
-    name: str, belief: str, lessons: tuple[int, ...], *, entrance: str, exit: str  # noqa: A002
+    name: str,
+    belief: str,
+    lessons: tuple[int, ...],
+    *,
+    entrance: str,
+    exit: str,
 ) -> Concept:
     (before,), (after,) = parse(entrance).questions, parse(exit).questions
     for question in (before, after):
@@ -78,9 +83,9 @@ CONCEPTS = (
             10,000 terms of 0.5 · 0.01, each with the sign that its weight asks for.
         """,
         exit="""
-        A model gives a recording a score: the sum of its 40,000 samples, each multiplied by a weight
-        of +0.2 or -0.2. Somebody may change each sample by at most 0.001. How far can the score be
-        pushed?
+        A model gives a recording a score: the sum of its 40,000 samples, each multiplied by a
+        weight of +0.2 or -0.2. Somebody may change each sample by at most 0.001. How far can the
+        score be pushed?
         + By 8
             40,000 terms of 0.2 · 0.001, each with the sign that its weight asks for.
         - By 0.04
@@ -112,15 +117,15 @@ CONCEPTS = (
         """,
         exit="""
         A speech recogniser keeps its right answers when random hiss is mixed in, however often this
-        is repeated. An opponent who knows the recogniser may change each sample of a recording by as
-        much as the hiss did. What is to be expected?
+        is repeated. An opponent who knows the recogniser may change each sample of a recording by
+        as much as the hiss did. What is to be expected?
         - The opponent does no more harm than the hiss: both change the samples equally much.
             The belief: the size is the same. The direction makes the difference.
         - The opponent succeeds by luck only, as the hiss would after enough repetitions.
             The opponent does not draw at random. Each sample can be chosen to do harm.
         + The opponent may well succeed: the changes can be chosen to work together.
-            The effect of chosen signs grows like the number of samples, that of random ones like its
-            root.
+            The effect of chosen signs grows like the number of samples, that of random ones like
+            its root.
         - The opponent has to make changes that are louder than the hiss.
             The belief: the size is the same. The direction makes the difference.
         """,
@@ -143,8 +148,8 @@ CONCEPTS = (
             The limit holds for each pixel, not for both together.
         """,
         exit="""
-        A score is -8·a + 0.02·b, plus terms of other measurements. The measurements a and b may each
-        be changed by at most 0.5, up or down. Which changes of these two raise the score most?
+        A score is -8·a + 0.02·b, plus terms of other measurements. The measurements a and b may
+        each be changed by at most 0.5, up or down. Which changes of these two raise the score most?
         + a by -0.5 and b by +0.5
             Each goes to the end of its own range. Only the signs of the weights matter.
         - a by -0.5 and b by +0.00125
@@ -174,10 +179,10 @@ CONCEPTS = (
             The belief: a total. P adds up to 10, but no pixel of it changes by more than 0.1.
         """,
         exit="""
-        The size of a change is measured by its max norm: the largest change of any single sample, up
-        or down. A rule allows a max norm of at most 0.05. Change P raises three of 1,000 samples by
-        0.04 and lowers one by 0.06. Change Q moves every sample by 0.05, some up and some down. Which
-        does the rule allow?
+        The size of a change is measured by its max norm: the largest change of any single sample,
+        up or down. A rule allows a max norm of at most 0.05. Change P raises three of 1,000 samples
+        by 0.04 and lowers one by 0.06. Change Q moves every sample by 0.05, some up and some down.
+        Which does the rule allow?
         - Only P
             P has the max norm 0.06: the sign does not count, and neither does how few they are.
         + Only Q
@@ -185,7 +190,8 @@ CONCEPTS = (
         - Both
             The belief: an average. It hides the one sample of P that changes by 0.06.
         - Neither
-            The belief: a total. Q adds up to 50 or cancels, but no sample changes by more than 0.05.
+            The belief: a total. Q adds up to 50 or cancels, but no sample changes by more than
+            0.05.
         """,
     ),
     _concept(
@@ -193,8 +199,8 @@ CONCEPTS = (
         "Only deep or overfitted networks can be fooled by small changes.",
         (1, 3, 5),
         entrance="""
-        Small changes, chosen on purpose, fool a deep network. A colleague suggests a linear model of
-        the same 3,000 pixels instead: “it is too simple to be fooled like that”. Who is right?
+        Small changes, chosen on purpose, fool a deep network. A colleague suggests a linear model
+        of the same 3,000 pixels instead: “it is too simple to be fooled like that”. Who is right?
         - The colleague: small changes of the pixels change a linear score only a little.
             The belief: 3,000 small terms, all of one sign, are not little.
         - The colleague, provided that the linear model does not overfit.
@@ -206,9 +212,9 @@ CONCEPTS = (
             The linear model is the simplest one that shows the effect.
         """,
         exit="""
-        Two models read images of 5,000 pixels: a linear one, and one with twenty hidden layers. Both
-        were trained in the usual way, and both are right on 99 % of new images. Which of them could
-        be fooled on many images by changing every pixel by 1 % of its range?
+        Two models read images of 5,000 pixels: a linear one, and one with twenty hidden layers.
+        Both were trained in the usual way, and both are right on 99 % of new images. Which of them
+        could be fooled on many images by changing every pixel by 1 % of its range?
         - Only the one with hidden layers, because its score is not a straight line.
             The belief: straight lines over many pixels are enough.
         + Either of them.
@@ -239,9 +245,9 @@ CONCEPTS = (
             That adds the 0.5 again. It moves every value alike, and so no difference.
         """,
         exit="""
-        A camera gives grey values from 0 to 255. The program that reads its pictures first takes away
-        120 from each and then divides by 60. Somebody adds up to 0.05 to each result. By how many
-        grey values has the picture changed?
+        A camera gives grey values from 0 to 255. The program that reads its pictures first takes
+        away 120 from each and then divides by 60. Somebody adds up to 0.05 to each result. By how
+        many grey values has the picture changed?
         - Up to 0.00083
             That divides by 60 once more. Going back to grey values multiplies.
         - Up to 0.05
@@ -258,8 +264,8 @@ CONCEPTS = (
         "What a good attack does not find does not exist.",
         (5, 9, 11),
         entrance="""
-        Testers look for small changes that make a model err. They find one for 12 of 100 images. For
-        how many of these 100 images does such a change exist?
+        Testers look for small changes that make a model err. They find one for 12 of 100 images.
+        For how many of these 100 images does such a change exist?
         - For exactly 12
             The belief: where they found none, there may be one.
         - For about 12, perhaps a few more or a few fewer
@@ -270,9 +276,9 @@ CONCEPTS = (
             A change that fools the model fools it, however it was found.
         """,
         exit="""
-        A tester looks for a small change that fools a voice lock, for each of 200 recordings, with the
-        best method that the field knows. The tester finds none. What has been shown about these 200
-        recordings?
+        A tester looks for a small change that fools a voice lock, for each of 200 recordings, with
+        the best method that the field knows. The tester finds none. What has been shown about these
+        200 recordings?
         - That there is no such change for any of them
             The belief: another search may find what this one missed.
         - That there is no such change, provided that the tester knew the model's weights
@@ -288,9 +294,10 @@ CONCEPTS = (
         "The search that knows most gives the figure, whatever a weaker one finds.",
         (7, 9),
         entrance="""
-        Anna knows everything about model M and looks for small changes that fool it. Hers work on 10 %
-        of the images. Ben knows nothing about M. He designs small changes for another model and tries
-        them on M. His work on 30 % of the same images. Both keep to the same limit. What follows?
+        Anna knows everything about model M and looks for small changes that fool it. Hers work on
+        10 % of the images. Ben knows nothing about M. He designs small changes for another model
+        and tries them on M. His work on 30 % of the same images. Both keep to the same limit. What
+        follows?
         - 10 % is the figure to report, because nobody knows more than Anna.
             The belief: Ben's changes work, so the true figure is 30 % at least.
         + Anna's search missed changes that exist.
@@ -301,8 +308,9 @@ CONCEPTS = (
             His changes tell nothing about how good his model is.
         """,
         exit="""
-        One search follows the gradient of a speech recogniser, and fools it on 5 % of the recordings.
-        Random changes within the same limit fool it on 20 % of the same recordings. What follows?
+        One search follows the gradient of a speech recogniser, and fools it on 5 % of the
+        recordings. Random changes within the same limit fool it on 20 % of the same recordings.
+        What follows?
         - 5 % is the figure to report, because following the gradient is the stronger test.
             The belief: the random changes work, so the true figure is 20 % at least.
         - Random changes are the stronger test for any model.
@@ -332,8 +340,8 @@ CONCEPTS = (
             This is called transfer. It needs a model for the same task, and nothing more.
         """,
         exit="""
-        An opponent wants to fool the handwriting reader of a bank, by small changes designed on a model
-        of their own. What must they know of the bank's reader to have a fair chance?
+        An opponent wants to fool the handwriting reader of a bank, by small changes designed on a
+        model of their own. What must they know of the bank's reader to have a fair chance?
         - Its weights
             The belief: changes that fool one model often fool another for the same task.
         - Its design: how many layers, and of which kind
@@ -350,8 +358,8 @@ CONCEPTS = (
         (9, 10),
         entrance="""
         One attack fools a model on 20 of 100 images, a second attack on 30 of the same 100. An
-        opponent tries both on every image and keeps what works. On how many images does the opponent
-        succeed?
+        opponent tries both on every image and keeps what works. On how many images does the
+        opponent succeed?
         + On 30 to 50
             30 if the first attack's images are all among the second's, 50 if none is.
         - On 25
@@ -363,12 +371,12 @@ CONCEPTS = (
             both.
         """,
         exit="""
-        Under one kind of change a model stays right on 70 of 100 recordings, under another kind on 60
-        of the same 100. An opponent tries both on every recording and keeps what works. On how many
-        recordings does the model stay right?
+        Under one kind of change a model stays right on 70 of 100 recordings, under another kind on
+        60 of the same 100. An opponent tries both on every recording and keeps what works. On how
+        many recordings does the model stay right?
         - On exactly 42
-            That would be so if the two were independent. Recordings that are easy to fool are so for
-            both.
+            That would be so if the two were independent. Recordings that are easy to fool are so
+            for both.
         - On exactly 60
             The belief: the stronger attack alone. The other one may work where it does not.
         - On 65
@@ -383,8 +391,8 @@ CONCEPTS = (
         "A model that is very sure knows inputs of this kind.",
         (5, 7, 8),
         entrance="""
-        Somebody has changed an image on purpose. A classifier now calls it a cat, with 99 %. What do
-        these 99 % tell about the image?
+        Somebody has changed an image on purpose. A classifier now calls it a cat, with 99 %. What
+        do these 99 % tell about the image?
         - It resembles images of cats that the classifier was trained on.
             The belief: a score grows on far away from all training images.
         + The score of “cat” is far above the other scores, and that is all.
@@ -396,8 +404,8 @@ CONCEPTS = (
             The belief: with larger changes in the same direction it mostly becomes surer.
         """,
         exit="""
-        A picture of nothing but random noise is given to a reader of digits, which divides 100 % among
-        the ten digits. It says 5, with 95 %. What do these 95 % tell about the picture?
+        A picture of nothing but random noise is given to a reader of digits, which divides 100 %
+        among the ten digits. It says 5, with 95 %. What do these 95 % tell about the picture?
         - It happens to show the faint shape of a 5.
             The belief: a score can be high where there is nothing that looks like the class.
         + The score of “5” is far above the other scores, and that is all.
@@ -415,9 +423,9 @@ CONCEPTS = (
         (4, 6),
         entrance="""
         A linear classifier can be trained in two ways. Way P adds to the loss a fixed price for the
-        size of the weights. Way Q trains on images to which the worst allowed change was made. Late in
-        training every image is right by so wide a margin that even its worst change hardly matters.
-        What still pushes the weights to become smaller?
+        size of the weights. Way Q trains on images to which the worst allowed change was made. Late
+        in training every image is right by so wide a margin that even its worst change hardly
+        matters. What still pushes the weights to become smaller?
         - Both ways, about equally
             The belief: Q's price stands inside the loss, and fades where the loss does.
         - Q more than P, because the worst change is worse than the image
@@ -429,8 +437,8 @@ CONCEPTS = (
         """,
         exit="""
         A linear speech model has large weights. Still, no allowed change of any training recording
-        comes near to altering an answer. Training goes on, either with a fixed price on large weights,
-        or on recordings with their worst allowed change. What becomes of the weights?
+        comes near to altering an answer. Training goes on, either with a fixed price on large
+        weights, or on recordings with their worst allowed change. What becomes of the weights?
         + The price makes them smaller; the worst changes leave them nearly as they are.
             A price outside the loss is always due. Harm is counted inside the loss, and fades where
             the loss does.
@@ -485,14 +493,13 @@ _INTRODUCTION = (
     "Twelve questions, each with one right answer. Nothing is graded. If you do not know, choose "
     f"{UNSURE}: a guess would tell us something false about the course."
 )
-_CODE = (
-    "Your code: four letters or digits that only you know, the same ones before and after the course"
-)
+_CODE = "Your code: four letters or digits that only you know, the same before and after the course"
 _PRINT = """
 @page { size: A4; margin: 16mm; }
-body { font: 11pt/1.4 system-ui, sans-serif; max-width: 46rem; margin: 1.5rem auto; padding: 0 1rem;
-color: #000; background: #fff; }
-section { break-inside: avoid; margin: 0 0 1.1em; } h1 { font-size: 1.5em; } h2 { font-size: 1.15em; }
+body { font: 11pt/1.4 system-ui, sans-serif; max-width: 46rem; margin: 1.5rem auto;
+padding: 0 1rem; color: #000; background: #fff; }
+section { break-inside: avoid; margin: 0 0 1.1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; }
 ol { list-style: none; margin: .3em 0; padding-left: 1.4em; } li { margin: .15em 0; }
 .box { display: inline-block; width: .75em; height: .75em; border: 1px solid; margin-right: .5em; }
 .code { display: inline-block; border-bottom: 1px solid; min-width: 10em; }
@@ -539,7 +546,7 @@ def notebook(form: str) -> NotebookNode:
         choices = "\n".join(f"- **{letter}** {text}" for letter, text in _lettered(question))
         cells.append(new_markdown_cell(f"**{number}.** {question.text}\n\n{choices}"))
     blanks = "\n".join(
-        f"    {number}: \"\",  # {_words(one.item(form).text, 6)}"
+        f'    {number}: "",  # {_words(one.item(form).text, 6)}'
         for number, one in enumerate(CONCEPTS, 1)
     )
     cells.append(

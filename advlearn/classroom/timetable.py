@@ -160,9 +160,9 @@ def plan(name: str) -> Timetable:
 
     The rules, in this order. Preparation takes whole lessons, from the first one. The others are
     shared out among the meetings as evenly as their order allows. In a meeting each lesson is
-    begun, unless it needs one that is not at its end; its sections are taken in order, and what does
-    not fit is homework. So nothing is told before what it needs. Of the class's time a third is for
-    exercises: the first ones of each lesson in turn, no hard ones.
+    begun, unless it needs one that is not at its end; its sections are taken in order, and what
+    does not fit is homework. So nothing is told before what it needs. Of the class's time a third
+    is for exercises: the first ones of each lesson in turn, no hard ones.
     Homework takes what is left of the sections, then the quizzes, then exercises, the easier ones
     first, as long as there is time for it. The rest is left out.
 
@@ -248,7 +248,7 @@ def _meeting(
         return True
 
     def read(most: float) -> None:
-        """Take the next section of each lesson in turn; of one that needs another, when that ends."""
+        """Take sections of each lesson in turn; of one that needs another, when that ends."""
         open_ = {lesson.number: lesson for lesson in lessons}
         while open_:
             for number, lesson in list(open_.items()):
@@ -295,7 +295,7 @@ def _meeting(
             home.add(part)
         elif part.kind == "read":
             raise ValueError(
-                f"{chosen.name}: the sections of lessons {_spoken(lesson.number for lesson in lessons)} "
+                f"{chosen.name}: the sections of lessons {_spoken(one.number for one in lessons)} "
                 "do not fit into class and homework. Give more time, or fewer goals."
             )
     return Meeting(
@@ -414,7 +414,7 @@ def _sum(listed: Sequence[Part]) -> int:
     return sum(part.minutes for part in listed)
 
 
-def _sentences(table: Timetable, meeting: Meeting) -> list[str]:
+def _sentences(meeting: Meeting) -> list[str]:
     """Return what is done at home, and what is left out."""
     said = []
     for words, listed in (("Homework", meeting.home), ("Left out", meeting.left_out)):
@@ -446,16 +446,18 @@ def as_markdown(table: Timetable) -> str:
     if len(table.meetings) == 1:
         meeting = table.meetings[0]
         lines += ["", "| | in class | minutes |", "|---|---|--:|"]
-        lines += [f"| {when} | {what} | {minutes} |" for when, what, minutes in rows(table, meeting)]
-        for sentence in _sentences(table, meeting):
+        lines += [
+            f"| {when} | {what} | {minutes} |" for when, what, minutes in rows(table, meeting)
+        ]
+        for sentence in _sentences(meeting):
             lines += ["", sentence]
         return "\n".join(lines)
     each = " + ".join(map(str, table.format.blocks))
     pauses = ", ".join(map(str, table.format.breaks))
     lines += [
         "",
-        f"Each meeting has {each} minutes with a break of {pauses}, and begins with {ARRIVAL} minutes "
-        "to arrive.",
+        f"Each meeting has {each} minutes with a break of {pauses}, and begins with {ARRIVAL} "
+        "minutes to arrive.",
     ]
     lines += ["", "| week | in class | homework | left out |", "|--:|---|---|---|"]
     for number, meeting in enumerate(table.meetings, 1):
@@ -487,6 +489,6 @@ def as_text(table: Timetable, start: int | None = None) -> str:
         if len(table.meetings) > 1:
             lines.append(f"Meeting {number}")
         lines += [f"  {when}  {minutes:>3}  {what}" for when, what, minutes in rows(table, meeting)]
-        for sentence in _sentences(table, meeting):
+        for sentence in _sentences(meeting):
             lines += textwrap.wrap(sentence, 88, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)

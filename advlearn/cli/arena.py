@@ -108,13 +108,17 @@ def night(
     try:
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out {out} is not a folder. Name a folder for the results.")
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder. Name the one with the submissions.")
+        rules, pool = arena.Rules(eps=eps, examples=digits), arena_night.pool_of(data)
+        arena_night.check_round(number, digits, pool)
         here = arena_night.Night(
             folder,
             out,
             number=number,
-            rules=arena.Rules(eps=eps, examples=digits),
+            rules=rules,
             secret=arena_night.secret_of(out, secret),
-            pool=arena_night.pool_of(data),
+            pool=pool,
             workers=workers,
             seconds=seconds,
             tries=tries,

@@ -24,7 +24,7 @@ class Length(str, Enum):
 def add(app: typer.Typer) -> None:
     """Give these commands to `advlearn class`."""
     app.command()(timetable)
-    app.command()(tests)
+    app.command("tests")(sheets)
     app.command()(compare)
 
 
@@ -49,7 +49,7 @@ def timetable(
         stop(error)
 
 
-def tests(
+def sheets(
     out: Annotated[Path, typer.Option(help="The folder for the sheets.")] = Path("tests-for-class"),
 ) -> None:
     """Write the entrance and the exit test: to print, as notebooks, and the key for the teacher."""
@@ -81,15 +81,13 @@ def tests(
 
 def compare(
     entrance: Annotated[Path, typer.Argument(help="CSV of the entrance test: a row a learner.")],
-    exit: Annotated[  # noqa: A002
-        Path, typer.Argument(help="CSV of the exit test.")
-    ],
+    exit: Annotated[Path, typer.Argument(help="CSV of the exit test.")],
     out: Annotated[Path, typer.Option(help="The folder for the comparison.")] = Path("compared"),
     learner: Annotated[
         str | None, typer.Option(help="The column that says whose a row is; found by default.")
     ] = None,
 ) -> None:
-    """Compare the entrance test with the exit test, misconception by misconception, without names."""
+    """Compare the entrance test with the exit test, misconception by misconception, naming nobody."""
     from advlearn.classroom import comparison
 
     try:

@@ -1,12 +1,14 @@
 """Make the slides: `make slides`. Each deck becomes one HTML file that needs no network.
 
 A deck is a notebook, and the .ipynb file is the source. It is kept executed, as the lessons are:
-its pictures are drawn by the library. The metadata `slideshow` says what begins a slide, what is for
-the speaker, and what is not shown. reveal.js, which turns the pages, is inside each file; it lies in
-`template/reveal`, with its licence and its origin.
+its pictures are drawn by the library. The metadata `slideshow` says what begins a slide, what is
+for the speaker, and what is not shown. reveal.js, which turns the pages, is inside each file; it
+lies in `template/reveal`, with its licence and its origin.
 
     python classroom/slides/make.py          write build/slides/NAME.html
     python classroom/slides/make.py --run    execute the decks again first, and keep them
+
+With 03, only those whose name begins with 03.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ def page(deck: NotebookNode) -> str:
 def main(arguments: list[str]) -> int:
     """Make every deck."""
     OUT.mkdir(parents=True, exist_ok=True)
-    for path in DECKS:
+    wanted = tuple(one for one in arguments if not one.startswith("-")) or ("",)
+    for path in (one for one in DECKS if one.name.startswith(wanted)):
         if "--run" in arguments:
             write_atomically(path, nbformat.writes(execute(path)) + "\n")
         write_atomically(OUT / f"{path.stem}.html", page(notebooks.read(path)))

@@ -1,4 +1,4 @@
-"""Slides, sheets and the board on the wall in a real browser: everything fits, nothing is fetched."""
+"""Slides, sheets and the board on the wall in a real browser: all fits, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ MEASURE = """() => {
         || part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display == "block")
       out.push(part.tagName + " " + part.textContent.slice(0, 40));
     const size = parseFloat(getComputedStyle(part).fontSize);
-    if (part.childElementCount == 0 && part.textContent.trim() && size < 20) small.push(part.tagName);
+    const written = part.childElementCount == 0 && part.textContent.trim();
+    if (written && size < 20) small.push(part.tagName);
     if (part.tagName == "IMG") {
       if (!part.complete || !part.naturalWidth) out.push("IMG not loaded");
       if (box.height < 200) small.push("IMG " + box.height);
@@ -65,7 +66,10 @@ def opened(browser, text, folder, **options):
     path.write_text(text, encoding="utf-8")
     page = browser.new_page(viewport=WALL, **options)
     foreign, errors = [], []
-    page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith(("file:", "data:")) else 0)
+    page.on(
+        "request",
+        lambda r: foreign.append(r.url) if not r.url.startswith(("file:", "data:")) else 0,
+    )
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(path.as_uri())
     return page, foreign, errors
@@ -89,7 +93,7 @@ def test_every_slide_fits_on_the_wall(browser, make, path, tmp_path):
         page.screenshot(path=str(OUT / f"slide-{path.stem}-{number + 1:02d}.png"))
         problems += [f"{number + 1}: {one}" for one in found["out"] + found["small"]]
         notes = page.evaluate("Reveal.getSlideNotes()")
-        assert notes and len(notes) > 40, f"slide {number + 1} has no words for the speaker"
+        assert len(notes or "") > 40, f"slide {number + 1} has no words for the speaker"
     page.close()
     assert problems == []
     assert foreign == []
