@@ -535,11 +535,12 @@ def page(found: Comparison) -> str:
         + "\n".join(rows)
         + "</table>\n<h2>How to read it</h2><ul>"
         "<li>In brackets: the 95 % interval of the change. ✓ and ✗ mark those that leave 0 out. In "
-        "nearly half of all classes in which nothing has changed, one of the twelve does so by chance.</li>"
+        "nearly half of all classes in which nothing has changed, one of the twelve does so by "
+        "chance.</li>"
         "<li>The two items of a misconception are parallel, and were not measured to be equally "
         "hard. A small change may be theirs.</li>"
         "<li>There is no group that was not taught. Who answers the same kind of test twice may do "
         "better for that alone.</li>"
-        f"<li>“I do not know” and an empty answer count as not right, and as no belief.</li>"
+        "<li>“I do not know” and an empty answer count as not right, and as no belief.</li>"
         f"{told}</ul>\n</main></body></html>\n"
     )

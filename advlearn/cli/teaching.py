@@ -87,7 +87,7 @@ def compare(
         str | None, typer.Option(help="The column that says whose a row is; found by default.")
     ] = None,
 ) -> None:
-    """Compare the entrance test with the exit test, misconception by misconception, naming nobody."""
+    """Compare entrance and exit test, misconception by misconception, naming nobody."""
     from advlearn.classroom import comparison
 
     try:
