@@ -1,6 +1,7 @@
 # The course in two commands: `make lab` and `make test`. `make help` lists the rest.
 # Variables: PYTHON=python3.12 picks an interpreter; TORCH=cpu takes PyTorch's CPU build;
 # PYTHON_OLDEST and PYTHON_NEWEST name the interpreters of `make test-oldest` and `test-newest`;
+# DRAW=1 has `make slides` execute the decks again;
 # IN_BROWSER=1 has `make test` execute the lessons in JupyterLab, with all the browser tests.
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab test-editions test-oldest test-newest quick lint format notebooks measure record book test-book bench palette doctor clean
+.PHONY: help lab test test-browser test-colab test-editions test-oldest test-newest quick lint format notebooks measure record book test-book slides bench palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -97,6 +98,9 @@ test-book: book ## look at every page of the book in Chromium: barriers, request
 record: $(VENV)/.book ## measure every lesson and draw its moving picture, for the book
 	$(RUN) book/costs.py
 	$(RUN) book/frames.py
+
+slides: $(VENV)/.lab ## make the slides in build/slides, one file each, for any browser
+	$(RUN) classroom/slides/make.py $(if $(DRAW),--run)
 
 bench: $(VENV)/.dev ## time the library beside its peers (installs them in .venv-bench)
 	$(RUN) benchmarks/install.py

@@ -122,7 +122,7 @@ def render(
     return buffer.getvalue()
 
 
-def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png") -> None:
+def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png", dpi: int = 100) -> None:
     """Display a figure in a notebook, with its alt text and a caption, and close it.
 
     The picture travels inside the HTML, so it shows in JupyterLab, Colab and the book alike, and a
@@ -132,6 +132,7 @@ def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png") -> None
         figure: a figure, or the one Axes of a figure.
         caption: one sentence under the picture.
         kind: "png", or "jpeg" where photographs would make a PNG large.
+        dpi: dots per inch; more for a picture that will be shown large.
 
     Raises:
         ValueError: no Axes of the figure has an alt text, or `kind` is neither of the two.
@@ -141,7 +142,7 @@ def show(figure: Figure | Axes, caption: str = "", *, kind: str = "png") -> None
     alt = alt_text(figure)
     if not alt:
         raise ValueError("figure has no alt text. Draw it with advlearn.plotting or use describe.")
-    picture = base64.b64encode(render(figure, kind=kind)).decode()
+    picture = base64.b64encode(render(figure, dpi, kind)).decode()
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     bundle = {
         "text/html": f'<figure style="margin:0"><img style="max-width:100%;height:auto" '

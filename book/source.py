@@ -32,6 +32,7 @@ from repository import (
     section,
 )
 
+from advlearn.classroom import concepts, timetable
 from advlearn.classroom.edition import called_by
 from advlearn.course import glossary, notebooks
 from advlearn.course.lessons import LESSONS as COURSE
@@ -140,9 +141,21 @@ def teachers() -> str:
         exercises=f"{len(exercises)} exercises",
         doors=sum(len(called_by(notebooks.read(notebooks.HERE / one.file))) for one in COURSE),
         table="\n".join(rows),
+        timetables="\n\n".join(timetable.as_markdown(timetable.plan(n)) for n in timetable.FORMATS),
+        testing=concepts.minutes(),
+        slides=_slides(),
         address=ADDRESS,
         **_totals(),
     )
+
+
+def _slides() -> str:
+    """Return how many pages the decks of slides have, from the fewest to the most."""
+    counts = sorted(
+        sum(cell.metadata.get("slideshow", {}).get("slide_type") == "slide" for cell in deck.cells)
+        for deck in map(notebooks.read, (ROOT / "classroom" / "slides").glob("[0-9]*.ipynb"))
+    )
+    return f"{counts[0]} to {counts[-1]}"
 
 
 def mirrored(path: str) -> str:

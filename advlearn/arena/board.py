@@ -87,6 +87,25 @@ def append(path: str | Path, report: Report) -> None:
         write_atomically(target, content)
 
 
+def write(path: str | Path, reports: Sequence[Report]) -> None:
+    """Write a leaderboard of these reports and no others, in one step.
+
+    Raises:
+        ValueError: the name or another text of a report does not fit.
+        OSError: the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for report in reports:
+        cells = [str(cell) for cell in _cells(report)]
+        _standing(cells)
+        writer.writerow(cells)
+    content = text.getvalue().encode()
+    _require_room(Path(path), len(content))
+    write_atomically(path, content)
+
+
 def _require_room(path: Path, size: int) -> None:
     """Require that a board of so many bytes will be read again."""
     if size > MOST_BYTES:

@@ -24,6 +24,7 @@ from advlearn._quote import quote
 from advlearn._validation import check_number
 from advlearn.arena.entry import RefusedError, admit
 from advlearn.attacks import PIXELS, fgsm, input_gradient, noise, pgd
+from advlearn.batches import Dataset
 from advlearn.context import Model, attack_mode
 from advlearn.data import load_mnist, reference
 from advlearn.directions import directions
@@ -53,6 +54,7 @@ class Rules:
             first, with half as many steps.
         queries: of the random search, for the digits that are nearest to falling: in four rounds,
             each twice as long as the one before, of which 40 % go on.
+        digits: which digits these are, where they are not the offline test digits.
     """
 
     eps: float = 0.25
@@ -62,13 +64,15 @@ class Rules:
     restarts: int = 2
     classes: int = 2
     queries: int = 750
+    digits: str = ""
 
     def __post_init__(self) -> None:
         check_number(self.eps, "eps", 0.0, 1.0, open_low=True)
 
     def __str__(self) -> str:
+        which = f" {self.digits}" if self.digits else ""
         return (
-            f"eps {self.eps:g}, {self.examples} digits, {self.draws} draws, "
+            f"eps {self.eps:g}, {self.examples} digits{which}, {self.draws} draws, "
             f"PGD 2 x {self.restarts} x {self.steps}, aimed {self.classes} x {self.aimed}, "
             f"{self.queries} queries"
         )
@@ -124,7 +128,8 @@ def score(
     *,
     name: str | None = None,
     rules: Rules | None = None,
-    sources: Mapping[str, Model] | None = None,
+    sources: Mapping[str, Model | Tensor] | None = None,
+    data: Dataset | None = None,
 ) -> Report:
     """Return the arena's report on a submitted model file.
 
@@ -133,11 +138,14 @@ def score(
         name: of the submission, see `check_name`; by default the file's name, made fit by
             `fit_name`.
         rules: the budget; None means that of the leaderboard.
-        sources: models whose adversarial images are tried too; None means the reference models
-            `SOURCES`.
+        sources: models whose adversarial images are tried too, or these images themselves, as
+            `crafted_on_references` makes them; None means the reference models `SOURCES`.
+        data: the digits to judge by, the first of which are taken; None means the offline test
+            digits. `rules.digits` should name them.
 
     Raises:
-        ValueError: `name`, or what can be made of the file's name, does not fit a leaderboard.
+        ValueError: `name`, or what can be made of the file's name, does not fit a leaderboard; or
+            there are fewer digits in `data` than the rules ask for.
         RefusedError: the file is not admitted, or the model's logits are not finite.
         FileNotFoundError: the file or a reference model is missing.
 
@@ -155,7 +163,11 @@ def score(
         name = "a model" if isinstance(file, bytes) else fit_name(Path(file).stem)
     entry = admit(file)
     rules = rules or Rules()
-    test = load_mnist("test", source="offline")
+    test = load_mnist("test", source="offline") if data is None else data
+    if data is not None and len(data.y) < rules.examples:
+        raise ValueError(f"data has {len(data.y)} digits, and the rules take {rules.examples}.")
+    if data is not None and sources is None:
+        sources = {one: reference.load(one) for one in SOURCES}
     x, y = test.x[: rules.examples], test.y[: rules.examples]
     judge = _Judge(entry.model)
     if not bool(entry.model(x).isfinite().all()):
@@ -306,7 +318,7 @@ def _attempts(
     x: Tensor,
     y: Tensor,
     rules: Rules,
-    sources: Mapping[str, Model] | None,
+    sources: Mapping[str, Model | Tensor] | None,
 ) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     """Yield every attempt: its attack's name, and indices of the digits -> changed images."""
     eps = rules.eps
@@ -364,14 +376,25 @@ def _gradients_hold(model: nn.Module, x: Tensor, y: Tensor, count: int = 20) -> 
 
 
 def _transferred(
-    x: Tensor, y: Tensor, rules: Rules, sources: Mapping[str, Model] | None
+    x: Tensor, y: Tensor, rules: Rules, sources: Mapping[str, Model | Tensor] | None
 ) -> Iterator[Tensor]:
     """Yield images that were crafted on other models."""
     if sources is None:
         yield from (_reference_images(name, rules.eps, len(x)) for name in SOURCES)
         return
     for source in sources.values():
-        yield _crafted(source, x, y, rules.eps)
+        yield source if isinstance(source, Tensor) else _crafted(source, x, y, rules.eps)
+
+
+def crafted_on_references(x: Tensor, y: Tensor, eps: float) -> dict[str, Tensor]:
+    """Return what is crafted on each reference model: for many submissions judged by one data.
+
+    Args:
+        x: (N, 1, 28, 28), pixels in [0, 1].
+        y: (N,) true classes.
+        eps: the largest change of a pixel.
+    """
+    return {name: _crafted(reference.load(name), x, y, eps) for name in SOURCES}
 
 
 def _crafted(source: Model, x: Tensor, y: Tensor, eps: float) -> Tensor:

@@ -10,6 +10,7 @@ import typer
 
 from advlearn._atomic import write_atomically
 from advlearn.classroom.status import status as read_status
+from advlearn.cli import teaching
 from advlearn.cli.console import Commands, say, stop
 
 app = typer.Typer(
@@ -32,6 +33,9 @@ class Points(str, Enum):
 @app.callback()
 def _main() -> None:
     pass
+
+
+teaching.add(app)
 
 
 @app.command()

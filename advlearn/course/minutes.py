@@ -66,6 +66,14 @@ def _cells_to_read(notebook: NotebookNode) -> Iterator[NotebookNode]:
             yield cell
 
 
+def _lines_in_sight(cell: NotebookNode) -> int:
+    """Return how many lines of code a learner reads in a cell: none of what is folded, or asked."""
+    folded = {"setup", *FOLDS} & set(cell.metadata.get("tags", []))
+    if folded or re.search(r"^ex\.", cell.source, re.M):
+        return 0
+    return sum(bool(line.strip()) for line in cell.source.splitlines())
+
+
 def effort(notebook: NotebookNode, quiz: Quiz) -> Effort:
     """Return what a notebook, and the quiz that it shows, ask of a learner."""
     texts, lines, exercises = 0, 0, 0
@@ -74,16 +82,50 @@ def effort(notebook: NotebookNode, quiz: Quiz) -> Effort:
             texts += words(cell.source)
             minutes = re.findall(r"^### Exercise .* · (\d+) minutes$", cell.source, re.M)
             exercises += sum(map(int, minutes))
-        elif not {"setup", *FOLDS} & set(cell.metadata.get("tags", [])) and not re.search(
-            r"^ex\.", cell.source, re.M
-        ):
-            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+        else:
+            lines += _lines_in_sight(cell)
     asked = 0
     for question in quiz.questions:
         right = next(choice for choice in question.choices if choice.right)
         shown = [question.text, right.feedback, *(choice.text for choice in question.choices)]
         asked += sum(map(words, shown))
     return Effort(texts, lines, exercises, asked)
+
+
+class Section(NamedTuple):
+    """One section of a lesson: what it asks for beside its exercises, and which these are."""
+
+    title: str  # its heading; "" before the first one
+    minutes: float  # to read its text and its code
+    exercises: tuple[int, ...]  # their numbers in the lesson, from 1
+
+
+def sections(notebook: NotebookNode) -> list[Section]:
+    """Return the sections of a lesson in their order, without those that may be left out.
+
+    Their minutes, those of their exercises and those of the quiz are together those of `effort`.
+
+    Example:
+        >>> [one.exercises for one in sections(read(HERE / LESSONS[0].file)) if one.exercises]
+        [(1,), (2, 3), (4, 5)]
+    """
+    found = [Section("", 0.0, ())]
+    for cell in _cells_to_read(notebook):
+        if cell.cell_type == "markdown":
+            for piece in re.split(r"^(?=## )", cell.source, flags=re.M):
+                if heading := re.match(r"## (.+)", piece):
+                    found.append(Section(heading[1].strip(), 0.0, ()))
+                last = found[-1]
+                numbers = re.findall(r"^### Exercise (\d+) · .* · \d+ minutes$", piece, re.M)
+                found[-1] = Section(
+                    last.title,
+                    last.minutes + words(piece) / WORDS_A_MINUTE,
+                    last.exercises + tuple(map(int, numbers)),
+                )
+        else:
+            seconds = _lines_in_sight(cell) * SECONDS_A_LINE
+            found[-1] = found[-1]._replace(minutes=found[-1].minutes + seconds / 60)
+    return found
 
 
 def of(lesson: Lesson) -> Effort:
