@@ -28,8 +28,8 @@ def held() -> float:
         with suppress(OSError, ValueError, IndexError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     total = 0
-    for process in parents:
-        above = parents[process]
+    for process, parent in parents.items():
+        above = parent
         while above in parents and above != os.getpid():
             above = parents[above]
         if above != os.getpid():

@@ -115,7 +115,9 @@ KINDS: dict[str, Kind] = {
     "ends": Kind(body("import os", "os._exit(0)"), 4.5, "one ends the process"),
     "broken": Kind(write(SIGNATURE.replace("):", ":")), 4, "the code of one is broken"),
     "graded-cell-deleted": Kind(delete(NAME + ENDING), 5, "a graded cell is deleted"),
-    "both-deleted": Kind(delete(NAME, NAME + ENDING), 4, "an answer and its graded cell are deleted"),
+    "both-deleted": Kind(
+        delete(NAME, NAME + ENDING), 4, "an answer and its graded cell are deleted"
+    ),
     "graded-cell-edited": Kind(edit_graded, 4.5, "a graded cell is changed to `1.0`"),
     "graded-cell-as-text": Kind(as_markdown, 5, "a graded cell became text"),
     "copied": Kind(copy_below, 5, "the empty cell was copied, and the upper one solved"),
@@ -141,6 +143,11 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 """Learner -> what is handed in."""
 
+EXPECTED: dict[str, dict[str, float | None]] = {
+    learner: dict.fromkeys(COLUMNS, kind.fair) for learner, kind in KINDS.items()
+}
+"""Learner -> way -> points."""
+
 
 def verdict(points: float | None, fair: float) -> str:
     """Return a cell of the table: as a person gives, another grade, or none."""
@@ -164,7 +171,13 @@ def table() -> str:
         for learner, kind in KINDS.items()
         if any(EXPECTED[learner][way] != kind.fair for way in COLUMNS)
     ]
-    heads = ["what is handed in", "nbgrader by itself", '`"kernel"`', '`"outside"`', "`class grade`"]
+    heads = [
+        "what is handed in",
+        "nbgrader by itself",
+        '`"kernel"`',
+        '`"outside"`',
+        "`class grade`",
+    ]
     return "\n".join(
         ["| " + " | ".join(cells) + " |" for cells in [heads, ["---"] * len(heads), *rows]]
     )

@@ -72,9 +72,9 @@ class Wanted(NamedTuple):
 def put_back(notebook: Any, resources: Any) -> tuple[Any, Any]:
     """Give cells back what nbgrader knows them by, and put back graded cells that are missing.
 
-    Programs that do not know nbgrader drop its metadata, and learners delete and copy cells. nbgrader
-    gives no points for a graded cell that is not there, and can put one back only where the cell
-    before it is.
+    Programs that do not know nbgrader drop its metadata, and learners delete and copy cells. By
+    itself nbgrader gives no points for a graded cell that is not there, and can put one back only
+    where the cell before it is.
     """
     from nbgrader.api import Gradebook
 
@@ -105,9 +105,7 @@ def mend(notebook: Any, wanted: Sequence[Wanted]) -> None:
     for cell in notebook.cells:
         about = cell.metadata.get("nbgrader")
         # Damaged, or of another course: nbgrader would stop at it.
-        if about is not None and (
-            not isinstance(about, dict) or about.get("grade_id") not in ids
-        ):
+        if about is not None and (not isinstance(about, dict) or about.get("grade_id") not in ids):
             del cell.metadata["nbgrader"]
     place: int | None = None  # after the cell before, where that is the answer
     for one in wanted:
@@ -117,6 +115,9 @@ def mend(notebook: Any, wanted: Sequence[Wanted]) -> None:
             found = len(notebook.cells) if place is None else place
             notebook.cells.insert(found, new_code_cell(one.source))
         if found is not None:
+            for cell in notebook.cells:  # of copies one keeps the id: at a second nbgrader stops
+                if cell.metadata.get("nbgrader", {}).get("grade_id") == one.grade_id:
+                    del cell.metadata["nbgrader"]
             notebook.cells[found].metadata["nbgrader"] = _about(one)
         place = found + 1 if found is not None and one.solution else None
     _number_anew(notebook.cells)
@@ -183,13 +184,9 @@ def by_the_course(notebook: Any, resources: Any) -> tuple[Any, Any]:
         GradingError: it cannot be graded. nbgrader tells it, and gives nothing.
     """
     about = resources["nbgrader"]
-    lesson = next(
-        (f"{one.number:02d}" for one in LESSONS if one.name == about["notebook"]), None
-    )
+    lesson = next((f"{one.number:02d}" for one in LESSONS if one.name == about["notebook"]), None)
     if lesson is None:
-        raise GradingError(
-            f"{about['notebook']} is no lesson of the course. {_OTHER_WAY}"
-        )
+        raise GradingError(f"{about['notebook']} is no lesson of the course. {_OTHER_WAY}")
     graded = [cell for cell in notebook.cells if _is_graded(cell)]
     foreign = [cell for cell in graded if asked(cell.source) is None]
     if foreign:
@@ -225,7 +222,7 @@ def give(cell: Any, share: float, words: str) -> None:
     """Write a share of a cell's points into its outputs.
 
     nbgrader takes the number that a cell shows, a result that is no number as all points, and an
-    error as none. Not every release takes the number 0 as 0, so no points are an error.
+    error as none. So no points are an error, which nothing mistakes for anything else.
     """
     from nbformat.v4 import new_output
 
@@ -282,9 +279,7 @@ def surviving(execute: Any) -> Any:
             done: tuple[Any, Any] = execute.preprocess_cell(self, cell, resources, index)
             return done
         words = "This cell ended the kernel. The rest was run without it."
-        cell.outputs = [
-            new_output("error", ename="DeadKernel", evalue=words, traceback=[words])
-        ]
+        cell.outputs = [new_output("error", ename="DeadKernel", evalue=words, traceback=[words])]
         return cell, resources
 
     space = {"preprocess": preprocess, "preprocess_cell": preprocess_cell}
@@ -295,8 +290,8 @@ def settle(notebook: Any, resources: Any) -> tuple[Any, Any]:
     """Make of what graded cells show what nbgrader reads.
 
     The course's own cells show a share of their points. Anything else there is no grade. In others,
-    NumPy's and PyTorch's numbers become plain ones, and True and False all points and none: nbgrader
-    takes every result that is no plain number for all points.
+    NumPy's and PyTorch's numbers become plain ones, and True and False all points and none:
+    nbgrader takes every result that is no plain number for all points.
     """
     for cell in notebook.cells:
         if not _is_graded(cell) or any(one.output_type == "error" for one in cell.outputs):
@@ -343,6 +338,6 @@ def _plain(cell: Any, text: str) -> None:
                 one["data"]["text/plain"] = repr(value)
     else:
         words = f"The cell shows {text}: no points."
-        cell.outputs.append(
-            new_output("error", ename="NoPoints", evalue="no points", traceback=[words])
-        )
+        error = new_output("error", ename="NoPoints", evalue="no points", traceback=[words])
+        cell.outputs = [one for one in cell.outputs if one.output_type != "execute_result"]
+        cell.outputs.append(error)
