@@ -1,9 +1,7 @@
 """What learners hand in, and the points that a person would give: lesson 03, five exercises.
 
-Each kind is handed in by a learner of its name. `EXPECTED` says what comes of it in four ways:
-nbgrader with no settings but the course's name ("alone"), with the course's settings where the
-notebook is run ("kernel") and where it is not ("outside"), and `advlearn class grade` ("class").
-The rule is "half": 1 for a solved exercise, 1/2 for an attempt that is not right.
+Each kind is handed in by a learner of its name. `EXPECTED` says what comes of it in both ways of the
+course's settings. The rule is "half": 1 for a solved exercise, 1/2 for an attempt that is not right.
 """
 
 from __future__ import annotations
@@ -20,8 +18,6 @@ SIGNATURE = "def fgsm_step(x, gradient, eps):\n"
 WRONG = SIGNATURE + "    return x - eps * gradient.sign()\n"
 CHECK = "\nex.fgsm_step.check(fgsm_step)"
 RIGHT = {one.name: one.source() for one in lesson03.EXERCISES}
-COLUMNS = ("alone", "kernel", "outside", "class")
-LOST = None  # no grade, or a zero that nobody has given
 
 
 class Kind(NamedTuple):
@@ -143,41 +139,13 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 """Learner -> what is handed in."""
 
-EXPECTED: dict[str, dict[str, float | None]] = {
-    learner: dict.fromkeys(COLUMNS, kind.fair) for learner, kind in KINDS.items()
+EXPECTED: dict[str, dict[str, float]] = {
+    learner: dict.fromkeys(("outside", "kernel"), kind.fair) for learner, kind in KINDS.items()
 }
-"""Learner -> way -> points."""
+"""Learner -> who grades -> points. In the kernel some kinds get others than a person gives."""
 
-
-def verdict(points: float | None, fair: float) -> str:
-    """Return a cell of the table: as a person gives, another grade, or none."""
-    if points == fair:
-        return "as a person"
-    return "lost" if points is LOST else f"{points:g}, not {fair:g}"
-
-
-def counts() -> dict[str, int]:
-    """Return for each way how many kinds get another grade than a person gives, or none."""
-    return {
-        way: sum(EXPECTED[learner][way] != kind.fair for learner, kind in KINDS.items())
-        for way in COLUMNS
-    }
-
-
-def table() -> str:
-    """Return the kinds that nbgrader by itself does not grade as a person does, as Markdown."""
-    rows = [
-        [kind.words, *(verdict(EXPECTED[learner][way], kind.fair) for way in COLUMNS)]
-        for learner, kind in KINDS.items()
-        if any(EXPECTED[learner][way] != kind.fair for way in COLUMNS)
-    ]
-    heads = [
-        "what is handed in",
-        "nbgrader by itself",
-        '`"kernel"`',
-        '`"outside"`',
-        "`class grade`",
-    ]
-    return "\n".join(
-        ["| " + " | ".join(cells) + " |" for cells in [heads, ["---"] * len(heads), *rows]]
-    )
+EXPECTED["ends"]["kernel"] = 4  # its cell is left out, and with it the attempt
+EXPECTED["copied"]["kernel"] = 4  # the last definition counts
+EXPECTED["rounded"]["kernel"] = 4  # it shows 0
+EXPECTED["no-echo"]["kernel"] = 0  # no cell shows anything
+EXPECTED["asks"]["kernel"] = 5  # the course is there

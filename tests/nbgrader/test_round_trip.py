@@ -25,8 +25,6 @@ from tests.nbgrader.kinds import EXPECTED, KINDS, cell, solved
 pytestmark = pytest.mark.nbgrader
 
 LESSON = "03_fgsm_linear_models"
-# Only what nbgrader cannot do without, for the comparison.
-ALONE = 'c = get_config()\nc.CourseDirectory.course_id = "advlearn"\n'
 
 
 class Course:
@@ -40,9 +38,7 @@ class Course:
         self.exchange.chmod(0o777)
         course.write(self.root, rule="half", lessons=["03"], notebooks=notebooks)
         config = self.root / "nbgrader_config.py"
-        if way == "alone":
-            config.write_text(ALONE, encoding="utf-8")
-        elif way == "kernel":
+        if way == "kernel":
             text = config.read_text(encoding="utf-8")
             config.write_text(text.replace("# A name for", 'GRADE = "kernel"\n# A name for'))
 
@@ -113,7 +109,7 @@ def short(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["outside", "kernel", "alone"])
+@pytest.fixture(scope="module", params=["outside", "kernel"])
 def graded(request, tmp_path_factory):
     """Take every kind through nbgrader in one way."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -137,9 +133,7 @@ def test_the_points_are_those_that_the_table_promises(graded):
     one, _, said = graded
     found = one.points()
     expected = {learner: EXPECTED[learner][one.way] for learner in KINDS}
-    told = {learner: found.get(learner) for learner in KINDS}
-    # A lost grade is none, or a zero of which nobody knows.
-    assert {k: v or None for k, v in told.items()} == expected, said[-6000:]
+    assert found == expected, said[-6000:]
 
 
 def test_the_release_holds_no_solution(graded):
@@ -148,14 +142,11 @@ def test_the_release_holds_no_solution(graded):
     assert "BEGIN SOLUTION" not in text
     assert "gradient.sign()).clamp" not in text
     stub = cell(released, "fgsm_step")["source"]
-    if one.way != "alone":
-        assert "".join(stub).startswith("def fgsm_step(x, gradient, eps):\n    ...  # your code\n")
+    assert "".join(stub).startswith("def fgsm_step(x, gradient, eps):\n    ...  # your code\n")
 
 
 def test_learners_get_feedback(graded):
     one, _, _ = graded
-    if one.way == "alone":
-        pytest.skip("the course's settings are what is tested")
     one.run("generate_feedback", LESSON)
     one.run("release_feedback", LESSON)
     page = (one.root / "feedback" / "wrong" / LESSON / f"{LESSON}.html").read_text("utf-8")

@@ -110,6 +110,9 @@ def mend(notebook: Any, wanted: Sequence[Wanted]) -> None:
     place: int | None = None  # after the cell before, where that is the answer
     for one in wanted:
         found = _find(notebook.cells, one)
+        if found is not None and notebook.cells[found].cell_type != "code":
+            del notebook.cells[found]  # it was made text: what was graded in it is lost anyway
+            found, place = None, found
         if found is None and one.points is not None:
             # At the end every answer is there, wherever the learner has put it.
             found = len(notebook.cells) if place is None else place
