@@ -1,7 +1,8 @@
 """What learners hand in, and the points that a person would give: lesson 03, five exercises.
 
-Each kind is handed in by a learner of its name. `EXPECTED` says what comes of it in both ways of the
-course's settings. The rule is "half": 1 for a solved exercise, 1/2 for an attempt that is not right.
+Each kind is handed in by a learner of its name. `EXPECTED` says what comes of it in both ways of
+the course's settings. The rule is "half": 1 for a solved exercise, 1/2 for an attempt that is not
+right.
 """
 
 from __future__ import annotations

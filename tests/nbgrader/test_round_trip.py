@@ -137,7 +137,7 @@ def test_the_points_are_those_that_the_table_promises(graded):
 
 
 def test_the_release_holds_no_solution(graded):
-    one, released, _ = graded
+    _, released, _ = graded
     text = json.dumps(released)
     assert "BEGIN SOLUTION" not in text
     assert "gradient.sign()).clamp" not in text
