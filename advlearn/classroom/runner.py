@@ -55,12 +55,6 @@ _NEW_NETWORK, _NEW_USER, _NEW_MESSAGES = 0x40000000, 0x10000000, 0x08000000
 _NEW_PROCESSES, _NEW_MOUNTS = 0x20000000, 0x00020000
 _MOUNT_SETATTR, _HERE, _RECURSIVE, _READ_ONLY, _PRIVATE = 442, -100, 0x8000, 1, 1 << 18
 _DIE_WITH_PARENT = 1
-# What lessons import: loaded once, before the fork, it takes no second of each notebook.
-_IMPORTED = (
-    "IPython.display", "advlearn.course.glossary", "advlearn.course.tables",
-    "advlearn.course.widgets", "advlearn.data", "advlearn.metrics", "advlearn.plotting",
-    "advlearn.training", "matplotlib.pyplot",
-)  # fmt: skip
 _HIDDEN = ("advlearn.course.banks", "advlearn.reproduce", "advlearn.classroom")
 
 
@@ -256,11 +250,7 @@ def _fork_one(line: socket.socket, folder: str, number: int, allowed: dict[str, 
 
 
 def _warm() -> None:
-    """Do once what takes time in each process: imports, the first product, the first gradient."""
-    os.environ.setdefault("MPLBACKEND", "agg")
-    for name in _IMPORTED:
-        with suppress(Exception):  # a lesson may need it, an answer hardly ever
-            importlib.import_module(name)
+    """Do once what takes time in each process: the first product, the first gradient."""
     x = torch.ones(2, 2, requires_grad=True)
     with suppress(RuntimeError):
         nn.functional.cross_entropy(nn.Linear(2, 2)(x), torch.zeros(2, dtype=torch.long))
