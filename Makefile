@@ -17,12 +17,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab test-editions test-oldest test-newest quick lint format notebooks measure record book test-book slides bench palette doctor clean
+.PHONY: help lab test test-browser test-colab test-editions test-nbgrader test-oldest test-newest quick lint format notebooks measure record book test-book slides bench palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make lab TORCH=cpu   the same with PyTorch's CPU build: a tenth of the download"
 
@@ -76,6 +76,9 @@ measure: $(VENV)/.dev ## run every lesson and print its time and its peak memory
 test-editions: $(VENV)/.dev ## execute every lesson of the instructor's and of the learner's edition
 	$(RUN) -m pytest -q -m editions tests/test_classroom_edition.py
 
+test-nbgrader: $(VENV)/.dev ## take the nbgrader course from release to export (installs nbgrader in .venv-nbgrader)
+	$(RUN) -m tests.nbgrader.environment
+
 test-colab: $(VENV)/.dev ## run every lesson with the versions that Colab has (installs them in .venv-colab)
 	$(RUN) -m tests.colab.environment
 
@@ -112,4 +115,4 @@ palette: $(VENV)/.dev ## draw every figure in grey and for colour-blind readers,
 	MPLBACKEND=agg $(RUN) tests/vision.py
 
 clean: ## remove the environments and the caches, never the data
-	rm -rf $(VENV) .venv-bench .venv-colab .venv-oldest .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf $(VENV) .venv-bench .venv-colab .venv-oldest .venv-newest .venv-nbgrader .mypy_cache .ruff_cache .pytest_cache .hypothesis build

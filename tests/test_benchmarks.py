@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from advlearn.data import load_mnist
+from advlearn.exercises import lesson03
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -20,7 +22,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 @pytest.fixture(scope="module")
 def modules():
     """Import the scripts the way Python does when one of them is run."""
-    names = ("bracket", "install", "lab", "peers", "report", "run")
+    names = ("bracket", "classroom", "install", "lab", "peers", "report", "run")
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(FOLDER))
     try:
@@ -374,3 +376,48 @@ def test_fast_may_leave_a_point_more(modules):
         masks = {"fast": torch.arange(100) < ours, bracket.PEER: torch.arange(100) < 10}
         ways = {"fast": {"seconds": 1.0}, bracket.PEER: {"seconds": 60.0}}
         assert bracket.compared(masks, ways)["compared"]["fast"]["reached"] == reached
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="classes are graded by forking")
+def test_a_class_is_graded_and_every_process_counted(modules, tmp_path, monkeypatch):
+    classroom = modules["classroom"]
+    monkeypatch.setattr(classroom, "release", lambda: None)
+    measured = classroom.measure(classroom.QUICK)
+    ours = measured["ways"]["class grade"]
+    assert measured["as a person"] == {"class grade": 2}
+    assert sum(measured["answers"].values()) == 10
+    assert 1 < ours["processor"] < 60
+    if sys.platform == "linux":
+        assert 0.1 < ours["gigabytes"] < 3
+    nbgrader = ours | {"processor": 100 * ours["processor"]}
+    measured["ways"]["nbgrader, kernel"] = nbgrader
+    measured["as a person"]["nbgrader, kernel"] = 1
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{classroom.START}\nold\n{classroom.END}\nafter\n", "utf-8")
+    classroom.publish(measured, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert "at most 1/20 of nbgrader's processor time: reached" in text
+    assert "| 0.010 " in text
+    assert text.startswith("before")
+    assert "old" not in text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux")
+def test_the_time_of_a_process_whose_parent_has_ended_is_counted(modules, tmp_path):
+    work = "import time\nwhile time.process_time() < 1: pass"
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {work!r}])"
+    cost = modules["classroom"].cost([sys.executable, "-c", start], tmp_path)
+    assert 1 <= cost.processor < 5
+    with pytest.raises(RuntimeError, match="failed"):
+        modules["classroom"].cost([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["right", "wrong", "raises", "empty"])
+def test_the_answers_of_the_class_are_of_their_kinds(modules, kind):
+    for exercise in lesson03.EXERCISES:
+        space = {"torch": torch, "ex": lesson03}
+        source = modules["classroom"].answer(exercise.name, kind).partition("\n\nex.")[0]
+        exec(source, space)
+        grade = exercise.grade(space[exercise.name])
+        outcomes = {"right": "RIGHT", "wrong": "WRONG", "raises": "RAISED"}
+        assert grade.outcome.name == outcomes.get(kind, "NOT_ATTEMPTED")

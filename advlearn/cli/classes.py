@@ -193,3 +193,35 @@ def learner(
     say(f"Lessons: {out / 'lessons'}. The course without solutions: {out / editions.WHEEL}")
     say(", ".join(f"{count} {what}" for what, count in made.items()))
     say("Grade with this full course: it is the same checks.")
+
+
+@app.command()
+def nbgrader(
+    out: Annotated[Path, typer.Argument(help="The folder of the course; made if it is missing.")],
+    points: Annotated[
+        Points,
+        typer.Option(help="How an exercise gives points, as for `advlearn class grade`."),
+    ] = Points.right,
+    lesson: Annotated[
+        list[str] | None,
+        typer.Option(help="The number of a lesson, such as 03. Give it several times; all if not."),
+    ] = None,
+    notebooks: Annotated[
+        Path | None, typer.Option(help="The folder of the lessons; the course's own if not given.")
+    ] = None,
+) -> None:
+    """Write the lessons as a course for nbgrader 0.9, with the settings that it needs.
+
+    nbgrader need not be installed here. What is there already, and differs, is never overwritten.
+    """
+    from advlearn.classroom.nbgrader import course
+
+    try:
+        new = course.write(out, rule=points.value, lessons=lesson or (), notebooks=notebooks)
+    except (OSError, ValueError) as error:
+        stop(error)
+    if not new:
+        say(f"Everything is in {out} already.")
+        return
+    lessons = sum(path.suffix == ".ipynb" for path in new)
+    say(f"{lessons} lessons written. How to go on: {out / 'README.md'}")
