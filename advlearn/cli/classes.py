@@ -11,6 +11,7 @@ import typer
 from advlearn._atomic import write_atomically
 from advlearn.classroom.status import status as read_status
 from advlearn.cli.console import Commands, say, stop
+from advlearn.cli.kernels import app as kernels
 
 app = typer.Typer(
     cls=Commands,
@@ -19,6 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(kernels, name="kernels")
 
 
 class Points(str, Enum):
