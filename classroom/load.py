@@ -306,7 +306,7 @@ def about(runs: list[Run]) -> str:
     loads = [run.load for run in runs]
     releases = ", ".join(f"{name} {version(name)}" for name in ("torch", "jupyterlab", "ipykernel"))
     return (
-        "Each learner has a JupyterLab server and one kernel, in which every cell of the lesson "
+        "Each learner has a JupyterLab server and one kernel, where every cell of the lesson "
         "has run; one learner after the other, nobody has left. Memory: proportional shares (PSS) of "
         "all servers, kernels and the parent. First cell: from asking for a kernel to its answer, "
         f"the middle one. Measured on {os.cpu_count()} cores, {platform.system()}, with "

@@ -60,7 +60,7 @@ def _find_packages(environment: dict[str, str]) -> None:
     sys.path[:0] = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
     if sys.prefix == sys.base_prefix and not environment.get("PYTHONNOUSERSITE"):
         with contextlib.suppress(OSError):
-            site.USER_BASE = site.USER_SITE = None
+            site.ENABLE_USER_SITE, site.USER_BASE, site.USER_SITE = True, None, None
             site.addusersitepackages(set(sys.path))
 
 
@@ -88,12 +88,9 @@ def _configure_matplotlib() -> None:
         forget = getattr(getattr(matplotlib, name, None), "cache_clear", None)
         if forget is not None:
             forget()
-    before = matplotlib.rcParams.copy()
     with contextlib.suppress(OSError):
         matplotlib.rc_file(matplotlib.matplotlib_fname())
-    backend = os.environ.get("MPLBACKEND") or INLINE
-    if backend != before.get("backend"):
-        matplotlib.rcParams["backend"] = backend
+    matplotlib.rcParams["backend"] = os.environ.get("MPLBACKEND") or INLINE
 
 
 def run(request: Request, line: Any) -> int:
@@ -101,7 +98,6 @@ def run(request: Request, line: Any) -> int:
     from ipykernel.kernelapp import IPKernelApp
 
     sys.argv = ["ipykernel_launcher.py", *request.arguments]
-    sys.modules["__main__"].__dict__.pop("__file__", None)
     application = IPKernelApp.instance()
     # 1 stands for "somebody looks after it": it says nothing of Ctrl+C, and watches no parent.
     application.parent_handle = 1

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import resource
-import socket
-import struct
+import select
 from pathlib import Path
-from typing import NamedTuple
+
+from advlearn.classroom.kernels.request import Peer
 
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _SET_DUMPABLE, _SET_NO_NEW_PRIVILEGES, _SET_NAME, _DROP_FROM_BOUND = 4, 38, 15, 24  # of prctl
@@ -24,22 +23,6 @@ _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith(
 
 class RefusedError(Exception):
     """No kernel can be forked for this process; the message says why."""
-
-
-class Peer(NamedTuple):
-    """The process at the other end of a socket, as the system knows it."""
-
-    process: int
-    user: int
-    group: int
-
-    @classmethod
-    def of(cls, line: socket.socket) -> Peer:
-        """Return who opened the other end of a Unix socket, whatever it says of itself."""
-        size = struct.calcsize("3i")
-        return cls(
-            *struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-        )
 
 
 def take_over(peer: Peer) -> None:
@@ -55,26 +38,26 @@ def take_over(peer: Peer) -> None:
         raise RefusedError("the parent of the kernels belongs to another user")
     if peer.process <= 0:
         raise RefusedError("the process that asks is in another container")
-    status = _status(peer.process)
-    own = _status(os.getpid())
-    if root:
-        for name in _NAMESPACES:
-            if _link(peer.process, name) != _link(os.getpid(), name):
-                raise RefusedError(f"the process that asks is in another container ({name})")
-    if status.get("Seccomp") != own.get("Seccomp"):
-        raise RefusedError("the process that asks may not make all system calls (seccomp)")
-    if _label(peer.process) != _label(os.getpid()):
-        raise RefusedError("the process that asks has another security label")
+    try:
+        held = os.pidfd_open(peer.process)
+    except OSError as error:
+        raise RefusedError("the process that asks has ended") from error
+    status, own = _status(peer.process), _status(os.getpid())
+    _check(peer, status, own)
     if root:
         _enter_groups(peer.process)
         _copy(peer.process, "oom_score_adj")
         _bound(int(own["CapBnd"], 16) & ~int(status["CapBnd"], 16))
-        _become(peer)
-    for limit in _LIMITS:
-        soft, hard = resource.prlimit(peer.process, limit)
-        now = resource.getrlimit(limit)[1]
-        hard = _lower(hard, now)
-        resource.setrlimit(limit, (_lower(soft, hard), hard))
+    limits = [(limit, *resource.prlimit(peer.process, limit)) for limit in _LIMITS]
+    # Its number was not given to another process meanwhile.
+    if select.select([held], [], [], 0)[0]:
+        raise RefusedError("the process that asks has ended")
+    os.close(held)
+    if root:
+        _become(peer, [int(group) for group in status["Groups"].split()])
+    for limit, soft, hard in limits:
+        most = _lower(hard, resource.getrlimit(limit)[1])
+        resource.setrlimit(limit, (_lower(soft, most), most))
     os.umask(int(status.get("Umask", "0022"), 8))
     if status.get("NoNewPrivs") == "1" and _prctl(_SET_NO_NEW_PRIVILEGES, 1) != 0:
         raise RefusedError("this system cannot forbid new rights")
@@ -83,29 +66,36 @@ def take_over(peer: Peer) -> None:
     _prctl(_SET_DUMPABLE, 1)
 
 
+def _check(peer: Peer, status: dict[str, str], own: dict[str, str]) -> None:
+    """Refuse a process that is confined in a way which a fork cannot take over."""
+    for name, number in (("Uid", peer.user), ("Gid", peer.group)):
+        if set(status[name].split()) != {str(number)}:
+            raise RefusedError("the process that asks has changed its user")
+    for name in _NAMESPACES:
+        if _link(peer.process, name) != _link(os.getpid(), name):
+            raise RefusedError(f"the process that asks is in another container ({name})")
+    for name in ("Seccomp", "Seccomp_filters"):
+        if status.get(name) != own.get(name):
+            raise RefusedError("the process that asks may not make all system calls (seccomp)")
+    if _label(peer.process) != _label(os.getpid()):
+        raise RefusedError("the process that asks has another security label")
+
+
 def rename(name: str) -> None:
     """Set the name that `ps` and `top` show for this process, of 15 letters at most."""
     _prctl(_SET_NAME, ctypes.c_char_p(name.encode()[:15]))
 
 
-def _become(peer: Peer) -> None:
+def _become(peer: Peer, groups: list[int]) -> None:
     """Give up the superuser's rights, for good."""
-    try:
-        name = pwd.getpwuid(peer.user).pw_name
-    except KeyError as error:
-        raise RefusedError(f"the user {peer.user} has no account on this machine") from error
-    os.initgroups(name, peer.group)
+    os.setgroups(groups)
     os.setresgid(peer.group, peer.group, peer.group)
     os.setresuid(peer.user, peer.user, peer.user)
     if peer.user == 0:
         return  # the superuser's own kernel
-    capabilities = {
-        name: value for name, value in _status(os.getpid()).items() if name[:3] == "Cap"
-    }
-    held = [
-        name for name in ("CapPrm", "CapEff", "CapInh", "CapAmb") if int(capabilities[name], 16)
-    ]
-    if held or os.getresuid() != (peer.user,) * 3 or os.getresgid() != (peer.group,) * 3:
+    status = _status(os.getpid())
+    left = [name for name in ("CapPrm", "CapEff", "CapInh", "CapAmb") if int(status[name], 16)]
+    if left or os.getresuid() != (peer.user,) * 3 or os.getresgid() != (peer.group,) * 3:
         raise RefusedError("the rights of the superuser could not be given up")
 
 

@@ -20,10 +20,14 @@ import signal
 import socket
 import stat
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from advlearn.classroom.kernels import request
+from advlearn.classroom.kernels.request import Peer
 
 log = logging.getLogger("advlearn.kernels")
 
@@ -51,7 +55,7 @@ PATIENCE = 10.0
 
 # Threads of these libraries would be started before the fork, and be missing after it.
 ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     # Few arenas: each would keep what it has freed.
     "MALLOC_ARENA_MAX": "2",
@@ -85,8 +89,12 @@ def load() -> None:
     torch.set_num_threads(1)
     for name in PRELOADED:
         importlib.import_module(name)
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads > 1:
+    for _ in range(40):  # one that has done its work may need a moment to end
+        threads = len(list(Path("/proc/self/task").iterdir()))
+        if threads == 1:
+            break
+        time.sleep(0.05)
+    else:
         raise RuntimeError(
             f"a library has started {threads - 1} threads while it was loaded, and a fork would "
             "lack them. Report this, with the versions that `advlearn doctor` prints; ordinary "
@@ -125,6 +133,7 @@ def serve(
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    listener.setblocking(False)
     waiting = select.poll()
     for descriptor in (listener.fileno(), signals, *([] if until is None else [until])):
         waiting.register(descriptor, select.POLLIN)
@@ -162,8 +171,6 @@ def _bury(kernels: dict[int, Born]) -> None:
 def _fork_one(
     listener: socket.socket, kernels: dict[int, Born], most: int, most_each: int
 ) -> Fork | None:
-    from advlearn.classroom.kernels.confinement import Peer
-
     try:
         line, _ = listener.accept()
     except OSError as error:  # it has hung up already, or there are too many open files
@@ -194,10 +201,10 @@ def _fork_one(
     return _born(line, peer)
 
 
-def _born(line: socket.socket, peer: tuple[int, int, int]) -> Fork:
+def _born(line: socket.socket, peer: Peer) -> Fork:
     """Be a fork: give up what is the parent's, become the user, read the request."""
     import advlearn
-    from advlearn.classroom.kernels import child, confinement, request
+    from advlearn.classroom.kernels import child, confinement
 
     try:
         signal.set_wakeup_fd(-1)
@@ -207,7 +214,7 @@ def _born(line: socket.socket, peer: tuple[int, int, int]) -> Fork:
         line = socket.socket(fileno=held)
         line.settimeout(PATIENCE)
         os.setsid()
-        confinement.take_over(confinement.Peer(*peer))
+        confinement.take_over(peer)
         confinement.rename("advlearn-kernel")
         asked, streams = request.receive(line)
         child.settle(asked, streams)

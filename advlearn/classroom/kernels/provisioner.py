@@ -24,8 +24,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Unicode
 
 import advlearn
-from advlearn.classroom.kernels.confinement import Peer
-from advlearn.classroom.kernels.request import Request, ask
+from advlearn.classroom.kernels.request import Peer, Request, ask
 
 _PATIENCE = 30.0  # seconds until a parent that is loading answers
 _LAST_WORDS = 1.0  # seconds for the parent to say how a kernel has ended

@@ -11,10 +11,26 @@ import json
 import socket
 import struct
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 MOST = 4_000_000
 """Bytes of a request: environments are large at times."""
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a socket, as the system knows it."""
+
+    process: int
+    user: int
+    group: int
+
+    @classmethod
+    def of(cls, line: socket.socket) -> Peer:
+        """Return who opened the other end of a Unix socket, whatever it says of itself."""
+        size = struct.calcsize("3i")
+        return cls(
+            *struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        )
 
 
 @dataclass(frozen=True)
