@@ -173,7 +173,7 @@ class Desk:
             connection_file=str(self.folder / "runtime" / f"kernel-{made['id']}.json")
         )
         client.load_connection_file()
-        client.start_channels()
+        client.start_channels(hb=False)  # a busy machine beats late, and is no dead kernel
         client.wait_for_ready(timeout=MOST_SECONDS)
         self.client = client
 
@@ -307,7 +307,7 @@ def about(runs: list[Run]) -> str:
     releases = ", ".join(f"{name} {version(name)}" for name in ("torch", "jupyterlab", "ipykernel"))
     return (
         "Each learner has a JupyterLab server and one kernel, where every cell of the lesson "
-        "has run; one learner after the other, nobody has left. Memory: proportional shares (PSS) of "
+        "has run; one learner after the other, all stay. Memory: proportional shares, PSS, of "
         "all servers, kernels and the parent. First cell: from asking for a kernel to its answer, "
         f"the middle one. Measured on {os.cpu_count()} cores, {platform.system()}, with "
         f"a load of {min(loads):.1f} to {max(loads):.1f}; Python {platform.python_version()}, "

@@ -132,7 +132,9 @@ def kernels(tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("kernels")
     spec.install(folder, name="forked")
+    patience, provisioner._PATIENCE = provisioner._PATIENCE, 300  # of a busy machine
     yield folder
+    provisioner._PATIENCE = patience
     while provisioner._own:
         _, own, kept = provisioner._own.pop()
         os.close(kept)
@@ -208,8 +210,9 @@ def test_a_fork_has_its_own_folder_environment_and_session(kernel):
 
 @linux
 def test_a_fork_holds_nothing_open_of_the_parent_s(kernel):
-    links = kernel.value("[os.readlink(one) for one in glob.glob('/proc/self/fd/*')]",
-                         "import os, glob")  # fmt: skip
+    held = Path(f"/proc/{kernel.process.pid}/fd")
+    links = [str(one.readlink()) for one in held.iterdir()]
+    assert len(links) > 10
     listening = [one for one in links if one.startswith("socket:")]
     inodes = "".join(Path("/proc/net/unix").read_text().splitlines(keepends=True)[1:])
     names = [line for line in inodes.splitlines() if "advlearn-kernels" in line]
@@ -222,23 +225,13 @@ def test_a_fork_holds_nothing_open_of_the_parent_s(kernel):
 def test_no_two_forks_draw_the_same(kernels, kernel):
     drawn = (
         "(random.random(), float(np.random.rand()), "
+        "torch.initial_seed(), torch.rand(1).item(), "
         "bytes(multiprocessing.current_process().authkey), uuid.uuid4().hex)"
     )
     loading = "import random, multiprocessing, uuid; import numpy as np, torch"
     first = kernel.value(drawn, loading)
     with Kernel(kernels) as other:
         second = other.value(drawn, loading)
-        # PyTorch's own first seed is the same in every fresh process: so it is here.
-        assert other.value("torch.initial_seed()") == kernel.value("torch.initial_seed()")
-    fresh = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.initial_seed(), torch.rand(1).item())"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    with Kernel(kernels) as third:
-        assert third.value("(torch.initial_seed(), torch.rand(1).item())", "import torch") == (
-            int(fresh[0]),
-            float(fresh[1]),
-        )
     assert not [a for a, b in zip(first, second, strict=True) if a == b]
 
 
@@ -268,7 +261,7 @@ def test_a_fork_computes_on_as_many_threads_as_it_is_told(kernels):
         gradient = "(lambda x: (x.pow(3).sum().backward(), x.grad.tolist())[1])"
         assert one.value(f"{gradient}(torch.ones(3, requires_grad=True))") == [3.0] * 3
         product = "float((torch.ones(2000, 2000) @ torch.ones(2000, 2000)).mean())"
-        assert one.value(product) == 2000.0
+        assert one.value(product) == pytest.approx(2000)
 
 
 @linux
@@ -278,6 +271,7 @@ def test_interrupt_restart_and_the_end(kernels):
         one.client.execute("import time\nwhile True: time.sleep(0.01)")
         time.sleep(0.5)
         one.manager.interrupt_kernel()
+        assert one.client.get_shell_msg(timeout=60)["content"]["ename"] == "KeyboardInterrupt"
         assert one.value("1 + 1") == 2
         one.value("mark", "mark = 1")
         one.manager.restart_kernel(now=False)

@@ -26,7 +26,7 @@ from advlearn.classroom.kernels.request import Request
 from advlearn.course import record
 
 INLINE = "module://matplotlib_inline.backend_inline"
-_FRESH = torch.get_rng_state(), torch.get_num_threads()  # as a fresh process has them
+_THREADS = torch.get_num_threads()  # as a fresh process has them
 
 
 def settle(request: Request, streams: list[int]) -> None:
@@ -65,13 +65,13 @@ def _find_packages(environment: dict[str, str]) -> None:
 
 
 def _draw_again() -> None:
-    """Draw secrets and seeds; PyTorch's generator is set as a fresh process has it."""
+    """Draw secrets and seeds."""
     import multiprocessing
 
     multiprocessing.current_process().authkey = os.urandom(32)
     random.seed()
     np.random.seed()
-    torch.set_rng_state(_FRESH[0])
+    torch.seed()
 
 
 def _set_threads(environment: dict[str, str]) -> None:
@@ -79,7 +79,7 @@ def _set_threads(environment: dict[str, str]) -> None:
     named = next((environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
                   if environment.get(name, "").isdecimal()), "")  # fmt: skip
     allowed = len(os.sched_getaffinity(0))
-    torch.set_num_threads(int(named) if named and int(named) else min(_FRESH[1], allowed))
+    torch.set_num_threads(int(named) if named and int(named) else min(_THREADS, allowed))
 
 
 def _configure_matplotlib() -> None:

@@ -26,7 +26,7 @@ from traitlets import Unicode
 import advlearn
 from advlearn.classroom.kernels.request import Peer, Request, ask
 
-_PATIENCE = 30.0  # seconds until a parent that is loading answers
+_PATIENCE = 60.0  # seconds until a parent that is loading answers
 _LAST_WORDS = 1.0  # seconds for the parent to say how a kernel has ended
 _LAUNCHER = "ipykernel_launcher"
 
