@@ -28,8 +28,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class Learner:
     """What one learner took."""
 
     first_cell: float  # seconds from asking for a kernel to the answer of the first cell
-    processor: float  # seconds of the kernel, for the whole lesson
+    first_processor: float  # seconds of the processor that the kernel had taken until then
+    processor: float  # the same for the whole lesson
     own: float = 0.0  # MB that no other process shares, of the kernel, in the end
     share: float = 0.0  # MB of PSS, of the kernel, in the end
     server: float = 0.0  # MB of PSS, of the server, in the end
@@ -74,6 +76,7 @@ class Run:
     parent: float = 0.0  # MB of PSS
     fallen: float = 0.0  # MB that the machine's available memory fell by
     load: float = 0.0  # of the machine, at the start
+    at_once: int = 1  # learners who work at a time
     stopped: str = ""
 
     @property
@@ -140,12 +143,17 @@ class Desk:
         self.process = subprocess.Popen(
             command, env=environment, stdout=self.log, stderr=self.log, cwd=folder / "home"
         )
-        self.address = self._wait()
+        try:
+            self.address = self._wait()
+        except BaseException:
+            self.process.kill()
+            raise
         self.client: BlockingKernelClient | None = None
         self.kernel = 0
 
     def _wait(self) -> str:
-        for _ in range(600):
+        end = time.monotonic() + MOST_SECONDS
+        while time.monotonic() < end:
             for path in (self.folder / "runtime").glob("jpserver-*.json"):
                 with contextlib.suppress(ValueError, urllib.error.URLError, ConnectionError):
                     address = json.loads(path.read_text())["url"]
@@ -192,13 +200,14 @@ class Desk:
         self.start(kind)
         self.run(sources[0])
         answered = time.monotonic() - asked
-        for source in sources[1:]:
-            self.run(source)
         reply = self.client.execute_interactive(  # type: ignore[union-attr]
             "", user_expressions={"it": "__import__('os').getpid()"}, timeout=MOST_SECONDS
         )
         self.kernel = int(reply["content"]["user_expressions"]["it"]["data"]["text/plain"])
-        return Learner(answered, processor(self.kernel))
+        first = processor(self.kernel)
+        for source in sources[1:]:
+            self.run(source)
+        return Learner(answered, first, processor(self.kernel))
 
     def close(self) -> None:
         """End the server, and its kernel with it."""
@@ -219,10 +228,10 @@ class Desk:
 @contextlib.contextmanager
 def parent(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The parent of forked kernels, ready."""
-    command = [sys.executable, "-m", "advlearn", "class", "kernels", "serve"]
-    command = [sys.executable, "-c", "from advlearn.cli.app import app; app()", *command[3:]]
+    command = [sys.executable, "-m", "advlearn.classroom.kernels.parent"]
     process = subprocess.Popen(
-        [*command, "--socket", str(folder / "socket")], stderr=subprocess.PIPE
+        [*command, "--socket", str(folder / "socket"), "--most-each", "1000"],
+        stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
     try:
@@ -238,7 +247,7 @@ def parent(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def measure(kind: str, lesson: str, count: int, keep_free: float) -> Run:
+def measure(kind: str, lesson: str, count: int, at_once: int, keep_free: float) -> Run:
     """Bring a class to its desks, and measure them once all have run the lesson."""
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advlearn-load-")))
@@ -248,24 +257,35 @@ def measure(kind: str, lesson: str, count: int, keep_free: float) -> Run:
         (kernels / "ordinary").mkdir()
         (kernels / "ordinary" / "kernel.json").write_text(json.dumps(ordinary))
         before = available()
-        run = Run(kind, lesson, count, load=os.getloadavg()[0])
+        run = Run(kind, lesson, count, load=os.getloadavg()[0], at_once=at_once)
         own = stack.enter_context(parent(place)) if kind == "forked" else None
         desks: list[Desk] = []
-        for number in range(count):
-            if available() < keep_free:
+
+        def arrive(number: int) -> None:
+            """Come to a desk, and run the lesson; too late if there is no memory left."""
+            if run.stopped or available() < keep_free:
                 run.stopped = f"less than {keep_free:,.0f} MB were left"
-                break
+                return
             (place / f"learner{number}").mkdir()
-            desk = Desk(place / f"learner{number}", kernels)
-            stack.callback(desk.close)
+            try:
+                desk = Desk(place / f"learner{number}", kernels)
+                stack.callback(desk.close)
+                took = desk.study(kind, lesson)
+            except BaseException:
+                run.stopped = "a learner's server failed"
+                raise
             desks.append(desk)
-            run.learners.append(desk.study(kind, lesson))
-            took = run.learners[-1]
+            run.learners.append(took)
             print(
-                f"  {kind} {lesson}, learner {number + 1}: first cell {took.first_cell:.1f} s, "
+                f"  {kind} {lesson}, learner {len(desks)}: first cell {took.first_cell:.1f} s, "
+                f"of which processor {took.first_processor:.1f} s, "
                 f"processor {took.processor:.0f} s, {available():,.0f} MB left",
                 flush=True,
             )
+
+        with ThreadPoolExecutor(at_once) as seats:
+            for done in [seats.submit(arrive, number) for number in range(count)]:
+                done.result()
         time.sleep(5)
         for desk, took in zip(desks, run.learners, strict=True):
             of_kernel, of_server = memory(desk.kernel), memory(desk.process.pid)
@@ -284,9 +304,9 @@ def median(values: list[float]) -> float:
 def table(measured: dict[str, Any]) -> str:
     """Return what was measured as Markdown."""
     lines = [
-        "| lesson | kernels | learners | memory of all | of that, a learner | a kernel's own | "
-        "first cell |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| lesson | kernels | learners | memory of all | for each | a kernel's own | "
+        "first cell | processor till then |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for run in measured["runs"]:
         learners = run["learners"]
@@ -296,7 +316,8 @@ def table(measured: dict[str, Any]) -> str:
             f"| {run['lesson']} | {run['kind']} | {count} | {total / 1000:.1f} GB | "
             f"{total / count:.0f} MB | {median([one['own'] for one in learners]):.0f} MB | "
             f"{median([one['first_cell'] for one in learners]):.1f} s "
-            f"(at most {max(one['first_cell'] for one in learners):.1f}) |"
+            f"(at most {max(one['first_cell'] for one in learners):.1f}) | "
+            f"{median([one['first_processor'] for one in learners]):.1f} s |"
         )
     return "\n".join([*lines, "", measured["about"]])
 
@@ -304,14 +325,16 @@ def table(measured: dict[str, Any]) -> str:
 def about(runs: list[Run]) -> str:
     """Return where and how it was measured."""
     loads = [run.load for run in runs]
+    most = max(run.at_once for run in runs)
     releases = ", ".join(f"{name} {version(name)}" for name in ("torch", "jupyterlab", "ipykernel"))
     return (
-        "Each learner has a JupyterLab server and one kernel, where every cell of the lesson "
-        "has run; one learner after the other, all stay. Memory: proportional shares, PSS, of "
-        "all servers, kernels and the parent. First cell: from asking for a kernel to its answer, "
-        f"the middle one. Measured on {os.cpu_count()} cores, {platform.system()}, with "
-        f"a load of {min(loads):.1f} to {max(loads):.1f}; Python {platform.python_version()}, "
-        f"{releases}. No browsers were open."
+        "Each learner has a JupyterLab server and one kernel, where every cell of the lesson has "
+        f"run; at most {most} worked at a time, and all stayed. Memory: proportional shares (PSS) "
+        "of all servers, kernels and the parent. First cell: from asking for a kernel to its "
+        "answer, the middle one; processor: what the kernel computed for that, however busy the "
+        f"machine was. {os.cpu_count()} cores, {platform.system()}, a load of {min(loads):.1f} to "
+        f"{max(loads):.1f} at the start; Python {platform.python_version()}, {releases}. No "
+        "browsers were open."
     )
 
 
@@ -330,6 +353,7 @@ def main() -> int:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description="Measure the memory of a class.")
     parser.add_argument("--learners", type=int, default=10)
+    parser.add_argument("--at-once", type=int, default=1, help="learners who work, not only stay")
     parser.add_argument("--lessons", nargs="+", default=["03"])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--keep-free", type=float, default=4000, metavar="MB")
@@ -338,10 +362,13 @@ def main() -> int:
     if sys.platform != "linux":
         print("This needs Linux, for /proc.", file=sys.stderr)
         return 1
+    if not entry_points(group="jupyter_client.kernel_provisioners", name=spec.PROVISIONER):
+        print("Install the course again: Jupyter does not know its kernels yet.", file=sys.stderr)
+        return 1
     runs = []
     for lesson in given.lessons:
         for kind in given.kinds:
-            run = measure(kind, lesson, given.learners, given.keep_free)
+            run = measure(kind, lesson, given.learners, given.at_once, given.keep_free)
             runs.append(run)
             print(
                 f"{kind}, lesson {lesson}, {len(run.learners)} learners: {run.total:,.0f} MB in "

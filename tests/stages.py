@@ -27,7 +27,7 @@ READING: dict[str, list[list[str]]] = {
     "style": [
         [*PYTHON, "ruff", "check", "."],
         [*PYTHON, "ruff", "format", "--check", "."],
-        [*PYTHON, "codespell_lib", "advlearn", "benchmarks", "book", "notebooks", "README.md",
+        [*PYTHON, "codespell_lib", "advlearn", "benchmarks", "book", "classroom", "notebooks", "README.md",
          "CONTRIBUTING.md", "data/README.md"],
     ],
     "types": [[*PYTHON, "mypy"]],

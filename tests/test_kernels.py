@@ -416,6 +416,7 @@ def as_fork(peer_does):
         line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         line.connect(listener.getsockname())
         os.close(finish)
+        os.close(writing)
         os.read(done, 1)
         os._exit(0)
     fork = os.fork()

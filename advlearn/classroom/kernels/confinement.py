@@ -48,13 +48,13 @@ def take_over(peer: Peer) -> None:
         _enter_groups(peer.process)
         _copy(peer.process, "oom_score_adj")
         _bound(int(own["CapBnd"], 16) & ~int(status["CapBnd"], 16))
+        _become(peer, [int(group) for group in status["Groups"].split()])
+    # As that user: another's limits are the superuser's only with one more right.
     limits = [(limit, *resource.prlimit(peer.process, limit)) for limit in _LIMITS]
     # Its number was not given to another process meanwhile.
     if select.select([held], [], [], 0)[0]:
         raise RefusedError("the process that asks has ended")
     os.close(held)
-    if root:
-        _become(peer, [int(group) for group in status["Groups"].split()])
     for limit, soft, hard in limits:
         most = _lower(hard, resource.getrlimit(limit)[1])
         resource.setrlimit(limit, (_lower(soft, most), most))
