@@ -53,7 +53,7 @@ if Path("/run/systemd/system").is_dir():
     c.SystemdSpawner.disable_user_sudo = True
     # Leave isolate_tmp and isolate_devices off: a kernel cannot be forked into such a server.
 else:
-    c.JupyterHub.spawner_class = "simple-local" if os.geteuid() else "local"
+    c.JupyterHub.spawner_class = "localprocess"
 # Docker: pip install dockerspawner, and
 #     c.JupyterHub.spawner_class = "docker"
 #     c.DockerSpawner.image = "advlearn-class"  # `docker build -t advlearn-class classroom`
