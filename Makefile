@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab test-editions test-nbgrader test-oldest test-newest quick lint format notebooks measure record book test-book slides bench palette doctor clean
+.PHONY: help lab test test-browser test-colab test-editions test-hub test-nbgrader test-oldest test-newest quick lint format notebooks measure record book test-book slides bench palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -56,6 +56,9 @@ $(VENV)/.browser: $(VENV)/.lab
 
 test-browser: $(VENV)/.browser ## every lesson in JupyterLab in a real browser, by keyboard and mouse
 	$(RUN) -m pytest -q --durations=5 $(SPREAD) tests/browser
+
+test-hub: $(VENV)/.browser ## a hub with three users in a real browser (as root, installs it in .venv-hub)
+	$(RUN) -m pytest -q --durations=5 tests/hub
 
 quick: $(VENV)/.dev ## the same without the notebooks
 	@$(RUN) tests/stages.py --without notebooks
@@ -115,4 +118,4 @@ palette: $(VENV)/.dev ## draw every figure in grey and for colour-blind readers,
 	MPLBACKEND=agg $(RUN) tests/vision.py
 
 clean: ## remove the environments and the caches, never the data
-	rm -rf $(VENV) .venv-bench .venv-colab .venv-oldest .venv-newest .venv-nbgrader .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf $(VENV) .venv-bench .venv-colab .venv-oldest .venv-newest .venv-hub .venv-nbgrader .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -27,8 +27,8 @@ READING: dict[str, list[list[str]]] = {
     "style": [
         [*PYTHON, "ruff", "check", "."],
         [*PYTHON, "ruff", "format", "--check", "."],
-        [*PYTHON, "codespell_lib", "advlearn", "benchmarks", "book", "notebooks", "README.md",
-         "CONTRIBUTING.md", "data/README.md"],
+        [*PYTHON, "codespell_lib", "advlearn", "benchmarks", "book", "classroom", "notebooks",
+         "README.md", "CONTRIBUTING.md", "data/README.md"],
     ],
     "types": [[*PYTHON, "mypy"]],
     # Who may import whom: pyproject.toml says it.

@@ -12,6 +12,7 @@ from advlearn._atomic import write_atomically
 from advlearn.classroom.status import status as read_status
 from advlearn.cli import teaching
 from advlearn.cli.console import Commands, say, stop
+from advlearn.cli.kernels import app as kernels
 
 app = typer.Typer(
     cls=Commands,
@@ -20,6 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(kernels, name="kernels")
 
 
 class Points(str, Enum):

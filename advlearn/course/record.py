@@ -41,6 +41,13 @@ def _here() -> Path:
 
 _HERE = _here()  # when the kernel starts: a learner's code may go elsewhere
 
+
+def start_here() -> None:
+    """Take the current folder for that of the kernel, which was not started as a process is."""
+    global _HERE  # noqa: PLW0603 - a constant but for forked kernels
+    _HERE = _here()
+
+
 Key = tuple[str, str]  # number of the lesson, "03", and name of the exercise
 
 
