@@ -47,7 +47,7 @@ return textOf(out);"""
 @pytest.fixture(scope="module")
 def digits():
     """1,000 digits that no network was trained on, and their labels."""
-    return load_mnist("test", source="offline")
+    return tuple(load_mnist("test", source="offline"))
 
 
 def sent(digits, count=None):

@@ -17,7 +17,7 @@ export const STEPS_OF_GUIDE = [
   {
     title: "A network that reads digits",
     text: () => [
-      "This network has learned from 55,000 handwritten digits. It has never seen the one on the left. Draw your own, if you like.",
+      "This network has learned from 55,000 handwritten digits. It has never seen the one below. Draw your own there, if you like.",
     ],
     asks: { network: "maxout", attack: "none" },
     question: ({ rates }) => `Of ${thousands(rates.maxout.of)} other digits that it had never seen, how many did it get wrong?`,
@@ -74,7 +74,7 @@ export const STEPS_OF_GUIDE = [
     title: "A defence",
     text: ({ rates }) => [
       "Another network was trained on such images too: at each step it was shown digits under FGSM, with the right answer. Without an attack it gets ",
-      `${percent(rates["maxout-adversarial"].clean)} of digits wrong, no more than the first.`,
+      `${percent(rates["maxout-adversarial"].clean)} of digits wrong; the first network, ${percent(rates.maxout.clean)}.`,
     ],
     asks: { network: "maxout", attack: "fgsm", eps: 0.25, clip: true },
     question: () => "Does FGSM of the same size fool this network?",
@@ -161,7 +161,7 @@ export class Guide {
       choice.classList.toggle("chosen", k === chosen);
       choice.setAttribute("aria-pressed", String(k === chosen));
     });
-    const lead = chosen === right ? "Right. " : `No: ${step.choices[right].toLowerCase()}. `;
+    const lead = chosen === right ? "Right. " : "Not so. ";
     result.replaceChildren(make("p", {}, make("strong", {}, lead), ...step.because(seen)));
     this.next.classList.add("main");
   }

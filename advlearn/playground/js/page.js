@@ -13,7 +13,7 @@ import { Pad } from "./pad.js";
 import { readPicture } from "./pictures.js";
 import { Refusal, quote } from "./refusal.js";
 import { ATTACKS, MOST_EPS, MOST_STEPS, REACHES, START, toLink } from "./state.js";
-import { MARGIN, changeText, honest, marginText, nameOf, number, percent, verdict } from "./words.js";
+import { MARGIN, changeText, honest, marginText, nameOf, number, shortPercent, verdict } from "./words.js";
 
 const REST = 150; // milliseconds without a change, before what takes long is begun
 const SAY_AFTER = 500; // milliseconds, so that a screen reader is not told of every stroke
@@ -122,8 +122,8 @@ class Playground {
   attackPanel() {
     this.networkBox = make("div", { class: "choices" });
     this.attackBox = this.radios("Attack", ATTACKS.map((kind) => [kind, capital(nameOf(kind))]), "attack", "segments");
-    this.eps = this.slider("eps: the largest change of a pixel", { min: 0, max: MOST_EPS, step: 0.01 }, (value) => this.set({ eps: value }), (value) => number(value));
-    this.steps = this.slider("Steps", { min: 1, max: MOST_STEPS, step: 1 }, (value) => this.set({ steps: value }), String);
+    this.eps = this.slider(["eps", "the largest change of a pixel"], { min: 0, max: MOST_EPS, step: 0.01 }, (value) => this.set({ eps: value }), (value) => number(value));
+    this.steps = this.slider(["Steps", "each takes a new gradient"], { min: 1, max: MOST_STEPS, step: 1 }, (value) => this.set({ steps: value }), String);
     this.target = this.select("Target", digitsOf().map((k) => [k, String(k)]), (value) => this.set({ target: Number(value) }));
     const id = newId();
     this.clip = make("input", { type: "checkbox", id, onchange: () => this.set({ clip: this.clip.checked }) });
@@ -150,7 +150,7 @@ class Playground {
       thin: make("span", { class: "bar before" }), thick: make("span", { class: "bar after" }), digit: k,
     }));
     for (const bar of this.bars) {
-      const track = make("td", { class: "track", "aria-hidden": "true" }, bar.thick, bar.thin);
+      const track = make("td", { class: "track", "aria-hidden": "true" }, bar.thin, bar.thick);
       bar.row.append(make("th", { scope: "row" }, String(bar.digit)), track, bar.before, bar.after);
     }
     const heads = ["Digit", "", "before", "after"];
@@ -187,7 +187,7 @@ class Playground {
       }));
   }
 
-  slider(text, limits, change, say) {
+  slider([text, more], limits, change, say) {
     const id = newId();
     const output = make("output", { for: id, "aria-hidden": "true" });
     const input = make("input", { type: "range", id, ...limits, oninput: () => change(Number(input.value)) });
@@ -196,7 +196,7 @@ class Playground {
       input.setAttribute("aria-valuetext", say(value));
       output.textContent = say(value);
     };
-    return { row: make("p", { class: "slider" }, make("label", { for: id }, text), output, input), show };
+    return { row: make("p", { class: "slider" }, make("label", { for: id }, text, make("small", {}, ` ${more}`)), output, input), show };
   }
 
   select(text, options, change) {
@@ -400,7 +400,7 @@ class Playground {
   async showRest(about, attack, state) {
     try {
       const walk = await this.engine.ask("walk", { ...about, reach: state.reach, points: POINTS });
-      if (walk && state === this.state) this.chart.draw(walk, state.attack === "none" ? 0 : state.eps);
+      if (walk && state === this.state) this.chart.show(walk, state.attack === "none" ? 0 : state.eps);
       const both = await this.engine.ask("compare", { ...about, attack });
       if (!both || state !== this.state) return;
       const { rates } = this.networks.find(({ name }) => name === state.network);
@@ -452,8 +452,8 @@ class Playground {
       bar.thin.style.width = `${100 * old}%`;
       bar.thick.style.width = `${100 * fresh}%`;
       bar.thin.hidden = !after;
-      bar.before.textContent = percent(old);
-      bar.after.textContent = after ? percent(fresh) : "";
+      bar.before.textContent = shortPercent(old);
+      bar.after.textContent = after ? shortPercent(fresh) : "";
       const kind = bar.digit === now.label ? "label" : bar.digit === now.answer ? "answer" : "";
       bar.row.className = `${kind} ${bar.digit === now.answer ? "top" : ""}`;
     }
@@ -492,6 +492,7 @@ class Playground {
   close() {
     for (const timer of Object.values(this.timers)) clearTimeout(timer);
     this.engine.close();
+    this.chart.close();
     this.root.remove();
   }
 }

@@ -17,18 +17,20 @@ export function number(value, digits = 2) {
   return value.toFixed(digits).replace("-", "\u{2212}");
 }
 
-function sureOf({ answer, probabilities }) {
-  return `${answer}, and is ${percent(probabilities[answer])} sure`;
+// The same where there is little room.
+export function shortPercent(share) {
+  return percent(share).replace("over ", "> ").replace("under ", "< ");
 }
 
 // What became of the digit. known: the label is the digit's own, and not only the answer before.
 export function verdict({ before, after, attack, target, known }) {
   if (known && before.answer !== before.label) {
-    const read = `It reads ${sureOf(before)}, and it is a ${before.label}.`;
-    return { kind: "wrong", title: "Wrong before any attack", text: read };
+    const sure = percent(before.probabilities[before.answer]);
+    const text = `It reads ${before.answer} and is ${sure} sure, but this is a ${before.label}.`;
+    return { kind: "wrong", title: "Wrong before any attack", text };
   }
   if (!after) return { kind: "held", title: `It reads ${before.answer}`, text: `It is ${percent(before.probabilities[before.answer])} sure.` };
-  const was = `Before, it read ${sureOf(before)}.`;
+  const was = `Before, it read ${before.answer} and was ${percent(before.probabilities[before.answer])} sure.`;
   if (attack === "targeted" && after.answer === target) {
     if (before.answer === target) return { kind: "held", title: `It reads ${target}`, text: "The target was its answer already. Choose another." };
     return { kind: "fooled", title: `Fooled: it reads the target, ${target}`, text: `It is ${percent(after.probabilities[target])} sure. ${was}` };
