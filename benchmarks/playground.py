@@ -142,7 +142,7 @@ def strokes(browser: Any, path: Path, name: str, settings: Settings, *, slowed: 
         context.add_init_script("globalThis.Worker = class { constructor() { throw 0; } };")
     page = context.new_page()
     page.goto(f"{path.as_uri()}#n={name}&a=fgsm")
-    page.wait_for_function("document.querySelector('.verdict .title')?.textContent")
+    page.wait_for_function("() => document.querySelector('.verdict .title')?.textContent")
     page.wait_for_timeout(1500)
     if slowed:
         session = context.new_cdp_session(page)
@@ -159,7 +159,7 @@ def paint(browser: Any, path: Path) -> float:
         page = browser.new_page()
         page.goto(path.as_uri())
         name = "first-contentful-paint"
-        page.wait_for_function(f"performance.getEntriesByName('{name}').length")
+        page.wait_for_function(f"() => performance.getEntriesByName('{name}').length")
         times.append(page.evaluate(f"performance.getEntriesByName('{name}')[0].startTime"))
         page.close()
     return statistics.median(times)

@@ -42,7 +42,7 @@ export class Pad {
     const keys = make(
       "p",
       { id: help, class: "hint" },
-      "Draw with mouse or finger. By keyboard: arrow keys move, Space draws, Shift and an arrow key draw a line, Delete erases, Ctrl+Z takes back.",
+      "Draw with mouse or finger, or drop a picture of a digit. By keyboard: arrow keys move, Space draws, Shift and an arrow key draw a line, Delete erases, Ctrl+Z takes back.",
     );
     this.el = make("div", { class: "pad" }, this.grid, keys);
     this.draw();

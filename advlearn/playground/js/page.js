@@ -170,8 +170,8 @@ class Playground {
   walkPanel() {
     this.chart = new Chart();
     this.reach = this.radios("Range of eps", REACHES.map((reach) => [reach, `\u{2212}${reach} … ${reach}`]), "reach", "segments");
-    return this.panel("walk", "Along the attack's direction",
-      make("p", {}, "FGSM walks along a straight line. Here is where it leads, further than any eps above, and backwards too. The highest line is the answer."),
+    return this.panel("walk", "Along the direction of FGSM",
+      make("p", {}, "FGSM takes one step along a straight line. Here is where the line leads, further than any eps above, and backwards too. The highest curve is the answer."),
       this.reach, this.chart.el);
   }
 
