@@ -1,12 +1,13 @@
-"""Time the playground in Chromium beside the same work in PyTorch: `python benchmarks/playground.py`.
+"""Time the playground in Chromium beside PyTorch: `python benchmarks/playground.py`.
 
-The engine of the page answers and attacks one digit at a time, in JavaScript on one thread. Beside it
-stands the library with one thread, also one digit at a time: an answer without a gradient, `fgsm`, and
-`pgd` of 40 steps without a random start. The two take turns. Then the page itself is timed, from a
-pointer's event to the new probabilities on the page, with the worker it has, and in a processor that
-Chromium slows down four times. There it computes without a worker, since Chromium slows the page
-alone.
+The engine of the page answers and attacks one digit at a time, in JavaScript on one thread. Beside
+it stands the library with one thread, also one digit at a time: an answer without a gradient,
+`fgsm`, and `pgd` of 40 steps without a random start. The two take turns. Then the page itself is
+timed, from a pointer's event to the new probabilities on the page, with the worker it has, and with
+a processor that Chromium slows down four times. There it computes without a worker, since Chromium
+slows the page alone.
 """
+# ruff: noqa: E501 - scripts for the browser stand in it as they are
 
 from __future__ import annotations
 

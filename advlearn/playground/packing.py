@@ -1,8 +1,8 @@
 """Weights as text, small enough for a page that carries five networks.
 
-A file of weights is safetensors, as `advlearn.data.reference.pack` writes it. For the page its numbers
-are rounded, to float16 or to whole multiples of a step; then it is deflated and written in base 85.
-`js/packed.js` undoes the last two, and `js/safetensors.js` reads the file.
+A file of weights is safetensors, as `advlearn.data.reference.pack` writes it. For the page its
+numbers are rounded, to float16 or to whole multiples of a step; then it is deflated and written in
+base 85. `js/packed.js` undoes the last two, and `js/safetensors.js` reads the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 from advlearn.data import reference
 
 STEP = "step"
-"""Under this name, of what is known about a network, a file of whole numbers says what they count."""
+"""Under this name, in what is known of a network, a file of whole numbers says what they count."""
 
 
 def in_float16(content: bytes, name: str) -> bytes:
@@ -34,8 +34,8 @@ def in_float16(content: bytes, name: str) -> bytes:
 def in_steps(content: bytes, name: str, step: float) -> bytes:
     """Return a file of weights as whole numbers of 16 bits, multiples of a step.
 
-    Numbers of one step are nearly as exact as float16 where a layer's weights are large, and less
-    so where they are small and count for little. They take a fifth less room when they are deflated.
+    Numbers of one step are as exact as float16 where weights are large, and less so where they are
+    small and count for little. They take a fifth less room when they are deflated.
 
     Args:
         content: of a file in any precision.
@@ -103,7 +103,7 @@ def in_script(value: object) -> str:
     """Return a value as JSON that may stand in a script element of HTML.
 
     Example:
-        >>> in_script("</script>")
-        '"\\\\u003c/script>"'
+        >>> "<" in in_script("</script>"), json.loads(in_script("</script>"))
+        (False, '</script>')
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

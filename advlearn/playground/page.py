@@ -84,7 +84,9 @@ def weights(network: Network) -> bytes:
     """Return the file of weights that the page carries for a shipped network."""
     name = network.name
     content = (published("weights") / reference.index()[name]["file"]).read_bytes()
-    return in_float16(content, name) if network.step is None else in_steps(content, name, network.step)
+    return (
+        in_float16(content, name) if network.step is None else in_steps(content, name, network.step)
+    )
 
 
 def digits() -> tuple[bytes, list[int]]:

@@ -55,7 +55,9 @@ def joined(*entries: str, folder: Path = FOLDER) -> str:
         for _, each in declared:
             if (owner := owners.setdefault(each, name)) != name:
                 raise ValueError(f"{each} is declared by {owner}.js and by {name}.js: rename one.")
-        own = re.sub(r"^export (?=async |function|class|const|let)", "", _IMPORT.sub("", text), flags=re.M)
+        own = re.sub(
+            r"^export (?=async |function|class|const|let)", "", _IMPORT.sub("", text), flags=re.M
+        )
         if other := _OTHER.search(own):
             raise ValueError(f"{name}.js has a line of a form that is not joined: {other[0]}")
         sources[name] = f"// --- {name}.js ---\n{own.strip()}\n"

@@ -34,7 +34,9 @@ const textOf = (array) => {
   }
   return btoa(letters);
 };
-const finish = (work) => { for (;;) { const { done, value } = work.next(); if (done) return value; } };
+const finish = (work) => {
+  for (;;) { const { done, value } = work.next(); if (done) return value; }
+};
 """
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - scripts for the browser stand in it as they are
 """The networks and attacks of the page against those of the library, on 1,000 digits each."""
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def test_fgsm(engine, digits, report, name, clip):
     x, y = digits
     bounds = PIXELS if clip else None
     found = floats(
-        engine.run(FGSM, weights=weights(SHIPPED[name]), eps=EPS, clip=clip, **sent(digits)), *x.shape
+        engine.run(FGSM, weights=weights(SHIPPED[name]), eps=EPS, clip=clip, **sent(digits)),
+        *x.shape,
     )
     model = rounded(name)
     expected = fgsm(model, x, y, EPS, bounds=bounds)
@@ -101,7 +103,9 @@ def test_fgsm(engine, digits, report, name, clip):
     report[f"{name}: FGSM, {'clipped' if clip else 'unclipped'}"] = {
         "pixels that differ, same weights": int(differs.sum()),
         "largest gradient there": float(size[differs].max()) if differs.any() else 0.0,
-        "pixels that differ, shipped weights": int((torch.from_numpy(found.copy()) != shipped).sum()),
+        "pixels that differ, shipped weights": int(
+            (torch.from_numpy(found.copy()) != shipped).sum()
+        ),
         "pixels": x.numel(),
     }
     assert not (differs & (size >= SMALL)).any()
@@ -113,7 +117,15 @@ def test_pgd(engine, digits, report, name):
     """The loss at the end is the library's within 1 %, and as many digits fall."""
     x, y = digits
     found = floats(
-        engine.run(PGD, weights=weights(SHIPPED[name]), eps=EPS, steps=40, seed=None, targeted=False, **sent(digits)),
+        engine.run(
+            PGD,
+            weights=weights(SHIPPED[name]),
+            eps=EPS,
+            steps=40,
+            seed=None,
+            targeted=False,
+            **sent(digits),
+        ),
         *x.shape,
     )
     model = rounded(name)
@@ -138,7 +150,15 @@ def test_pgd_with_a_random_start_and_a_target(engine, digits, name):
     for targeted, labels in ((False, y), (True, target)):
         given = {"x": x.numpy(), "y": labels.tolist()}
         found = floats(
-            engine.run(PGD, weights=weights(SHIPPED[name]), eps=EPS, steps=20, seed=5, targeted=targeted, **given),
+            engine.run(
+                PGD,
+                weights=weights(SHIPPED[name]),
+                eps=EPS,
+                steps=20,
+                seed=5,
+                targeted=targeted,
+                **given,
+            ),
             *x.shape,
         )
         expected = pgd(

@@ -1,4 +1,5 @@
-"""The page itself, as a visitor has it: from a file, by mouse, by keyboard, by day, by night, on a phone."""
+# ruff: noqa: E501 - scripts for the browser stand in it as they are
+"""The page itself, from a file: by mouse, by keyboard, by day and by night, on a phone."""
 
 from __future__ import annotations
 
@@ -78,7 +79,12 @@ def visit(browser, file):
         errors = [error for error in visitor.errors if "net::ERR" not in error]
         visitor.page.close()
         assert errors == []
-        assert {urlsplit(address).scheme for address in visitor.asked} <= {"file", "blob", "data", "about"}
+        assert {urlsplit(address).scheme for address in visitor.asked} <= {
+            "file",
+            "blob",
+            "data",
+            "about",
+        }
 
 
 def test_size(file):
@@ -86,7 +92,9 @@ def test_size(file):
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("link", ["", "a=none", "a=targeted&t=5&n=robust", "g=3", "a=pgd&n=maxout-adversarial&r=15&c=0"])
+@pytest.mark.parametrize(
+    "link", ["", "a=none", "a=targeted&t=5&n=robust", "g=3", "a=pgd&n=maxout-adversarial&r=15&c=0"]
+)
 def test_no_barrier_and_no_sideways_scrolling(visit, look, link):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -102,7 +110,9 @@ def test_no_barrier_and_no_sideways_scrolling(visit, look, link):
     name = re.sub(r"\W+", "-", f"{look} {link}").strip("-")
     page.screenshot(path=OUT / f"{name}.png", full_page=True)
     found = Axe().run(page).response["violations"]
-    assert not found, json.dumps([(one["id"], [n["html"][:200] for n in one["nodes"][:4]]) for one in found], indent=1)
+    assert not found, json.dumps(
+        [(one["id"], [n["html"][:200] for n in one["nodes"][:4]]) for one in found], indent=1
+    )
 
 
 def test_every_network_reads_and_is_attacked(visit):
@@ -196,15 +206,32 @@ def test_a_link_holds_the_whole_state(visit):
     page.mouse.up()
     page.wait_for_function("() => location.hash.includes('p=')")
     seen = visitor.probabilities(), visitor.title
-    pixels = page.evaluate("[...document.querySelector('.grid canvas').getContext('2d').getImageData(0,0,28,28).data]")
+    pixels = page.evaluate(
+        "[...document.querySelector('.grid canvas').getContext('2d').getImageData(0,0,28,28).data]"
+    )
     again = visit(urlsplit(page.url).fragment)
     assert (again.probabilities(), again.title) == seen
-    assert pixels == again.page.evaluate("[...document.querySelector('.grid canvas').getContext('2d').getImageData(0,0,28,28).data]")
-    assert again.page.get_by_role("slider", name="eps the largest").get_attribute("aria-valuetext") == "0.31"
+    assert pixels == again.page.evaluate(
+        "[...document.querySelector('.grid canvas').getContext('2d').getImageData(0,0,28,28).data]"
+    )
+    assert (
+        again.page.get_by_role("slider", name="eps the largest").get_attribute("aria-valuetext")
+        == "0.31"
+    )
     assert not again.page.get_by_role("checkbox").is_checked()
 
 
-@pytest.mark.parametrize("link", ["n=nobody&a=magic&e=9&d=99999&k=-1", "p=AAAA", "p=" + "A" * 5000, "e=NaN&c=2&g=77", "%%%&&==", "p=__proto__"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "n=nobody&a=magic&e=9&d=99999&k=-1",
+        "p=AAAA",
+        "p=" + "A" * 5000,
+        "e=NaN&c=2&g=77",
+        "%%%&&==",
+        "p=__proto__",
+    ],
+)
 def test_a_link_that_makes_no_sense_opens_the_start(visit, link):
     visitor = visit(link)
     assert visitor.title
@@ -233,7 +260,9 @@ def test_the_guided_path_shows_what_it_says(visit):
 
 def test_masking_is_said_where_fgsm_fails_and_pgd_succeeds(visit):
     visitor = visit("n=maxout-adversarial")
-    visitor.page.wait_for_function("() => document.querySelector('.honest').textContent.length > 20")
+    visitor.page.wait_for_function(
+        "() => document.querySelector('.honest').textContent.length > 20"
+    )
     assert "gradient masking" in visitor.page.text_content(".honest")
 
 
@@ -257,9 +286,15 @@ def test_files_from_the_disk(visit, tmp_path):
     chooser.set_input_files(tmp_path / "one.png")
     page.wait_for_function("() => location.hash.includes('p=')")
     assert visitor.title == "It reads 1"
-    for name, words in (("words.png", "is no PNG"), ("huge.png", "million bytes"), ("bad.safetensors", "RBFNet")):
+    for name, words in (
+        ("words.png", "is no PNG"),
+        ("huge.png", "million bytes"),
+        ("bad.safetensors", "RBFNet"),
+    ):
         chooser.set_input_files(tmp_path / name)
-        page.wait_for_function("(w) => document.querySelector('.trouble').textContent.includes(w)", arg=words)
+        page.wait_for_function(
+            "(w) => document.querySelector('.trouble').textContent.includes(w)", arg=words
+        )
         assert visitor.title == "It reads 1"
     chooser.set_input_files(tmp_path / "own.safetensors")
     page.wait_for_selector("text=own.safetensors")
@@ -276,12 +311,16 @@ def test_dropping_a_file(visit):
       data.items.add(new File(["hello"], "hello.txt"));
       document.querySelector(".grid").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
     }""")
-    page.wait_for_function("() => document.querySelector('.trouble').textContent.includes('is no PNG')")
+    page.wait_for_function(
+        "() => document.querySelector('.trouble').textContent.includes('is no PNG')"
+    )
 
 
 def test_where_no_worker_is_allowed_the_page_computes_itself(browser, file):
     context = browser.new_context()
-    context.add_init_script("globalThis.Worker = class { constructor() { throw new Error('no'); } };")
+    context.add_init_script(
+        "globalThis.Worker = class { constructor() { throw new Error('no'); } };"
+    )
     page = context.new_page()
     page.goto(file.as_uri())
     page.wait_for_function("() => document.querySelector('.verdict .title')?.textContent")
@@ -292,7 +331,9 @@ def test_where_no_worker_is_allowed_the_page_computes_itself(browser, file):
 def test_the_page_asks_for_nothing_even_if_told_to(visit):
     """What the tests above rest on: a request of the page would be seen, and its policy forbids it."""
     visitor = visit()
-    blocked = visitor.page.evaluate("fetch('https://elsewhere.example/x').then(() => false, () => true)")
+    blocked = visitor.page.evaluate(
+        "fetch('https://elsewhere.example/x').then(() => false, () => true)"
+    )
     assert blocked
     visitor.errors.clear()
 
@@ -302,8 +343,12 @@ def test_first_paint(browser, file, report):
     for _ in range(3):
         page = browser.new_page()
         page.goto(file.as_uri())
-        page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
-        times.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        page.wait_for_function(
+            "() => performance.getEntriesByName('first-contentful-paint').length"
+        )
+        times.append(
+            page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        )
         page.close()
     report["first contentful paint, ms"] = times
     assert min(times) < 1000
