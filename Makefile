@@ -17,14 +17,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab test-editions test-hub test-nbgrader test-oldest test-newest quick lint format notebooks measure record book test-book slides bench palette doctor clean
+.PHONY: help lab test test-browser test-colab test-editions test-hub test-nbgrader test-oldest test-newest quick lint format notebooks measure record book test-book slides bench playground test-playground palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
-	@echo "  make lab TORCH=cpu   the same with PyTorch's CPU build: a tenth of the download"
+	@echo "  make lab TORCH=cpu     the same with PyTorch's CPU build: a tenth of the download"
 
 # The stamp is younger than pyproject.toml once everything in it is installed. One installation of all
 # that will be needed is quicker than one after the other: EXTRAS=lab,dev,browser,book.
@@ -100,6 +100,13 @@ book: $(VENV)/.book ## make the web edition in build/book/html; a warning or a b
 
 test-book: book ## look at every page of the book in Chromium: barriers, requests, a phone, search
 	$(RUN) -m pytest -q --durations=5 -m book $(SPREAD) tests/book
+
+playground: $(VENV)/.lab ## make the page in which digits are attacked, build/playground.html
+	@mkdir -p build
+	$(BIN)/advlearn playground --out build
+
+test-playground: $(VENV)/.book ## the playground in Chromium: held against the library, barriers, a phone
+	$(RUN) -m pytest -q --durations=5 -m playground tests/playground
 
 record: $(VENV)/.book ## measure every lesson and draw its moving picture, for the book
 	$(RUN) book/costs.py

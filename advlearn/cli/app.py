@@ -225,6 +225,25 @@ def progress() -> None:
         )
 
 
+@app.command()
+def playground(
+    out: Annotated[
+        Path | None, typer.Option(help="Only write the page, to this file or into this folder.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Open the playground: draw a digit and attack it, in a page that needs no network.
+
+    It is written to playground.html in the current folder.
+    """
+    from advlearn.cli import playground as command
+
+    try:
+        command.run(out, browser=browser, say=say)
+    except (OSError, ValueError) as error:
+        stop(error)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,

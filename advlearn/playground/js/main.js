@@ -1,0 +1,31 @@
+// The page that is one file: it reads what the file carries, and keeps the state in the address.
+
+import { unpack } from "./packed.js";
+import { mount } from "./page.js";
+import { fromLink } from "./state.js";
+
+async function start() {
+  const { worker, networks, digits } = JSON.parse(document.getElementById("facts").textContent);
+  const el = document.getElementById("playground");
+  const pixels = await unpack(digits.packed, { planes: 1 });
+  const keep = (state, link) => {
+    try {
+      history.replaceState(null, "", `#${link}`);
+    } catch {
+      // Some places that show a page let it keep no address.
+    }
+  };
+  const playground = mount(el, {
+    worker,
+    digits: { pixels, labels: digits.labels },
+    networks: networks.map((network) => ({
+      ...network,
+      weights: () => ({ packed: document.getElementById(`weights-${network.name}`).textContent }),
+    })),
+    state: fromLink(location.hash),
+    onState: keep,
+  });
+  addEventListener("hashchange", () => playground.open(fromLink(location.hash)));
+}
+
+start();

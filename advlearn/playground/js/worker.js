@@ -1,0 +1,5 @@
+// What runs in the worker.
+
+import { serve } from "./serve.js";
+
+serve(self);
