@@ -267,7 +267,8 @@ def _job(kind: str, arguments: Mapping[str, Any], seconds: float, pipe: Connecti
         # Processor time, so that a busy machine is nobody's fault.
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 5))
     try:
-        pipe.send(("done", {"score": _scored, "pairs": _pairs}[kind](**arguments)))
+        works: dict[str, Callable[..., Any]] = {"score": _scored, "pairs": _pairs}
+        pipe.send(("done", works[kind](**arguments)))
     except RefusedError as error:
         pipe.send(("refused", str(error)))
     except Exception as error:  # whatever a submission brings about is its result, and is told
@@ -508,7 +509,8 @@ class Night:
         context: Any = multiprocessing.get_context(kind)
         if kind == "forkserver":
             context.set_forkserver_preload([__name__])
-        waiting, running = list(reversed(jobs)), {}
+        waiting = list(reversed(jobs))
+        running: dict[Any, tuple[str, Any, float]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
@@ -526,15 +528,15 @@ class Night:
                 ready = wait(list(running), max(0.0, first - time.monotonic()))
                 late = [] if ready else [p for p, v in running.items() if v[2] <= time.monotonic()]
                 for pipe in [*ready, *late]:
-                    digest, process, _ = running.pop(pipe)  # type: ignore[index]
+                    digest, process, _ = running.pop(pipe)
                     if pipe in late:
                         process.kill()
                     try:
-                        outcome = pipe.recv() if pipe in ready else None  # type: ignore[union-attr]
+                        outcome = pipe.recv() if pipe in ready else None
                     except EOFError:
                         outcome = None
                     process.join()
-                    pipe.close()  # type: ignore[union-attr]
+                    pipe.close()
                     yield digest, *(outcome or ("failed", self._ended(process.exitcode)))
         finally:
             for _, process, _ in running.values():

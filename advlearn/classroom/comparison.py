@@ -459,7 +459,7 @@ def chart(found: Comparison) -> tuple[bytes, str]:
     from advlearn import plotting
 
     figure, ax = plt.subplots(figsize=(8.2, 0.42 * len(found.changes) + 1.3), layout="constrained")
-    said = []
+    said: list[str] = []
     for place, one in enumerate(found.changes):
         if not one.total:
             continue

@@ -570,7 +570,7 @@ def notebook(form: str) -> NotebookNode:
             '    print(",".join([code.strip().replace(",", ""), *letters]))'
         )
     )
-    made = new_notebook(cells=cells)
+    made: NotebookNode = new_notebook(cells=cells)
     for number, cell in enumerate(made.cells):
         cell.id = f"cell-{number:02d}"
     made.metadata = nbformat.from_dict(

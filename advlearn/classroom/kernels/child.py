@@ -98,7 +98,7 @@ def run(request: Request, line: Any) -> int:
     from ipykernel.kernelapp import IPKernelApp
 
     sys.argv = ["ipykernel_launcher.py", *request.arguments]
-    application = IPKernelApp.instance()
+    application: Any = IPKernelApp.instance()
     # 1 stands for "somebody looks after it": it says nothing of Ctrl+C, and watches no parent.
     application.parent_handle = 1
     application.initialize(request.arguments)

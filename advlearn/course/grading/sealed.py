@@ -167,8 +167,11 @@ def opened(module: str, file: str) -> dict[str, Any]:
             in_arguments=tuple(map(reader.misconception, one["in arguments"])),
             door=door,
         )
+        fields: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in rest.items()
+        }
         held[rest["name"]] = Exercise(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in rest.items()},
+            **fields,
             reference=reference,
             wrong_answers=tuple(map(reader.misconception, one["wrong"])),
             inputs=inputs,

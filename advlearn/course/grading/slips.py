@@ -75,7 +75,8 @@ def _over_length(_func: Operation, v: Tensor) -> Tensor:
 
 def _over_length_of_each(_func: Operation, v: Tensor) -> Tensor:
     dims = tuple(range(1, v.ndim))
-    return v / v.square().sum(dims, keepdim=True).sqrt().clamp(min=1e-12)
+    length: Tensor = v.square().sum(dims, keepdim=True).sqrt().clamp(min=1e-12)
+    return v / length
 
 
 def _opposite(func: Operation, v: Tensor) -> Any:
