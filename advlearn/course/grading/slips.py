@@ -70,7 +70,7 @@ def _over_largest_of_each(_func: Operation, v: Tensor) -> Tensor:
 
 
 def _over_length(_func: Operation, v: Tensor) -> Tensor:
-    return v / v.norm()
+    return v / v.square().sum().sqrt()
 
 
 def _over_length_of_each(_func: Operation, v: Tensor) -> Tensor:
