@@ -360,7 +360,9 @@ def before_after(
     change = moved - x
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest else 1.0
-    times = f"magnified {factor:.0f} times" if largest else "none at all"
+    # Of an eps beyond 0.5 the change is drawn smaller than it is.
+    scale = f"{factor:.0f}" if factor >= 1 else f"{factor:.2g}"
+    times = f"magnified {scale} times" if largest else "none at all"
     count, channels, height, width = x.shape
     gap, band = math.ceil(width / 6), math.ceil(0.27 * height)  # between columns; over each row
     sheet = torch.ones(count, channels, band + height, 3 * width + 2 * gap)

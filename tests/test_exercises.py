@@ -522,6 +522,8 @@ def test_progress(capsys):
         (lambda x, gradient, eps: 3, "returns an int. Expected is a tensor of shape (1, 4)"),
         (lambda x, gradient, eps: x.numpy(), "a NumPy array. Expected is a tensor"),
         (lambda x, gradient, eps: (x, x), "returns a tuple. Expected is a tensor"),
+        (lambda x, gradient, eps: x.max(dim=1), "the values, and where they are. Take the values"),
+        (lambda x, gradient, eps: x.sort(dim=1), "Take the values: `.sort(...).values`. Expected"),
         (lambda x, gradient, eps: (yield x), "a generator (`yield`"),
         (lambda x, gradient, eps: x.sum(), "has shape (). Expected is (1, 4)"),
         (lambda x, gradient, eps: x / 0 * 0, evidence.NOT_FINITE),

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -583,3 +584,9 @@ def test_a_damaged_notebook_is_refused_in_words(tmp_path, monkeypatch, capsys, k
     assert len(said) < 700
     assert said.strip().isprintable()
     assert (tmp_path / "03_it.ipynb").read_bytes() == content
+
+
+def test_the_page_folds_what_a_check_of_the_authors_prints():
+    """JupyterLab unfolds it at each run; the script in the page knows such a cell by its title."""
+    page = Path(notebooks.__file__).with_name("page.html").read_text(encoding="utf-8")
+    assert f'"# @title {notebooks.FOLDS["authors-check"].title}"' in page

@@ -120,8 +120,20 @@ def test_a_table_puts_the_paper_beside_ours(published):
         "|  | confidence on mistakes | 79.3 % | 83.7 % |  |  |  |",
         "|  | clean error |  | 1.48 % | 1.26-1.73 % | 3 seeds |  |",
         "",
-        *paper.KINDS_OF_INTERVAL.splitlines(),
+        "*The 95 % interval.*",
+        *(line for kind in paper.KINDS_OF_INTERVAL.values() for line in kind.splitlines()),
     ]
+
+
+def test_under_a_table_stand_the_kinds_of_interval_that_it_has(published, tmp_path):
+    published["values"]["clean error"] = [0.0148]
+    published["interval"]["clean error"] = [0.0148, 0.0148]
+    (tmp_path / "results" / "softmax.json").write_text(json.dumps(published))
+    below = paper.table("softmax").partition("\n\n")[2]
+    assert below == f"*The 95 % interval.*\n{paper.KINDS_OF_INTERVAL['images']}"
+    published["interval"]["FGSM error"] = [0.9996, 0.9996]
+    (tmp_path / "results" / "softmax.json").write_text(json.dumps(published))
+    assert "interval.*" not in paper.table("softmax")
 
 
 def test_a_row_without_a_result_says_how_to_make_one(published):

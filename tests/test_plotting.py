@@ -310,6 +310,8 @@ def test_a_change_is_magnified_between_the_pictures_before_and_after():
     assert written["cat"].get_position()[1] < written["9 %"].get_position()[1] < band
     assert written["cat"].get_fontsize() >= 14, "large words"
     assert "The change, none at all." in alt_text(plotting.before_after(x, x, ["cat"], ["cat"]))
+    ends = plotting.before_after(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4), ["0"], ["1"])
+    assert "The change, magnified 0.5 times." in alt_text(ends)
 
 
 def test_signed_maps_share_a_scale_with_zero_in_the_middle():

@@ -314,19 +314,24 @@ def _check_result(loaded: Any) -> None:
             raise ValueError(f"the text {quote(text)} would not stand in a table as it is")
 
 
-KINDS_OF_INTERVAL = """\
-*The 95 % interval.* "5 seeds": Student's interval over networks that were trained alike from
-different random numbers, and measured on the same test images. It says how much training varies.
+KINDS_OF_INTERVAL = {
+    "seeds": """\
+"5 seeds": Student's interval over networks that were trained alike from different random numbers,
+and measured on the same test images. It says how much training varies.""",
+    "images": """\
 "1,000 images": Wilson's interval over the images. It says how much another choice of images might
-change the number. It is used where fewer than three networks were trained, and where all of them
-gave the same rate."""
-"""What the column "over" of `table` means, in Markdown."""
+change the number.""",
+    "both": """\
+It is used where fewer than three networks were trained, and where all of them gave the same
+rate.""",
+}
+"""What the column "over" of `table` means, in Markdown, by its last word."""
 
 
 def table(*ids: str) -> str:
     """Return the published "paper / ours" table in Markdown, one line for each quantity.
 
-    Under it stands what its intervals are.
+    Under it stands what its intervals are, as far as it has them.
 
     Args:
         *ids: rows; none means all.
@@ -340,9 +345,14 @@ def table(*ids: str) -> str:
         | row | quantity | paper | ours | 95 % interval | over | verdict |
     """
     lines = ["| row | quantity | paper | ours | 95 % interval | over | verdict |", "|---" * 7 + "|"]
+    over: set[str] = set()
     for id in ids or tuple(ROWS):
-        lines += table_lines(result(id))
-    return "\n".join([*lines, "", KINDS_OF_INTERVAL])
+        row = result(id)
+        lines += table_lines(row)
+        over |= {interval(row, name)[1].partition(" ")[2] for name in row["ours"]}
+    kinds = [kind for kind in ("seeds", "images") if kind in over]
+    said = [KINDS_OF_INTERVAL[kind] for kind in (*kinds, *(["both"] if len(kinds) == 2 else []))]
+    return "\n".join([*lines, "", "*The 95 % interval.*", *said] if said else lines)
 
 
 def table_lines(result: Mapping[str, Any]) -> list[str]:

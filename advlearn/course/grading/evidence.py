@@ -181,6 +181,17 @@ def read(output: object, like: object) -> list[Tensor] | str:
     return f"One of your values is {_article(output)}. Expected is a single number."
 
 
+def _values_and_places(output: object) -> str | None:
+    """Say what `.max(dim=1)` and its like return, if an output is that, or return None."""
+    name = type(output).__name__
+    if type(output).__module__ != "torch.return_types" or not hasattr(output, "indices"):
+        return None
+    return (
+        f"`{name}` along a dimension gives two tensors: the values, and where they are. Take the "
+        f"values: `.{name}(...).values`."
+    )
+
+
 def _is_plain(output: Tensor) -> bool:
     """Tell whether a tensor holds real numbers that can be read: dense, and not without content."""
     readable = output.layout == torch.strided and not output.is_meta and not output.is_quantized
@@ -220,6 +231,8 @@ def _is_stacked(output: Tensor, like: Args) -> bool:
 def _read_tensor(output: object, like: Tensor) -> list[Tensor] | str:
     if not isinstance(output, Tensor):
         expected = f"Expected is a tensor of shape {shape(like)}."
+        if (pair := _values_and_places(output)) is not None:
+            return f"{pair} {expected}"
         remedy = " Stay in torch." if type(output).__module__ == "numpy" else ""
         return f"Your function returns {_article(output)}. {expected}{remedy}"
     if output.layout != torch.strided or output.device != like.device:
