@@ -52,10 +52,35 @@ class Seen(NamedTuple):
     network: str
 
 
+_RULE = re.compile(r"\.advlearn-playground \{(.*?)\}", re.DOTALL)
+_COLOUR = re.compile(r"--[\w-]+: [^;]+;")
+
+
+def _style() -> str:
+    """Return the style of the page, with its two sets of colours by the theme of the notebook too.
+
+    Raises:
+        ValueError: the style does not begin with the light colours, or has no dark ones after them.
+    """
+    text = Path(__file__).with_name("playground.css").read_text(encoding="utf-8")
+    themes = {}
+    for theme, rule in zip(("light", "dark"), _RULE.findall(text)[:2], strict=True):
+        themes[theme] = _COLOUR.findall(rule)
+        if f"color-scheme: {theme}" not in rule or not themes[theme]:
+            raise ValueError(f"playground.css has no {theme} colours where they are looked for.")
+    added = [
+        f'.advlearn-playground[data-theme="{theme}"] '
+        f"{{ {' '.join(colours)} color-scheme: {theme}; }}\n"
+        for theme, colours in themes.items()
+    ]
+    return text + "".join(added) + Path(__file__).with_name("compact.css").read_text(encoding="utf-8")
+
+
 class View(anywidget.AnyWidget):
     """What the page knows: networks with their weights, digits to pick, and what is chosen."""
 
     _esm = f"{joined('widget')}\nexport default {{ render }};\n"
+    _css = _style()
     worker = traitlets.Unicode().tag(sync=True)  # the code of the worker that computes
     networks: traitlets.List[Any] = traitlets.List().tag(sync=True)
     digits: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
@@ -79,7 +104,6 @@ class Playground:
         self._seen: Seen | None = None
         first = networks[0].name
         self.view = View(
-            _css=_style(),
             worker=joined("worker"),
             networks=[network.told() for network in networks],
             digits={"pixels": pixels, "labels": labels},
@@ -313,27 +337,3 @@ class _Network(NamedTuple):
             if self.name == network.name:
                 told["title"] = network.title
         return told | {"weights": content}
-
-
-_RULE = re.compile(r"\.advlearn-playground \{(.*?)\}", re.DOTALL)
-_COLOUR = re.compile(r"--[\w-]+: [^;]+;")
-
-
-def _style() -> str:
-    """Return the style of the page, with its two sets of colours by the theme of the notebook too.
-
-    Raises:
-        ValueError: the style does not begin with the light colours, or has no dark ones after them.
-    """
-    text = Path(__file__).with_name("playground.css").read_text(encoding="utf-8")
-    themes = {}
-    for theme, rule in zip(("light", "dark"), _RULE.findall(text)[:2], strict=True):
-        themes[theme] = _COLOUR.findall(rule)
-        if f"color-scheme: {theme}" not in rule or not themes[theme]:
-            raise ValueError(f"playground.css has no {theme} colours where they are looked for.")
-    added = [
-        f'.advlearn-playground[data-theme="{theme}"] '
-        f"{{ {' '.join(colours)} color-scheme: {theme}; }}\n"
-        for theme, colours in themes.items()
-    ]
-    return text + "".join(added)

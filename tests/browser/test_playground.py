@@ -112,7 +112,9 @@ def in_half(name):
 
 def test_it_begins_with_the_digit_that_was_asked_for(notebook, pictures):
     notebook.rest()
-    notebook.root.screenshot(path=pictures / "playground.png")
+    notebook.lesson.page.screenshot(path=pictures / "playground.png")
+    panels = notebook.root.locator(".panels").bounding_box()
+    assert panels["height"] < 700, "it fits a laptop: nobody sees the answer who draws above it"
     told = notebook.in_kernel()
     assert told["label"] == 7
     assert told["network"] == "plain"
@@ -129,7 +131,7 @@ def test_what_is_drawn_is_what_the_next_cell_has(notebook, pictures):
     assert np.array_equal(one["image"].flatten().numpy(), (notebook.drawn() / 255).astype("f4"))
     notebook.stroke((0.3, 0.2), (0.7, 0.2))
     notebook.rest()
-    notebook.root.screenshot(path=pictures / "playground-drawn.png")
+    notebook.lesson.page.screenshot(path=pictures / "playground-drawn.png")
     two = notebook.in_kernel()
     assert np.array_equal(two["image"].flatten().numpy(), (notebook.drawn() / 255).astype("f4"))
     assert not torch.equal(one["image"], two["image"])
@@ -139,7 +141,7 @@ def test_what_is_drawn_is_what_the_next_cell_has(notebook, pictures):
 
 
 def test_network_and_eps_are_those_of_the_page(notebook):
-    notebook.root.get_by_text("strong", exact=True).click()
+    notebook.root.locator("input[value=strong]").check()
     notebook.root.get_by_label("eps: the largest change of a pixel").fill("0.2")
     notebook.root.get_by_role("button", name="A 3", exact=True).first.click()
     notebook.rest()

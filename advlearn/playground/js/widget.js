@@ -27,6 +27,7 @@ export function render({ model, el }) {
     },
     withGuide: false,
   });
+  playground.root.classList.add("compact");
   playground.root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's keys are not for it
   showTheme(playground.root);
   // The picture for a notebook without its kernel has done its part. JupyterLab hides it by style.
