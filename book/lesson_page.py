@@ -99,11 +99,12 @@ def page(path: Path, bank: ModuleType | None = None) -> NotebookNode:
             cell.metadata["tags"] = [*tags, "hide-input"]
             cell.metadata["mystnb"] = {"code_prompt_show": "Show the drawing code"}
             cell.source = _TITLE.sub("", cell.source)
-        if "widget" in tags:
-            shown = in_place_of_widget(inside, path.stem)
-            cell.outputs = [new_output("display_data", {"text/html": shown})]
-        if "playground" in tags:
-            shown = live.in_place(path.stem, DEPTH)
+        if moving := {"widget", "playground"} & set(tags):
+            shown = (
+                in_place_of_widget(inside, path.stem)
+                if "widget" in moving
+                else live.in_place(path.stem, DEPTH)
+            )
             cell.outputs = [new_output("display_data", {"text/html": shown})]
         for output in cell.outputs:
             data = output.get("data", {})

@@ -28,50 +28,86 @@ class Live(NamedTuple):
 
 LIVE: Mapping[str, tuple[Live, ...]] = {
     "00_start_here": (
-        Live("Move eps yourself", "draw a digit of your own and attack it. Five questions lead you "
-             "through.", {"network": "maxout", "attack": "none", "lesson": 1}),
+        Live(
+            "Move eps yourself",
+            "draw a digit of your own and attack it. Five questions lead you through.",
+            {"network": "maxout", "attack": "none", "lesson": 1},
+        ),
     ),
     "01_sign_function": (
-        Live("Many small changes add up", "the pixels of a digit, and a model that only adds.",
-             {"network": "softmax", "attack": "fgsm", "eps": 0.1, "digit": 7}),
+        Live(
+            "Many small changes add up",
+            "the pixels of a digit, and a model that only adds.",
+            {"network": "softmax", "attack": "fgsm", "eps": 0.1, "digit": 7},
+        ),
     ),
     "02_softplus_and_maxout": (
-        Live("How linear is a network?", "the ten logits of a maxout network, far along one "
-             "direction.", {"network": "maxout", "attack": "fgsm", "reach": 15, "digit": 4}),
+        Live(
+            "How linear is a network?",
+            "the ten logits of a maxout network, far along one direction.",
+            {"network": "maxout", "attack": "fgsm", "reach": 15, "digit": 4},
+        ),
     ),
     "03_fgsm_linear_models": (
-        Live("Ten classes: softmax regression", "softmax regression on a digit that you draw.",
-             {"network": "softmax", "attack": "fgsm", "eps": 0.25, "digit": 3}),
+        Live(
+            "Ten classes: softmax regression",
+            "softmax regression on a digit that you draw.",
+            {"network": "softmax", "attack": "fgsm", "eps": 0.25, "digit": 3},
+        ),
     ),
     "05_fgsm_deep_networks": (
-        Live("One step on a deep network", "this network and this eps, on a digit that you draw.",
-             {"network": "maxout", "attack": "fgsm", "eps": 0.25, "digit": 4}),
-        Live("Choose the answer: targeted attacks", "choose the network's answer yourself.",
-             {"network": "maxout", "attack": "targeted", "eps": 0.25, "target": 9, "digit": 4}),
+        Live(
+            "One step on a deep network",
+            "this network and this eps, on a digit that you draw.",
+            {"network": "maxout", "attack": "fgsm", "eps": 0.25, "digit": 4},
+        ),
+        Live(
+            "Choose the answer: targeted attacks",
+            "choose the network's answer yourself.",
+            {"network": "maxout", "attack": "targeted", "eps": 0.25, "target": 9, "digit": 4},
+        ),
     ),
     "06_adversarial_training": (
-        Live("What did it really learn?", "the trained network beside the plain one.",
-             {"network": "maxout-adversarial", "attack": "fgsm", "eps": 0.25, "digit": 0}),
+        Live(
+            "What did it really learn?",
+            "the trained network beside the plain one.",
+            {"network": "maxout-adversarial", "attack": "fgsm", "eps": 0.25, "digit": 0},
+        ),
     ),
     "07_why_examples_transfer": (
-        Live("A walk away from one digit", "the walk of a maxout network, on a digit that you draw.",
-             {"network": "maxout", "attack": "fgsm", "clip": False, "reach": 15, "digit": 4}),
+        Live(
+            "A walk away from one digit",
+            "the walk of a maxout network, from your own digit.",
+            {"network": "maxout", "attack": "fgsm", "clip": False, "reach": 15, "digit": 4},
+        ),
     ),
     "09_honest_evaluation": (
-        Live("One step is not the worst step", "FGSM and PGD of one size, on a digit that you draw.",
-             {"network": "maxout-adversarial", "attack": "fgsm", "eps": 0.25, "digit": 0}),
-        Live("How hard to look: steps, step size, restarts", "move the steps of PGD from 1 up.",
-             {"network": "maxout-adversarial", "attack": "pgd", "eps": 0.25, "steps": 1, "digit": 0}),
+        Live(
+            "One step is not the worst step",
+            "FGSM and PGD of one size, on a digit that you draw.",
+            {"network": "maxout-adversarial", "attack": "fgsm", "eps": 0.25, "digit": 0},
+        ),
+        Live(
+            "How hard to look: steps, step size, restarts",
+            "move the steps of PGD from 1 up.",
+            {"network": "maxout-adversarial", "attack": "pgd", "eps": 0.25, "steps": 1, "digit": 0},
+        ),
     ),
     "10_capstone": (
-        Live("Build: a model that withstands", "try to break the network “robust” by hand.",
-             {"network": "robust", "attack": "pgd", "eps": 0.3, "digit": 3}),
+        Live(
+            "Build: a model that withstands",
+            "try to break the network “robust” by hand.",
+            {"network": "robust", "attack": "pgd", "eps": 0.3, "digit": 3},
+        ),
     ),
     "11_what_can_be_proved": (
-        Live("Training on the bound", "the network “certified” under PGD, and a digit that you draw.",
-             {"network": "certified", "attack": "pgd", "eps": 0.3, "digit": 3}),
+        Live(
+            "Training on the bound",
+            "the network “certified” under PGD, and a digit that you draw.",
+            {"network": "certified", "attack": "pgd", "eps": 0.3, "digit": 3},
+        ),
     ),
-}  # fmt: skip
+}
 
 # What the book has where a lesson has the playground itself.
 IN_PLACE: Mapping[str, tuple[str, Mapping[str, Any]]] = {

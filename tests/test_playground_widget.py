@@ -1,4 +1,4 @@
-"""The kernel's half of the playground in a notebook. The page's: tests/browser/test_playground.py."""
+"""The kernel's half of the playground in a notebook. The page's: tests/browser."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_the_names_of_a_state_are_those_of_the_page():
     known = dict(re.findall(r'^  (\w+): \["(\w)", ', text, re.M))
     assert {name: known[name] for name in states._FIELDS} == states._FIELDS
     (attacks,) = re.findall(r"ATTACKS = \[(.*?)\]", text)
-    assert states.ATTACKS == tuple(re.findall(r'"(\w+)"', attacks))
+    assert tuple(re.findall(r'"(\w+)"', attacks)) == states.ATTACKS
     assert f"MOST_EPS = {states.MOST_EPS:g};" in text
     assert "MOST_STEPS = 100;" in text
 

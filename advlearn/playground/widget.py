@@ -73,7 +73,9 @@ def _style() -> str:
         f"{{ {' '.join(colours)} color-scheme: {theme}; }}\n"
         for theme, colours in themes.items()
     ]
-    return text + "".join(added) + Path(__file__).with_name("compact.css").read_text(encoding="utf-8")
+    return (
+        text + "".join(added) + Path(__file__).with_name("compact.css").read_text(encoding="utf-8")
+    )
 
 
 class View(anywidget.AnyWidget):
@@ -99,7 +101,9 @@ class Playground:
         self._attack, self._eps = attack, eps
         pixels, labels = digits()
         count = len(labels)
-        image = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).reshape(count, 1, _SIDE, _SIDE)
+        image = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).reshape(
+            count, 1, _SIDE, _SIDE
+        )
         self._first = image[digit : digit + 1].float() / 255, labels[digit]
         self._seen: Seen | None = None
         first = networks[0].name
@@ -127,7 +131,7 @@ class Playground:
 
     @property
     def label(self) -> Tensor:
-        """What the digit is, (1,): as its writer says, else what the network reads without attack."""
+        """What the digit is, (1,): as its writer says, or else what is read without an attack."""
         return torch.tensor([self._now().label])
 
     @property
@@ -268,7 +272,7 @@ def _may_run(entry: Mapping[str, Any]) -> bool:
 
 
 def _options(model: nn.Module) -> dict[str, Any] | None:
-    """Return what a network was built with, and "inputs", "classes" and "top"; None for other kinds.
+    """Return what a network was built with, its "inputs", "classes" and "top"; None for others.
 
     A class that was made from one of ours may compute something else: only the kinds themselves.
     """
