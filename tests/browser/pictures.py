@@ -90,8 +90,7 @@ def take_playground(browser: Browser, folder: Path) -> None:
     state = link(network="maxout", attack="fgsm", eps=0.25, digit=4)
     page.goto(f"{file.as_uri()}#{state}")
     page.locator(".verdict .title").filter(has_text="Fooled").wait_for()
-    page.locator(".advlearn-playground:not([data-waiting])").wait_for()
-    page.wait_for_timeout(2000)  # what takes long is shown after a rest
+    page.locator(".honest").filter(has_text="PGD").wait_for()  # the last that is shown
     save(page.locator(".panels").screenshot(), "playground.png")
     page.close()
 
