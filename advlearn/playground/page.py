@@ -116,9 +116,10 @@ _OF_SMALL = ("softmax", "robust")
 _SMALL_STYLE = """
 html, html body { background: none; }
 main, main:first-child { padding: 0; max-width: none; }
-header.page { position: absolute; width: 1px; overflow: hidden; clip-path: inset(50%); }
+header.page { position: absolute; width: 1px; height: 1px; }
+header.page { overflow: hidden; clip-path: inset(50%); }
 .advlearn-playground.compact .strip { display: none; }
-@container playground (max-width: 44rem) {
+@container playground (max-width: 43.9rem) {
   .advlearn-playground.compact :is(.bars, .more, .hint) { display: none; }
   .advlearn-playground.compact .grid { max-width: 15rem; }
 }
