@@ -24,6 +24,7 @@ _OTHERS = {
         "exercises",
         "course.grading.quiz",
         "course.widgets",
+        "playground.widget",
         "course.glossary",
         "course.lessons",
         "course.session",

@@ -71,13 +71,16 @@ def until_widget(notebook: NotebookNode) -> list[NotebookNode]:
     raise ValueError("the lesson has no cell with the tag 'widget'")
 
 
+_UNRELATED = {"setup", "playground"}  # cells that no frame depends on
+
+
 def fingerprint(path: Path) -> str:
     """Return a hash of what the frames depend on: the lesson's code, and the models it names."""
     cells = until_widget(nbformat.read(path, as_version=4))
     code = "\n".join(
         cell.source
         for cell in cells
-        if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and not _UNRELATED & set(cell.metadata.get("tags", []))
     )
     published = json.loads((ROOT / "data" / "weights" / "index.json").read_text(encoding="utf-8"))
     models = {name: facts for name, facts in published.items() if f'"{name}"' in code}

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import live
 import nbformat
 from drawings import unpack
 from frames import slider
@@ -98,13 +99,19 @@ def page(path: Path, bank: ModuleType | None = None) -> NotebookNode:
             cell.metadata["tags"] = [*tags, "hide-input"]
             cell.metadata["mystnb"] = {"code_prompt_show": "Show the drawing code"}
             cell.source = _TITLE.sub("", cell.source)
-        if "widget" in tags:
-            shown = in_place_of_widget(inside, path.stem)
+        if moving := {"widget", "playground"} & set(tags):
+            shown = (
+                in_place_of_widget(inside, path.stem)
+                if "widget" in moving
+                else live.in_place(path.stem, DEPTH)
+            )
             cell.outputs = [new_output("display_data", {"text/html": shown})]
         for output in cell.outputs:
             data = output.get("data", {})
             if PLACEHOLDER in data.get("text/plain", ""):
-                raise ValueError(f"{path.name}: {cell.source[:60]!r} needs the tag 'widget'")
+                raise ValueError(
+                    f"{path.name}: {cell.source[:60]!r} needs the tag 'widget', or 'playground'"
+                )
             if "text/html" in data:
                 data["text/html"] = unpack(data["text/html"], DEPTH)
         for name in re.findall(r"^ex\.(\w+)\.check\(", cell.source, re.M):
@@ -114,5 +121,6 @@ def page(path: Path, bank: ModuleType | None = None) -> NotebookNode:
             cells.append(new_markdown_cell(hints(by_name[name])))
     if hinted != list(by_name):
         raise ValueError(f"{path.name} checks {hinted}, its bank has {list(by_name)}")
+    live.add(cells, path.stem, DEPTH)
     notebook.cells = cells
     return notebook

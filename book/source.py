@@ -17,6 +17,7 @@ from pathlib import Path
 import api
 import costs
 import lesson_page
+import live
 import nbformat
 import practice
 from drawings import path_drawing, unpack
@@ -89,6 +90,8 @@ def landing() -> str:
         lead=paragraphs[0],
         picture=opening_picture(readme),
         eps=f"{EPS_PANDA:g}",
+        playground=live.PAGE,
+        small=live.SMALL,
         colab=html.escape(colab(COURSE[0].path)),
         binder=html.escape(binder(COURSE[0].path)),
         address=ADDRESS,
@@ -217,6 +220,7 @@ def write() -> None:
     for folder in (Path("data/results"), Path("data/brackets")):
         for picture in (one for one in (ROOT / folder).iterdir() if one.name.endswith(PICTURES)):
             shutil.copy(picture, SOURCE / folder / picture.name)
+    live.write()
     (EXTRA / "_lessons").mkdir(parents=True, exist_ok=True)
     for path in (*LESSONS, *BESIDE):  # as they are committed, for those who download one
         shutil.copy(path, EXTRA / "_lessons" / path.name)

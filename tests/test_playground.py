@@ -68,7 +68,7 @@ def test_what_cannot_be_joined_is_said(modules, sources, words):
 
 
 def test_every_module_is_part_of_the_page():
-    text = joined("main", "worker")
+    text = joined("main", "worker", "widget")
     assert set(re.findall(r"--- (\w+)\.js", text)) == {path.stem for path in FOLDER.glob("*.js")}
 
 

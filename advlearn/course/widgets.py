@@ -35,11 +35,12 @@ Place = tuple[int, ...]  # for each control, the number of its stop
 
 PLACEHOLDER = "[interactive picture: run this cell to move it]"
 STILL = "advlearn-still"  # the class of the picture that is shown where the kernel is gone
+_LIVE = ":is(.advlearn-explorer, .advlearn-playground)"  # the classes of what takes its place
 # A saved notebook holds no more of the controls than their name: JupyterLab says "model not found"
 # in their place. The first rule hides that. The other one hides the still picture beside live ones.
 _HIDING = f"""\
-.jp-OutputArea-child:has(.{STILL}) + .jp-OutputArea-child:not(:has(.advlearn-explorer)),
-.jp-OutputArea-child:has(.{STILL}):has(+ .jp-OutputArea-child .advlearn-explorer)
+.jp-OutputArea-child:has(.{STILL}) + .jp-OutputArea-child:not(:has({_LIVE})),
+.jp-OutputArea-child:has(.{STILL}):has(+ .jp-OutputArea-child {_LIVE})
 {{ display: none }}"""
 
 
@@ -148,24 +149,32 @@ class Explorer:
         self.view.send(message, [frame.png])
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
+        show_with_still(self.view, self.frame, "Run this cell to move the picture.")
 
-        # Two outputs: JupyterLab shows the live picture of a bundle, or its error, and never both.
-        still = {"text/html": self._still(), "text/plain": f"[figure] {self.frame.alt}"}
-        display(still, raw=True)  # type: ignore[no-untyped-call]
-        display(self.view)  # type: ignore[no-untyped-call]
 
-    def _still(self) -> str:
-        """Return the present picture as HTML, for a saved notebook without its kernel."""
-        alt, words = html.escape(self.frame.alt), html.escape(self.frame.words)
-        png = base64.b64encode(self.frame.png).decode()
-        return (
-            f'<figure class="{STILL}" data-still="{self.view.still}" style="margin:0">'
-            f"<style>{_HIDING}</style>"
-            f'<img style="max-width:100%;height:auto" alt="{alt}" '
-            f'src="data:image/png;base64,{png}">'
-            f"<figcaption>{words} Run this cell to move the picture.</figcaption></figure>"
-        )
+def show_with_still(view: anywidget.AnyWidget, frame: Frame, remedy: str) -> None:
+    """Display a live view, and for a saved notebook without its kernel a picture in its place.
+
+    Args:
+        view: its `still` marks the picture that its page hides.
+        frame: what the picture is.
+        remedy: a sentence below it, how to have the live view.
+    """
+    from IPython.display import display
+
+    alt, words = html.escape(frame.alt), html.escape(frame.words)
+    png = base64.b64encode(frame.png).decode()
+    shown = (
+        f'<figure class="{STILL}" data-still="{view.still}" style="margin:0">'
+        f"<style>{_HIDING}</style>"
+        f'<img style="max-width:100%;height:auto" alt="{alt}" '
+        f'src="data:image/png;base64,{png}">'
+        f"<figcaption>{words} {html.escape(remedy)}</figcaption></figure>"
+    )
+    # Two outputs: JupyterLab shows the live picture of a bundle, or its error, and never both.
+    still = {"text/html": shown, "text/plain": f"[figure] {frame.alt}"}
+    display(still, raw=True)  # type: ignore[no-untyped-call]
+    display(view)  # type: ignore[no-untyped-call]
 
 
 def _is_number(value: object) -> bool:

@@ -109,6 +109,39 @@ def html() -> str:
         ValueError: it would be larger than `MOST_BYTES`, or a shipped file is damaged.
         FileNotFoundError: a shipped file is missing.
     """
+    return _made(NETWORKS)
+
+
+_OF_SMALL = ("softmax", "robust")
+_SMALL_STYLE = """
+html, html body { background: none; }
+main, main:first-child { padding: 0; max-width: none; }
+header.page { position: absolute; width: 1px; height: 1px; }
+header.page { overflow: hidden; clip-path: inset(50%); }
+.advlearn-playground.compact .strip { display: none; }
+@container playground (max-width: 43.9rem) {
+  .advlearn-playground.compact :is(.bars, .more, .hint) { display: none; }
+  .advlearn-playground.compact .grid { max-width: 15rem; }
+}
+"""
+
+
+@functools.cache
+def small() -> str:
+    """Return the page with the two lightest networks, to stand in a frame of another page.
+
+    It tells the page around it its height, as a message {"advlearnHeight": pixels}.
+
+    Raises:
+        ValueError: a shipped file is damaged.
+        FileNotFoundError: a shipped file is missing.
+    """
+    chosen = tuple(network for network in NETWORKS if network.name in _OF_SMALL)
+    style = (_HERE / "compact.css").read_text(encoding="utf-8")
+    return _made(chosen, small=True).replace("</style>", f"{style}{_SMALL_STYLE}</style>", 1)
+
+
+def _made(networks: tuple[Network, ...], *, small: bool = False) -> str:
     index = reference.index()
     pixels, labels = digits()
     facts = {
@@ -120,8 +153,9 @@ def html() -> str:
                 "about": network.about,
                 "rates": rates(index[network.name]["measured"], MODELS[network.name].attack_eps),
             }
-            for network in NETWORKS
+            for network in networks
         ],
+        "small": small,
         "digits": {"packed": packed(pixels, planes=1), "labels": labels},
     }
     content = {
@@ -132,7 +166,7 @@ def html() -> str:
         "weights": "\n".join(
             f'<script type="text/plain" id="weights-{network.name}">{packed(weights(network))}'
             "</script>"
-            for network in NETWORKS
+            for network in networks
         ),
     }
     if "</script" in content["program"] or "<!--" in content["program"]:

@@ -43,3 +43,26 @@ document.querySelectorAll(".bd-content figure img, .frames .window").forEach((pi
   });
   mark();
 });
+
+// The small playground of the front page: it is asked for when everything else is there and at rest, and
+// becomes as high as it says. Its place is kept free, so that nothing below it jumps.
+document.querySelectorAll(".live[data-small]").forEach((box) => {
+  const place = box.querySelector(".live-frame");
+  const put = () => {
+    const frame = document.createElement("iframe");
+    frame.src = box.dataset.small;
+    frame.title = "A small playground: draw a digit and attack it";
+    window.addEventListener("message", ({ source, data }) => {
+      const height = Number(data?.advlearnHeight);
+      if (source === frame.contentWindow && height > 0) frame.style.height = `${Math.min(height, 4000)}px`;
+    });
+    place.append(frame);
+  };
+  const whenSeen = () => new IntersectionObserver((entries, observer) => {
+    if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
+    observer.disconnect();
+    (window.requestIdleCallback ?? setTimeout)(put);
+  }, { rootMargin: "200px" }).observe(place);
+  if (document.readyState === "complete") whenSeen();
+  else window.addEventListener("load", whenSeen);
+});

@@ -139,3 +139,51 @@ def test_the_costs_of_every_lesson_are_measured():
 
 def test_the_moving_picture_of_every_lesson_is_recorded():
     assert not frames.missing(), f"run `make record`: {frames.missing()}"
+
+
+def test_the_front_page_opens_with_a_small_playground(browser, site):
+    """It comes after everything else, fits its frame, and nothing below it jumps."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{site}/index.html", wait_until="load")
+    frame = page.frame_locator(".live iframe")
+    frame.locator(".verdict .title").filter(has_text="Fooled").wait_for()
+    frame.locator("input[value=robust]").check()
+    frame.locator(".verdict .title").filter(has_text="Not fooled").wait_for()
+    root = page.locator(".live iframe").element_handle().content_frame()
+    page.wait_for_function(
+        "() => { const frame = document.querySelector('.live iframe');"
+        "return frame.contentDocument.documentElement.scrollHeight <= frame.clientHeight + 1; }"
+    )
+    assert root.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.close()
+
+
+def test_the_small_playground_does_not_delay_the_page(browser, site):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{site}/index.html", wait_until="load")
+    page.locator(".live iframe").wait_for()
+    painted, loaded, asked = page.evaluate(
+        """() => [
+          performance.getEntriesByName("first-contentful-paint")[0].startTime,
+          performance.getEntriesByType("navigation")[0].loadEventStart,
+          performance.getEntriesByType("resource")
+            .find(({ name }) => name.includes("playground/")).startTime,
+        ]"""
+    )
+    assert painted < asked
+    assert loaded < asked
+    page.close()
+
+
+def test_a_lesson_leads_to_the_playground_in_the_state_that_it_speaks_of(browser, site):
+    page = browser.new_page()
+    page.goto(f"{site}/notebooks/09_honest_evaluation.html")
+    page.locator(".try-live a").first.click()
+    page.locator(".verdict .title").filter(has_text="reads").or_(
+        page.locator(".verdict .title").filter(has_text="fooled")
+    ).first.wait_for()
+    chosen = "(root) => [...root.querySelectorAll('input:checked')].map(({ value }) => value)"
+    values = page.locator(".advlearn-playground").evaluate(chosen)
+    assert {"maxout-adversarial", "fgsm"} <= set(values)
+    assert page.locator("input[type=range]").first.input_value() == "0.25"
+    page.close()

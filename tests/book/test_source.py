@@ -13,12 +13,13 @@ import drawings
 import frames
 import lesson_page
 import links
+import live
 import mend
 import nbformat
 import pytest
 import repository
 import source
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from advlearn.course.lessons import LESSONS as TABLE
 from advlearn.course.lessons import Lesson
@@ -289,3 +290,26 @@ def test_a_repair_without_a_fault_is_reported(tmp_path):
     assert (tmp_path / "a.html").read_text() == (
         '<img loading="lazy" src="a.png"><img loading="eager" src="b.png">'
     )
+
+
+def test_every_way_to_the_playground_is_one_that_it_knows():
+    states = [one.state for ways in live.LIVE.values() for one in ways]
+    states += [state for _, state in live.IN_PLACE.values()]
+    for state in states:
+        assert "playground/index.html#n=" in live.paragraph("try", state, 1)
+    assert set(live.LIVE) | set(live.IN_PLACE) <= {path.stem for path in LESSONS}
+    with pytest.raises(ValueError, match="no network 'vgg'"):
+        live.paragraph("try", {"network": "vgg"}, 1)
+
+
+def test_a_way_to_the_playground_ends_its_section(monkeypatch):
+    way = live.Live("Two", "words.", {"network": "maxout"})
+    monkeypatch.setattr(live, "LIVE", {"own": (way,)})
+    texts = ["## 1 One\n\nA.\n\n## 2 Two\n\nB.", "C.\n\n### Part\n\nD.\n\n## 3 Three\n\nE."]
+    cells = [new_markdown_cell(text) for text in texts]
+    live.add(cells, "own", 1)
+    said = [cell.source for cell in cells]
+    assert [text.split("\n")[0] for text in said] == ["## 1 One", "C.", said[2], "## 3 Three"]
+    assert "Try it live" in said[2]
+    with pytest.raises(ValueError, match="0 sections 'Two'"):
+        live.add([new_markdown_cell("## 1 One")], "own", 1)

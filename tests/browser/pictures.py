@@ -1,4 +1,4 @@
-"""Make the two pictures of JupyterLab that README shows, in pictures/: renew them after a change.
+"""Make the pictures that README shows of JupyterLab and the playground: renew them after a change.
 
 make test-browser        (once: it installs what is needed)
 .venv/bin/python -m tests.browser.pictures
@@ -13,8 +13,10 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
+from advlearn.playground.page import html
+from advlearn.playground.states import link
 from tests.browser import checks
 from tests.browser.lab import IDLE, ROOT, Desk, NoBrowserError, desk
 from tests.browser.slips import SLIPS
@@ -79,6 +81,20 @@ def take(place: Desk) -> None:
     save(page.screenshot(clip=box), "check.png")
 
 
+def take_playground(browser: Browser, folder: Path) -> None:
+    """Photograph the panels of the playground, with a digit that FGSM has changed."""
+    file = folder / "playground.html"
+    file.write_text(html(), encoding="utf-8")
+    window = {"width": 1240, "height": 900}
+    page = browser.new_page(viewport=window, device_scale_factor=1.5)
+    state = link(network="maxout", attack="fgsm", eps=0.25, digit=4)
+    page.goto(f"{file.as_uri()}#{state}")
+    page.locator(".verdict .title").filter(has_text="Fooled").wait_for()
+    page.locator(".honest").filter(has_text="PGD").wait_for()  # the last that is shown
+    save(page.locator(".panels").screenshot(), "playground.png")
+    page.close()
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name) / "notebooks"
@@ -87,6 +103,7 @@ def main() -> int:
             with desk(playwright, folder, Path(name), sharpness=1.5) as place:
                 take(place)
                 place.tidy()
+                take_playground(place.browser, Path(name))
         except NoBrowserError as error:
             print(error, file=sys.stderr)
             return 1

@@ -214,7 +214,7 @@ targeted_fgsm = Exercise(
     task=(
         "Write targeted FGSM: one step of eps that makes the class in target more probable, by the "
         "cross-entropy of that class. model(x) gives logits (N, K) and is in eval mode; x is "
-        "(N, …) with pixels in [0, 1]; target is (N,) int64, the class that each image shall be "
+        "(N, …) with pixels in [0, 1]; target is (N,) int64, the class that each image should be "
         "taken for. The result has the shape of x, lies in [0, 1], is detached, and the model "
         "stays as it was."
     ),
@@ -289,7 +289,7 @@ targeted_fgsm = Exercise(
         "It is your FGSM of lesson 3 with two changes: the class that stands in the loss, and the "
         "direction of the step.",
         "Compute `torch.nn.functional.cross_entropy(model(x), target)` and its gradient with "
-        "respect to a copy of x. The loss shall fall.",
+        "respect to a copy of x. The loss should fall.",
         "Return `torch.clamp(x - eps * gradient.sign(), 0, 1).detach()`.",
     ),
     takeaway="Another label in the loss and a minus: that is the whole difference.",

@@ -5,7 +5,7 @@ import { mount } from "./page.js";
 import { fromLink } from "./state.js";
 
 async function start() {
-  const { worker, networks, digits } = JSON.parse(document.getElementById("facts").textContent);
+  const { worker, networks, digits, small } = JSON.parse(document.getElementById("facts").textContent);
   const el = document.getElementById("playground");
   const pixels = await unpack(digits.packed, { planes: 1 });
   const keep = (state, link) => {
@@ -24,8 +24,17 @@ async function start() {
     })),
     state: fromLink(location.hash),
     onState: keep,
+    withGuide: !small,
   });
+  if (small) stand(playground.root);
   addEventListener("hashchange", () => playground.open(fromLink(location.hash)));
+}
+
+// In a frame of another page it is small, and tells that page how high it is.
+function stand(root) {
+  root.classList.add("compact");
+  const tell = () => parent.postMessage({ advlearnHeight: Math.ceil(root.getBoundingClientRect().height) }, "*");
+  new ResizeObserver(tell).observe(root);
 }
 
 start();
