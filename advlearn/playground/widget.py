@@ -284,7 +284,7 @@ def _options(model: nn.Module) -> dict[str, Any] | None:
     if isinstance(model, models.SoftmaxRegression):
         return sizes | {"inputs": linear[0].in_features}
     if isinstance(model, models.MaxoutNet):
-        layers = [part for part in model.layers if hasattr(part, "pieces")]
+        layers: list[Any] = [part for part in model.layers if hasattr(part, "pieces")]
         dropout = [part.p for part in model.layers if isinstance(part, nn.Dropout)]
         hidden = [part.linear.out_features // part.pieces for part in layers]
         pieces = {"pieces": layers[0].pieces} if layers else {}
@@ -301,8 +301,8 @@ def _options(model: nn.Module) -> dict[str, Any] | None:
         size //= 2
     fits = linear[0].in_features == size * size * convolutions[-1].out_channels
     inputs = _PIXELS * convolutions[0].in_channels if fits else "of another size"
-    own = {"channels": channels, "dense": linear[0].out_features}
-    return sizes | own | {"pixelwise": pixelwise[0] if pixelwise else 0, "inputs": inputs}
+    own = {"dense": linear[0].out_features}
+    return sizes | own | {"channels": channels} | {"pixelwise": pixelwise[0] if pixelwise else 0, "inputs": inputs}
 
 
 _KINDS: Mapping[str, type[nn.Module]] = {
