@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SPREAD := -n logical --maxprocesses=4 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-browser test-colab test-editions test-hub test-nbgrader test-oldest test-newest quick lint format notebooks measure record book test-book slides bench playground test-playground palette doctor clean
+.PHONY: help lab test test-browser test-colab test-editions test-hub test-kernels test-nbgrader test-oldest test-newest quick lint format notebooks measure record book test-book slides bench playground test-playground palette doctor clean
 
 help: ## list the commands
 	@echo "advlearn: a hands-on course on adversarial examples"
@@ -56,6 +56,9 @@ $(VENV)/.browser: $(VENV)/.lab
 
 test-browser: $(VENV)/.browser ## every lesson in JupyterLab in a real browser, by keyboard and mouse
 	$(RUN) -m pytest -q --durations=5 $(SPREAD) tests/browser
+
+test-kernels: $(VENV)/.dev ## kernels that are forked from one parent (as root for other users, too)
+	$(RUN) -m pytest -q -m kernels tests/test_kernels.py
 
 test-hub: $(VENV)/.browser ## a hub with three users in a real browser (as root, installs it in .venv-hub)
 	$(RUN) -m pytest -q --durations=5 tests/hub

@@ -30,6 +30,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked o
 root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becoming another user needs root"
 )
+# They start many processes and wait for them: `make test-kernels`.
+pytestmark = pytest.mark.kernels
 ROOT = Path(__file__).resolve().parent.parent
 
 
