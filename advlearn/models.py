@@ -269,7 +269,9 @@ _NO_SIGMOID = (
     "example would be of class 1. Leave the sigmoid out, or pass lambda x: torch.logit(model(x))."
 )
 # Steps of autograd's record that leave the values as they are.
-_SAME_VALUES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "Reshape", "Select", "Alias")
+_SAME_VALUES = (
+    "Squeeze", "Unsqueeze", "View", "UnsafeView", "Reshape", "Select", "Slice", "Alias",
+)  # fmt: skip
 
 
 class SoftmaxRegression(nn.Module):
