@@ -302,7 +302,12 @@ def _options(model: nn.Module) -> dict[str, Any] | None:
     fits = linear[0].in_features == size * size * convolutions[-1].out_channels
     inputs = _PIXELS * convolutions[0].in_channels if fits else "of another size"
     own = {"dense": linear[0].out_features}
-    return sizes | own | {"channels": channels} | {"pixelwise": pixelwise[0] if pixelwise else 0, "inputs": inputs}
+    return (
+        sizes
+        | own
+        | {"channels": channels}
+        | {"pixelwise": pixelwise[0] if pixelwise else 0, "inputs": inputs}
+    )
 
 
 _KINDS: Mapping[str, type[nn.Module]] = {
