@@ -288,7 +288,7 @@ def _options(model: nn.Module) -> dict[str, Any] | None:
         dropout = [part.p for part in model.layers if isinstance(part, nn.Dropout)]
         hidden = [part.linear.out_features // part.pieces for part in layers]
         pieces = {"pieces": layers[0].pieces} if layers else {}
-        own = {"hidden": hidden, "hidden_dropout": dropout[0] if dropout else 0.0, **pieces}
+        own: dict[str, Any] = {"hidden": hidden, "hidden_dropout": dropout[0] if dropout else 0.0, **pieces}
         return sizes | own | {"inputs": linear[0].in_features}
     convolutions = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
     if not convolutions:
@@ -301,13 +301,13 @@ def _options(model: nn.Module) -> dict[str, Any] | None:
         size //= 2
     fits = linear[0].in_features == size * size * convolutions[-1].out_channels
     inputs = _PIXELS * convolutions[0].in_channels if fits else "of another size"
-    own = {"dense": linear[0].out_features}
-    return (
-        sizes
-        | own
-        | {"channels": channels}
-        | {"pixelwise": pixelwise[0] if pixelwise else 0, "inputs": inputs}
-    )
+    own = {
+        "channels": channels,
+        "dense": linear[0].out_features,
+        "pixelwise": pixelwise[0] if pixelwise else 0,
+        "inputs": inputs,
+    }
+    return sizes | own
 
 
 _KINDS: Mapping[str, type[nn.Module]] = {
