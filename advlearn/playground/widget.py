@@ -288,7 +288,11 @@ def _options(model: nn.Module) -> dict[str, Any] | None:
         dropout = [part.p for part in model.layers if isinstance(part, nn.Dropout)]
         hidden = [part.linear.out_features // part.pieces for part in layers]
         pieces = {"pieces": layers[0].pieces} if layers else {}
-        own: dict[str, Any] = {"hidden": hidden, "hidden_dropout": dropout[0] if dropout else 0.0, **pieces}
+        own: dict[str, Any] = {
+            "hidden": hidden,
+            "hidden_dropout": dropout[0] if dropout else 0.0,
+            **pieces,
+        }
         return sizes | own | {"inputs": linear[0].in_features}
     convolutions = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
     if not convolutions:
