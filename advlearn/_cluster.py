@@ -34,13 +34,16 @@ def distributed(instead: str) -> Any:
 
 
 @contextmanager
-def connected(address: str, instead: str, seconds: float | None = None) -> Iterator[Any]:
+def connected(
+    address: str, instead: str, seconds: float | None = None, *, default: bool = False
+) -> Iterator[Any]:
     """Connect to a scheduler that runs already.
 
     Args:
         address: tcp://host:port, or tls://host:port with Dask's own settings for certificates.
         instead: as for `distributed`.
         seconds: in which the scheduler must answer; `ANSWER_WITHIN` by default.
+        default: whether functions of Dask that are given no client use this one.
 
     Yields:
         A `distributed.Client`.
@@ -52,7 +55,7 @@ def connected(address: str, instead: str, seconds: float | None = None) -> Itera
     package = distributed(instead)
     reason, remedy = "", ""
     try:
-        client = package.Client(address, timeout=seconds or ANSWER_WITHIN, set_as_default=False)
+        client = package.Client(address, timeout=seconds or ANSWER_WITHIN, set_as_default=default)
     except (OSError, ValueError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         remedy = (

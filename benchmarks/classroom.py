@@ -83,7 +83,8 @@ def answer(name: str, kind: str) -> str:
     elif kind == "wrong":
         lines = body.rstrip().split("\n")
         place = max(k for k, line in enumerate(lines) if line.strip().startswith("return "))
-        lines[place] += " * 2"  # of two numbers in brackets: four
+        # Of two numbers in brackets it makes four.
+        lines[place] = lines[place].partition("  #")[0] + " * 2"
         body = "\n".join(lines)
     return f"{head}\n{body.rstrip()}\n\nex.{name}.check({name})"
 

@@ -318,6 +318,10 @@ def test_a_submission_that_takes_too_long_is_ended(models, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="started where Ctrl-C is ignored, and so are its children",
+)
 def test_a_night_that_is_interrupted_goes_on(models, tmp_path):
     """Ctrl-C in the middle: what was judged is kept, and only the rest is judged later."""
     fill(tmp_path / "in", {f"m{k}.safetensors": constant(k) for k in range(4)})

@@ -266,7 +266,7 @@ def _on_cluster(
     @contextmanager
     def connected() -> Iterator[Any]:
         if scheduler is not None:
-            with _cluster.connected(scheduler, _INSTEAD) as client:
+            with _cluster.connected(scheduler, _INSTEAD, default=True) as client:
                 yield client
             return
         with (
