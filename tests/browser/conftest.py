@@ -44,15 +44,19 @@ def pytest_testnodedown(node):
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory):
+def playwright():
+    """What drives browsers: one process can have only one of it."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def lab(playwright, tmp_path_factory):
     """JupyterLab on a copy of the lessons, and a browser in front of it."""
     folder = tmp_path_factory.mktemp("course") / "notebooks"
     shutil.copytree(ROOT / "notebooks", folder)
     try:
-        with (
-            sync_playwright() as playwright,
-            desk(playwright, folder, tmp_path_factory.mktemp("jupyter")) as ready,
-        ):
+        with desk(playwright, folder, tmp_path_factory.mktemp("jupyter")) as ready:
             yield ready
     except NoBrowserError as error:
         pytest.exit(str(error), returncode=3)

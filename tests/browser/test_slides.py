@@ -7,7 +7,6 @@ import sys
 
 import nbformat
 import pytest
-from playwright.sync_api import sync_playwright
 
 from advlearn.arena.contest import Rules
 from advlearn.arena.night import Line, Standings, as_page
@@ -43,11 +42,10 @@ MEASURE = """() => {
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        started = launch(playwright)
-        yield started
-        started.close()
+def browser(playwright):
+    started = launch(playwright)
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="module")
