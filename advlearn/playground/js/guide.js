@@ -36,7 +36,7 @@ export const STEPS_OF_GUIDE = [
     title: "A change without a plan",
     text: ({ eps }) => [
       "Now each pixel changes by chance, up or down. Black is 0 and white is 1. No pixel changes by more than ",
-      `${eps}. This largest change is called `, term("eps"), ".",
+      `${eps}: ${percent(eps)} of the way from black to white. This largest change is called `, term("eps"), ".",
     ],
     asks: { network: "maxout", attack: "none", eps: 0.25, clip: true },
     question: () => "Does the network still read the digit?",
@@ -52,8 +52,8 @@ export const STEPS_OF_GUIDE = [
   {
     title: "The same size, with a plan",
     text: ({ eps }) => [
-      `Again no pixel changes by more than ${eps}. But now the attacker knows the network. The gradient says of each pixel `,
-      "whether more light or less hurts the right answer, and the pixel is moved that way. This is the ",
+      `Again no pixel changes by more than ${eps}. But now the attacker knows the network. The slope of its error, called the gradient, `,
+      "says of each pixel whether more light or less hurts the right answer, and the pixel is moved that way. This is the ",
       term("fast gradient sign method"), ", FGSM.",
     ],
     asks: { network: "maxout", attack: "noise", eps: 0.25, clip: true },
@@ -66,7 +66,7 @@ export const STEPS_OF_GUIDE = [
         ? [
             `You still read the ${seen.before.label}. The network reads ${seen.after.answer}. This image is an `,
             term("adversarial example"),
-            ": an input that was changed a little, on purpose, so that the network is wrong. All those little pushes add up, because they agree.",
+            ": an input that was changed on purpose, so that the network is wrong and you are not. All those little pushes add up, because they agree.",
           ]
         : ["Your digit withstood it, which few do. Move eps up, or take another digit."],
   },
@@ -84,8 +84,8 @@ export const STEPS_OF_GUIDE = [
     because: (seen) => {
       const rates = seen.rates["maxout-adversarial"];
       return [
-        fooled(seen) ? "Your digit is one of those that it loses. " : "It holds. ",
-        `Of ${thousands(rates.of)} digits FGSM fools it in ${percent(rates.clipped.fgsm)}; the first network, in ${percent(seen.rates.maxout.clipped.fgsm)}. So is the problem solved?`,
+        fooled(seen) ? "Your digit is one of those that it loses. " : "It holds, on this digit. ",
+        `Of ${thousands(rates.of)} digits FGSM fools it on ${percent(rates.clipped.fgsm)}; the first network, on ${percent(seen.rates.maxout.clipped.fgsm)}. So is the problem solved?`,
       ];
     },
   },
@@ -104,9 +104,9 @@ export const STEPS_OF_GUIDE = [
       const rates = seen.rates["maxout-adversarial"];
       return [
         fooled(seen) ? "It is fooled, at the same eps. " : "Your digit is one of the few that hold. ",
-        `On test digits PGD fools it in ${percent(rates.clipped.pgd)}, where FGSM managed ${percent(rates.clipped.fgsm)}. The training hid the weakness from the gradient of one step, and did not remove it: this is called `,
+        `PGD fools it on ${percent(rates.clipped.pgd)} of the test digits, FGSM on ${percent(rates.clipped.fgsm)}. The training hid the weakness from the gradient of one step, and did not remove it: this is called `,
         term("gradient masking"),
-        `. So a defence that was tried with one weak attack is not yet a defence. The robust network was trained on PGD itself, and PGD fools it in ${percent(seen.rates.robust.clipped.pgd)}. Choose it, and try.`,
+        `. So a defence that was tried with one weak attack is not yet a defence. The robust network was trained on PGD itself, and PGD fools it on ${percent(seen.rates.robust.clipped.pgd)}. Choose it, and try.`,
       ];
     },
   },
