@@ -11,7 +11,8 @@ const LEAST_GAP = 15; // between the names of two lines, in units of the picture
 
 export class Chart {
   constructor() {
-    this.svg = makeSvg("svg", { role: "img", class: "chart", height: HEIGHT });
+    // Before the first walk it is empty, and says so.
+    this.svg = makeSvg("svg", { role: "img", class: "chart", height: HEIGHT, "aria-label": "Still to come: the scores along the direction of the attack" });
     this.words = make("figcaption", {});
     this.el = make("figure", {}, this.svg, this.words);
     // Its letters are as large as those around it, however wide it is.
