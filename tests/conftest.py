@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -79,3 +83,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def slide_maker() -> Iterator[ModuleType]:
+    """The script `classroom/slides/make.py`, which is no part of the package."""
+    folder = str(Path(__file__).resolve().parent.parent / "classroom" / "slides")
+    sys.path.insert(0, folder)
+    try:
+        yield importlib.import_module("make")
+    finally:
+        sys.path.remove(folder)
+        sys.modules.pop("make")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import html
-import importlib
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -17,16 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "classroom" / "slides"
 DECKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 REVEAL = FOLDER / "template" / "reveal"
-
-
-@pytest.fixture(scope="module")
-def make():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("make")
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.modules.pop("make")
 
 
 @pytest.fixture(params=DECKS, ids=lambda path: path.stem)
@@ -85,18 +73,18 @@ def test_questions_come_before_answers(deck):
     assert asked >= 5
 
 
-def test_the_deck_was_executed_in_normal_form(deck, make):
+def test_the_deck_was_executed_in_normal_form(deck, slide_maker):
     counts = [cell.execution_count for cell in deck.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
     copy = nbformat.from_dict(deck)
     before = nbformat.writes(copy)
-    make.normalise(copy)
+    slide_maker.normalise(copy)
     assert nbformat.writes(copy) == before, "run `make slides DRAW=1`"
     assert pictures_have_words(deck, "") == []
 
 
-def test_the_page_is_one_file_that_asks_nobody(deck, make):
-    page = make.page(deck)
+def test_the_page_is_one_file_that_asks_nobody(deck, slide_maker):
+    page = slide_maker.page(deck)
     shown = re.sub(r"<script\b.*?</script>", "", page, flags=re.S)
     loaded = re.findall(r'(?:src|href)="([^"]*)"', shown)
     assert not re.search(r"<script[^>]*\bsrc=", page)

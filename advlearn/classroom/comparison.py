@@ -21,6 +21,7 @@ from advlearn._atomic import write_atomically
 from advlearn._bounded import read_plain
 from advlearn._quote import listed, printable, quote
 from advlearn.classroom.concepts import CONCEPTS, FORMS, LETTERS, UNSURE, Concept, shows_belief
+from advlearn.classroom.framing import framed
 from advlearn.metrics import Rate
 
 MOST_BYTES = 5_000_000
@@ -523,10 +524,7 @@ def page(found: Comparison) -> str:
         if len(found.scores) < FEWEST
         else ""
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Before and after</title><style>{_STYLE}</style></head><body><main>\n"
+    body = (
         f"<h1>Before and after</h1><p>{html.escape(summary(found))}</p>{small}\n"
         f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">\n'
         f"<p>To teach again, the fewest right answers after the course: {worst}.</p>\n"
@@ -542,5 +540,6 @@ def page(found: Comparison) -> str:
         "<li>There is no group that was not taught. Who answers the same kind of test twice may do "
         "better for that alone.</li>"
         "<li>“I do not know” and an empty answer count as not right, and as no belief.</li>"
-        f"{told}</ul>\n</main></body></html>\n"
+        f"{told}</ul>"
     )
+    return framed("Before and after", _STYLE, [body])

@@ -18,6 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from advlearn.classroom.framing import framed
 from advlearn.course.grading.quiz import Question, parse
 
 LETTERS = "ABCD"
@@ -530,7 +531,7 @@ def sheet(form: str) -> str:
             f"<section><p><strong>{number}.</strong> {html.escape(question.text)}</p>"
             f"<ol>{choices}</ol></section>"
         )
-    return _page(title, parts)
+    return framed(html.escape(title), _PRINT, parts)
 
 
 def notebook(form: str) -> NotebookNode:
@@ -611,7 +612,7 @@ def key() -> str:
                 f"<section><p><strong>{form.capitalize()}.</strong> {html.escape(question.text)}"
                 f"</p><ol>{choices}</ol></section>"
             )
-    return _page("Key to both tests", parts)
+    return framed("Key to both tests", _PRINT, parts)
 
 
 def header() -> str:
@@ -627,13 +628,3 @@ def files() -> dict[str, str]:
         made[f"{form}.ipynb"] = nbformat.writes(notebook(form)) + "\n"
         made[f"{form}-answers.csv"] = header()
     return made
-
-
-def _page(title: str, parts: list[str]) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_PRINT}</style></head><body><main>\n"
-        + "\n".join(parts)
-        + "\n</main></body></html>\n"
-    )

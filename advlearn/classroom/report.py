@@ -19,6 +19,7 @@ from pathlib import Path
 
 from advlearn._atomic import write_atomically
 from advlearn._quote import printable
+from advlearn.classroom.framing import framed
 from advlearn.classroom.grade import RULES, Grades, Mark, total
 from advlearn.classroom.status import exercise_names, harmless
 
@@ -180,7 +181,7 @@ def feedback(grades: Grades, learner: str, rule: str) -> str:
         parts.append("<h2>Files that could not be read</h2><ul>")
         parts += [f"<li>{_safe(one.path)}: {_safe(one.reason)}</li>" for one in unread]
         parts.append("</ul>")
-    return _page(learner, parts)
+    return framed(_safe(learner), _STYLE, parts)
 
 
 def summary(grades: Grades, rule: str, names: dict[str, str]) -> str:
@@ -214,7 +215,7 @@ def summary(grades: Grades, rule: str, names: dict[str, str]) -> str:
         told = "<br>".join(_safe(note) for note in notes(grades, learner))
         parts.append(f"<tr><td>{link}</td><td>{shown}</td><td>{told}</td></tr>")
     parts.append("</table>")
-    return _page("The class", parts)
+    return framed("The class", _STYLE, parts)
 
 
 def slips(grades: Grades, lesson: str, most: int = 12) -> Iterator[tuple[int, str, str]]:
@@ -294,13 +295,3 @@ def _safe(text: str) -> str:
 
 def _lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
-
-
-def _page(title: str, parts: Sequence[str]) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_safe(title)}</title><style>{_STYLE}</style></head><body><main>\n"
-        + "\n".join(parts)
-        + "\n</main></body></html>\n"
-    )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-
 import nbformat
 import pytest
 
@@ -48,16 +45,6 @@ def browser(playwright):
     started.close()
 
 
-@pytest.fixture(scope="module")
-def make():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("make")
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.modules.pop("make")
-
-
 def opened(browser, text, folder, **options):
     """Open a page from the disk; every request that leaves it is a fault."""
     path = folder / "page.html"
@@ -74,9 +61,9 @@ def opened(browser, text, folder, **options):
 
 
 @pytest.mark.parametrize("path", DECKS, ids=lambda path: path.stem)
-def test_every_slide_fits_on_the_wall(browser, make, path, tmp_path):
+def test_every_slide_fits_on_the_wall(browser, slide_maker, path, tmp_path):
     deck = nbformat.read(path, as_version=4)
-    page, foreign, errors = opened(browser, make.page(deck), tmp_path)
+    page, foreign, errors = opened(browser, slide_maker.page(deck), tmp_path)
     page.wait_for_function("window.Reveal && Reveal.isReady()")
     total = page.evaluate("Reveal.getTotalSlides()")
     wanted = sum(c.metadata.get("slideshow", {}).get("slide_type") == "slide" for c in deck.cells)
@@ -98,11 +85,11 @@ def test_every_slide_fits_on_the_wall(browser, make, path, tmp_path):
     assert errors == []
 
 
-def test_the_measure_finds_what_sticks_out(browser, make, tmp_path):
+def test_the_measure_finds_what_sticks_out(browser, slide_maker, tmp_path):
     deck = nbformat.read(DECKS[0], as_version=4)
     long = "## Title\n\n" + "\n\n".join(["many words that go on and on"] * 20)
     deck.cells[0].source = long
-    page, *_ = opened(browser, make.page(deck), tmp_path)
+    page, *_ = opened(browser, slide_maker.page(deck), tmp_path)
     page.wait_for_function("window.Reveal && Reveal.isReady()")
     assert page.evaluate(MEASURE)["out"], "a slide with too much on it must be found"
     page.close()
