@@ -79,11 +79,16 @@ def read_plain(path: str | Path, most: int, remedy: str = "") -> bytes:
     raise ValueError(f"{name} has {size:,} bytes; at most {most:,} are taken. {remedy}".rstrip())
 
 
+MOST_LISTS = 400_000
+"""Lists and objects of a JSON text that is read; a lesson with its outputs has some thousands."""
+
+
 def parse_json(content: bytes | str) -> Any:
     """Return what a JSON text holds.
 
     Raises:
-        ValueError: it is not JSON, is nested too deeply, or is not Unicode; the message says why.
+        ValueError: it is not JSON, is nested too deeply, has too many lists, or is not Unicode; the
+            message says why.
 
     Example:
         >>> parse_json(b"[" * 100_000)
@@ -91,7 +96,13 @@ def parse_json(content: bytes | str) -> Any:
             ...
         ValueError: it is nested too deeply
     """
-    # Of a million small lists each takes part in many rounds of the collector: seconds.
+    # A list of three bytes takes sixty in memory. Brackets in texts count too: the limit is far
+    # above what they come to.
+    text = content.encode(errors="surrogatepass") if isinstance(content, str) else content
+    lists = text.count(b"[") + text.count(b"{")
+    if lists > MOST_LISTS:
+        raise ValueError(f"it has {lists:,} lists and objects; at most {MOST_LISTS:,} are read")
+    # Of many small lists each takes part in many rounds of the collector: seconds.
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -294,6 +294,7 @@ NOTEBOOKS = {
     "deep": written(b'{"cells": ' + DEEP + b"}"),
     "lists without end": written(b'{"cells": [' + b"[]," * 9_000_000 + b"[]]}"),
     "five megabytes of lists": written(b'{"cells": [' + b"[]," * 1_600_000 + b"[]]}"),
+    "as many lists as are read": written(b'{"cells": [' + b"[]," * 399_990 + b"[]]}"),
     "not Unicode": written(b"\xff" * 1000),
     "cells that are texts": written(b'{"cells": ["a"], "metadata": {}, "nbformat": 4}'),
     "a million empty cells": written(b'{"nbformat": 4, "cells": [' + b"{}," * 1_600_000 + b"{}]}"),

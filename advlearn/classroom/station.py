@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
 
     Example:
         >>> sorted(versions())
-        ['NumPy', 'Python', 'PyTorch', 'advlearn', 'checks']
+        ['NumPy', 'PyTorch', 'Python', 'advlearn', 'checks']
     """
     import advlearn
     from advlearn.classroom.grade import checks_hash

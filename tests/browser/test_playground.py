@@ -142,7 +142,7 @@ def test_what_is_drawn_is_what_the_next_cell_has(notebook, pictures):
 
 def test_network_and_eps_are_those_of_the_page(notebook):
     notebook.root.locator("input[value=strong]").check()
-    notebook.root.get_by_label("eps: the largest change of a pixel").fill("0.2")
+    notebook.root.get_by_role("slider", name="eps").fill("0.2")
     notebook.root.get_by_role("button", name="A 3", exact=True).first.click()
     notebook.rest()
     told = notebook.in_kernel()
