@@ -17,6 +17,7 @@ so (`FOLDS`). It also fills in README's table of lessons. Running it twice chang
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import os
@@ -375,12 +376,34 @@ def print_costs(paths: list[Path]) -> int:
     return int(dear)
 
 
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m advlearn.course.notebooks",
+        description="Execute the lessons and write them back in one normal form.",
+    )
+    parser.add_argument(
+        "lessons", nargs="*", help="03: those whose name begins with 03; default all"
+    )
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--check", action="store_true", help="change nothing; fail if one is not in normal form"
+    )
+    way.add_argument("--fill", action="store_true", help="run nothing; only fill in")
+    way.add_argument(
+        "--measure",
+        action="store_true",
+        help="change nothing; print time and memory of each, and fail if one needs too much",
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments: list[str]) -> int:
     """Build or check the lessons named in `arguments`."""
+    options = _options(arguments)
     # Threads that wait by sleeping: spinning ones starve each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    only_check, only_fill = "--check" in arguments, "--fill" in arguments
-    wanted = [argument for argument in arguments if not argument.startswith("-")] or [""]
+    only_check, only_fill = options.check, options.fill
+    wanted = options.lessons or [""]
     paths = [p for p in sorted(HERE.glob("*.ipynb")) if any(p.name.startswith(w) for w in wanted)]
     if not paths:
         print(f"no lesson begins with {' or '.join(wanted)}", file=sys.stderr)
@@ -390,7 +413,7 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         print(printable(error, 1000), file=sys.stderr)
         return 2
-    if "--measure" in arguments:
+    if options.measure:
         return print_costs(paths)
     # One thread adds up in one order: the same pictures, however many cores there are.
     os.environ["OMP_NUM_THREADS"] = "1"

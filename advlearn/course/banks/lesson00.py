@@ -449,6 +449,9 @@ surviving_share = Exercise(
         counted, not shared: `.mean(dim=1)` -> `.sum(dim=1)`
             This is the number of changed pixels. Divide by the number of pixels in an image: take
             the mean.
+        divided by the images: `.mean(dim=1)` -> `.sum(dim=1) / len(x)`
+            You divide the number of changed pixels by the number of images, `len(x)`. Divide by the
+            number of pixels in one image: take the mean of each row.
         the pixels that did not survive: `!=` -> `==`
             This is the share of pixels that are equal. Those that survive are different.
         mean over the batch: `.flatten(1).mean(dim=1)` -> `.mean().expand(len(x)).clone()`

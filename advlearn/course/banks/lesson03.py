@@ -600,6 +600,9 @@ error_and_confidence = Exercise(
         over the right ones: `[wrong]` -> `[~wrong]`
             You average the confidence over the examples that are right. Take the mistakes:
             predicted != y.
+        labels as positions: `confidence[wrong]` -> `confidence[y]`
+            `confidence[y]` takes the labels y as row numbers: the confidence of image 3 for every
+            label 3. Choose rows by where the model is wrong: predicted != y.
         true class: `confidence[wrong]`
         -> `torch.softmax(logits, dim=1).gather(1, y[:, None])[wrong]`
             Your confidence is the probability of the true class y. Confidence is the probability of

@@ -350,10 +350,10 @@ targeted_success_rate = Exercise(
     title="Success of a targeted attack",
     task=(
         "Return the success rate of a targeted attack: the share of the images for which the model "
-        "says the target. Images whose true class is the target are left out, above and below the "
-        "fraction bar. logits is (N, K), the model's logits on the attacked images; y is (N,) "
-        "int64, the true classes; target is (N,) int64, the chosen ones. The result is one number "
-        "from 0 to 1; where no image is left, it is float('nan')."
+        "says the target. Images whose true class is the target are left out: they count neither "
+        "as a success nor in the total. logits is (N, K), the model's logits on the attacked "
+        "images; y is (N,) int64, the true classes; target is (N,) int64, the chosen ones. The "
+        "result is one number from 0 to 1; where no image is left, it is float('nan')."
     ),
     difficulty=1,
     minutes=4,
@@ -372,7 +372,7 @@ targeted_success_rate = Exercise(
             fooled at all. Keep only y != target.
         divided by all: `success[counted]` -> `(success & counted)`
             You leave the images of the target class out of the count, but you still divide by all
-            images. Leave them out below the fraction bar too.
+            images. Leave them out of the denominator too.
         only target examples: `y != target` -> `y == target`
             You keep exactly the images that should be left out. Keep those whose true class is not
             the target.
@@ -989,14 +989,14 @@ wrong_sign_share = Exercise(
         all pixels compared: `counted & (gradient` -> `(gradient`,
         `counted.flatten(1).sum(dim=1)` -> `exact[0].numel()`
             You compare all pixels. Where the exact gradient is 0 there is no right direction: leave
-            these pixels out, above and below the line.
+            these pixels out of both counts.
         """,
     ),
     hints=(
         "Two questions for each pixel: does it count at all, and if so, does its sign differ?",
         "`exact != 0` answers the first, `gradient.sign() != exact.sign()` the second. Join them "
         "with `&`.",
-        "Count with `.flatten(1).sum(dim=1)`, above and below the fraction bar.",
+        "Count with `.flatten(1).sum(dim=1)`, in the numerator and in the denominator.",
     ),
     takeaway="A coin toss would give one half.",
 )
