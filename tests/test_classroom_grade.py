@@ -275,6 +275,14 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
+def test_a_process_that_holds_the_solutions_does_not_grade(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    assert lesson03.EXERCISES, "they are loaded"
+    with pytest.raises(RuntimeError, match="Grade in a new process"):
+        grade_class(tmp_path / "in", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
 CONFINED = """
 import json, sys
 from advlearn.classroom import wire

@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -174,7 +175,8 @@ def grade_class(
 
     Raises:
         FileNotFoundError: the folder is not there.
-        RuntimeError: the system cannot fork processes, as on Windows.
+        RuntimeError: the system cannot fork processes, as on Windows; or this process has loaded
+            exercises, so that a learner's process would hold our solutions.
     """
     if scheduler is None and not hasattr(os, "fork"):
         raise RuntimeError(
@@ -182,6 +184,12 @@ def grade_class(
             "Linux in it (WSL)."
         )
     found = find(folder, outputs=False)
+    if scheduler is None and exercises_are_loaded():
+        raise RuntimeError(
+            "exercises are loaded in this process, and learners' code would be run beside our "
+            "solutions. Grade in a new process, before `advlearn.exercises` is imported, or with "
+            "`advlearn class grade`."
+        )
     kept = Store(store, timeout)
     left = [one for one in found.notebooks if kept.read(one) is None]
     total = len(found.notebooks)
@@ -202,6 +210,11 @@ def grade_class(
     else:
         failures = {}
     return _together(found, kept, failures)
+
+
+def exercises_are_loaded() -> bool:
+    """Say whether this process holds our solutions."""
+    return any(name.startswith("advlearn.course.banks.lesson") for name in sys.modules)
 
 
 # --- Workers --------------------------------------------------------------------------------------

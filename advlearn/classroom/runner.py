@@ -16,7 +16,6 @@ import json
 import marshal
 import os
 import pickle
-import re
 import resource
 import shutil
 import signal
@@ -35,6 +34,7 @@ import torch
 from torch import nn
 
 from advlearn.classroom import wire
+from advlearn.classroom.grade import exercises_are_loaded
 from advlearn.course.grading import evidence, sandbox
 from advlearn.course.grading.calling import Calls, call
 from advlearn.course.grading.evidence import Args
@@ -105,7 +105,7 @@ class Nursery:
     """A warm process from which runners are forked; it never runs a learner's code itself."""
 
     def __init__(self) -> None:
-        if any(re.match(r"advlearn\.course\.banks\.lesson", name) for name in sys.modules):
+        if exercises_are_loaded():
             raise RuntimeError(
                 "the exercises are loaded already, and their references would be forked with each "
                 "learner's process. Make the Nursery first."

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     if "--install" in arguments:
         return 0
     settings = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    # What the borrowed packages have beside their code: nbconvert's templates.
+    settings["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
     command = [str(environment.python), "-m", "pytest", "-q", "-m", "nbgrader", "tests/nbgrader"]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "--durations=5"], cwd=ROOT, env=os.environ | settings,
