@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -112,6 +113,18 @@ class Environment:
         if done.returncode:
             raise SystemExit(f"pip {' '.join(arguments[:3])} failed\n{done.stdout}".rstrip())
         return done.stdout
+
+    def borrow(self) -> None:
+        """Let the environment use the packages of this one, and what Jupyter's have beside code.
+
+        That are their settings and templates: without them JupyterLab is no part of the server.
+        """
+        ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        own = subprocess.check_output([str(self.python), "-c", ask], text=True).strip()
+        theirs = sysconfig.get_path("purelib")
+        (Path(own) / "borrowed.pth").write_text(f"{theirs}\n", encoding="utf-8")
+        for place in ("etc/jupyter", "share/jupyter"):
+            shutil.copytree(Path(sys.prefix) / place, self.folder / place, dirs_exist_ok=True)
 
     def build(self, origin: str, wanted: Sequence[str], key: str = "") -> None:
         """Install `wanted`, such as "numpy==2.1", unless that is there already.

@@ -15,6 +15,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from tests.environments import Environment
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / ".venv-hub"
 PROXY = FOLDER / "node" / "node_modules" / ".bin"
@@ -77,8 +79,7 @@ def prepare() -> None:
     here = Path(sysconfig.get_path("purelib"))
     if theirs.stdout.strip() == f"{sys.version_info[0]}.{sys.version_info[1]}":
         if open_to_others(here):
-            (own,) = FOLDER.glob("lib/python*/site-packages")
-            (own / "borrowed.pth").write_text(f"{here}\n")
+            Environment(FOLDER).borrow()
     if not (PROXY / "configurable-http-proxy").exists():
         subprocess.run(
             ["npm", "install", "--silent", "--prefix", FOLDER / "node", "configurable-http-proxy"],

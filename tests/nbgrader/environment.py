@@ -13,7 +13,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,16 +24,14 @@ FOLDER = ROOT / ".venv-nbgrader"
 def install(folder: Path = FOLDER) -> Environment:
     """Make the environment unless it is there, and return it."""
     wanted = PROJECT["optional-dependencies"]["nbgrader"]
-    environment, borrowed = Environment(folder), sysconfig.get_path("purelib")
+    environment = Environment(folder)
     stamp = folder / ".made-from"
-    mark = hashlib.sha256(repr([sys.version, borrowed, wanted]).encode()).hexdigest()
+    mark = hashlib.sha256(repr([sys.version, sys.prefix, wanted]).encode()).hexdigest()
     if stamp.exists() and stamp.read_text(encoding="ascii") == mark:
         return environment
     print(f"installing nbgrader into {folder.name}", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.check_output([str(environment.python), "-c", ask], text=True).strip()
-    (Path(own) / "of_the_course.pth").write_text(f"{borrowed}\n", encoding="utf-8")
+    environment.borrow()
     environment.pip("install", "--quiet", *wanted)
     stamp.write_text(mark, encoding="ascii")
     return environment
@@ -46,8 +43,6 @@ def main(arguments: Sequence[str]) -> int:
     if "--install" in arguments:
         return 0
     settings = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    # What the borrowed packages have beside their code: nbconvert's templates.
-    settings["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
     command = [str(environment.python), "-m", "pytest", "-q", "-m", "nbgrader", "tests/nbgrader"]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "--durations=5"], cwd=ROOT, env=os.environ | settings,
