@@ -219,9 +219,11 @@ def ana(browser, hub):
     page.screenshot(path=OUT / "ana.png")
     # A terminal, as the instructions say.
     page.goto(f"{hub.url}/user/{ANA}/lab/tree/my-lessons/{LESSON}?reset")
+    notebook.locator(".jp-Cell").first.wait_for()
     page.get_by_role("menuitem", name="File", exact=True).click()
-    page.get_by_role("menuitem", name="New", exact=True).hover()
-    page.get_by_role("menuitem", name="Terminal", exact=True).click()
+    # An entry that opens another menu has no role in JupyterLab.
+    page.locator('.lm-Menu-item:has(.lm-Menu-itemLabel:text-is("New"))').hover()
+    page.locator('.lm-Menu-item[data-command="terminal:create-new"]').click()
     terminal = page.locator(".jp-Terminal")
     terminal.wait_for()
     page.wait_for_timeout(3000)
