@@ -19,6 +19,7 @@ import pytest
 from advlearn.classroom.answers import plain_python, read
 from advlearn.classroom.grade import Grades, Mark, grade_class
 from advlearn.classroom.report import feedback, grade_book, page_names, write
+from advlearn.data.folders import CHECKOUT
 from advlearn.exercises import lesson03
 from tests.test_classroom import zipped
 
@@ -383,3 +384,33 @@ def test_a_grade_from_outside_is_the_grade_of_one_process() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "answers compared" in done.stdout
+
+
+WARM = """
+import ast, json, sys
+from pathlib import Path
+from advlearn.classroom import runner
+runner._warm()
+assert not runner.exercises_are_loaded()
+before, missing = set(sys.modules), set()
+for path in Path(sys.argv[1]).glob("[01]*.ipynb"):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code" or "Set-up" not in "".join(cell["source"]):
+            continue
+        for node in ast.walk(ast.parse("".join(cell["source"]))):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                words = ast.unparse(node)
+                if "exercises" in words or any(one in words for one in runner._HIDDEN):
+                    continue
+                exec(words, {})
+        missing |= set(sys.modules) - before
+print(json.dumps(sorted(missing)))
+"""
+
+
+def test_what_lessons_import_is_there_before_a_learner_s_process_is_made() -> None:
+    """Each learner's process would load it again: a second of 30 learners is half a minute."""
+    command = [sys.executable, "-c", WARM, str(CHECKOUT / "notebooks")]
+    missing = json.loads(subprocess.check_output(command, text=True))
+    slow = ("advlearn.", "matplotlib", "IPython", "ipywidgets", "torch", "PIL", "numpy")
+    assert [name for name in missing if name.startswith(slow)] == []

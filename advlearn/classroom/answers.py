@@ -110,22 +110,23 @@ def _is_python(line: str) -> bool:
 def _take(found: Answers, node: ast.stmt, source: str, cell: int, known: set[str]) -> None:
     for call in ast.walk(node):
         _note_check(found, call, source, known)
-    text = _text(node, source)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        text = _text(node, source)
         found.pieces.append(Piece(text, cell, node.lineno, (node.name,)))
         found.sources.setdefault(node.name, []).append(text)
     elif isinstance(node, ast.Import | ast.ImportFrom):
-        found.pieces.append(Piece(text, cell, node.lineno))
+        found.pieces.append(Piece(_text(node, source), cell, node.lineno))
     elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
         names = tuple(_names_of(node))
         if names and _is_constant(node.value):
+            text = _text(node, source)
             found.pieces.append(Piece(text, cell, node.lineno, names))
             for name in names:
                 found.sources.setdefault(name, []).append(text)
         else:
             found.left_out.update(dict.fromkeys(names, cell))
     elif isinstance(node, ast.Try) and all(_is_plain(part) for part in _inside(node)):
-        found.pieces.append(Piece(text, cell, node.lineno))
+        found.pieces.append(Piece(_text(node, source), cell, node.lineno))
     else:
         for inner in ast.walk(node):
             if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):

@@ -56,6 +56,13 @@ _NEW_PROCESSES, _NEW_MOUNTS = 0x20000000, 0x00020000
 _MOUNT_SETATTR, _HERE, _RECURSIVE, _READ_ONLY, _PRIVATE = 442, -100, 0x8000, 1, 1 << 18
 _DIE_WITH_PARENT = 1
 _HIDDEN = ("advlearn.course.banks", "advlearn.reproduce", "advlearn.classroom")
+_IMPORTED_BY_LESSONS = (
+    "matplotlib.pyplot", "IPython.display", "torch.nn.functional", "advlearn.attacks",
+    "advlearn.audit", "advlearn.certify", "advlearn.course.glossary", "advlearn.course.session",
+    "advlearn.course.tables", "advlearn.course.widgets", "advlearn.data", "advlearn.data.loaders",
+    "advlearn.directions", "advlearn.evaluation", "advlearn.functional", "advlearn.losses",
+    "advlearn.metrics", "advlearn.models", "advlearn.plotting", "advlearn.training",
+)  # fmt: skip
 
 
 class EndedError(Exception):
@@ -250,7 +257,12 @@ def _fork_one(line: socket.socket, folder: str, number: int, allowed: dict[str, 
 
 
 def _warm() -> None:
-    """Do once what takes time in each process: the first product, the first gradient."""
+    """Do once what takes time in each process: what lessons import, the first product, a gradient.
+
+    Matplotlib alone looks for the fonts of the system, in each process whose home is new.
+    """
+    for name in _IMPORTED_BY_LESSONS:
+        importlib.import_module(name)
     x = torch.ones(2, 2, requires_grad=True)
     with suppress(RuntimeError):
         nn.functional.cross_entropy(nn.Linear(2, 2)(x), torch.zeros(2, dtype=torch.long))
