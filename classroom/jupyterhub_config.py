@@ -90,6 +90,11 @@ c.Spawner.args = [
     "--MappingKernelManager.cull_idle_timeout=7200",
     "--MappingKernelManager.cull_interval=300",
     "--MappingKernelManager.cull_connected=True",
+    # A login shell takes the system's programs only: `hand-in` would not be found.
+    "--ServerApp.terminado_settings={'shell_command': ['/bin/bash']}",
+    # No question about news over the first lesson, and no look for another version.
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
 ]
 
 
