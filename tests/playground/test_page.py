@@ -62,7 +62,7 @@ class Visitor:
         return [row.locator("td").nth(1).text_content() for row in rows]
 
     def choose(self, text):
-        self.page.get_by_text(text, exact=True).first.click()
+        self.page.get_by_role("radio", name=text, exact=True).check()
         self.rest()
 
 
@@ -124,6 +124,48 @@ def test_every_network_reads_and_is_attacked(visit):
             assert visitor.title
             assert any("%" in text for text in visitor.probabilities())
     assert visitor.page.text_content(".trouble") == ""
+
+
+REACH = """() => [...document.querySelectorAll('.panel select, .panel button, .panel input')]
+  .filter((one) => one.getClientRects().length)
+  .filter((one) => one.getBoundingClientRect().right >
+                   one.closest('.panel').getBoundingClientRect().right + 0.5)
+  .map((one) => one.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_no_control_reaches_past_its_panel(visit, compact):
+    """Beside others a panel may be narrow, as in a notebook."""
+    visitor = visit("a=targeted")
+    visitor.page.get_by_role("button", name="Clear").click()  # the select of the label shows
+    visitor.page.evaluate(
+        f"() => document.querySelector('.advlearn-playground').classList.toggle('compact', {str(compact).lower()})"
+    )
+    for width in range(360, 1400, 40):
+        visitor.page.set_viewport_size({"width": width, "height": 800})
+        assert visitor.page.evaluate(REACH) == [], width
+
+
+def test_an_empty_grid_is_no_digit(visit):
+    visitor = visit("a=fgsm")
+    assert "Nothing" not in visitor.title
+    visitor.page.get_by_role("button", name="Clear").click()
+    label = visitor.page.get_by_label("The digit is")
+    label.select_option("7")
+    assert visitor.title == "Nothing drawn yet"
+    visitor.page.wait_for_timeout(500)
+    assert not visitor.page.locator(".honest").is_visible()
+    box = visitor.page.locator(".grid").bounding_box()
+    mouse = visitor.page.mouse
+    mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    mouse.down()
+    mouse.move(box["x"] + box["width"] / 2, box["y"] + 3 * box["height"] / 4, steps=4)
+    mouse.up()
+    assert visitor.title != "Nothing drawn yet"
+    label.select_option("4")
+    visitor.page.get_by_role("button", name="Clear").click()
+    assert visitor.title == "Nothing drawn yet"
+    assert label.input_value() == "", "what was said of another drawing"
 
 
 def test_a_line_by_mouse_changes_the_answer(visit):

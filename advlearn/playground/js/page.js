@@ -21,6 +21,8 @@ const POINTS = 121; // of the walk
 const SHOWN = 10; // offline digits in a row to pick from
 const MOST_FILE = 50_000_000; // bytes of weights
 
+const isEmpty = (pixels) => pixels.every((value) => value === 0);
+
 // Put a playground into an element.
 //
 // worker: the code of worker.js and what it imports, as text.
@@ -289,7 +291,8 @@ class Playground {
   }
 
   drawn() {
-    const changed = this.state.digit !== null;
+    // What was said of another drawing does not hold for the next one.
+    const changed = this.state.digit !== null || (this.state.label !== null && isEmpty(this.pad.pixels));
     this.state = { ...this.state, digit: null, pixels: this.pad.pixels.slice(), label: changed ? null : this.state.label };
     if (changed) this.showControls();
     this.ready = this.refresh();
@@ -404,7 +407,7 @@ class Playground {
       const both = await this.engine.ask("compare", { ...about, attack });
       if (!both || state !== this.state) return;
       const { rates } = this.networks.find(({ name }) => name === state.network);
-      const applies = state.attack === "fgsm" || state.attack === "pgd";
+      const applies = !isEmpty(about.image) && (state.attack === "fgsm" || state.attack === "pgd");
       this.honest.hidden = !applies;
       this.honest.textContent = applies
         ? honest(both, rates && { ...(state.clip ? rates.clipped : rates.unclipped), eps: rates.eps }, about.label !== null)
@@ -417,7 +420,8 @@ class Playground {
   show({ before, after, image: changed }, { state, image, known }) {
     const { attack, eps, target } = state;
     const isAttack = attack !== "none" && after;
-    const said = verdict({ before, after: isAttack ? after : null, attack, target, known });
+    const empty = isEmpty(image);
+    const said = verdict({ before, after: isAttack ? after : null, attack, target, known, empty });
     this.verdict.className = `verdict ${said.kind}`;
     this.verdict.children[0].textContent = said.title;
     this.verdict.children[1].textContent = said.text;
@@ -426,7 +430,7 @@ class Playground {
     this.margin.textContent = marginText({ before, after: isAttack ? after : null });
     this.showPictures(image, isAttack ? changed : image, eps, Boolean(isAttack));
     this.showBars(before, isAttack ? after : null);
-    this.honest.hidden = attack !== "fgsm" && attack !== "pgd";
+    this.honest.hidden = empty || (attack !== "fgsm" && attack !== "pgd");
     this.later("say", SAY_AFTER, () => this.sayNow(`${said.title}. ${said.text}`));
   }
 

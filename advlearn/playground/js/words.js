@@ -23,7 +23,12 @@ export function shortPercent(share) {
 }
 
 // What became of the digit. known: the label is the digit's own, and not only the answer before.
-export function verdict({ before, after, attack, target, known }) {
+// empty: nothing is drawn.
+export function verdict({ before, after, attack, target, known, empty }) {
+  if (empty) {
+    const sure = percent(before.probabilities[before.answer]);
+    return { kind: "held", title: "Nothing drawn yet", text: `Draw a digit, or pick one. A network has no answer for "nothing": it reads ${before.answer} and is ${sure} sure.` };
+  }
   if (known && before.answer !== before.label) {
     const sure = percent(before.probabilities[before.answer]);
     const text = `It reads ${before.answer} and is ${sure} sure, but this is a ${before.label}.`;
