@@ -36,6 +36,13 @@ PIXELS = """(canvas) => {
 }"""
 
 
+REACH = """(root) => [...root.querySelectorAll('.panel select, .panel button, .panel input')]
+  .filter((one) => one.getClientRects().length)
+  .filter((one) => one.getBoundingClientRect().right >
+                   one.closest('.panel').getBoundingClientRect().right + 0.5)
+  .map((one) => one.outerHTML.slice(0, 200))"""
+
+
 class Notebook:
     """A notebook with a playground, and what its kernel has of it."""
 
@@ -150,6 +157,18 @@ def test_network_and_eps_are_those_of_the_page(notebook):
     assert told["label"] == 3
     same_attack(told, in_half("robust"), 0.2)
     assert notebook.verdict() == "Not fooled: still 3"
+
+
+def test_no_control_reaches_past_its_panel(notebook):
+    """A cell's output is narrow, and JupyterLab's own styles apply there."""
+    notebook.root.get_by_role("button", name="Clear").click()
+    assert notebook.root.get_by_label("The digit is").is_visible()
+    page, size = notebook.lesson.page, notebook.lesson.page.viewport_size
+    for width in (1100, 1200, 1280, 1360, 1500):
+        page.set_viewport_size({"width": width, "height": size["height"]})
+        page.wait_for_timeout(300)
+        assert notebook.root.evaluate(REACH) == [], width
+    page.set_viewport_size(size)
 
 
 def test_keys_draw_and_do_not_command_jupyterlab(notebook):

@@ -126,26 +126,6 @@ def test_every_network_reads_and_is_attacked(visit):
     assert visitor.page.text_content(".trouble") == ""
 
 
-REACH = """() => [...document.querySelectorAll('.panel select, .panel button, .panel input')]
-  .filter((one) => one.getClientRects().length)
-  .filter((one) => one.getBoundingClientRect().right >
-                   one.closest('.panel').getBoundingClientRect().right + 0.5)
-  .map((one) => one.outerHTML.slice(0, 200))"""
-
-
-@pytest.mark.parametrize("compact", [False, True])
-def test_no_control_reaches_past_its_panel(visit, compact):
-    """Beside others a panel may be narrow, as in a notebook."""
-    visitor = visit("a=targeted")
-    visitor.page.get_by_role("button", name="Clear").click()  # the select of the label shows
-    visitor.page.evaluate(
-        f"() => document.querySelector('.advlearn-playground').classList.toggle('compact', {str(compact).lower()})"
-    )
-    for width in range(360, 1400, 40):
-        visitor.page.set_viewport_size({"width": width, "height": 800})
-        assert visitor.page.evaluate(REACH) == [], width
-
-
 def test_an_empty_grid_is_no_digit(visit):
     visitor = visit("a=fgsm")
     assert "Nothing" not in visitor.title
