@@ -24,8 +24,11 @@ import numpy as np
 import pytest
 import torch
 
-from advlearn.course.banks import lesson01, lesson04, lesson09, lesson10
-from advlearn.course.grading import evidence, grader
+import advlearn
+import advlearn.attacks
+from advlearn import fgsm
+from advlearn.course.banks import lesson01, lesson04, lesson05, lesson09, lesson10
+from advlearn.course.grading import calling, evidence, grader
 from advlearn.course.grading import exercise as engine
 from advlearn.exercises import Exercise, Misconception, Outcome, all_exercises
 from advlearn.exercises import lesson03 as ex
@@ -284,6 +287,107 @@ def test_a_result_in_the_wrong_place_is_not_called_a_swap_of_both():
     grade = exercise.grade(lambda *arguments: (exercise.reference(*arguments)[0],) * 2)
     assert grade.outcome is Outcome.WRONG
     assert "swapped" not in grade.feedback
+
+
+def test_which_of_many_results_are_wrong_is_said():
+    exercise = lesson09.read_signs
+
+    def answer(*arguments):
+        signs = [2 * value for value in exercise.reference(*arguments)]
+        return (signs[0] / 2, *signs[1:3], signs[3] / 2, signs[4] / 2, signs[5] / 2)
+
+    feedback = exercise.grade(answer).feedback
+    assert feedback.startswith("Your second and third results are wrong, the others right. ")
+
+
+# --- The library's own functions ------------------------------------------------------------------
+
+
+def by_name(model, x, target, eps):
+    return fgsm(model, x, target, eps, targeted=True)
+
+
+def by_module(model, x, target, eps):
+    return advlearn.attacks.fgsm(model, x, target, eps, targeted=True)
+
+
+def by_inner(model, x, target, eps):
+    return next(fgsm(model, x, target, eps, targeted=True) for _ in range(1))
+
+
+@pytest.mark.parametrize("answer", [by_name, by_module, by_inner])
+def test_who_calls_the_finished_attack_is_told_to_write_one(answer):
+    grade = lesson05.targeted_fgsm.grade(answer)
+    assert (grade.outcome, grade.solved) == (Outcome.TIDY, True)
+    assert "You use advlearn's own `fgsm`. Now write it yourself." in grade.feedback
+
+
+@pytest.mark.parametrize("exercise", list(all_exercises()), ids=lambda one: one.name)
+def test_no_right_answer_of_ours_is_told_so(exercise):
+    if exercise.inputs is not None:
+        for answer in (exercise.reference, *exercise.right_answers):
+            assert calling._finished(answer) == set()
+
+
+# --- What PyTorch raises --------------------------------------------------------------------------
+
+
+def in_the_loop(x, y):
+    for _ in range(2):
+        x.requires_grad = True
+        x = 2 * x
+
+
+def in_place(x, y):
+    x.requires_grad_(True)
+    x += 1
+
+
+def twice(x, y):
+    loss = x.requires_grad_(True).square().sum()
+    loss.backward()
+    loss.backward()
+
+
+def from_another(x, y):
+    other = x.clone().requires_grad_(True)
+    torch.autograd.grad(x.requires_grad_(True).square().sum(), other)
+
+
+def of_many(x, y):
+    torch.autograd.grad(x.requires_grad_(True).square(), x)
+
+
+def rows_of_labels(x, y):
+    return x.softmax(1)[y + 5]
+
+
+def one_hot_in_two(x, y):
+    return torch.nn.functional.cross_entropy(x, y[:, None].expand(-1, 2))
+
+
+def logits_and_labels(x, y):
+    return x == y
+
+
+@pytest.mark.parametrize(
+    ("mistake", "remedy"),
+    [
+        (in_the_loop, "detach().requires_grad_(True)"),
+        (in_place, "not `x += step`"),
+        (twice, "Compute the loss again"),
+        (from_another, "the very tensor whose gradient"),
+        (of_many, "`.sum()`"),
+        (rows_of_labels, "torch.arange(len(y)), y"),
+        (one_hot_in_two, "Labels have the shape (N,)"),
+        (logits_and_labels, "argmax(dim=1)"),
+    ],
+)
+def test_what_pytorch_raises_comes_with_a_remedy(mistake, remedy):
+    args = (torch.rand(5, 3), torch.tensor([0, 1, 2, 0, 1]))
+    with pytest.raises((RuntimeError, IndexError)) as raised:
+        mistake(*(part.clone() for part in args))
+    assert remedy in evidence.describe_error(raised.value, args)
 
 
 # --- By value, not by type -----------------------------------------------------------------------

@@ -287,6 +287,7 @@ def unpack(content: bytes, inputs: Sequence[Args]) -> Calls:
             shows_input=bool(told["shows_input"]),
             is_stub=bool(told["is_stub"]),
             replaced=[_text(name, 200) for name in _list(told["replaced"], 1_000)],
+            finished=[_text(name, 200) for name in _list(told["finished"], 1_000)],
             timed_out=bool(told["timed_out"]),
             waited=bool(told["waited"]),
             flooded=bool(told["flooded"]),

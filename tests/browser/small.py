@@ -15,7 +15,7 @@ from advlearn.course import notebooks
 from advlearn.course.lessons import LESSONS
 
 # Places of the code cells; before each of them stands one of text.
-SET_UP, WRITE, FIGURE, DRAW, QUIZ, PROGRESS = (2 * k + 1 for k in range(6))
+SET_UP, WRITE, FIGURE, DRAW, QUIZ, PROGRESS, TABLE = (2 * k + 1 for k in range(7))
 _CODE = (
     notebooks.setup_cell(LESSONS[1].file),
     "my_sign = ex.my_sign.reference\nex.my_sign.check(my_sign)",
@@ -38,6 +38,10 @@ def step(end, low, curve):
 explore(step, end=[1.0, 1.5, 2.0, 2.5, 3.0], low=[-2.0, -1.0, 0.0], curve=["sign", "line"])""",
     "ex.quiz",
     "ex.progress()",
+    """\
+from advlearn.course.tables import print_table
+
+print_table({f"quantity number {k}": [k, 2 * k, 3 * k] for k in range(6)})""",
 )
 _TEXT = """\
 ## Part {part}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser import checks, small
 from tests.browser.lab import WINDOW
+from tests.browser.small import TABLE
 from tests.browser.widget import Widget
 
 SHORT = "small.ipynb"
@@ -89,9 +90,21 @@ def test_on_a_phone_a_tap_shows_a_picture_in_its_own_size(first, pictures):
         assert image.evaluate(width) == [before, own]
 
 
+def test_on_a_phone_a_table_is_scrolled_and_not_broken(first, pictures):
+    first.page.set_viewport_size({"width": 390, "height": 844})
+    printed = first.scroll_to(TABLE).locator(".jp-OutputArea-output pre.advlearn-table").first
+    printed.wait_for()
+    first.page.screenshot(path=pictures / "phone-table.png")
+    lines = "(text) => text.clientHeight / parseFloat(getComputedStyle(text).lineHeight)"
+    assert round(printed.evaluate(lines)) <= 6, "five lines, and a bar to scroll"
+    assert printed.evaluate("(text) => text.scrollWidth > text.clientWidth")
+    assert first.page.evaluate("() => document.body.scrollWidth <= innerWidth")
+
+
 def test_on_a_phone_printed_lines_break_between_words(first, pictures):
     first.page.set_viewport_size({"width": 390, "height": 844})
-    longest = max(first.cells(), key=lambda c: max(map(len, c.stream("stdout").split("\n"))))
+    others = [cell for cell in first.cells() if cell.index != TABLE]
+    longest = max(others, key=lambda c: max(map(len, c.stream("stdout").split("\n"))))
     printed = first.scroll_to(longest.index).locator(".jp-OutputArea-output pre").first
     first.page.screenshot(path=pictures / "phone-lines.png")
     assert printed.evaluate("(text) => text.scrollWidth <= text.clientWidth + 1")

@@ -101,6 +101,14 @@ error_and_success = Exercise(
         share of the errors: `wrong[right]` -> `right[wrong]`
             Your success rate is the share of the errors that are new. Turn it around: of those that
             were right before, which share is wrong now?
+        all errors over the right ones: `wrong[right].float().mean()`
+        -> `(wrong.float().sum() / right.float().sum())`
+            You divide ALL errors by the number of images that were right before. Images that were
+            wrong before are no success of the attack: count the errors among the right ones only.
+        changed answers are no errors: `wrong.float()`
+        -> `(clean.argmax(dim=1) != attacked.argmax(dim=1)).float()`
+            Your error rate counts the answers that changed. An error is an answer that is not y,
+            whatever the model said before.
         accuracy: `!=` -> `==`
             Your values are shares of right answers. The task asks for the wrong ones: 1 - accuracy.
         percent: `.item()` => `.item() * 100`
@@ -367,6 +375,10 @@ targeted_success_rate = Exercise(
         any mistake counts: `logits.argmax(dim=1) == target` -> `logits.argmax(dim=1) != y`
             You count every wrong answer. That is untargeted success. A targeted attack has
             succeeded only if the model says the target.
+        any mistake, of all images: `success[counted]` -> `(logits.argmax(dim=1) != y)`
+            You count every wrong answer, over all images. That is the error rate. A targeted attack
+            has succeeded only if the model says the target, and images whose true class is the
+            target do not count.
         target examples counted: `success[counted]` -> `success`
             You also count images whose true class is the target. For those the model need not be
             fooled at all. Keep only y != target.
@@ -483,6 +495,9 @@ forecast_margin = Exercise(
         one sum for the batch: `.flatten(1).abs().sum(dim=1)` -> `.abs().sum()`
             You add up over all images. Each image has a gradient of its own: sum over its pixels
             only.
+        one sum for the batch, with signs: `.flatten(1).abs().sum(dim=1)` -> `.sum()`
+            You add up the whole gradient at once, with its signs, so that entries cancel. Each
+            image has a slope of its own: add up the absolute values of its pixels.
         plus: `margin - eps` -> `margin + eps`
             You add the change. A step that helps the model does that. The attack takes
             eps·‖gradient‖₁ away from the margin.
@@ -742,6 +757,17 @@ pixel_fgsm = Exercise(
                 (1 - mean)/std, so the clamp destroys the image. Clamp pixels.
             left normalised: `.clamp(0, 1)` -> `.clamp(0, 1).sub(mean).div(std)`
                 Your result is normalised. The caller wants an image in pixels, from 0 to 1.
+            left normalised, never clamped: `(moved * std + mean).clamp(0, 1)` -> `moved`
+                Your result is normalised. The caller wants an image in pixels, from 0 to 1: undo
+                it, moved * std + mean, and clamp.
+            all in the model's units: `(eps / std) * gradient` -> `eps * gradient`,
+            `(moved * std + mean).clamp(0, 1)` -> `moved`
+                Your result is normalised, and eps is added to normalised numbers. Both belong in
+                pixels: the step is eps / std there, and the result is moved * std + mean, clamped.
+            all in the model's units, clamped: `(eps / std) * gradient` -> `eps * gradient`,
+            `(moved * std + mean)` -> `moved`
+                Your result is normalised, and clamped there. eps and the range [0, 1] belong to
+                pixels: the step is eps / std, and the result is moved * std + mean, clamped.
             """,
         ),
         *edits(

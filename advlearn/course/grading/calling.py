@@ -7,8 +7,9 @@ learners' code, see `advlearn.classroom`.
 from __future__ import annotations
 
 import dis
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from advlearn.course.grading import evidence, names, sandbox
@@ -17,6 +18,12 @@ from advlearn.course.grading.evidence import Args
 # What the bytecode of a stub holds: nothing but None and `...`, perhaps kept in a variable.
 _STUB_OPERATIONS = {"RESUME", "NOP", "CACHE", "POP_TOP", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
 _STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", "LOAD_FAST_BORROW"}
+
+# Modules whose functions the exercises ask learners to write.
+_WRITTEN_BY_LEARNERS = {
+    f"advlearn.{name}"
+    for name in ("attacks", "certify", "evaluation", "functional", "intervals", "losses", "metrics")
+}
 
 
 @dataclass
@@ -32,6 +39,7 @@ class Calls(sandbox.Ending):
         is_stub: Whether the answer is not written yet: an empty body, or its own
             `raise NotImplementedError`.
         replaced: Names of PyTorch, NumPy and Python that it replaced.
+        finished: Names of the library's own attacks, losses and measures that it uses.
         timed_out, waited, flooded, abandoned, printed, place: See `sandbox.Ending`.
     """
 
@@ -42,6 +50,7 @@ class Calls(sandbox.Ending):
     shows_input: bool = False
     is_stub: bool = False
     replaced: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
 
 
 def call(
@@ -63,7 +72,7 @@ def call(
     """
     if problem := evidence.call_problem(answer, name, parameters):
         return Calls(problem=problem)
-    calls = Calls(is_stub=_is_stub(answer))
+    calls = Calls(is_stub=_is_stub(answer), finished=sorted(_finished(answer)))
 
     def task() -> None:
         for args in (*inputs, inputs[0]):
@@ -103,6 +112,34 @@ def _files(answer: object) -> set[str]:
         function = getattr(type(function), "__call__", None)  # noqa: B004 - its code is wanted
     code = getattr(function, "__code__", None)
     return {code.co_filename} if code is not None else set()
+
+
+def _finished(answer: object) -> set[str]:
+    """Return the names of the library's own functions that an answer's code uses."""
+    if not isinstance(answer, FunctionType):
+        return set()
+    named = {name for code in _codes(answer.__code__) for name in code.co_names}
+    found = [answer.__globals__.get(name) for name in named]
+    modules = [one for one in found if isinstance(one, ModuleType) and _is_ours(one.__name__)]
+    found += [getattr(module, name, None) for module in modules for name in named]
+    for cell in answer.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # it is empty
+            continue
+    functions = [one for one in found if isinstance(one, FunctionType)]
+    return {one.__name__ for one in functions if one.__module__ in _WRITTEN_BY_LEARNERS}
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _codes(inner)
+
+
+def _is_ours(name: str) -> bool:
+    return name == "advlearn" or name.startswith("advlearn.")
 
 
 def _is_stub(answer: object) -> bool:

@@ -402,6 +402,37 @@ _REMEDIES = (
         "Autograd did not watch the input. Work on `x.clone().requires_grad_()`, and compute the "
         "loss from that.",
     ),
+    (
+        "flags of leaf variables",
+        "This tensor is the result of a computation that autograd follows. In each round begin "
+        "anew: `x = x.detach().requires_grad_(True)`.",
+    ),
+    (
+        "used in an in-place operation",
+        "A tensor with `requires_grad` may not be changed in place. Make a new one: "
+        "`x = x + step`, not `x += step`.",
+    ),
+    (
+        "backward through the graph a second time",
+        "The graph of a loss is used up by one gradient. Compute the loss again before the next.",
+    ),
+    (
+        "not have been used in the graph",
+        "The loss was not computed from this tensor. Give the model the very tensor whose gradient "
+        "you ask for.",
+    ),
+    (
+        "only for scalar outputs",
+        "A gradient is taken of one number. Add up the losses of all images first: `.sum()`.",
+    ),
+    (
+        "multi-target not supported",
+        "Labels have the shape (N,): one whole number for each image.",
+    ),
+    (
+        "out of bounds for dimension",
+        "`A[y]` takes whole rows of A. One entry of each row is `A[torch.arange(len(y)), y]`.",
+    ),
     ("floating point or complex", "`.float()` turns whole numbers, true and false into floats."),
     ("not implemented for 'Bool'", "`.float()` turns true and false into 1 and 0."),
     ("not implemented for 'Long'", "`.float()` turns whole numbers into floats."),
@@ -425,12 +456,19 @@ def _column_tip(args: Args, a: int, b: int, place: int) -> str | None:
         count, length = arg.shape[0], arg.shape[-1]
         if {a, b} == {count, length} and place in (0, arg.ndim - 1):
             if arg.ndim == 2:
-                return "`v[:, None]` turns a vector v of shape (N,) into a column (N, 1)."
+                column = "`v[:, None]` turns a vector v of shape (N,) into a column (N, 1)."
+                if any(_is_labels(other, count) for other in args):
+                    column += " Labels are compared with classes: `logits.argmax(dim=1)`."
+                return column
             ones = ", ".join("1" * (arg.ndim - 1))
             return (
                 f"`v.view(-1, {ones})` gives one number for each image, v of shape (N,), its place."
             )
     return None
+
+
+def _is_labels(value: object, count: int) -> bool:
+    return isinstance(value, Tensor) and value.shape == (count,) and value.dtype == torch.int64
 
 
 def describe_error(error: BaseException, args: Args = ()) -> str:

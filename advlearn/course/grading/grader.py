@@ -21,7 +21,9 @@ from advlearn.course.grading.sealed import Recorded
 if TYPE_CHECKING:
     from advlearn.course.grading.exercise import Exercise, Property
 
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+_ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"
+)  # fmt: skip
 
 # What nobody may do, whether or not a task says so: the caller needs both afterwards.
 _ALWAYS_ASKED = ("inputs", "weights")
@@ -192,6 +194,10 @@ class FunctionGrader:
             Untidy("names", f"Your function replaces `{name}`. It has been put back.")
             for name in self.calls.replaced
         ]
+        points += [
+            Untidy("finished", f"You use advlearn's own `{name}`. Now write it yourself.")
+            for name in self.calls.finished
+        ]
         return sorted(dict.fromkeys(points), key=lambda point: not self._is_asked(point))
 
     def _is_asked(self, point: Untidy) -> bool:
@@ -275,8 +281,9 @@ class FunctionGrader:
             text, case = complaints[0]
             return f"{which}{text}\n{self._example(case)}"
         count = f"{len(failing)} of {len(self.cases)} inputs"
-        it = "It" if which else "Your result"
-        return f"{which}{it} differs from the expected one on {count}.\n{example}"
+        it = "It differs" if which.startswith("Only") else "Your result differs"
+        it = "They differ" if which.startswith("Your") else it
+        return f"{which}{it} from the expected one on {count}.\n{example}"
 
     def _misconception(self, failing: list[_Case]) -> Misconception | None:
         """Find the wrong answer that gives what the learner's gives on every input.
@@ -385,7 +392,7 @@ class FunctionGrader:
         return f"{self._which_result()}{told}" if told else None
 
     def _which_result(self) -> str:
-        """Say which one of several results is wrong, if it is one."""
+        """Say which of several results are wrong, if not all are."""
         outputs = [case.values for case in self.cases if isinstance(case.values, list)]
         right = [evidence.read(case.expected, case.expected) for case in self.cases]
         targets = [target for target in right if isinstance(target, list)]
@@ -393,7 +400,12 @@ class FunctionGrader:
         if count == 1 or len(outputs) < len(targets):
             return ""
         wrong = [k for k in range(count) if not self._equal_at(outputs, targets, k, k)]
-        return f"Only your {_ORDINALS[wrong[0]]} result is wrong. " if len(wrong) == 1 else ""
+        if len(wrong) == 1:
+            return f"Only your {_ORDINALS[wrong[0]]} result is wrong. "
+        if not wrong or len(wrong) == count:
+            return ""
+        *most, last = (_ORDINALS[k] for k in wrong)
+        return f"Your {', '.join(most)} and {last} results are wrong, the others right. "
 
     def _imitate(self, wrong: Misconception, case: _Case) -> Any:
         """Return what a misconception gives on an input, or the error if it does not even run."""

@@ -177,8 +177,11 @@ _STEPS = (
     _step("only the upper end is clamped", clamp=_clamp(False, True)),
     _step("a sum stands in place of a mean", mean=_by("sum")),
     _step("a mean stands in place of a sum", sum=_by("mean")),
-    _step("the mean is taken over everything at once", mean=_of_everything),
-    _step("the sum is taken over everything at once", sum=_of_everything),
+    _step("one mean is taken over the whole batch, and not one for each row", mean=_of_everything),
+    _step(
+        "one sum (or one length) is taken over the whole batch, and not one for each row",
+        sum=_of_everything,
+    ),
     _step("the largest value of everything is taken", amax=_of_everything, max=_of_everything),
     _step("sums run over the wrong dimension", sum=_other_dimension, mean=_other_dimension),
     _step(
