@@ -86,7 +86,7 @@ class Audit:
         (False, ('zero gradients',))
         >>> print(outcome)
         1 of 1 signs seen at eps 0.25
-        SEEN: zero gradients. Most.
+        1. SEEN: zero gradients. Most.
             zero: 90.0 % (59.6-98.2)
     """
 
@@ -112,19 +112,19 @@ class Audit:
 
     def __str__(self) -> str:
         lines = [f"{len(self.seen)} of {len(self.signs)} signs seen at eps {self.eps:g}"]
-        for sign in self.signs:
-            lines.append(f"{sign.answer}: {sign.name}. {sign.because}")
+        for number, sign in enumerate(self.signs, start=1):
+            lines.append(f"{number}. {sign.answer}: {sign.name}. {sign.because}")
             lines += [f"    {what}: {rate}" for what, rate in sign.figures.items()]
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
         lines = [f"{len(self.seen)} of {len(self.signs)} signs seen at eps {self.eps:g}", ""]
         lines += ["| sign | | share of the examples (95 % interval) | why |", "|---|---|---|---|"]
-        for sign in self.signs:
+        for number, sign in enumerate(self.signs, start=1):
             rates = "<br>".join(f"{what}: {rate}" for what, rate in sign.figures.items())
             rates = rates.replace("-", "\N{NON-BREAKING HYPHEN}")  # no interval on two lines
             answer = f"**{sign.answer}**" if sign.seen else sign.answer
-            lines.append(f"| {sign.name} | {answer} | {rates} | {sign.because} |")
+            lines.append(f"| {number}. {sign.name} | {answer} | {rates} | {sign.because} |")
         return "\n".join(lines)
 
 

@@ -115,6 +115,17 @@ def test_no_barrier_and_no_sideways_scrolling(visit, look, link):
     )
 
 
+MOVES = """() => [...document.querySelectorAll('.advlearn-playground *')].map(getComputedStyle)
+  .flatMap((style) => [...style.transitionDuration.split(","), ...style.animationDuration.split(",")])
+  .some((text) => parseFloat(text) > 0.001)"""
+
+
+@pytest.mark.parametrize(("wish", "moves"), [("no-preference", True), ("reduce", False)])
+def test_nothing_moves_for_who_wants_no_motion(visit, wish, moves):
+    page = visit("a=fgsm", **LOOKS["light"], reduced_motion=wish).page
+    assert page.evaluate(MOVES) is moves
+
+
 def test_every_network_reads_and_is_attacked(visit):
     visitor = visit()
     for network in NETWORKS:
