@@ -115,6 +115,28 @@ def test_no_barrier_and_no_sideways_scrolling(visit, look, link):
     )
 
 
+COPIED = """globalThis.copied = [];
+Object.defineProperty(navigator, "clipboard",
+                      { value: { writeText: async (text) => { if (%s) throw 0; copied.push(text); } } });"""
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_a_link_to_all_of_it_is_copied(visit, denied):
+    visitor = visit("a=fgsm")
+    visitor.page.add_init_script(COPIED % str(denied).lower())
+    visitor.go("a=fgsm")
+    visitor.choose("PGD")
+    visitor.page.get_by_role("button", name="Copy a link").click()
+    said = visitor.page.locator(".share output")
+    if denied:
+        assert "copy the address" in said.text_content()
+        return
+    assert said.text_content().startswith("Copied.")
+    (link,) = visitor.page.evaluate("copied")
+    again = visit(link.partition("#")[2])
+    assert (again.title, again.probabilities()) == (visitor.title, visitor.probabilities())
+
+
 MOVES = """() => [...document.querySelectorAll('.advlearn-playground *')].map(getComputedStyle)
   .flatMap((style) => [...style.transitionDuration.split(","), ...style.animationDuration.split(",")])
   .some((text) => parseFloat(text) > 0.001)"""

@@ -1,5 +1,6 @@
 // The page that is one file: it reads what the file carries, and keeps the state in the address.
 
+import { make } from "./dom.js";
 import { unpack } from "./packed.js";
 import { mount } from "./page.js";
 import { fromLink } from "./state.js";
@@ -27,7 +28,22 @@ async function start() {
     withGuide: !small,
   });
   if (small) stand(playground.root);
+  else document.querySelector("header.page").append(share());
   addEventListener("hashchange", () => playground.open(fromLink(location.hash)));
+}
+
+// The address holds the digit, the network and the attack: who opens it sees the same.
+function share() {
+  const said = make("output", {});
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(location.href);
+      said.textContent = "Copied. Who opens it sees what you see.";
+    } catch {
+      said.textContent = "Please copy the address of this page: it holds all of this.";
+    }
+  };
+  return make("p", { class: "share" }, make("button", { onclick: copy }, "Copy a link to this"), said);
 }
 
 // In a frame of another page it is small, and tells that page how high it is.
