@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 import warnings
 from pathlib import Path
 
@@ -26,6 +27,8 @@ import torch
 
 import advlearn
 import advlearn.attacks
+import advlearn.functional
+import advlearn.losses
 from advlearn import fgsm
 from advlearn.course.banks import lesson01, lesson04, lesson05, lesson09, lesson10
 from advlearn.course.grading import calling, evidence, grader
@@ -315,11 +318,43 @@ def by_inner(model, x, target, eps):
     return next(fgsm(model, x, target, eps, targeted=True) for _ in range(1))
 
 
-@pytest.mark.parametrize("answer", [by_name, by_module, by_inner])
+def by_import(model, x, target, eps):
+    from advlearn.attacks import fgsm as step
+
+    return step(model, x, target, eps, targeted=True)
+
+
+def by_helper(model, x, target, eps):
+    return by_name(model, x, target, eps)
+
+
+def by_default(model, x, target, eps, attack=fgsm):
+    return attack(model, x, target, eps, targeted=True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [by_name, by_module, by_inner, by_import, by_helper, by_default,
+     functools.partial(fgsm, targeted=True)],
+)  # fmt: skip
 def test_who_calls_the_finished_attack_is_told_to_write_one(answer):
     grade = lesson05.targeted_fgsm.grade(answer)
     assert (grade.outcome, grade.solved) == (Outcome.TIDY, True)
     assert "You use advlearn's own `fgsm`. Now write it yourself." in grade.feedback
+
+
+def own_with_the_texts_words(model, x, target, eps):
+    x = x.clone().requires_grad_(True)
+    loss = torch.nn.functional.cross_entropy(model(x), target)
+    (gradient,) = torch.autograd.grad(loss, x)
+    return (x - eps * torch.sign(gradient)).clamp(0, 1).detach()
+
+
+def test_functions_of_other_libraries_are_not_taken_for_ours():
+    names = {"cross_entropy": advlearn.losses.cross_entropy, "sign": advlearn.functional.sign}
+    answer = types.FunctionType(own_with_the_texts_words.__code__, globals() | names)
+    grade = lesson05.targeted_fgsm.grade(answer)
+    assert (grade.outcome, calling._finished(answer)) == (Outcome.RIGHT, set())
 
 
 @pytest.mark.parametrize("exercise", list(all_exercises()), ids=lambda one: one.name)

@@ -7,8 +7,11 @@ learners' code, see `advlearn.classroom`.
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import partial
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -22,8 +25,12 @@ _STUB_OPERATIONS |= {"RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "LOAD_FAST", 
 # Modules whose functions the exercises ask learners to write.
 _WRITTEN_BY_LEARNERS = {
     f"advlearn.{name}"
-    for name in ("attacks", "certify", "evaluation", "functional", "intervals", "losses", "metrics")
-}
+    for name in (
+        "attacks", "certify", "evaluation", "functional", "intervals", "losses", "metrics",
+        "reproduce.measures",
+    )
+}  # fmt: skip
+_MOST_HELPERS = 100
 
 
 @dataclass
@@ -115,20 +122,51 @@ def _files(answer: object) -> set[str]:
 
 
 def _finished(answer: object) -> set[str]:
-    """Return the names of the library's own functions that an answer's code uses."""
-    if not isinstance(answer, FunctionType):
-        return set()
-    named = {name for code in _codes(answer.__code__) for name in code.co_names}
-    found = [answer.__globals__.get(name) for name in named]
-    modules = [one for one in found if isinstance(one, ModuleType) and _is_ours(one.__name__)]
-    found += [getattr(module, name, None) for module in modules for name in named]
-    for cell in answer.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # it is empty
-            continue
-    functions = [one for one in found if isinstance(one, FunctionType)]
-    return {one.__name__ for one in functions if one.__module__ in _WRITTEN_BY_LEARNERS}
+    """Return the names of the library's own functions that an answer uses.
+
+    Its helpers are looked into, too. What a name stands for decides: `torch.sign` is not ours.
+    """
+    found: set[str] = set()
+    _gather(answer, found, set())
+    return found
+
+
+def _gather(value: object, found: set[str], seen: set[int]) -> None:
+    if isinstance(value, partial):
+        for part in (value.func, *value.args, *value.keywords.values()):
+            _gather(part, found, seen)
+    if not isinstance(value, FunctionType) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if value.__module__ in _WRITTEN_BY_LEARNERS:
+        found.add(value.__name__)
+    elif not _is_ours(value.__module__ or "") and len(seen) < _MOST_HELPERS:
+        parts = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        for code in _codes(value.__code__):
+            parts += _loaded(code, value.__globals__)
+        for cell in value.__closure__ or ():
+            with suppress(ValueError):  # it is empty
+                parts.append(cell.cell_contents)
+        for part in parts:
+            _gather(part, found, seen)
+
+
+def _loaded(code: CodeType, names: Mapping[str, object]) -> Iterator[object]:
+    """Give what a code loads by its global names, through modules of ours, and by its imports."""
+    holder: object = None  # a module of ours, of which an attribute may be loaded next
+    for step in dis.get_instructions(code):
+        if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
+            holder = names.get(step.argval)
+        elif step.opname == "IMPORT_NAME":
+            holder = sys.modules.get(step.argval)
+        elif step.opname in {"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"} and _is_module(holder):
+            loaded = getattr(holder, step.argval, None)
+            yield loaded
+            # Several names may be taken from one import.
+            holder = holder if step.opname == "IMPORT_FROM" else loaded
+        elif step.opname not in {"PUSH_NULL", "CACHE", "STORE_FAST", "STORE_NAME"}:
+            holder = None
+        yield holder
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -136,6 +174,10 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from _codes(inner)
+
+
+def _is_module(value: object) -> bool:
+    return isinstance(value, ModuleType) and _is_ours(value.__name__)
 
 
 def _is_ours(name: str) -> bool:
