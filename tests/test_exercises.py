@@ -405,6 +405,10 @@ def logits_and_labels(x, y):
     return x == y
 
 
+def two_dtypes(x, y):
+    return torch.nn.Linear(3, 2).double()(x)
+
+
 @pytest.mark.parametrize(
     ("mistake", "remedy"),
     [
@@ -416,6 +420,7 @@ def logits_and_labels(x, y):
         (rows_of_labels, "torch.arange(len(y)), y"),
         (one_hot_in_two, "Labels have the shape (N,)"),
         (logits_and_labels, "argmax(dim=1)"),
+        (two_dtypes, "torch.zeros_like(x)"),
     ],
 )
 def test_what_pytorch_raises_comes_with_a_remedy(mistake, remedy):

@@ -671,8 +671,8 @@ def _pixel_fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float, stats: Tenso
 
 
 def _normalised_models(generator: torch.Generator) -> list[Args]:
-    def model(colours: int) -> nn.Module:
-        small_weights = network(generator, 9 * colours, 8, 4, dropout=None)
+    def model(colours: int, width: int = 3) -> nn.Module:
+        small_weights = network(generator, 3 * width * colours, 8, 4, dropout=None)
         for parameter in small_weights.parameters():
             parameter.data.mul_(0.5)
         return small_weights
@@ -684,7 +684,7 @@ def _normalised_models(generator: torch.Generator) -> list[Args]:
         (model(1), small, torch.tensor([2]), 0.25, grey),
         (model(1), small, torch.tensor([1]), 0.0, grey),
         (model(1), images(generator, 6, 1, 3, 3), labels(generator, 6, 4), 0.1, grey),
-        (model(3), images(generator, 5, 3, 3, 3), labels(generator, 5, 4), 0.05, colour),
+        (model(3, 4), images(generator, 5, 3, 3, 4), labels(generator, 5, 4), 0.05, colour),
     ]
 
 

@@ -581,6 +581,12 @@ rubbish_rate = Exercise(
         sum of the row: `highest > 0.5` -> `probabilities.sum(dim=1) > 0.5`
             You add up the row. A softmax row always adds up to 1, so every image would count. Look
             at its largest entry.
+        softmax once more: `probabilities.amax` -> `probabilities.softmax(dim=1).amax`
+            You apply softmax to probabilities. They are what the model says already: look at their
+            largest entry as it is.
+        largest of each column: `.amax(dim=1)` -> `.amax(dim=0)`
+            You take the largest entry of each column, over the images. Each image is a row: take
+            the largest of each row, dim=1.
         the rest: `> 0.5` -> `<= 0.5`
             You count the images that are NOT called a digit. For rubbish, those that are called a
             digit are the mistakes.

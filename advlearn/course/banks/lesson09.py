@@ -237,7 +237,7 @@ my_pgd = Exercise(
         "Write the whole attack, from x and without a random start: `steps` times the gradient of "
         "the cross-entropy where you are now, a step of step_size, the projection into the "
         "eps-ball around x and into [0, 1]. model(x) gives logits (N, K); y is (N,) int64, the "
-        "true labels. The model stays as it was."
+        "true labels. The model stays as it was. Images may be float32 or float64."
     ),
     difficulty=3,
     minutes=12,
@@ -254,6 +254,17 @@ my_pgd = Exercise(
         `grad(loss, moved)` -> `grad(loss, start)`
             You take the gradient at x in every round, so every step goes the same way. That is FGSM
             in small steps. Take the gradient where you are now.
+        ends of the clamp swapped: `x - eps, x + eps` -> `x + eps, x - eps`
+            The ends of your clamp are swapped: the lower one, x - eps, comes first. With the larger
+            one first every pixel becomes x - eps.
+        from x in every round: `moved.detach() + step_size` -> `x + step_size`
+            You step from x in every round, so all steps but the last are forgotten. Step from where
+            you are.
+        a round ball: `torch.clamp(moved, x - eps, x + eps)` -> `round_ball`,
+        `round_ball` -> `x + (moved - x) * (eps / far).clamp(max=1)`,
+        `moved = torch.clamp(` -> `far = (moved - x).norm(dim=1, keepdim=True)¶moved = torch.clamp(`
+            You project into a round ball, of Euclidean length eps. Here the ball is a box: each
+            pixel by itself may move by eps.
         moving ball: `moved = moved.detach() + step_size * gradient.sign()`
         -> `last = moved.detach()¶moved = last + step_size * gradient.sign()`,
         `x - eps, x + eps` -> `last - eps, last + eps`
@@ -570,7 +581,8 @@ fast_step = Exercise(
     task=(
         "Make the training images of fast adversarial training: start at x + noise, unclamped; one "
         "step of 1.25·eps by the sign of the gradient there; then back into the eps-ball around x "
-        "and into [0, 1]. noise has x's shape, each entry in [-eps, eps]."
+        "and into [0, 1]. noise has x's shape, each entry in [-eps, eps]. Images may be float32 or "
+        "float64."
     ),
     difficulty=2,
     minutes=8,

@@ -187,6 +187,12 @@ layer_bounds = Exercise(
         bias in the radius: `radius @ w.abs().T` -> `radius @ w.abs().T + b`
             You add the bias to the radius. A bias moves the interval and does not widen it: it
             belongs to the centre only.
+        bias in the radius, without its sign: `radius @ w.abs().T` -> `radius @ w.abs().T + b.abs()`
+            You add |b| to the radius. A bias moves the interval and does not widen it: it has no
+            radius.
+        neither is halved: `(lower + upper) / 2, (upper - lower) / 2`
+        -> `lower + upper, upper - lower`
+            You halve neither: the centre is (lower + upper) / 2 and the radius (upper - lower) / 2.
         no bias: `centre @ w.T + b` -> `centre @ w.T`
             The bias is missing. It moves both ends.
         mixed up: `centre @ w.T + b` -> `radius @ w.T + b`,

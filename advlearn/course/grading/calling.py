@@ -106,7 +106,8 @@ def call(
     args = inputs[min(len(calls.outputs), len(inputs) - 1)]
     calls.place = sandbox.error_line(error, files)
     calls.error = evidence.describe_error(error, args)
-    calls.shows_input = isinstance(error, RuntimeError | ValueError | IndexError | TypeError)
+    with_input = RuntimeError | ValueError | IndexError | TypeError | ZeroDivisionError
+    calls.shows_input = isinstance(error, with_input)
     calls.is_stub = False
     return calls
 

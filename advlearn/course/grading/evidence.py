@@ -426,12 +426,22 @@ _REMEDIES = (
         "A gradient is taken of one number. Add up the losses of all images first: `.sum()`.",
     ),
     (
+        "must have the same dtype",
+        "Two kinds of numbers meet, as float32 and float64. Keep the kind that came in: "
+        "`torch.zeros_like(x)` does, `.float()` and `torch.zeros(x.shape)` may not.",
+    ),
+    (
         "multi-target not supported",
         "Labels have the shape (N,): one whole number for each image.",
     ),
     (
         "out of bounds for dimension",
-        "`A[y]` takes whole rows of A. One entry of each row is `A[torch.arange(len(y)), y]`.",
+        "There is no such place: with n of them, they are counted from 0 to n - 1. And if the "
+        "index holds labels: one entry of each row is `A[torch.arange(len(y)), y]`.",
+    ),
+    (
+        "division by zero",
+        "On this input there is nothing to count. The task says what is due then.",
     ),
     ("floating point or complex", "`.float()` turns whole numbers, true and false into floats."),
     ("not implemented for 'Bool'", "`.float()` turns true and false into 1 and 0."),
@@ -458,7 +468,9 @@ def _column_tip(args: Args, a: int, b: int, place: int) -> str | None:
             if arg.ndim == 2:
                 column = "`v[:, None]` turns a vector v of shape (N,) into a column (N, 1)."
                 if any(_is_labels(other, count) for other in args):
-                    column += " Labels are compared with classes: `logits.argmax(dim=1)`."
+                    column += (
+                        " Or are labels compared with logits? Then take `argmax(dim=1)` first."
+                    )
                 return column
             ones = ", ".join("1" * (arg.ndim - 1))
             return (
