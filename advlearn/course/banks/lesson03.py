@@ -615,6 +615,9 @@ error_and_confidence = Exercise(
         logit: `torch.softmax(logits, dim=1)` -> `logits`
             Your confidence is the largest logit. Logits are not probabilities: apply softmax over
             the classes first.
+        sigmoid: `torch.softmax(logits, dim=1)` -> `torch.sigmoid(logits)`
+            You take the sigmoid of each logit. The classes exclude each other: softmax makes
+            probabilities that add up to 1.
         wrong axis: `confidence[wrong]`
         -> `torch.softmax(logits, dim=0).gather(1, predicted[:, None])[wrong]`
             Your softmax runs over the examples (dim=0). It should run over the classes (dim=1), so

@@ -479,6 +479,9 @@ forecast_margin = Exercise(
     wrong_answers=edits(
         _forecast_margin,
         """
+        added up before the absolute value: `.abs().sum(dim=1)` -> `.sum(dim=1).abs()`
+            You take the absolute value of the sum, in which entries have cancelled already. Take it
+            of each entry first, and add up then.
         L2 norm: `.abs().sum(dim=1)` -> `.norm(dim=1)`
             You use the L2 norm of the gradient. It belongs to the worst step of Euclidean length
             eps. Here every pixel may move by eps on its own, so the absolute entries add up: the L1
@@ -778,6 +781,14 @@ pixel_fgsm = Exercise(
                 (pixel - mean) / std, and its gradient at another point is another gradient.
             multiplied by std: `/ std` -> `* std`
                 You multiply by std. Normalising divides by it.
+            no mean: `(pixels - mean) / std` -> `pixels / std`
+                You only divide by std. Normalising is (pixel - mean) / std: subtract the mean
+                first.
+            swapped statistics: `mean, std = stats` -> `std, mean = stats`
+                You take the first row of stats for the standard deviations. The means come first.
+            one pair for all colours: `stats[:, :, None, None]` -> `stats.mean(dim=1)`
+                You take one mean and one deviation for all colours. Each colour has its own, in a
+                column of stats.
             order of the two steps: `(pixels - mean) / std` -> `pixels / std - mean`
                 You divide before you subtract. Normalising is (pixel - mean) / std: subtract first.
             no sign: `.sign()` -> ``

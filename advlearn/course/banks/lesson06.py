@@ -631,6 +631,9 @@ participation = Exercise(
     wrong_answers=edits(
         _participation,
         """
+        squared before the sum: `energy.sum(dim=1).square()` -> `energy.square().sum(dim=1)`
+            You square each w² and then add up, above the line too: that is the same number twice.
+            Above the line the sum comes first, and is squared then.
         absolute values: `w.square()` -> `w.abs()`
             You have (sum of |w|)² / (sum of w²). That is another, gentler count. Here the energies
             w² are counted: (sum of w²)² / (sum of w⁴).

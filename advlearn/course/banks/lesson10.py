@@ -442,6 +442,10 @@ scale_free_margin = Exercise(
     wrong_answers=edits(
         _scale_free_margin,
         """
+        of probabilities: `true = logits.gather`
+        -> `logits = logits.softmax(dim=1)¶true = logits.gather`
+            You take the margin of probabilities. Softmax is not free of scale: ten times the logits
+            are other probabilities. Stay with the logits.
         no division: ` / torch.where(spread > 0, spread, 1.0)` -> ``
             You do not divide by the spread. Your loss grows with the scale of the logits.
         spread of the batch: `logits.amax(dim=1) - logits.amin(dim=1)`
@@ -560,6 +564,9 @@ average_gradient = Exercise(
     wrong_answers=edits(
         _average_draw_by_draw,
         f"""
+        divided by the images: `gradients.mean(dim=0)` -> `gradients.sum(dim=0) / len(x)`
+            You divide by the number of images, `len(x)`. The mean is over the noises: divide by
+            `len(noises)`.
         sum: `.mean(dim=0)` -> `.sum(dim=0)`
             You add up the gradients of the draws. Divide by the number of draws D.
         first draw only: `in noises` -> `in noises[:1]`

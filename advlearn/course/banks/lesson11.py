@@ -578,6 +578,10 @@ both_ends = Exercise(
     wrong_answers=edits(
         _both_ends,
         """
+        undecided from the rates: `undecided = (~proved & ~broken).float().mean().item()`
+        -> `undecided = 1 - not_proved - found`
+            You take both rates away from 1. An image that is broken is not proved either, so it is
+            taken away twice. Undecided is `not_proved` less `found`.
         all else is broken: `wrong.any(dim=0)` -> `~proved`
             You count every digit without a proof as broken. "Not proved" says only that the proof
             failed. What was broken stands in `wrong`.
