@@ -31,6 +31,8 @@ _WRITTEN_BY_LEARNERS = {
     )
 }  # fmt: skip
 _MOST_HELPERS = 100
+# What may stand between a module's name and the one that is taken from it.
+_BETWEEN = {"PUSH_NULL", "CACHE", "EXTENDED_ARG", "STORE_FAST", "STORE_NAME", "STORE_DEREF"}
 
 
 @dataclass
@@ -165,7 +167,7 @@ def _loaded(code: CodeType, names: Mapping[str, object]) -> Iterator[object]:
             yield loaded
             # Several names may be taken from one import.
             holder = holder if step.opname == "IMPORT_FROM" else loaded
-        elif step.opname not in {"PUSH_NULL", "CACHE", "STORE_FAST", "STORE_NAME"}:
+        elif step.opname not in _BETWEEN:
             holder = None
         yield holder
 
