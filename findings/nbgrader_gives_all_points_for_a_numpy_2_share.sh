@@ -8,9 +8,9 @@
 # mean of what passed, computed by NumPy, gives everybody full marks after an update of NumPy alone.
 # float(...) around it gives the part with both.
 #
-# Seen (cells of 2 points, executed by nbclient, graded by nbgrader.utils.determine_grade):
-#   NumPy 1.26.4   numpy.mean([1, 0]) 1.0 of 2.0   float(numpy.mean([1, 0])) 1.0 of 2.0
-#   NumPy 2.4.6    numpy.mean([1, 0]) 2.0 of 2.0   float(numpy.mean([1, 0])) 1.0 of 2.0
+# Seen (cells of 1 point, executed by nbclient, graded by nbgrader.utils.determine_grade):
+#   NumPy 1.26.4   numpy.mean([1, 0]) 0.5 of 1.0   float(numpy.mean([1, 0])) 0.5 of 1.0
+#   NumPy 2.4.6    numpy.mean([1, 0]) 1.0 of 1.0   float(numpy.mean([1, 0])) 0.5 of 1.0
 #
 # Exits with 1 if this changes.
 set -euo pipefail
@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from nbgrader.utils import determine_grade
 
 for result in ("numpy.mean([1, 0])", "float(numpy.mean([1, 0]))"):
-    about = {"grade": True, "grade_id": "one", "locked": True, "points": 2, "schema_version": 3,
+    about = {"grade": True, "grade_id": "one", "locked": True, "points": 1, "schema_version": 3,
              "solution": False, "task": False, "cell_type": "code"}
     cell = new_code_cell(f"import numpy\n{result}", metadata={"nbgrader": about})
     NotebookClient(new_notebook(cells=[cell])).execute()
@@ -38,7 +38,7 @@ for release in 1.26.4 2.4.6; do
   told=$("$folder/env/bin/python" "$folder/grade.py" 2> "$folder/errors") || { cat "$folder/errors"; exit 1; }
   echo "NumPy $release   $told"
   case $release in
-    1.*) [[ "$told" == "numpy.mean([1, 0]) 1.0 of 2.0   float(numpy.mean([1, 0])) 1.0 of 2.0"* ]] ;;
-    *) [[ "$told" == "numpy.mean([1, 0]) 2.0 of 2.0   float(numpy.mean([1, 0])) 1.0 of 2.0"* ]] ;;
+    1.*) [[ "$told" == "numpy.mean([1, 0]) 0.5 of 1.0   float(numpy.mean([1, 0])) 0.5 of 1.0"* ]] ;;
+    *) [[ "$told" == "numpy.mean([1, 0]) 1.0 of 1.0   float(numpy.mean([1, 0])) 0.5 of 1.0"* ]] ;;
   esac
 done
