@@ -937,10 +937,11 @@ def snapshot():
     ],
 )
 def test_engine_survives(answer, outcome, message, capsys):
-    before, started = snapshot(), time.monotonic()
+    before, started, spent = snapshot(), time.monotonic(), time.process_time()
     grade = ex.fgsm_step.grade(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
     ex.fgsm_step.check(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
-    assert time.monotonic() - started < 6
+    assert time.process_time() - spent < 6
+    assert time.monotonic() - started < 60, "nothing waits for an answer without end"
     assert snapshot() == before
     assert grade.outcome is outcome
     assert message in grade.feedback
