@@ -106,7 +106,7 @@ def _parts(thing: Any) -> Iterable[object]:
     elif isinstance(thing, types.MethodType):
         parts = thing.__self__, thing.__func__
     elif isinstance(thing, types.FunctionType):
-        parts = *_closed_over(thing), *attributes.values(), *_named(thing)
+        parts = *closed_over(thing), *attributes.values(), *_named(thing)
     elif isinstance(thing, (type, types.ModuleType)):
         parts = ()
     elif isinstance(thing, weakref.ref):
@@ -129,7 +129,8 @@ def _of_library(name: object) -> bool:
     return isinstance(name, str) and name.partition(".")[0] in _LIBRARIES
 
 
-def _closed_over(function: types.FunctionType) -> Iterator[object]:
+def closed_over(function: types.FunctionType) -> Iterator[object]:
+    """Give what a function carries: values of its closure and of its defaults."""
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
@@ -139,16 +140,20 @@ def _closed_over(function: types.FunctionType) -> Iterator[object]:
     yield from (function.__kwdefaults__ or {}).values()
 
 
+def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Give a code, and those of the functions that are defined inside."""
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from codes_in(const)
+
+
 def _named(function: types.FunctionType) -> list[object]:
     """Return the values of the global names in a function's code, and of names after a dot."""
     space = function.__globals__
     if _of_library(space.get("__name__")):
         return []
-    names: set[str] = set()
-    codes = [function.__code__]
-    for code in codes:  # grows by the functions that are defined inside
-        names.update(code.co_names)
-        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    names = {name for code in codes_in(function.__code__) for name in code.co_names}
     found = [space[name] for name in names if name in space]
     spaces: set[int] = set()
     for value in found:  # grows, too: `package.module.net`, `Config.net`

@@ -937,11 +937,10 @@ def snapshot():
     ],
 )
 def test_engine_survives(answer, outcome, message, capsys):
-    before, started, spent = snapshot(), time.monotonic(), time.process_time()
+    before, started = snapshot(), time.monotonic()
     grade = ex.fgsm_step.grade(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
     ex.fgsm_step.check(answer, timeout=0.3 if outcome is Outcome.RAISED else 5.0)
-    assert time.process_time() - spent < 6
-    assert time.monotonic() - started < 60, "nothing waits for an answer without end"
+    assert time.monotonic() - started < 6
     assert snapshot() == before
     assert grade.outcome is outcome
     assert message in grade.feedback

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import chain
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from advlearn.context import closed_over, codes_in
 from advlearn.course.grading import evidence, names, sandbox
 from advlearn.course.grading.evidence import Args
 
@@ -144,39 +145,27 @@ def _gather(value: object, found: set[str], seen: set[int]) -> None:
     if value.__module__ in _WRITTEN_BY_LEARNERS:
         found.add(value.__name__)
     elif not _is_ours(value.__module__ or "") and len(seen) < _MOST_HELPERS:
-        parts = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        for code in _codes(value.__code__):
-            parts += _loaded(code, value.__globals__)
-        for cell in value.__closure__ or ():
-            with suppress(ValueError):  # it is empty
-                parts.append(cell.cell_contents)
-        for part in parts:
+        loaded = (_loaded(code, value.__globals__) for code in codes_in(value.__code__))
+        for part in chain(closed_over(value), *loaded):
             _gather(part, found, seen)
 
 
-def _loaded(code: CodeType, names: Mapping[str, object]) -> Iterator[object]:
+def _loaded(code: CodeType, space: Mapping[str, object]) -> Iterator[object]:
     """Give what a code loads by its global names, through modules of ours, and by its imports."""
     holder: object = None  # a module of ours, of which an attribute may be loaded next
     for step in dis.get_instructions(code):
         if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
-            holder = names.get(step.argval)
+            holder = space.get(step.argval)
+            yield holder
         elif step.opname == "IMPORT_NAME":
             holder = sys.modules.get(step.argval)
-        elif step.opname in {"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"} and _is_module(holder):
-            loaded = getattr(holder, step.argval, None)
-            yield loaded
-            # Several names may be taken from one import.
-            holder = holder if step.opname == "IMPORT_FROM" else loaded
+        elif step.opname == "IMPORT_FROM" and _is_module(holder):
+            yield getattr(holder, step.argval, None)  # and the next name is from the same one
+        elif step.opname in {"LOAD_ATTR", "LOAD_METHOD"} and _is_module(holder):
+            holder = getattr(holder, step.argval, None)
+            yield holder
         elif step.opname not in _BETWEEN:
             holder = None
-        yield holder
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _codes(inner)
 
 
 def _is_module(value: object) -> bool:

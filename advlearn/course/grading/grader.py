@@ -272,7 +272,8 @@ class FunctionGrader:
 
     def _complaint(self, failing: list[_Case], example: str) -> str:
         """Name a rule that the result breaks, or just say where it differs."""
-        which = self._which_result()
+        _, _, wrong = self._compared()
+        which = _which(wrong)
         complaints = [(evidence.NOT_FINITE, case) for case in failing if self._has_new_nan(case)]
         complaints += [
             found for rule in self.exercise.properties if (found := self._violation(rule))
@@ -281,8 +282,7 @@ class FunctionGrader:
             text, case = complaints[0]
             return f"{which}{text}\n{self._example(case)}"
         count = f"{len(failing)} of {len(self.cases)} inputs"
-        it = "It differs" if which.startswith("Only") else "Your result differs"
-        it = "They differ" if which.startswith("Your") else it
+        it = {0: "Your result differs", 1: "It differs"}.get(len(wrong), "They differ")
         return f"{which}{it} from the expected one on {count}.\n{example}"
 
     def _misconception(self, failing: list[_Case]) -> Misconception | None:
@@ -361,14 +361,10 @@ class FunctionGrader:
 
     def _slip_in_one_result(self) -> str | None:
         """Name the misconception behind the one wrong result of several, the others being right."""
-        outputs = [case.values for case in self.cases if isinstance(case.values, list)]
-        expected = [evidence.read(case.expected, case.expected) for case in self.cases]
-        targets = [target for target in expected if isinstance(target, list)]
-        count = len(targets[0])
-        wrong = [k for k in range(count) if not self._equal_at(outputs, targets, k, k)]
-        if count == 1 or len(wrong) != 1:
+        outputs, targets, wrong = self._compared()
+        if len(wrong) != 1:
             return None
-        k = wrong[0]
+        k, count = wrong[0], len(targets[0])
 
         def fits(misconception: Misconception) -> bool:
             imitated = [
@@ -389,23 +385,21 @@ class FunctionGrader:
             )
             or slips.told_by(_general_slips(self.exercise)[0], fits)
         )
-        return f"{self._which_result()}{told}" if told else None
+        return f"{_which(wrong)}{told}" if told else None
 
-    def _which_result(self) -> str:
-        """Say which of several results are wrong, if not all are."""
+    def _compared(self) -> tuple[list[list[Tensor]], list[list[Tensor]], list[int]]:
+        """Return what came out, what is expected, and which of several results are wrong.
+
+        None is named where all are wrong, or where there is one only.
+        """
         outputs = [case.values for case in self.cases if isinstance(case.values, list)]
-        right = [evidence.read(case.expected, case.expected) for case in self.cases]
-        targets = [target for target in right if isinstance(target, list)]
+        expected = [evidence.read(case.expected, case.expected) for case in self.cases]
+        targets = [target for target in expected if isinstance(target, list)]
         count = len(targets[0])
         if count == 1 or len(outputs) < len(targets):
-            return ""
+            return outputs, targets, []
         wrong = [k for k in range(count) if not self._equal_at(outputs, targets, k, k)]
-        if len(wrong) == 1:
-            return f"Only your {_ORDINALS[wrong[0]]} result is wrong. "
-        if not wrong or len(wrong) == count:
-            return ""
-        *most, last = (_ORDINALS[k] for k in wrong)
-        return f"Your {', '.join(most)} and {last} results are wrong, the others right. "
+        return outputs, targets, wrong if len(wrong) < count else []
 
     def _imitate(self, wrong: Misconception, case: _Case) -> Any:
         """Return what a misconception gives on an input, or the error if it does not even run."""
@@ -448,6 +442,16 @@ class FunctionGrader:
         output, expected = evidence.contrast(case.output, case.expected, rtol, atol)
         rows += [f"    yours     {output}", f"    expected  {expected}"]
         return "\n".join(row[:240] for row in rows)
+
+
+def _which(wrong: Sequence[int]) -> str:
+    """Say which of several results are wrong, or nothing."""
+    if not wrong:
+        return ""
+    *most, last = (_ORDINALS[k] for k in wrong)
+    if not most:
+        return f"Only your {last} result is wrong. "
+    return f"Your {', '.join(most)} and {last} results are wrong, the others right. "
 
 
 @functools.lru_cache(maxsize=128)
