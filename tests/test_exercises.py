@@ -430,6 +430,18 @@ def test_what_pytorch_raises_comes_with_a_remedy(mistake, remedy):
     assert remedy in evidence.describe_error(raised.value, args)
 
 
+def test_rows_of_two_tables_are_told_how_to_meet():
+    w, lower = torch.rand(3, 7), torch.rand(4, 7)
+    with pytest.raises(RuntimeError) as raised:
+        lower - w
+    told = evidence.describe_error(raised.value, (w, lower))
+    assert "`u @ v.T` gives the dot products, (4, 3), and `u[:, None] - v`" in told
+    assert (lower[:, None] - w).shape == (4, 3, 7)
+    assert "differences, (4, 3, 7)" in told
+    # Not where they are not the tables of the task.
+    assert "`u @ v.T`" not in evidence.describe_error(raised.value, (w[:2], lower))
+
+
 # --- By value, not by type -----------------------------------------------------------------------
 
 
@@ -532,6 +544,9 @@ def test_a_right_answer_is_right_in_every_form_unless_the_task_asks_for_a_dtype(
                 assert (grade.outcome, grade.solved) == (Outcome.TIDY, False), form
                 assert "Your result has dtype" in grade.feedback, form
                 assert "The task asks for it." in grade.feedback, form
+            elif "slope" in exercise.asks and grade.outcome is Outcome.TIDY:
+                assert not grade.solved, form
+                assert grade.feedback.count(evidence.NO_SLOPE) == 1, form
             elif grade.outcome is Outcome.TIDY:  # an image or a gradient that a model would refuse
                 assert grade.solved, form
                 assert "a model would refuse yours." in grade.feedback, form
@@ -562,6 +577,7 @@ def test_what_a_task_says_of_result_and_model_is_asked_for():
         assert ("detached" in exercise.asks) == ("detached" in exercise.task), exercise.name
         said = re.search(r"the model\s+stays as it was", exercise.task, re.IGNORECASE)
         assert ("model" in exercise.asks) == bool(said), exercise.name
+        assert ("slope" in exercise.asks) == ("keep it attached" in exercise.task), exercise.name
 
 
 def test_a_dtype_counts_where_the_task_asks_for_one():
@@ -1234,3 +1250,61 @@ def test_folder_filters_and_print_options_are_put_back(tmp_path):
     before = settings()
     assert ex.fgsm_step.grade(leaking).outcome is Outcome.RIGHT
     assert settings() == before
+
+
+# --- A loss that somebody follows -----------------------------------------------------------------
+
+FOLLOWED = [exercise for exercise in EXERCISES if "slope" in exercise.asks]
+
+
+def test_the_losses_that_are_followed_are_these():
+    names = [exercise.name for exercise in FOLLOWED]
+    assert names == ["safe_cross_entropy", "knowing_loss", "scale_free_margin", "worst_loss"]
+
+
+def without_a_part(result):
+    """Keep the values, and leave a part of the gradient out."""
+    return result * 0.5 + result.detach() * 0.5
+
+
+def with_nan(result):
+    """Keep the values; a root at 0, in a branch that is not taken, makes the gradient nan."""
+    root = (result * 0).sqrt()
+    return torch.where(result == result, result, root)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda result: result.detach(), evidence.NO_SLOPE),
+        (lambda result: torch.tensor(result.tolist()), evidence.NO_SLOPE),
+        (lambda result: torch.from_numpy(result.numpy()), evidence.NO_SLOPE),
+        (without_a_part, evidence.WRONG_SLOPE),
+        (lambda result: 2 * result - result.detach(), evidence.WRONG_SLOPE),
+        (with_nan, evidence.BROKEN_SLOPE),
+    ],
+)
+@pytest.mark.parametrize("exercise", FOLLOWED, ids=lambda exercise: exercise.name)
+def test_right_values_without_their_gradient_do_not_solve_it(exercise, change, text):
+    answer = functools.wraps(exercise.reference)(lambda *args: change(exercise.reference(*args)))
+    grade = exercise.grade(answer)
+    assert (grade.outcome, grade.solved) == (Outcome.TIDY, False)
+    assert f"{text} The task asks for it." in grade.feedback
+    assert grade.score < 1
+
+
+@pytest.mark.parametrize("exercise", FOLLOWED, ids=lambda exercise: exercise.name)
+def test_the_same_gradient_by_another_way_is_right(exercise):
+    def rounded_otherwise(*args):
+        doubled = [a.double() if getattr(a, "is_floating_point", bool)() else a for a in args]
+        return exercise.reference(*doubled)
+
+    answer = functools.wraps(exercise.reference)(rounded_otherwise)
+    assert exercise.grade(answer).outcome is Outcome.RIGHT
+
+
+def test_a_wrong_value_is_told_before_a_missing_gradient():
+    exercise = FOLLOWED[0]
+    grade = exercise.grade(lambda logits, y: -exercise.reference(logits, y).detach())
+    assert grade.outcome is Outcome.WRONG
+    assert "gradient" not in grade.feedback

@@ -21,7 +21,14 @@ from advlearn.classroom.runner import EndedError, Nursery, Runner
 from advlearn.classroom.submissions import Notebook
 from advlearn.course.grading import sandbox
 from advlearn.course.grading.exercise import TIME_LIMIT, Exercise
-from advlearn.course.grading.grader import FunctionGrader, Grade, Outcome, inputs_of, parameters
+from advlearn.course.grading.grader import (
+    SLOPE,
+    FunctionGrader,
+    Grade,
+    Outcome,
+    inputs_of,
+    parameters,
+)
 
 _SPARE = 20.0  # seconds beyond what an answer may take, before its process is ended
 _TELLING = 4  # statements of a function that two people hardly write alike
@@ -87,6 +94,7 @@ class Judge:
             names = list(parameters(exercise.reference))
             request |= {
                 "do": "call", "name": exercise.name, "parameters": names, "timeout": self.timeout,
+                "slopes": SLOPE in exercise.asks,
             }  # fmt: skip
         seconds = sandbox.PATIENCE * self.timeout + _SPARE
         try:

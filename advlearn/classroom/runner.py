@@ -442,7 +442,7 @@ def _run(line: socket.socket, folder: str, number: int, allowed: dict[str, bool]
             with sandbox.preserved_state():
                 calls = call(
                     answer, request["name"], tuple(request["parameters"]), inputs,
-                    request["timeout"],
+                    request["timeout"], slopes=bool(request.get("slopes")),
                 )  # fmt: skip
             send(line, _packed(calls))
 

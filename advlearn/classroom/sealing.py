@@ -78,6 +78,7 @@ def _exercise(exercise: Exercise, writer: _Writer, hints: Sequence[str]) -> dict
     questions = grader._questions(exercise)
     in_steps, in_arguments = grader._general_slips(exercise)
     right = [output for _, output in questions]
+    slopes = grader.expected_slopes(exercise) if grader.SLOPE in exercise.asks else []
 
     def recorded(wrong: Misconception) -> dict[str, Any]:
         outputs = [writer.value(output) for output in grader._imitations(exercise, wrong)]
@@ -96,6 +97,7 @@ def _exercise(exercise: Exercise, writer: _Writer, hints: Sequence[str]) -> dict
         "parameters": list(grader.parameters(exercise.reference)),
         "inputs": [[writer.value(part) for part in tensors_of(args)] for args, _ in questions],
         "outputs": [writer.value(output) for output in right],
+        "slopes": [writer.value(slope) for slope in slopes],
         "wrong": [recorded(wrong) for wrong in exercise.wrong_answers],
         "in steps": telling(in_steps),
         "in arguments": telling(in_arguments),

@@ -135,9 +135,10 @@ def pack(calls: Calls) -> bytes:
         [tensor([1., 1.])]
     """
     writer = _Writer()
-    told = asdict(Calls(**{**vars(calls), "given": [], "outputs": []}))
+    told = asdict(Calls(**{**vars(calls), "given": [], "outputs": [], "slopes": []}))
     told["outputs"] = [writer.value(output) for output in calls.outputs]
     told["given"] = [[writer.argument(value) for value in args] for args in calls.given]
+    told["slopes"] = [writer.value(slope) for slope in calls.slopes]
     for name in ("problem", "error", "printed"):
         told[name] = told[name][:20_000]
     text = json.dumps(told).encode()
@@ -222,6 +223,22 @@ class _Reader:
             raise WireError("a tensor that lies outside the message")
         return raw
 
+    def slope(self, told: Any) -> list[Tensor] | None:
+        """Return the gradients of a result, detached tensors of numbers."""
+        value = self.value(told)
+        if value is not None and not (
+            isinstance(value, list)
+            and all(
+                isinstance(part, Tensor)
+                and part.is_floating_point()
+                and part.layout == torch.strided
+                and not part.is_meta
+                for part in value
+            )
+        ):
+            raise WireError("not a list of gradients")
+        return value
+
     def argument(self, told: Any, value: Any) -> Any:
         """Return an argument as a call has left it, made of a copy of what it was."""
         if isinstance(value, Tensor) and _list(told, 6)[0] == "tensor":
@@ -288,6 +305,7 @@ def unpack(content: bytes, inputs: Sequence[Args]) -> Calls:
             is_stub=bool(told["is_stub"]),
             replaced=[_text(name, 200) for name in _list(told["replaced"], 1_000)],
             finished=[_text(name, 200) for name in _list(told["finished"], 1_000)],
+            slopes=[reader.slope(one) for one in _list(told["slopes"], len(inputs))],
             timed_out=bool(told["timed_out"]),
             waited=bool(told["waited"]),
             flooded=bool(told["flooded"]),

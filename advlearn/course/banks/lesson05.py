@@ -591,12 +591,14 @@ safe_cross_entropy = Exercise(
     task=(
         "Return the cross-entropy of each image as softplus(-margin), where margin is the logit of "
         "the true class minus the logsumexp of the OTHER logits. logits is (N, K), y is (N,) "
-        "int64; the result is (N,). It must stay positive for margins of 60, and must not overflow."
+        "int64; the result is (N,). It must stay positive for margins of 60, and must not "
+        "overflow. An attack follows its gradient, so keep it attached to the logits."
     ),
     difficulty=3,
     minutes=10,
     reference=_safe_cross_entropy,
     inputs=_confident_logits,
+    asks=("slope",),
     properties=(_is_positive, _is_the_cross_entropy),
     right_answers=(_safe_by_differences, _safe_by_loop),
     wrong_answers=edits(

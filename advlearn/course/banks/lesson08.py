@@ -351,12 +351,14 @@ knowing_loss = Exercise(
     task=(
         "logits is (N, K + 1): first the K digits, then the alarm, the log-odds of an attack. "
         "Return (N,): the SMALLER of two numbers, by how much the best wrong digit is ahead of the "
-        "true digit y, and by how much the alarm is below 0. y is (N,) int64, in [0, K)."
+        "true digit y, and by how much the alarm is below 0. y is (N,) int64, in [0, K). An attack "
+        "follows the gradient of the result, so keep it attached to the logits."
     ),
     difficulty=3,
     minutes=10,
     reference=_knowing_loss,
     inputs=_knowing_inputs,
+    asks=("slope",),
     properties=(_positive_means_success,),
     right_answers=(_knowing_by_loop, _knowing_by_mask),
     wrong_answers=edits(

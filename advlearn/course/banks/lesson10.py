@@ -409,11 +409,11 @@ def _is_between_minus_one_and_one(args: Args, output: Tensor) -> object:
 
 def _margin_by_loop(logits: Tensor, y: Tensor) -> Tensor:
     values = []
-    for row, label in zip(logits.tolist(), y.tolist(), strict=True):
+    for row, label in zip(logits, y.tolist(), strict=True):
         best = max(value for k, value in enumerate(row) if k != label)
         spread = max(row) - min(row)
-        values.append((best - row[label]) / spread if spread else 0.0)
-    return torch.tensor(values)
+        values.append((best - row[label]) / spread if spread else row.sum() * 0)
+    return torch.stack(values)
 
 
 def _margin_of_scaled(logits: Tensor, y: Tensor) -> Tensor:
@@ -431,12 +431,13 @@ scale_free_margin = Exercise(
         "Return for each example (best other logit - true logit) / (largest - smallest logit): a "
         "loss that stays the same when all logits are multiplied by one positive number. If all "
         "logits of an example are equal, return 0 for it. logits is (N, K), y is (N,) int64; the "
-        "result is (N,)."
+        "result is (N,). An attack follows its gradient, so keep it attached to the logits."
     ),
     difficulty=2,
     minutes=8,
     reference=_scale_free_margin,
     inputs=_margin_inputs,
+    asks=("slope",),
     properties=(_is_between_minus_one_and_one,),
     right_answers=(_margin_by_loop, _margin_of_scaled),
     wrong_answers=edits(

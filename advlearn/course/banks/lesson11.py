@@ -704,12 +704,14 @@ worst_loss = Exercise(
     task=(
         "Return the largest cross-entropy, (N,), that logits between `lower` and `upper` can have. "
         "lower and upper are (N, K), y is (N,) int64, the labels. First choose the worst logits, "
-        "then take their cross-entropy, one value for each example."
+        "then take their cross-entropy, one value for each example. Training follows its gradient, "
+        "so keep it attached to `lower` and `upper`."
     ),
     difficulty=2,
     minutes=7,
     reference=_worst_loss,
     inputs=_loss_inputs,
+    asks=("slope",),
     properties=(_bounds_the_loss,),
     right_answers=(_loss_by_scatter, _loss_by_margins),
     wrong_answers=(

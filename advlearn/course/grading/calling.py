@@ -15,6 +15,9 @@ from itertools import chain
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from advlearn.context import closed_over, codes_in
 from advlearn.course.grading import evidence, names, sandbox
 from advlearn.course.grading.evidence import Args
@@ -50,6 +53,7 @@ class Calls(sandbox.Ending):
             `raise NotImplementedError`.
         replaced: Names of PyTorch, NumPy and Python that it replaced.
         finished: Names of the library's own attacks, losses and measures that it uses.
+        slopes: For each input the gradients of `slope_of`, where they are asked for.
         timed_out, waited, flooded, abandoned, printed, place: See `sandbox.Ending`.
     """
 
@@ -61,10 +65,17 @@ class Calls(sandbox.Ending):
     is_stub: bool = False
     replaced: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    slopes: list[list[Tensor] | None] = field(default_factory=list)
 
 
 def call(
-    answer: Any, name: str, parameters: tuple[str, ...], inputs: Sequence[Args], timeout: float
+    answer: Any,
+    name: str,
+    parameters: tuple[str, ...],
+    inputs: Sequence[Args],
+    timeout: float,
+    *,
+    slopes: bool = False,
 ) -> Calls:
     """Call an answer on copies of every input, and on the first one twice.
 
@@ -74,6 +85,7 @@ def call(
         parameters: The names of its arguments.
         inputs: The arguments of each call; they are not changed.
         timeout: As for `sandbox.run`, for all calls together.
+        slopes: Whether to call it once more on every input, and take the gradient of its result.
 
     Example:
         >>> calls = call(lambda x: x + 1, "next_one", ("x",), [(1,), (2,)], timeout=5.0)
@@ -90,6 +102,9 @@ def call(
             output = answer(*given)
             calls.given.append(given)
             calls.outputs.append(output)
+        if slopes:
+            found = [slope_of(answer, args) for args in inputs]
+            calls.slopes.extend(found)
 
     files = _files(answer)
     with names.watched() as calls.replaced:
@@ -98,6 +113,7 @@ def call(
         setattr(calls, kept.name, getattr(run, kept.name))
     # An abandoned thread may go on for a while: what it adds later must not count.
     calls.given, calls.outputs = list(calls.given), list(calls.outputs)
+    calls.slopes = list(calls.slopes)
     error = run.error
     if error is None or run.flooded or run.timed_out:
         return calls
@@ -113,6 +129,39 @@ def call(
     calls.shows_input = isinstance(error, with_input)
     calls.is_stub = False
     return calls
+
+
+def slope_of(loss: Any, args: Args) -> list[Tensor] | None:
+    """Return the gradient of a loss with respect to each floating argument, or None without one.
+
+    It is taken a little beside the arguments: where two numbers tie, a maximum has several.
+
+    Example:
+        >>> slope_of(lambda v, n: n * v.square(), (torch.tensor([3.0]), 2))
+        [tensor([12.])]
+        >>> slope_of(lambda v, n: v.square().detach(), (torch.tensor([3.0]), 2))
+    """
+    leaves: list[Tensor] = []
+    given: list[object] = []
+    for arg in evidence.copy_arguments(args):
+        if not isinstance(arg, Tensor) or not arg.is_floating_point():
+            given.append(arg)
+            continue
+        wave = torch.arange(arg.numel(), dtype=arg.dtype).sin().reshape(arg.shape)
+        leaves.append((arg + 0.01 * wave * arg.abs().clamp(min=1)).requires_grad_())
+        given.append(leaves[-1].clone())  # which may be written to, as any tensor may
+    try:
+        with torch.enable_grad():
+            result = loss(*given)
+            if not isinstance(result, Tensor) or not result.requires_grad:
+                return None
+            gradients = torch.autograd.grad(result.sum(), leaves, allow_unused=True)
+    except Exception:  # NumPy takes no tensor that has a gradient, for one
+        return None
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, gradients, strict=True)
+    ]
 
 
 def _files(answer: object) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import math
 import numbers
 import re
@@ -22,8 +23,8 @@ class Untidy(NamedTuple):
     """Something to tidy in an answer whose result may well be right.
 
     Attributes:
-        kind: "detached", "model" (its `.grad`), "weights" (all else of it), "inputs", "inputs'
-            switches", "dtype" or "names".
+        kind: "detached", "slope", "model" (its `.grad`), "weights" (all else of it), "inputs",
+            "inputs' switches", "dtype" or "names".
         text: What to tell the learner.
     """
 
@@ -34,6 +35,20 @@ class Untidy(NamedTuple):
 ATTACHED = (
     "Your result is still attached to the autograd graph. Whoever uses it drags the whole "
     "computation along. Return it with `.detach()`."
+)
+NO_SLOPE = (
+    "The values are right, but no gradient passes through them, and whoever uses this loss follows "
+    "its gradient. Leave out `.detach()`, `.item()`, `.tolist()`, NumPy, `torch.no_grad()`, and "
+    "`torch.tensor` around results."
+)
+BROKEN_SLOPE = (
+    "The values are right, but their gradient is nan or inf, and whoever uses this loss follows "
+    "its gradient. Both branches of `torch.where` count in it, also the one that is not taken: "
+    "clamp before `exp`, `log` or a division."
+)
+WRONG_SLOPE = (
+    "The values are right, but not their gradient, and whoever uses this loss follows it. A part "
+    "of the result is detached, or a plain number, so that its share of the gradient is missing."
 )
 INPUT_CHANGED = (
     "Your function changes an input that it was given. The caller still needs it. "
@@ -135,6 +150,31 @@ def _same_gradient(before: Tensor | None, after: Tensor | None) -> bool:
     if before is None or after is None:
         return before is after
     return torch.equal(before, after)
+
+
+def wrong_slope(slope: list[Tensor] | None, expected: Sequence[Tensor]) -> str | None:
+    """Say what is wrong with the gradient of a result, or return None if nothing is.
+
+    Args:
+        slope: as `calling.slope_of` gives it.
+        expected: the right gradients, one for each floating argument, (N, ...) each.
+
+    Example:
+        >>> wrong_slope([torch.tensor([[1.0, 0.0]])], [torch.tensor([[1.001, 0.0]])]) is None
+        True
+        >>> wrong_slope(None, [torch.ones(1, 2)]) == NO_SLOPE
+        True
+    """
+    if slope is None or [part.shape for part in slope] != [part.shape for part in expected]:
+        return NO_SLOPE
+    for own, right in zip(slope, expected, strict=True):
+        if not bool(own.isfinite().all()):
+            return BROKEN_SLOPE
+        # A hundredth of an example's largest entry: other ways to compute it round otherwise.
+        largest = right.abs().flatten(1).amax(1).reshape(-1, *[1] * (right.dim() - 1))
+        if bool(((own - right).abs() > 0.01 * largest + 1e-30).any()):
+            return WRONG_SLOPE
+    return None
 
 
 def read(output: object, like: object) -> list[Tensor] | str:
@@ -455,11 +495,21 @@ _SIZES = re.compile(
 
 
 def _column_tip(args: Args, a: int, b: int, place: int) -> str | None:
-    """Say how a number for each example meets a row for each, if that is what did not fit.
+    """Say how the rows of two tables meet, or a number for each example and a row for each.
 
-    It did not if one size is the number of examples N and the other one the length of a row, in the
-    last dimension of a table or a batch of images.
+    The tables have rows of one length, and different numbers of them. Of the other two, one size is
+    the number of examples N and the other one the length of a row, in the last dimension of a table
+    or a batch of images.
     """
+    tables = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim == 2]
+    for one, other in itertools.combinations(tables, 2):
+        rows = {len(one), len(other)}
+        if place == 0 and {a, b} == rows and len(rows) == 2 and one.shape[1] == other.shape[1]:
+            return (
+                "Every row of one table is to meet every row of the other: `u @ v.T` gives the dot "
+                f"products, ({a}, {b}), and `u[:, None] - v` the differences, "
+                f"({a}, {b}, {one.shape[1]})."
+            )
     for arg in args:
         if not isinstance(arg, Tensor) or arg.ndim < 2:
             continue

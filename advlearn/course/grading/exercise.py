@@ -18,6 +18,7 @@ from advlearn.course.grading import evidence, names, sandbox, sealed
 from advlearn.course.grading.calling import call
 from advlearn.course.grading.evidence import Args
 from advlearn.course.grading.grader import (
+    SLOPE,
     FunctionGrader,
     Grade,
     Outcome,
@@ -76,9 +77,10 @@ class Exercise:
         properties: Functions (args, output) -> feedback or None, asked when no misconception fits.
             The output comes in the form of the reference's: its dtype, or a Python float.
         asks: What the task asks for beside right values, as kinds of `evidence.Untidy`: "detached",
-            "model" (its `.grad` stays as it was), "dtype" (that of the reference). A right result
-            without it does not count as solved. If no dtype is asked for, the values alone decide:
-            float64, float32, and 0 and 1 as integers or booleans.
+            "model" (its `.grad` stays as it was), "dtype" (that of the reference), "slope" (that of
+            the reference: a loss that somebody follows). A right result without it does not count
+            as solved. If no dtype is asked for, the values alone decide: float64, float32, and 0
+            and 1 as integers or booleans.
         takeaway: Shown after a right answer.
         rtol: Relative tolerance of the comparison.
         atol: Absolute tolerance of the comparison.
@@ -159,7 +161,12 @@ class Exercise:
                 return self._grade_value(answer)
             with names.genuine_names(), sandbox.preserved_state():
                 calls = call(
-                    answer, self.name, parameters(self.reference), inputs_of(self), timeout
+                    answer,
+                    self.name,
+                    parameters(self.reference),
+                    inputs_of(self),
+                    timeout,
+                    slopes=SLOPE in self.asks,
                 )
                 return FunctionGrader(self, calls, timeout).grade()
         except Exception as error:  # an object that raises when it is looked at

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from advlearn.course.grading import evidence, relations, sandbox, slips
-from advlearn.course.grading.calling import Calls
+from advlearn.course.grading.calling import Calls, slope_of
 from advlearn.course.grading.evidence import Args, Untidy
 from advlearn.course.grading.misconceptions import Misconception
 from advlearn.course.grading.sealed import Recorded
@@ -27,6 +27,9 @@ _ORDINALS = (
 
 # What nobody may do, whether or not a task says so: the caller needs both afterwards.
 _ALWAYS_ASKED = ("inputs", "weights")
+
+SLOPE = "slope"
+"""What a loss is asked for whose gradient is followed: see `Exercise.asks`."""
 
 # A misconception that agrees only where the answer is wrong is told if it does so on as many
 # different wrong numbers: on fewer, another slip could give the same.
@@ -228,6 +231,12 @@ class FunctionGrader:
             case.wrong_dtype = evidence.wrong_dtype(case.output, case.expected)
         case.right = case.equal and case.wrong_dtype is None
         case.untidy = list(evidence.side_effects(case.args, case.given, self.names))
+        # What is written into an input breaks the gradient too: then the first is the thing to say.
+        if SLOPE in self.exercise.asks and case.right and not case.untidy:
+            at = self.cases.index(case)
+            slope = self.calls.slopes[at] if at < len(self.calls.slopes) else None
+            if text := evidence.wrong_slope(slope, expected_slopes(self.exercise)[at]):
+                case.untidy.append(Untidy(SLOPE, text))
         if evidence.is_attached(case.output):
             case.untidy.append(Untidy("detached", evidence.ATTACHED))
 
@@ -467,6 +476,17 @@ def _questions(exercise: Exercise) -> list[tuple[Args, Any]]:
         if isinstance(exercise.reference, Recorded):
             return exercise.reference.questions(inputs)
         return [(args, exercise.reference(*evidence.copy_arguments(args))) for args in inputs]
+
+
+@functools.lru_cache(maxsize=128)
+def expected_slopes(exercise: Exercise) -> list[list[Tensor]]:
+    """Return the gradients of the reference on each input, for an exercise that asks for them."""
+    if isinstance(exercise.reference, Recorded):
+        return exercise.reference.expected_slopes
+    with sandbox.preserved_state():
+        found = [slope_of(exercise.reference, args) for args, _ in _questions(exercise)]
+    assert None not in found, f"the reference of {exercise.name} has no gradient"
+    return [slope for slope in found if slope is not None]
 
 
 @functools.lru_cache(maxsize=128)

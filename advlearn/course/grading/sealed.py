@@ -47,6 +47,7 @@ class Recorded:
         outputs: Sequence[Any],
         *,
         tensors: Sequence[Sequence[Tensor]] = (),
+        slopes: Sequence[list[Tensor]] = (),
         in_steps: tuple[Misconception, ...] = (),
         in_arguments: tuple[Misconception, ...] = (),
         door: Callable[..., Any] | None = None,
@@ -56,7 +57,7 @@ class Recorded:
             [inspect.Parameter(one, inspect.Parameter.POSITIONAL_OR_KEYWORD) for one in parameters]
         )
         self.outputs, self.slips = list(outputs), (in_steps, in_arguments)
-        self._tensors, self._door = tensors, door
+        self._tensors, self._door, self.expected_slopes = tensors, door, list(slopes)
 
     def __repr__(self) -> str:
         return f"<{self.__name__}: {CLOSED}>"
@@ -163,6 +164,7 @@ def opened(module: str, file: str) -> dict[str, Any]:
             one["parameters"],
             [reader.value(output) for output in one["outputs"]],
             tensors=[[reader.value(part) for part in parts] for parts in one["inputs"]],
+            slopes=[reader.value(slope) for slope in one["slopes"]],
             in_steps=tuple(map(reader.misconception, one["in steps"])),
             in_arguments=tuple(map(reader.misconception, one["in arguments"])),
             door=door,
