@@ -27,6 +27,7 @@ from advlearn._validation import (
     check_number,
     logits_of,
 )
+from advlearn.batches import taken
 from advlearn.context import Model, attack_mode, hand_out
 from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
@@ -369,7 +370,7 @@ def pgd(
 
         def attempt(rows: Tensor, keep: str) -> None:
             """Walk once from some of the examples, and keep what is better than before."""
-            start, labels = x[rows], y[rows]
+            start, labels = taken(x, rows), y[rows]
             own, pace = _rows(radius, rows), _rows(stride, rows)
             low, high = ball(start, own, box)
             # Uniform noise over the ball, then the clamp: it must not shrink the noise elsewhere.
@@ -398,8 +399,9 @@ def pgd(
                     best[rows[fooled]], lost[rows[fooled]] = moved[fooled], True
                     if not len(left):
                         break
-                    rows, labels, direction = rows[left], labels[left], direction[left]
-                    moved, low, high = moved[left], low[left], high[left]
+                    rows, labels, direction = rows[left], labels[left], taken(direction, left)
+                    moved = taken(moved, left)
+                    low, high = taken(low, left), taken(high, left)
                     pace = _rows(pace, left)
                 if step < steps:
                     moved = _step(moved, direction, pace, targeted, None).clamp_(low, high)

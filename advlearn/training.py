@@ -30,7 +30,7 @@ from advlearn._validation import (
     logits_of,
 )
 from advlearn.attacks import DETACHED, PIXELS, linear_step
-from advlearn.batches import BATCH, Batches, Data, joined
+from advlearn.batches import BATCH, Batches, Data, joined, taken
 from advlearn.certify import interval, logit_bounds, propagate
 from advlearn.context import attack_mode, hand_out, precision, uncompiled
 from advlearn.directions import directions
@@ -617,7 +617,7 @@ def _epoch(
         x, y = pair
         order = torch.split(torch.randperm(len(x)).to(x.device), recipe.batch_size)
         for batch in tqdm(order, title, leave=False, disable=not progress):
-            descend(x[batch], y[batch])
+            descend(taken(x, batch), y[batch])
     # The loss of a step is that of the weights before it: the last step shows only here.
     if not all(bool(p.isfinite().all()) for p in model.parameters()):
         raise DivergenceError(

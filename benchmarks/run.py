@@ -29,7 +29,7 @@ from report import publish, table
 from torch import Tensor, nn
 
 from advlearn import input_gradient, linear_step, pgd
-from advlearn.batches import BATCH
+from advlearn.batches import BATCH, taken
 from advlearn.certify import certified_error_rate
 from advlearn.data import Dataset, load_mnist, reference
 from advlearn.losses import margin_loss
@@ -449,7 +449,7 @@ def torchvision_digits(data: Dataset) -> Any:
 def our_epoch(data: Dataset, size: int = 100) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of one epoch as `advlearn.training` makes them."""
     for batch in torch.split(torch.randperm(data.n), size):
-        yield data.x[batch], data.y[batch]
+        yield taken(data.x, batch), data.y[batch]
 
 
 def data_result(settings: Settings, data: Dataset) -> dict[str, Any]:

@@ -612,7 +612,7 @@ MUTANTS = [
     mutant(
         "labels of other examples in a restart",
         "attacks_again_only_what_resists",
-        ("pgd", "x[rows], y[rows]", "x[rows], y[: len(rows)]"),
+        ("pgd", "taken(x, rows), y[rows]", "x[rows], y[: len(rows)]"),
     ),
     # The iterate that is kept
     mutant(
@@ -678,17 +678,21 @@ MUTANTS = [
     mutant(
         "the direction of another example after the first has left",
         "keeps_the_iterate_it_is_asked_for",
-        ("pgd", "direction[left]", "direction[: len(left)]"),
+        ("pgd", "taken(direction, left)", "direction[: len(left)]"),
     ),
     mutant(
         "the ball of another example after the first has left",
         "keeps_the_iterate_it_is_asked_for",
-        ("pgd", "low[left], high[left]", "low[: len(left)], high[: len(left)]"),
+        (
+            "pgd",
+            "taken(low, left), taken(high, left)",
+            "low[: len(left)], high[: len(left)]",
+        ),
     ),
     mutant(
         "the iterate of another example after the first has left",
         "keeps_the_iterate_it_is_asked_for",
-        ("pgd", "= moved[left],", "= moved[: len(left)],"),
+        ("pgd", "moved = taken(moved, left)", "moved = moved[: len(left)]"),
     ),
     mutant(
         "the step size of another example after the first has left",
