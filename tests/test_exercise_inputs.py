@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 
 import pytest
@@ -191,3 +192,76 @@ def test_tiny_gradients_and_far_margins_do_not_vanish():
 
     assert by_name["wrong_sign_share"].grade(by_product).outcome is Outcome.WRONG
     assert by_name["worst_loss"].grade(by_softmax).outcome is Outcome.WRONG
+
+
+# --- One image, several colours -------------------------------------------------------------------
+
+# Their results have no dimension of examples: vectors of weights, or of numbers of any shape.
+WITHOUT_EXAMPLES = {
+    "my_sign", "best_perturbation", "stable_softplus", "softplus_slope", "units_from_pieces",
+    "two_gradients", "training_step", "gaussian_weights",
+}  # fmt: skip
+
+
+def squeezed(result):
+    if isinstance(result, tuple):
+        return tuple(map(squeezed, result))
+    return result.squeeze(0) if isinstance(result, torch.Tensor) else result
+
+
+@of([e for e in EXERCISES if e.name not in WITHOUT_EXAMPLES])
+def test_a_batch_of_one_is_tried(exercise):
+    """`squeeze` takes the dimension of the examples away where there is one example."""
+    results = [exercise.reference(**args) for args in inputs(exercise)]
+    if not any(isinstance(part, torch.Tensor) for result in results for part in parts(result)):
+        pytest.skip("its results are numbers")
+    answer = functools.wraps(exercise.reference)(lambda *a: squeezed(exercise.reference(*a)))
+    assert exercise.grade(answer).outcome is Outcome.WRONG
+
+
+def parts(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+@pytest.mark.parametrize(
+    ("name", "slip"),
+    [
+        (
+            "in_ball",
+            lambda x, moved, eps: ((moved - x)[:, 0].abs() <= eps + 1e-6).flatten(1).all(1),
+        ),
+        (
+            "surviving_share",
+            lambda x, moved: (
+                ((x * 255).round() != (moved * 255).round()).any(dim=1).flatten(1).float().mean(1)
+            ),
+        ),
+        ("max_norm", lambda eta: eta.abs().flatten(2).amax(2)[:, 0]),
+    ],
+)
+def test_each_colour_of_an_image_counts(name, slip):
+    (exercise,) = (e for e in EXERCISES if e.name == name)
+
+    def answer(*args):
+        return slip(*args) if args[0].dim() == 4 else exercise.reference(*args)
+
+    assert exercise.grade(functools.wraps(exercise.reference)(answer)).outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    "name", ["step_towards", "best_perturbation", "my_fgsm", "targeted_fgsm", "pixel_fgsm"]
+)
+@pytest.mark.parametrize("small", [1e-6, 1e-8])
+def test_a_tiny_gradient_gets_a_whole_step(name, small):
+    """g / (|g| + a small number) is no sign."""
+    (exercise,) = (e for e in EXERCISES if e.name == name)
+
+    def soft(_func, v):
+        return v / (v.abs() + small)
+
+    def answer(*args):
+        with _Instead({"sign": soft, "sgn": soft}):
+            return exercise.reference(*args)
+
+    grade = exercise.grade(functools.wraps(exercise.reference)(answer))
+    assert grade.outcome is Outcome.WRONG

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import labels, network, rand
+from advlearn.course.banks.inputs import exact_loss, labels, network, rand
 from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
 functional = torch.nn.functional
@@ -32,6 +32,10 @@ def _targets(generator: torch.Generator) -> list[Args]:
         linear.bias.zero_()
     # Black and white pixels too: there the clamp decides.
     x = torch.tensor([[0.5, 0.9, 0.0, 0.5], [0.0, 0.4, 1.0, 0.3]])
+    faint = nn.Linear(4, 3).eval()
+    with torch.no_grad():
+        faint.weight.copy_(1e-7 * weight)  # tiny gradients, whose signs count as much
+        faint.bias.zero_()
     deep = network(generator, 9, 12, 4)
     with torch.no_grad():
         deep[1].weight[:, 0] = 0  # type: ignore[index]
@@ -42,6 +46,8 @@ def _targets(generator: torch.Generator) -> list[Args]:
         (linear, x, torch.tensor([2, 1]), 0.05),
         (linear, x, torch.tensor([2, 2]), 0.0),
         (deep, images, labels(generator, 8, 4), 0.2),
+        (faint, x, torch.tensor([1, 2]), 0.125),
+        (deep, images[:1], torch.tensor([3]), 0.1),
     ]
 
 
@@ -59,9 +65,7 @@ def _moves_by_at_most_eps(args: Args, output: Tensor) -> object:
 @rule("The model's loss for the target is not smaller on your images than on x. It should fall.")
 def _lowers_the_loss_of_the_target(args: Args, output: Tensor) -> object:
     model, x, target, eps = args
-    with torch.no_grad():
-        before, after = (functional.cross_entropy(model(images), target) for images in (x, output))
-    return eps == 0 or after < before
+    return eps == 0 or exact_loss(model, output, target) < exact_loss(model, x, target)
 
 
 def _step_by_log_softmax(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -164,6 +168,7 @@ def _changes(generator: torch.Generator) -> list[Args]:
         (-rand(generator, 4, 3, 5, 5),),
         (rand(generator, 3, 1, 6, 6) - 0.5,),
         (torch.zeros(2, 1, 4, 4),),
+        (rand(generator, 1, 1, 3, 3) - 0.75,),
     ]
 
 
@@ -254,11 +259,16 @@ def _pairs(generator: torch.Generator) -> list[Args]:
     edge = torch.stack([0.25 + beyond, torch.zeros(8), -0.25 - beyond.flip(0)], dim=1)
     edge = torch.cat([edge, edge.abs() * torch.tensor([1.0, 1.0, 0.0])])
     centre = torch.cat([centre, centre])
+    colours = torch.full((3, 3, 2, 2), 0.5)
+    moved = colours.clone()
+    moved[0, 2, 1, 0], moved[1, 1, 0, 1], moved[2, 2, 1, 1] = 1.0, 0.125, 0.75  # two leave the ball
     return [
         (x, x + eta, 0.1),
         (images, images + size * change.sign(), 0.1),
         (exact, exact + by, 0.25),
         (centre, centre + edge, 0.25),
+        (colours, moved, 0.25),
+        (x[1:2], x[1:2] + eta[1:2], 0.1),
     ]
 
 
@@ -408,7 +418,16 @@ def _before_and_after(generator: torch.Generator) -> list[Args]:
     signs[:, :, :2] = 0
     signs[:, :, 5], signs[:, :, 4, :3] = 1.0, -1.0
     size = torch.tensor([0.0, 0.001, 0.0015, 0.003, 0.01, 0.05]).reshape(6, 1, 1, 1)
-    return [(x, x + eta), (images, images + size * signs), (raw, raw_moved)]
+    # In colour, each of the three numbers of a place is a pixel.
+    colours = (0.2 + 0.6 * rand(generator, 4, 3, 3, 3)).mul(255).round() / 255
+    change = torch.zeros(4, 3, 3, 3)
+    change[0, 1, 0], change[1, 2], change[2, :, 1, 1], change[3, 0, 2, 2] = 0.01, -0.02, 0.03, 0.04
+    return [
+        (x, x + eta),
+        (images, images + size * signs),
+        (raw, raw_moved),
+        (colours, colours + change),
+    ]
 
 
 surviving_share = Exercise(

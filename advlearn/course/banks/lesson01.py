@@ -199,6 +199,7 @@ def _box_inputs(generator: torch.Generator) -> list[Args]:
         (randn(generator, 12), 0.5),
         (sparse, 0.3),
         (_vector(1.0, -2.0, 0.0), 0.0),
+        (_vector(1e-7, 0.0, -3e-7, 2.0), 0.125),  # a tiny weight gets a whole step, too
     ]
 
 

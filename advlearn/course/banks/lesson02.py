@@ -32,6 +32,7 @@ def _wide_numbers(generator: torch.Generator) -> list[Args]:
         (torch.tensor([89.0, 120.0, 500.0]),),  # exp(89) is infinite in float32
         (torch.tensor([-20.0, -40.0, -60.0]),),  # 1 + exp(-20) is 1 in float32
         (5 * randn(generator, 4, 6),),
+        (torch.tensor([[40.0, -1.0, 0.5], [-30.0, 100.0, 2.0]]),),  # large ones among others
     ]
 
 
@@ -126,6 +127,7 @@ def _slope_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([-1.0, 0.0, 2.0]),),
         (torch.tensor([1000.0, -1000.0]),),
         (3 * randn(generator, 4, 6),),
+        (torch.tensor([[100.0, 1.0, -0.5], [-100.0, 150.0, 95.0]]),),  # large ones among others
     ]
 
 
@@ -446,6 +448,7 @@ def _units_inputs(generator: torch.Generator) -> list[Args]:
     return [
         (torch.tensor([[-6.0, -4.0, -1.0], [0.0, 3.5, 8.0]]),),
         (torch.tensor([[4.2, -4.2, 3.2, 2.915]]),),  # slopes from 0.0145 to 0.049: none is flat
+        (torch.tensor([[4.33, -4.38, 0.0, 4.38]]),),  # on both sides of the limit, 4.357
         (torch.tensor([[5.0, 1.0], [7.0, -1.0], [6.0, 0.5]]),),  # only above
         (spread,),
         (torch.tensor([[5.0, 6.0], [-5.0, -7.0]]),),  # all flat: no large slope to compare with

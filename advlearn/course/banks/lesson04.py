@@ -218,6 +218,7 @@ def _margin_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([1.0, -1.0]), 5.0, 0.02, 0.0),
         (torch.tensor([200.0, -200.0]), 8.0, 0.01, 0.5),
         (3 * randn(generator, 12), 6.5, 0.15, 0.35),
+        (torch.tensor([0.75]), 4.0, 0.2, 0.3),
     ]
 
 
@@ -565,6 +566,7 @@ def _softmax_inputs(generator: torch.Generator) -> list[Args]:
             labels(generator, 6, 5),
             0.1,
         ),
+        (weight, bias, x[1:], torch.tensor([0]), 0.15),
     ]
 
 

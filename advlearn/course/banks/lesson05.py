@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import images, labels, network, rand, randn
+from advlearn.course.banks.inputs import exact_loss, images, labels, network, rand, randn
 from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
@@ -160,6 +160,8 @@ def _images_and_targets(generator: torch.Generator) -> list[Args]:
         return layer.eval()
 
     small = linear([[2.0, -1.0, 0.0, 0.5], [-1.0, 1.0, 0.0, 1.5], [0.5, 2.0, 0.0, -2.0]])
+    # Tiny gradients, whose signs count as much.
+    faint = linear([[2e-7, -1e-7, 0.0, 5e-8], [-1e-7, 1e-7, 0.0, 1e-7], [5e-8, 2e-7, 0.0, -2e-7]])
     x = torch.tensor([[0.5, 0.9, 0.25, 0.125], [0.0, 1.0, 0.75, 0.625]])  # it says: 2 and 2
     digits = rand(generator, 8, 1, 4, 4)
     digits[:, :, 0] = 0.0  # black pixels: they have room in one direction only
@@ -175,16 +177,15 @@ def _images_and_targets(generator: torch.Generator) -> list[Args]:
         (small, x, torch.tensor([1, 0]), 0.0),
         (deep, digits, targets, 0.125),
         (trained, digits, (targets + 2) % 4, 0.3),
+        (faint, x, torch.tensor([0, 1]), 0.125),
+        (deep, digits[:1], torch.tensor([3]), 0.1),
     ]
 
 
 @rule("The target is not more probable on your images than on x. The step should make it so.")
 def _raises_the_target(args: Args, output: Tensor) -> object:
     model, x, target, eps = args
-    with torch.no_grad():
-        before = functional.cross_entropy(model(x), target)
-        after = functional.cross_entropy(model(output), target)
-    return eps == 0 or after < before
+    return eps == 0 or exact_loss(model, output, target) < exact_loss(model, x, target)
 
 
 @rule("Your result leaves the range [0, 1] of a pixel.")
@@ -442,6 +443,7 @@ def _margins(generator: torch.Generator) -> list[Args]:
         (3 * randn(generator, 6), randn(generator, 6, 1, 4, 4), 0.1),
         # As many images as pixels: a sum over the wrong axis runs here too.
         (3 * randn(generator, 4), randn(generator, 4, 4), 0.3),
+        (torch.tensor([1.5]), randn(generator, 1, 1, 4, 4), 0.2),
     ]
 
 
@@ -685,12 +687,15 @@ def _normalised_models(generator: torch.Generator) -> list[Args]:
     grey = torch.tensor([[0.13], [0.31]])
     colour = torch.tensor([[0.49, 0.48, 0.45], [0.25, 0.2, 0.3]])
     small = rand(generator, 1, 1, 3, 3)
-    return [
+    made = [
         (model(1), small, torch.tensor([2]), 0.25, grey),
         (model(1), small, torch.tensor([1]), 0.0, grey),
         (model(1), images(generator, 6, 1, 3, 3), labels(generator, 6, 4), 0.1, grey),
         (model(3, 4), images(generator, 5, 3, 3, 4), labels(generator, 5, 4), 0.05, colour),
     ]
+    faint = model(1)
+    list(faint.parameters())[-2].data.mul_(1e-7)  # tiny gradients, whose signs count as much
+    return [*made, (faint, images(generator, 2, 1, 3, 3), torch.tensor([3, 0]), 0.125, grey)]
 
 
 @rule("Your result leaves the range [0, 1] of a pixel.")
@@ -845,6 +850,7 @@ def _turns(generator: torch.Generator) -> list[Args]:
         (x, gradient, torch.tensor(0.0)),
         (x, 0.001 * gradient, torch.tensor(0.2)),
         (rand(generator, 5, 12), randn(generator, 5, 12), torch.tensor(0.3)),
+        (rand(generator, 1, 8), randn(generator, 1, 8), torch.tensor(0.4)),
     ]
 
 
@@ -958,6 +964,7 @@ def _two_gradients(generator: torch.Generator) -> list[Args]:
         (rough, images),
         # The gradients of a confident model: their products are 0 in float32, they are not.
         (1e-30 * rough, 1e-30 * images),
+        (rough[1:2], images[1:2]),
     ]
 
 

@@ -352,6 +352,7 @@ def _loss_functions(generator: torch.Generator) -> list[Args]:
         (images, inputs.images(generator, 4, 1, 3, 3), 0.1),
         (level, inputs.images(generator, 3, 4), 0.5),  # where a pixel is black, its gradient is 0
         (bending, inputs.rand(generator, 4, 6), 0.0),
+        (images, inputs.images(generator, 1, 1, 3, 3), 0.2),
     ]
 
 

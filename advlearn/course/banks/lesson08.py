@@ -315,6 +315,7 @@ def _knowing_inputs(generator: torch.Generator) -> list[Args]:
         (3 * randn(generator, 8, 11), labels(generator, 8, 10)),
         (torch.tensor([[-1.0, -5.0, -6.0, -0.5], [-9.0, -8.0, -3.0, -2.0]]), torch.tensor([0, 2])),
         (20 * randn(generator, 5, 5), labels(generator, 5, 4)),
+        (logits[1:2], torch.tensor([1])),
     ]
 
 

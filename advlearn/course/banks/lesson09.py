@@ -185,6 +185,7 @@ def _attack_inputs(generator: torch.Generator) -> list[Args]:
         (6, 16, 0.1, 4, 0.07),
         (6, 9, 0.5, 2, 0.1),
         (6, 9, 0.1, 3, 0.25),  # steps longer than the ball is wide
+        (1, 9, 0.2, 4, 0.1),
     ):
         model = _network(generator, pixels)
         if count == 2:

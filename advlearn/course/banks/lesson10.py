@@ -161,6 +161,7 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
         (black_and_white[:6], inwards[:6], 0.1),
         (middle, middle + beyond, 0.25),
         (ends.clamp(0, 1), ends, 0.25),
+        (edge[1:], out[1:], 0.25),
     ]
 
 
@@ -287,6 +288,7 @@ def _rounding_inputs(generator: torch.Generator) -> list[Args]:
         (small, torch.tensor([[0.1, 0.8, 0.3], [0.9, 0.2, 0.6]]), torch.tensor([0, 2]), 2),
         (network(generator, 9, 12, 4, dropout=None), images(generator, 6, 1, 3, 3), y, 4),
         (network(generator, 9, 12, 4, dropout=None), images(generator, 6, 1, 3, 3), y, 11),
+        (small, torch.tensor([[0.7, 0.2, 0.4]]), torch.tensor([1]), 4),
     ]
 
 
@@ -399,6 +401,7 @@ def _margin_inputs(generator: torch.Generator) -> list[Args]:
         (logits - 9.0, y),  # all logits below 0
         (many, true),
         (1e4 * many, true),
+        (logits[1:2], y[1:2]),
     ]
 
 
@@ -523,6 +526,7 @@ def _noise_inputs(generator: torch.Generator) -> list[Args]:
         (small, few, torch.tensor([0, 2]), randn(generator, 4, 2, 3)),
         (network(generator, 9, 12, 4, dropout=None), x, y, 0.5 * randn(generator, 8, *x.shape)),
         (network(generator, 9, 12, 4, dropout=None), x, y, 0.5 * randn(generator, 3, *x.shape)),
+        (small, few[:1], torch.tensor([2]), randn(generator, 5, 1, 3)),
     ]
 
 

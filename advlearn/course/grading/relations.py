@@ -269,10 +269,13 @@ def _another_form(outputs: Sequence[object], right: list[list[Tensor]], agree: A
     if all(b.ndim == 2 for _, b in pairs) and holds(lambda e: e.T):
         text = "Your result is transposed: its rows are the expected columns."
     elif all(v.numel() == b.numel() and agree([v.flatten()], [b.flatten()]) for v, b in pairs):
-        yours, asked = evidence.shape(pairs[0][0]), evidence.shape(pairs[0][1])
+        other = next(((v, b) for v, b in pairs if v.shape != b.shape), None)
+        if other is None:  # what is wrong is no shape
+            return None
         text = (
-            f"The numbers are right, but their shape is not: yours is {yours}, expected "
-            f"is {asked}. `squeeze`, `flatten` and `reshape` change a shape."
+            f"The numbers are right, but their shape is not: yours is {evidence.shape(other[0])}, "
+            f"expected is {evidence.shape(other[1])}. `squeeze`, `flatten` and `reshape` change a "
+            "shape."
         )
     elif any(b.numel() > 1 for _, b in pairs):
         merged = (words for reduce, words in _MERGED if holds(reduce))
