@@ -1259,7 +1259,9 @@ FOLLOWED = [exercise for exercise in EXERCISES if "slope" in exercise.asks]
 
 def test_the_losses_that_are_followed_are_these():
     names = [exercise.name for exercise in FOLLOWED]
-    assert names == ["safe_cross_entropy", "knowing_loss", "scale_free_margin", "worst_loss"]
+    assert names == [
+        "safe_cross_entropy", "knowing_loss", "ensemble_logits", "scale_free_margin", "worst_loss"
+    ]  # fmt: skip
 
 
 def without_a_part(result):

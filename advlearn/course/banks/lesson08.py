@@ -451,12 +451,14 @@ ensemble_logits = Exercise(
     task=(
         "An ensemble answers with the mean of its members' probabilities. logits is (M, N, K), one "
         "(N, K) table for each of M members. Return the logarithm of the mean probabilities, "
-        "(N, K). It must be finite even where a member is very confident."
+        "(N, K). It must be finite even where a member is very confident. An attack follows its "
+        "gradient, so keep it attached to the logits."
     ),
     difficulty=2,
     minutes=7,
     reference=_ensemble_logits,
     inputs=_member_inputs,
+    asks=("slope",),
     properties=(_probabilities_add_up,),
     right_answers=(_ensemble_by_shift, _ensemble_in_turn),
     wrong_answers=edits(

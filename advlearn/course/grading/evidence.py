@@ -52,15 +52,16 @@ WRONG_SLOPE = (
 )
 INPUT_CHANGED = (
     "Your function changes an input that it was given. The caller still needs it. "
-    "Avoid methods that end in an underscore, such as `add_`, and `+=`: they work in place."
+    "Methods that end in an underscore, such as `add_`, work in place, and so do `+=` and "
+    "`x[...] = ...`: take a copy first, `x.clone()`."
 )
 GRADIENT_SWITCHED_ON = (
     "Your function switches on gradients for an input that belongs to the caller. "
     "Work on a copy: `x = x.clone().detach().requires_grad_(True)`."
 )
 GRADIENTS_LEFT = (
-    "Your function changes the `.grad` of the model's parameters. `loss.backward()` writes there, "
-    "and the next training step would use it. `torch.autograd.grad(loss, x)` gives the gradient "
+    "Your function changes the `.grad` of the model's parameters. `loss.backward()` writes there "
+    "and `model.zero_grad()` clears it, and the next training step would use it. `torch.autograd.grad(loss, x)` gives the gradient "
     "with respect to x alone."
 )
 MODE_CHANGED = (
@@ -269,6 +270,8 @@ def _is_stacked(output: Tensor, like: Args) -> bool:
 
 
 def _read_tensor(output: object, like: Tensor) -> list[Tensor] | str:
+    if like.ndim == 0 and isinstance(output, numbers.Real) and not isinstance(output, bool):
+        return [torch.tensor(float(output), dtype=torch.float64)]  # a scalar is a number, too
     if not isinstance(output, Tensor):
         expected = f"Expected is a tensor of shape {shape(like)}."
         if (pair := _values_and_places(output)) is not None:
