@@ -146,9 +146,15 @@ def eps_of_batch(eps: float | Tensor, batches: Batches) -> Callable[[Tensor], fl
 
 def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return the checked logits of one batch, in eval mode."""
-    with attack_mode(model, backward=False), torch.no_grad():
-        count_passes(len(x))
-        logits: Tensor = logits_of(hand_out(model, x))
+    with attack_mode(model, backward=False):
+        return _asked(model, x, y)
+
+
+@torch.no_grad()
+def _asked(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Do the same inside `attack_mode`, which costs as much as a small model does."""
+    count_passes(len(x))
+    logits: Tensor = logits_of(hand_out(model, x))
     check_logits(logits, y)
     check_label_range(y, logits.shape[1])
     return logits
@@ -219,11 +225,15 @@ def predict(
 
 def _judged(model: Model, x: Tensor, y: Tensor) -> list[Tensor]:
     """Say of each example whether it is wrong, and how probable its predicted class is."""
-    logits = _logits(model, x, y)
+    return _judgement(model, _logits(model, x, y), y, x[:1])
+
+
+def _judgement(model: Model, logits: Tensor, y: Tensor, image: Tensor) -> list[Tensor]:
+    """Say the same of logits that are there; `image` is one that they may be of."""
     chosen = logits.argmax(1, keepdim=True)
     # The probability of the class that is predicted, which need not be the largest probability's
     # class if a model's probabilities are odd: gather, not max.
-    confidence = probabilities(model, logits.float(), x[:1]).gather(1, chosen).squeeze(1)
+    confidence = probabilities(model, logits.float(), image).gather(1, chosen).squeeze(1)
     return [chosen.squeeze(1) != y, confidence.double()]
 
 
@@ -267,6 +277,9 @@ def _crafted(
 ) -> Tensor:
     """Call an attack, which may be the caller's own and write into its images and labels."""
     return hand_out(lambda z: attack(model, z, y.clone(), eps, **options), x, known_as=attack)
+
+
+_TOGETHER = 192  # images of several eps that go through a model at once
 
 
 @directions()  # one warning for all batches
@@ -429,19 +442,22 @@ def error_curve(
     def judged(x: Tensor, y: Tensor) -> list[Tensor]:
         nonlocal alone
         gradient = input_gradient(model, x, y, loss=loss)
-        columns: list[Tensor] = []
-        # Of a small batch, the images of several eps go through the model at once.
-        together = max(1, batch_size // len(x))
+        # Of a small batch, the images of several eps go through the model at once. Of a larger one
+        # that gains nothing, and the hidden layers of a convolutional network need more memory than
+        # is kept at hand: then it takes twice as long.
+        together = max(1, min(batch_size, _TOGETHER) // len(x))
         if together > 1:
             alone = looks_at_each(model, x) if alone is None else alone
             together = together if alone else 1
-        for start in range(0, len(sizes), together):
-            some = sizes[start : start + together]
-            moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
-            wrong, chosen = _judged(model, moved, y.repeat(len(some)))
-            pairs = zip(wrong.split(len(x)), chosen.split(len(x)), strict=True)
-            columns += [part for pair in pairs for part in pair]
-        return columns
+        answers = []
+        with attack_mode(model, backward=False):
+            for start in range(0, len(sizes), together):
+                some = sizes[start : start + together]
+                moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
+                answers.append(_asked(model, moved, y.repeat(len(some))))
+        wrong, chosen = _judgement(model, torch.cat(answers), y.repeat(len(sizes)), x[:1])
+        pairs = zip(wrong.split(len(x)), chosen.split(len(x)), strict=True)
+        return [part for pair in pairs for part in pair]
 
     batches = Batches(data, batch_size, bounds=box, device=device_of(model), progress=progress)
     columns = joined(batches.each(judged))

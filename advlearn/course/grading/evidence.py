@@ -61,8 +61,8 @@ GRADIENT_SWITCHED_ON = (
 )
 GRADIENTS_LEFT = (
     "Your function changes the `.grad` of the model's parameters. `loss.backward()` writes there "
-    "and `model.zero_grad()` clears it, and the next training step would use it. `torch.autograd.grad(loss, x)` gives the gradient "
-    "with respect to x alone."
+    "and `model.zero_grad()` clears it, and the next training step would use it. "
+    "`torch.autograd.grad(loss, x)` gives the gradient with respect to x alone."
 )
 MODE_CHANGED = (
     "Your function leaves the model in another mode. It was handed over in evaluation mode: "
@@ -202,7 +202,8 @@ def read(output: object, like: object) -> list[Tensor] | str:
     """
     if isinstance(like, tuple | list):
         return _read_tuple(output, tuple(like))
-    if isinstance(like, Tensor):
+    a_number = isinstance(output, numbers.Real) and not isinstance(output, bool)
+    if isinstance(like, Tensor) and not (like.ndim == 0 and a_number):
         return _read_tensor(output, like)
     if isinstance(output, Tensor) and output.numel() == 1 and _is_plain(output):
         if output.dtype != torch.bool:
@@ -270,8 +271,6 @@ def _is_stacked(output: Tensor, like: Args) -> bool:
 
 
 def _read_tensor(output: object, like: Tensor) -> list[Tensor] | str:
-    if like.ndim == 0 and isinstance(output, numbers.Real) and not isinstance(output, bool):
-        return [torch.tensor(float(output), dtype=torch.float64)]  # a scalar is a number, too
     if not isinstance(output, Tensor):
         expected = f"Expected is a tensor of shape {shape(like)}."
         if (pair := _values_and_places(output)) is not None:
