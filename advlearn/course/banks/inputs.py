@@ -77,3 +77,14 @@ def exact_loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Return the mean cross-entropy in float64: a step on a tiny gradient changes it by little."""
     logits = copy.deepcopy(model).double()(x.double())
     return float(nn.functional.cross_entropy(logits, y))
+
+
+def takes_whole_steps(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, output: Tensor
+) -> bool | Tensor:
+    """Tell whether every pixel with a gradient moves by eps, or to 0 or 1 on the way."""
+    pixels = x.detach().clone().requires_grad_(True)
+    loss = nn.functional.cross_entropy(model(pixels), y)
+    (gradient,) = torch.autograd.grad(loss, pixels)
+    room = (output > 1e-4) & (output < 1 - 1e-4) & (gradient.abs() > 1e-5 * gradient.abs().max())
+    return ((output - x).abs()[room] >= eps - 1e-5).all()
