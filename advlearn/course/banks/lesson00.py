@@ -179,6 +179,22 @@ step_towards = Exercise(
         range of the batch: `.clamp(0, 1)` -> `.clamp(x.min(), x.max())`
             You clamp to the smallest and the largest number of the batch. The range of a picture is
             from 0 to 1: clamp to that.
+        squared error: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `(model(x).softmax(dim=1) - torch.eye(model(x).shape[1])[target]).square().sum()`
+            Your loss is the squared error of the probabilities. Use the cross-entropy, as in the
+            five lines: it has another gradient.
+        lead over one class: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `(model(x).scatter(1, target[:, None], -torch.inf).amax(dim=1)
+        - model(x).gather(1, target[:, None]).squeeze(1)).sum()`
+            You compare the target with the strongest other class only. Use the cross-entropy, as in
+            the five lines: there all classes count.
+        a sigmoid for each class: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[target])`
+            You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,
+            with one softmax over all classes.
+        only the first image: `(model(x), target)` -> `(model(x)[:1], target[:1])`
+            Your loss looks at the first image only, so the others get no gradient and stay. Take
+            the loss of the whole batch.
         """,
     ),
     hints=(

@@ -173,6 +173,8 @@ loss_gradient = Exercise(
             You use the first label for all images. Each image has its own y.
         first logit for all: `z = x @ w + b` -> `z = x[:1] @ w + b`
             You use the logit of the first image for all. Each image has its own: x @ w + b.
+        own answers as labels: `slope =` -> `y = z.sign()¶slope =`
+            You take the model's own answers for the labels. The loss has the true labels y.
         """,
     ),
     hints=(
@@ -465,6 +467,12 @@ worst_case_loss = Exercise(
             use ‖w‖₁ alone.
         first label for all: `margin = y` -> `margin = y[:1]`
             You use the first label for all images. Each image has its own y.
+        own answers as labels: `damage - margin` -> `damage - margin.abs()`
+            You take the size of the margin, as if every image were right. Keep the sign of y (w·x +
+            b).
+        mean in each row: `(damage - margin)` -> `(damage - margin).mean().repeat(len(x))`
+            You average the losses and give every image the same one. Return one loss for each
+            example.
         """,
     ),
     hints=(
@@ -661,6 +669,14 @@ my_fgsm = Exercise(
         saved as 8 bits: `0, 1).detach()` -> `0, 1).mul(255).round().div(255).detach()`
             You round the result to the levels of 8 bits. Then pixels do not move by eps exactly.
             Return the image as it is.
+        squared error: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `(model(x).softmax(dim=1) - torch.eye(model(x).shape[1])[y]).square().sum()`
+            Your loss is the squared error of the probabilities. The task asks for the
+            cross-entropy, which has another gradient.
+        a sigmoid for each class: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[y])`
+            You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,
+            with one softmax over all classes.
         """,
     ),
     hints=(
@@ -821,6 +837,20 @@ error_and_confidence = Exercise(
         -> `torch.softmax(logits, dim=1).topk(2).values[wrong].diff().neg().mean()`
             You take the lead over the second class. Confidence is the probability of the predicted
             class itself.
+        squares: `confidence[wrong].mean()`
+        -> `torch.softmax(logits, dim=1)[wrong].square().sum(dim=1).mean()`
+            You add up the squares of all probabilities. Confidence is the probability of the
+            predicted class alone.
+        largest sigmoid of the mistake: `error, confidence[wrong].mean().item()`
+        -> `error, (1 - confidence[wrong]).mean().item()`
+            You return 1 minus the confidence. The task asks for the confidence itself.
+        error of the confidence: `wrong.float().mean()` -> `(1 - confidence).mean()`
+            Your error rate is 1 minus the mean confidence. An error is an answer that is not y:
+            count predicted != y.
+        mean over the batch of the product: `confidence[wrong].mean()`
+        -> `(confidence.mean() * error)`
+            You multiply the mean confidence by the error rate. Keep the mistakes,
+            `confidence[wrong]`, and average over them.
         """,
     ),
     hints=(

@@ -204,6 +204,9 @@ two_objectives = Exercise(
             You use the first label for all images. Each image has its own y.
         positive weights only: `w.abs()` -> `w.clamp(min=0)`
             You add up the positive weights only. ‖w‖₁ is the sum of all |w_i|.
+        own answers as labels: `margin = y * (x @ w + b)` -> `margin = (x @ w + b).abs()`
+            You take the size of the score, as if every image were right. The margin is y (w·x + b),
+            and negative where the model is wrong.
         """,
     ),
     hints=(
@@ -590,6 +593,8 @@ two_gradients = Exercise(
             You multiply only w·x by y. The y multiplies b too: y * (x @ w + b).
         first label for all: `margin = y` -> `y = y[:1].expand(len(x))¶margin = y`
             You use the first label for all images. Each image has its own y.
+        own answers as labels: `margin = y` -> `y = (x @ w + b).sign()¶margin = y`
+            You take the model's own answers for the labels. The margin has the true labels y.
         """,
     ),
     hints=(
@@ -805,6 +810,10 @@ worst_difference = Exercise(
         positive differences only: `rows.abs()` -> `rows.clamp(min=0)`
             You count only the pixels that go up. A pixel with a negative difference goes down, and
             gains as well: take absolute values.
+        one maximum for the batch: `.amax(dim=1)` -> `.amax().repeat(len(x))`
+            You take one maximum over the whole batch. Each image has its own: take it over dim=1.
+        mean in each row: `.amax(dim=1)` -> `.amax(dim=1).mean().repeat(len(x))`
+            You average over the batch. Return one number for each image.
         """,
     ),
     hints=(

@@ -379,6 +379,10 @@ targeted_fgsm = Exercise(
         saved as 8 bits: `0, 1).detach()` -> `0, 1).mul(255).round().div(255).detach()`
             You round the result to the levels of 8 bits. Then pixels do not move by eps exactly.
             Return the image as it is.
+        a sigmoid for each class: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[target])`
+            You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,
+            with one softmax over all classes.
         """,
     ),
     hints=(
@@ -523,6 +527,8 @@ targeted_success_rate = Exercise(
         `success[counted].float().mean().item()` -> `sum(shares) / torch.tensor(float(len(kinds)))`
             You average the shares of the targets. Then a target with few images counts as much as
             one with many. Take one share of all images.
+        first target for all: `counted =` -> `target = target[:1].expand(len(y))¶counted =`
+            You use the first target for all images. Each image has its own entry in `target`.
         """,
     ),
     hints=(
@@ -643,6 +649,9 @@ forecast_margin = Exercise(
         positive entries only: `.abs()` -> `.clamp(min=0)`
             You count the positive entries only. A pixel with a negative one does damage, too: use
             the absolute values.
+        mean slope for all: `.sum(dim=1)` -> `.sum(dim=1).mean()`
+            You use the mean slope of the batch for all images. Each image has a gradient of its
+            own.
         """,
     ),
     hints=(
@@ -699,8 +708,8 @@ def _is_the_cross_entropy(args: Args, output: Tensor) -> object:
 
 
 @rule(
-    "Where the model is very sure, your loss is far from softplus(-margin), a tiny number. Look for "
-    "a number that is added there, or for something that is cut off."
+    "Where the model is very sure, your loss is far from softplus(-margin), a tiny number. Look "
+    "for a number that is added there, or for something that is cut off."
 )
 def _is_right_for_sure_answers(args: Args, output: Tensor) -> object:
     expected = _safe_cross_entropy(*args)
@@ -829,6 +838,16 @@ safe_cross_entropy = Exercise(
         mean of the others: `others.logsumexp(dim=1)`
         -> `logits.scatter(1, y[:, None], 0.0).sum(dim=1) / (logits.shape[1] - 1)`
             You compare with the mean of the other logits. Use their logsumexp.
+        mean in each row: `softplus(-margin)` -> `softplus(-margin).mean().repeat(len(y))`
+            You average the losses and give every image the same one. Return one loss for each
+            image.
+        squared error: `torch.nn.functional.softplus(-margin)`
+        -> `(logits.softmax(dim=1) - torch.eye(logits.shape[1])[y]).square().sum(dim=1)`
+            Your loss is the squared error of the probabilities. The task asks for
+            softplus(-margin).
+        log-sigmoid of the true logit: `softplus(-margin)` -> `softplus(-true)`
+            You use the true logit alone in place of the margin. Subtract the logsumexp of the other
+            logits.
         """,
     ),
     hints=(
@@ -1047,6 +1066,16 @@ pixel_fgsm = Exercise(
             softmax before cross-entropy: `model(normalised)` -> `model(normalised).softmax(dim=1)`
                 You apply softmax before `cross_entropy`. That function expects logits and applies
                 softmax itself. Applying it twice gives another gradient.
+            true logit only: `torch.nn.functional.cross_entropy(model(normalised), y)`
+            -> `-model(normalised).gather(1, y[:, None]).sum()`
+                Your loss is only the logit of the true class. The cross-entropy also looks at the
+                other classes: they should rise.
+            saved as 8 bits: `0, 1).detach()` -> `0, 1).mul(255).round().div(255).detach()`
+                You round the result to the levels of 8 bits. Then pixels do not move by eps
+                exactly. Return the image as it is.
+            mean 0.5 for all: `mean, std = stats` -> `_, std = stats`, `pixels - mean`
+            -> `pixels - 0.5`
+                You subtract 0.5. Subtract the means of the colours, the first row of stats.
             """,
         ),
     ),
