@@ -160,7 +160,7 @@ step_towards = Exercise(
         every image with every target: `torch.nn.functional.cross_entropy(model(x), target)`
         -> `-model(x).log_softmax(dim=1)[:, target].sum()`
             `[:, target]` takes the columns of ALL targets in every row, so each image goes towards
-            all of them. `.gather(1, target[:, None])` picks one entry of each row.
+            all of them. `z[torch.arange(len(z)), target]` picks one entry of each row.
         first target for all: `target)` -> `target[:1].expand(len(x)))`
             You use the first target for all images. Each image has its own entry in `target`.
         one step for all: `gradient.sign()` -> `gradient.mean(dim=0, keepdim=True).sign()`
@@ -413,7 +413,8 @@ in_ball = Exercise(
             You add up the changes of all pixels. Here each pixel has its own limit: use the max
             norm.
         tolerance multiplied: `eps + 1e-6` -> `eps * (1 + 1e-6)`
-            You make eps larger by a factor. Add 0.000001 to eps, do not multiply.
+            You allow less than 0.000001 for rounding, as when eps is multiplied by 1.000001. Add
+            0.000001 to eps, do not multiply.
         first colour only: `(moved - x).abs()`
         -> `((moved - x)[:, :1] if x.dim() > 2 else moved - x).abs()`
             You look at the first colour only. Every number of the image must be close enough:
@@ -488,7 +489,8 @@ save_as_8_bits = Exercise(
         three decimals: `255` => `1000`
             You round to thousandths. An 8-bit file has steps of 1/255.
         whole division: `/ 255` -> `// 255`
-            `//` leaves only whole numbers, here 0 and 1. Divide with `/`.
+            Your result holds only 0 and 1, as the whole division `//` gives. Divide with `/`: there
+            are 256 levels.
         equal parts: `torch.round(255 * x)` -> `torch.floor(256 * x).clamp(max=255)`
             You cut the range from 0 to 1 into 256 equal parts and round down. The task asks for the
             nearest level: round 255·x.

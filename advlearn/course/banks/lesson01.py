@@ -101,7 +101,8 @@ my_sign = Exercise(
             You cut v off at -1 and +1. A small v keeps its size that way. Its sign is a full
             -1 or +1.
         rounded: `up - down` -> `v.clamp(-1, 1).round()`
-            You round v, so that a small v becomes 0. Its sign is a full -1 or +1: compare v with 0.
+            A v with a size below one half gets the sign 0, as by rounding. Its sign is a full -1 or
+            +1: compare v with 0.
         one sign for a row: `up - down`
         -> `v.reshape(len(v), -1).sum(1).sgn().repeat(v[0].numel(), 1).T.reshape(v.shape)`
             You give one sign to a whole row, that of its sum. Each entry has its own sign: compare

@@ -670,17 +670,17 @@ saturated_share = Exercise(
         v is taken for the output: `torch.sigmoid(v)` -> `v`
             Your slope is v·(1 - v). The rule s·(1 - s) is for the output s = sigmoid(v).
         units saturated on all images: `flat.double()` -> `flat.all(dim=0).double()`
-            You count the units that are saturated on all images. Count entries: each unit on each
-            image is one.
+            Your result is the share of the units that are saturated on all images. Count entries:
+            each unit on each image is one.
         units saturated on some image: `flat.double()` -> `flat.any(dim=0).double()`
-            You count the units that are saturated on at least one image. Count entries: each unit
-            on each image is one.
+            Your result is the share of the units that are saturated on at least one image. Count
+            entries: each unit on each image is one.
         images with all units saturated: `flat.double()` -> `flat.all(dim=1).double()`
-            You count the images on which all units are saturated. Count entries: each unit on each
-            image is one.
+            Your result is the share of the images on which all units are saturated. Count entries:
+            each unit on each image is one.
         images with a saturated unit: `flat.double()` -> `flat.any(dim=1).double()`
-            You count the images on which at least one unit is saturated. Count entries: each unit
-            on each image is one.
+            Your result is the share of the images on which at least one unit is saturated. Count
+            entries: each unit on each image is one.
         mean input: `torch.sigmoid(v)` -> `torch.sigmoid(v.mean(dim=0))`
             You average v over the images first. Test each entry of v, and take the mean last.
         nearly linear: `< 0.05` -> `>= 0.75`

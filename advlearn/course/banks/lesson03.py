@@ -642,7 +642,7 @@ my_fgsm = Exercise(
         `return`
         -> `(gradient,) = torch.autograd.grad(functional.cross_entropy(model(x), y), x)¶return`,
         `return torch.clamp(x + eps` -> `return torch.clamp(x + eps / 2`
-            You take two steps of eps/2, and compute the gradient again in between. FGSM takes one
+            You take several small steps, and compute the gradient again in between. FGSM takes one
             step of eps.
         lead of the strongest other class: `torch.nn.functional.cross_entropy(model(x), y)`
         -> `(model(x).scatter(1, y[:, None], -torch.inf).amax(dim=1)
@@ -656,8 +656,8 @@ my_fgsm = Exercise(
             You use the first label for all images. Each image has its own entry in y.
         every image with every label: `torch.nn.functional.cross_entropy(model(x), y)`
         -> `-model(x).log_softmax(dim=1)[:, y].sum()`
-            `[:, y]` takes the columns of ALL labels in every row. `.gather(1, y[:, None])` picks
-            one entry of each row.
+            `[:, y]` takes the columns of ALL labels in every row. `z[torch.arange(len(z)), y]`
+            picks one entry of each row.
         only images that are right: `loss =`
         -> `right = (model(x).argmax(1) == y).reshape(-1, *[1] * (x.dim() - 1))¶loss =`,
         `eps * gradient` -> `eps * right * gradient`
@@ -671,8 +671,8 @@ my_fgsm = Exercise(
             Return the image as it is.
         squared error: `torch.nn.functional.cross_entropy(model(x), y)`
         -> `(model(x).softmax(dim=1) - torch.eye(model(x).shape[1])[y]).square().sum()`
-            Your loss is the squared error of the probabilities. The task asks for the
-            cross-entropy, which has another gradient.
+            Your loss is the squared error of the probabilities. It has another gradient than the
+            cross-entropy, and the task asks for that one.
         a sigmoid for each class: `torch.nn.functional.cross_entropy(model(x), y)`
         -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[y])`
             You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,

@@ -360,7 +360,7 @@ targeted_fgsm = Exercise(
         `return` -> `loss = functional.cross_entropy(model(x), target)¶return`,
         `return` -> `(gradient,) = torch.autograd.grad(loss, x)¶return`,
         `return torch.clamp(x - eps` -> `return torch.clamp(x - eps / 2`
-            You take two steps of eps/2, and compute the gradient again in between. FGSM takes one
+            You take several small steps, and compute the gradient again in between. FGSM takes one
             step of eps.
         first target for all: `(model(x), target)` -> `(model(x), target[:1].expand(len(x)))`
             You use the first target for all images. Each image has its own entry in `target`.
@@ -369,8 +369,8 @@ targeted_fgsm = Exercise(
             the loss of the whole batch.
         every image with every target: `torch.nn.functional.cross_entropy(model(x), target)`
         -> `-model(x).log_softmax(dim=1)[:, target].sum()`
-            `[:, target]` takes the columns of ALL targets in every row. `.gather(1, target[:,
-            None])` picks one entry of each row.
+            `[:, target]` takes the columns of ALL targets in every row. `z[torch.arange(len(z)),
+            target]` picks one entry of each row.
         images that are there already: `loss =`
         -> `away = (model(x).argmax(1) != target).reshape(-1, *[1] * (x.dim() - 1))¶loss =`,
         `eps * gradient` -> `eps * away * gradient`
