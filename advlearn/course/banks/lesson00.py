@@ -293,6 +293,8 @@ max_norm = Exercise(
             is one single entry, the largest.
         first image for all: `.max(dim=1).values` -> `.max(dim=1).values[:1].repeat(len(eta))`
             You give the norm of the first image to all of them. Each image has its own norm.
+        median: `.max(dim=1).values` -> `.median(dim=1).values`
+            You take the median. The max norm is the largest entry: take the maximum.
         """,
     ),
     hints=(
@@ -619,6 +621,13 @@ surviving_share = Exercise(
             You give the share of the first image to all of them. Each image has its own share.
         levels added up: `(before != after).float()` -> `(before - after).abs()`
             You average how many levels the pixels moved. Count only whether they differ.
+        256 steps: `255` => `256`
+            256 levels have 255 steps between them. Multiply by 255 before you round.
+        not scaled: `255 * ` => ``
+            You round numbers in [0, 1], which leaves only black and white. Multiply by 255 first.
+        any pixel: `.float().flatten(1).mean(dim=1)` -> `.flatten(1).any(dim=1).float()`
+            You say whether any pixel differs. Return which part of the pixels does: take the mean
+            of each row.
         """,
     ),
     hints=(

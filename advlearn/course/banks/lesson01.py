@@ -110,6 +110,8 @@ my_sign = Exercise(
         over the largest: `up - down` -> `v / v.abs().max()`
             You divide by the largest size in v. Only that entry gets a full sign, and if all are 0
             the result is nan. Compare each entry with 0.
+        tanh: `up - down` -> `torch.tanh(v)`
+            You use tanh(v). A small v keeps its size that way. Its sign is a full -1 or +1.
         """,
     ),
     hints=(
@@ -200,6 +202,22 @@ activation_change = Exercise(
             You use only the signs of the weights. Multiply each change by the weight itself.
         signs of the changes: `(w, eta)` -> `(w, eta.sign())`
             You use only the signs of the changes. Multiply each weight by the change itself.
+        ratio: `torch.dot(w, eta)` -> `(torch.dot(w, x + eta) / torch.dot(w, x))`
+            You divide the activation after the change by the one before. The change is their
+            difference: after minus before.
+        image multiplied: `(w, eta)` -> `(w, x * eta)`
+            You multiply the change by the image, too. The activation is linear: the change is
+            w·eta, without x.
+        absolute weights: `(w, eta)` -> `(w.abs(), eta)`
+            You use the absolute weights. Keep their signs: a pixel that grows lowers the activation
+            where its weight is negative.
+        absolute changes: `(w, eta)` -> `(w, eta.abs())`
+            You use the absolute changes. Keep their signs: some pixels become darker.
+        largest term: `torch.dot(w, eta)` -> `(w * eta).max()`
+            You take the largest of the products. The activation is a sum: add all of them up.
+        largest change in the box: `torch.dot(w, eta)` -> `(w.abs().sum() * eta.abs().max())`
+            This is the largest change that pixels of this size can make. The task asks for the
+            change by this eta: w·eta.
         """,
     ),
     hints=(
@@ -572,6 +590,9 @@ growth_exponent = Exercise(
         mean of log n left in: `u - u.mean(), v - v.mean()` -> `u, v - v.mean()`
             You divide by squares of log n from which the mean was not subtracted. Subtract the mean
             of log n, too.
+        median of the slopes: `(u * v).sum() / (u * u).sum()` -> `(v.diff() / u.diff()).median()`
+            You take the median of the slopes from each point to the next. Least squares is another
+            line: use the sums over all points.
         """,
     ),
     hints=(

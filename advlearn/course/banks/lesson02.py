@@ -575,6 +575,7 @@ def _units_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([[-6.0, -4.0, -1.0], [0.0, 3.5, 8.0]]),),
         (torch.tensor([[4.2, -4.2, 3.2, 2.915]]),),  # slopes from 0.0145 to 0.049: none is flat
         (torch.tensor([[4.33, -4.38, 0.0, 4.38]]),),  # on both sides of the limit, 4.357
+        (torch.tensor([[4.363, -4.363, 0.5]]),),  # flat, but s and 1 - s are above the limit
         (torch.tensor([[5.0, 1.0], [7.0, -1.0], [6.0, 0.5]]),),  # only above
         (spread,),
         (torch.tensor([[5.0, 6.0], [-5.0, -7.0]]),),  # all flat: no large slope to compare with
@@ -690,6 +691,17 @@ saturated_share = Exercise(
             You count all entries with a slope below 75 % of the largest. Saturated means below 5 %.
         lower side only: `flat.double()` -> `(flat & (v < 0)).double()`
             You count only the units at the lower end. A sigmoid is flat at the upper end too.
+        output near its ends: `slope < 0.05 * 0.25` -> `(s < 0.05 * 0.25) | (1 - s < 0.05 * 0.25)`
+            You compare the output s, and 1 - s, with the limit. The definition is about the slope:
+            compare s·(1 - s) with it.
+        tanh: `slope < 0.05 * 0.25` -> `1 - torch.tanh(v).square() < 0.05`
+            You use the slope of tanh. The units here are sigmoids: their slope is s·(1 - s), with s
+            = sigmoid(v).
+        largest slope one half: `0.25` -> `0.5`
+            You take 1/2 for the largest slope. At v = 0, s is 1/2, and the slope s·(1 - s) is 1/4.
+        largest slope squared: `0.05 * 0.25` -> `0.05 * 0.0625`
+            Your limit is too small. The largest slope of a sigmoid is 1/4, and 5 % of it is 0.05 ·
+            0.25.
         """,
     ),
     hints=(

@@ -473,6 +473,8 @@ worst_case_loss = Exercise(
         mean in each row: `(damage - margin)` -> `(damage - margin).mean().repeat(len(x))`
             You average the losses and give every image the same one. Return one loss for each
             example.
+        norm of the image: `w.abs().sum()` -> `x.abs().sum(dim=1)`
+            You use the norm of the image. What a pixel can do depends on its weight: use ‖w‖₁.
         """,
     ),
     hints=(

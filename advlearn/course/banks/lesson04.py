@@ -595,6 +595,15 @@ two_gradients = Exercise(
             You use the first label for all images. Each image has its own y.
         own answers as labels: `margin = y` -> `y = (x @ w + b).sign()¶margin = y`
             You take the model's own answers for the labels. The margin has the true labels y.
+        L2 norm: `torch.sign(w)` => `w / w.norm()`, `w.abs().sum()` -> `w.norm()`
+            You use the L2 norm of w, and its derivative. ‖w‖₁ is the sum of the absolute values,
+            with the derivative sign(w).
+        clipped: `strength * w.abs().sum() - margin`
+        -> `-y * ((x - strength * y[:, None] * w.sign()).clamp(0, 1) @ w + b)`,
+        `(worst * y) @ x / len(x) + strength * worst.mean() * torch.sign(w)`
+        -> `(worst * y) @ (x - strength * y[:, None] * w.sign()).clamp(0, 1) / len(x)`
+            In your second gradient the attacked images are put back into [0, 1]. The objective is
+            for a step that is not clipped: leave the clamp out.
         """,
     ),
     hints=(
@@ -814,6 +823,10 @@ worst_difference = Exercise(
             You take one maximum over the whole batch. Each image has its own: take it over dim=1.
         mean in each row: `.amax(dim=1)` -> `.amax(dim=1).mean().repeat(len(x))`
             You average over the batch. Return one number for each image.
+        largest logit only: `return reached.scatter(1, y[:, None], -torch.inf).amax(dim=1)`
+        -> `return reached.gather(1, z.argmax(dim=1, keepdim=True))[:, 0]`
+            You look only at the class with the largest logit. That may be y itself, and the attack
+            may prefer another class: try every wrong class.
         """,
     ),
     hints=(

@@ -152,6 +152,10 @@ error_and_success = Exercise(
         `attacked.argmax` -> `attacked.softmax(dim=0).argmax`
             Your softmax runs over the examples (dim=0), which changes the answers. No softmax is
             needed: take the argmax of the logits over dim=1.
+        fall of the accuracy: `wrong[right].float().mean()`
+        -> `((wrong.float().sum() - (~right).float().sum()) / right.float().sum())`
+            You divide the fall of the accuracy by the accuracy. An attack may also correct an
+            answer, which lowers the fall. Count the images that were right and are wrong now.
         """,
     ),
     hints=(
@@ -704,7 +708,8 @@ def _is_positive(args: Args, output: Tensor) -> object:
 def _is_the_cross_entropy(args: Args, output: Tensor) -> object:
     logits, y = args
     expected = functional.cross_entropy(logits.double(), y, reduction="none")
-    return ((output.double() - expected).abs() <= 1e-3 * expected + 1e-6).all()
+    # Up to rounding: what is lost by that is told by the rules below.
+    return ((output.double() - expected).abs() <= 1e-3 * expected + 1e-4).all()
 
 
 @rule(
@@ -848,6 +853,11 @@ safe_cross_entropy = Exercise(
         log-sigmoid of the true logit: `softplus(-margin)` -> `softplus(-true)`
             You use the true logit alone in place of the margin. Subtract the logsumexp of the other
             logits.
+        difference of two large numbers: `torch.nn.functional.softplus(-margin)`
+        -> `logits.logsumexp(dim=1) - true`
+            This is the cross-entropy as the difference of two numbers. For a confident image they
+            are nearly equal, and in float32 the difference is 0. Leave the true class out of the
+            logsumexp.
         """,
     ),
     hints=(
@@ -1076,6 +1086,11 @@ pixel_fgsm = Exercise(
             mean 0.5 for all: `mean, std = stats` -> `_, std = stats`, `pixels - mean`
             -> `pixels - 0.5`
                 You subtract 0.5. Subtract the means of the colours, the first row of stats.
+            mean added: `pixels - mean` -> `pixels + mean`
+                You add the mean. Normalising subtracts it: (pixel - mean) / std.
+            the way back: `(pixels - mean) / std` -> `pixels * std + mean`
+                You multiply by std and add the mean. That is the way back to pixels. Normalising is
+                (pixel - mean) / std.
             """,
         ),
     ),
@@ -1246,6 +1261,17 @@ rotate_towards = Exercise(
             away from x.
         length of the first row: `return length` -> `return length[:1]`
             You give all rows the length of the first. Each row keeps its own length.
+        gradient added: `return length * (torch.cos(angle) * along + torch.sin(angle) * across)`
+        -> `return x + angle * gradient`
+            You add angle times the gradient. Then the turn depends on how long the gradient is, and
+            the row changes its length. Use the two unit vectors.
+        a step, with the length: `(torch.cos(angle) * along + torch.sin(angle) * across)`
+        -> `functional.normalize(x + angle * gradient, dim=1)`
+            You add angle times the gradient and restore the length. Then the turn depends on how
+            long the gradient is. Use the two unit vectors.
+        second part without the length: `length * (torch` -> `length * torch`,
+        `* across)` -> `* across`
+            The term with the sine lacks the length of x. Both terms are multiplied by it.
         """,
     ),
     hints=(
@@ -1395,6 +1421,10 @@ wrong_sign_share = Exercise(
         -> `.flatten(1).sum(dim=1)[:1].expand(len(exact)) / `,
         `/ counted.flatten(1).sum(dim=1)` -> `/ counted.flatten(1).sum(dim=1)[:1]`
             You give the share of the first image to all of them. Each image has its own share.
+        above zero or not: `counted & (gradient.sign() != exact.sign())`
+        -> `(gradient > 0) != (exact > 0)`, `counted.flatten(1).sum(dim=1)` -> `exact[0].numel()`
+            You ask of all pixels which are above 0. Leave out those whose exact gradient is 0, also
+            of the total, and compare the signs.
         """,
     ),
     hints=(
