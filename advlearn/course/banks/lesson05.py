@@ -717,8 +717,11 @@ def _is_the_cross_entropy(args: Args, output: Tensor) -> object:
     "for a number that is added there, or for something that is cut off."
 )
 def _is_right_for_sure_answers(args: Args, output: Tensor) -> object:
-    expected = _safe_cross_entropy(*args)
-    return ((output - expected).abs() <= 0.02 * expected).all()
+    logits, y = args
+    expected = functional.cross_entropy(logits.double(), y, reduction="none")
+    tiny = expected < 1e-13  # too small for float64 as well
+    near = (output.double() - expected).abs() <= 0.02 * expected
+    return torch.where(tiny, output < 2e-13, near).all()
 
 
 def _safe_by_differences(logits: Tensor, y: Tensor) -> Tensor:
@@ -974,8 +977,8 @@ pixel_fgsm = Exercise(
             _fgsm_in_model_units,
             """
             eps on normalised numbers: `(eps / std) * gradient` -> `eps * gradient`
-                You add eps to the normalised numbers. Back in pixels that is only eps·std: your
-                attack is several times weaker than the eps that you report.
+                Your pixels move by eps·std only, as when eps is added to the normalised numbers.
+                Your attack is several times weaker than the eps that you report.
             clamped in the model's units: `moved * std` -> `moved.clamp(0, 1) * std`
                 You clamp the normalised numbers to [0, 1]. There black is -mean/std and white is
                 (1 - mean)/std, so the clamp destroys the image. Clamp pixels.
@@ -1211,10 +1214,10 @@ rotate_towards = Exercise(
             use dim=1 and keepdim=True.
         projected on x: `(gradient * along).sum(dim=1, keepdim=True) * along`
         -> `(gradient * x).sum(dim=1, keepdim=True) * x`
-            You compute the part of the gradient along x with x itself. Use the unit vector of x,
-            `along`, in both places.
+            Your projection has x itself in both places. Use the unit vector of x, `along`, in both.
         projected on x, once: `(gradient * along).sum` -> `(gradient * x).sum`
-            In the dot product you use x itself. Use the unit vector of x, `along`, there as well.
+            In one of the two places of the projection you use x itself. Use the unit vector of x,
+            `along`, in both places.
         one dot product for the batch: `(gradient * along).sum(dim=1, keepdim=True)`
         -> `(gradient * along).sum()`
             You take one dot product over the whole batch. Each row has its own: sum over dim=1,
