@@ -75,7 +75,7 @@ def _lowers_the_loss_of_the_target(args: Args, output: Tensor) -> object:
     " Even a tiny gradient has a full sign."
 )
 def _moves_by_the_whole_eps(args: Args, output: Tensor) -> object:
-    return takes_whole_steps(*args, output)
+    return takes_whole_steps(args, output)
 
 
 def _step_by_log_softmax(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:

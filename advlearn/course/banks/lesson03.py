@@ -534,7 +534,7 @@ def _raises_the_loss(args: Args, output: Tensor) -> object:
     "Even a tiny gradient has a full sign."
 )
 def _image_moves_by_the_whole_eps(args: Args, output: Tensor) -> object:
-    return takes_whole_steps(*args, output)
+    return takes_whole_steps(args, output)
 
 
 def _image_moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:

@@ -243,7 +243,7 @@ def _moves_by_eps_at_most(args: Args, output: Tensor) -> str | None:
     "Even a tiny gradient has a full sign."
 )
 def _moves_by_the_whole_eps(args: Args, output: Tensor) -> object:
-    return takes_whole_steps(*args, output)
+    return takes_whole_steps(args, output)
 
 
 def _targeted_by_log_probability(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
