@@ -7,6 +7,7 @@ gradient is exactly 0, and an answer that takes sign(0) for +1 or -1 is found ou
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,3 +78,13 @@ def exact_loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Return the mean cross-entropy in float64: a step on a tiny gradient changes it by little."""
     logits = copy.deepcopy(model).double()(x.double())
     return float(nn.functional.cross_entropy(logits, y))
+
+
+def takes_whole_steps(args: tuple[Any, ...], output: Tensor) -> bool:
+    """Tell whether every pixel with a gradient moves by eps, or to 0 or 1 on the way."""
+    model, x, y, eps = args
+    probe = x.detach().double().requires_grad_()
+    chosen = copy.deepcopy(model).double()(probe).log_softmax(dim=1).gather(1, y[:, None])
+    slope = torch.autograd.grad(chosen.sum(), probe)[0].abs()
+    room = (output > 1e-4) & (output < 1 - 1e-4) & (slope > 1e-5 * slope.max())
+    return bool(((output - x).abs()[room] >= eps - 1e-5).all())

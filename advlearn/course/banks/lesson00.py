@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import exact_loss, labels, network, rand
+from advlearn.course.banks.inputs import exact_loss, labels, network, rand, takes_whole_steps
 from advlearn.course.grading import Args, Exercise, edits, parse, rule
 
 functional = torch.nn.functional
@@ -48,6 +48,8 @@ def _targets(generator: torch.Generator) -> list[Args]:
         (deep, images, labels(generator, 8, 4), 0.2),
         (faint, x, torch.tensor([1, 2]), 0.125),
         (deep, images[:1], torch.tensor([3]), 0.1),
+        # Grey pixels only: the range of a picture is still from 0 to 1.
+        (linear, 0.25 + 0.5 * x, torch.tensor([0, 1]), 0.125),
     ]
 
 
@@ -66,6 +68,14 @@ def _moves_by_at_most_eps(args: Args, output: Tensor) -> object:
 def _lowers_the_loss_of_the_target(args: Args, output: Tensor) -> object:
     model, x, target, eps = args
     return eps == 0 or exact_loss(model, output, target) < exact_loss(model, x, target)
+
+
+@rule(
+    "Some of your numbers move by less than eps, though there is room and their gradient is not 0."
+    " Even a tiny gradient has a full sign."
+)
+def _moves_by_the_whole_eps(args: Args, output: Tensor) -> object:
+    return takes_whole_steps(args, output)
 
 
 def _step_by_log_softmax(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -99,7 +109,12 @@ step_towards = Exercise(
     minutes=6,
     reference=_step_towards,
     inputs=_targets,
-    properties=(_stays_a_picture, _moves_by_at_most_eps, _lowers_the_loss_of_the_target),
+    properties=(
+        _stays_a_picture,
+        _moves_by_at_most_eps,
+        _lowers_the_loss_of_the_target,
+        _moves_by_the_whole_eps,
+    ),
     right_answers=(_step_by_log_softmax, _step_one_by_one),
     wrong_answers=edits(
         _step_towards,
@@ -142,6 +157,44 @@ step_towards = Exercise(
             You return x as it was. Add the step.
         the step alone: `(x + step)` -> `step`
             You return the step alone. Add it to x.
+        every image with every target: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `-model(x).log_softmax(dim=1)[:, target].sum()`
+            `[:, target]` takes the columns of ALL targets in every row, so each image goes towards
+            all of them. `z[torch.arange(len(z)), target]` picks one entry of each row.
+        first target for all: `target)` -> `target[:1].expand(len(x)))`
+            You use the first target for all images. Each image has its own entry in `target`.
+        one step for all: `gradient.sign()` -> `gradient.mean(dim=0, keepdim=True).sign()`
+            You give one and the same step to all images: that of the mean gradient. Each image has
+            its own gradient: take the sign of each.
+        images that are there already: `loss =`
+        -> `done = (model(x).argmax(1) == target).reshape(-1, *[1] * (x.dim() - 1))¶loss =`,
+        `(x + step)` -> `torch.where(done, x, x + step)`
+            You leave an image as it is if the model's answer is the target already. Take the step
+            there, too: it makes the target more probable.
+        gradient cut off at eps: `-eps * gradient.sign()` -> `-gradient.clamp(-eps, eps)`
+            You cut the gradient off at eps. A small gradient then moves its number by less than
+            eps. Take eps times the sign.
+        the bare step: `(x + step).clamp(0, 1)` -> `step`
+            You return only the step. Add it to x, and clamp the sum to [0, 1].
+        range of the batch: `.clamp(0, 1)` -> `.clamp(x.min(), x.max())`
+            You clamp to the smallest and the largest number of the batch. The range of a picture is
+            from 0 to 1: clamp to that.
+        squared error: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `(model(x).softmax(dim=1) - torch.eye(model(x).shape[1])[target]).square().sum()`
+            Your loss is the squared error of the probabilities. Use the cross-entropy, as in the
+            five lines: it has another gradient.
+        lead over one class: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `(model(x).scatter(1, target[:, None], -torch.inf).amax(dim=1)
+        - model(x).gather(1, target[:, None]).squeeze(1)).sum()`
+            You compare the target with the strongest other class only. Use the cross-entropy, as in
+            the five lines: there all classes count.
+        a sigmoid for each class: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[target])`
+            You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,
+            with one softmax over all classes.
+        only the first image: `(model(x), target)` -> `(model(x)[:1], target[:1])`
+            Your loss looks at the first image only, so the others get no gradient and stay. Take
+            the loss of the whole batch.
         """,
     ),
     hints=(
@@ -214,6 +267,34 @@ max_norm = Exercise(
         whole batch: `.flatten(1).max(dim=1).values` -> `.max().expand(len(eta)).clone()`
             This is one maximum over the whole batch. Each image has its own norm: flatten from
             dimension 1, and take the maximum over dimension 1.
+        half the range: `eta.abs().flatten(1).max(dim=1).values`
+        -> `(eta.flatten(1).amax(1) - eta.flatten(1).amin(1)) / 2`
+            This is half the distance from the lowest to the highest entry. The max norm is the
+            largest absolute entry: take `.abs()` first, then the maximum.
+        second largest: `.max(dim=1).values` -> `.sort(dim=1).values[:, -2]`
+            You take the second largest entry. After sorting, the largest one is the last: `[:,
+            -1]`.
+        sign kept: `eta.abs().flatten(1).max(dim=1).values`
+        -> `eta.flatten(1).gather(1, eta.abs().flatten(1).argmax(1, keepdim=True))[:, 0]`
+            You return the largest change with its sign. A norm is never negative: return the
+            absolute value.
+        colours added up: `eta.abs().flatten(1)`
+        -> `(eta.abs().sum(1) if eta.dim() > 2 else eta.abs()).flatten(1)`
+            You add up the colours of each place first. The max norm looks at each number alone:
+            flatten from dimension 1.
+        mean of the colours: `eta.abs().flatten(1)`
+        -> `(eta.abs().mean(1) if eta.dim() > 2 else eta.abs()).flatten(1)`
+            You average the colours of each place first. The max norm looks at each number alone:
+            flatten from dimension 1.
+        sum of squares: `.max(dim=1).values` -> `.square().sum(dim=1)`
+            You add up the squares of all entries. The max norm is one single entry, the largest.
+        root of the mean square: `.max(dim=1).values` -> `.square().mean(dim=1).sqrt()`
+            You take the mean of the squares, and its root. That looks at all entries. The max norm
+            is one single entry, the largest.
+        first image for all: `.max(dim=1).values` -> `.max(dim=1).values[:1].repeat(len(eta))`
+            You give the norm of the first image to all of them. Each image has its own norm.
+        median: `.max(dim=1).values` -> `.median(dim=1).values`
+            You take the median. The max norm is the largest entry: take the maximum.
         """,
     ),
     hints=(
@@ -269,6 +350,8 @@ def _pairs(generator: torch.Generator) -> list[Args]:
         (centre, centre + edge, 0.25),
         (colours, moved, 0.25),
         (x[1:2], x[1:2] + eta[1:2], 0.1),
+        # Each pixel by half of eps: inside, though the changes add up to more than eps.
+        (x[:3], x[:3] + 0.05 * eta[:3].sign(), 0.1),
     ]
 
 
@@ -328,6 +411,25 @@ in_ball = Exercise(
         whole batch: `.flatten(1).max(dim=1).values` -> `.max().expand(len(x)).clone()`
             You give one answer for the whole batch. Decide image by image: flatten from
             dimension 1.
+        L1 norm: `.max(dim=1).values` -> `.sum(dim=1)`
+            You add up the changes of all pixels. Here each pixel has its own limit: use the max
+            norm.
+        tolerance multiplied: `eps + 1e-6` -> `eps * (1 + 1e-6)`
+            You allow less than 0.000001 for rounding, as when eps is multiplied by 1.000001. Add
+            0.000001 to eps, do not multiply.
+        first colour only: `(moved - x).abs()`
+        -> `((moved - x)[:, :1] if x.dim() > 2 else moved - x).abs()`
+            You look at the first colour only. Every number of the image must be close enough:
+            flatten from dimension 1.
+        first image for all: `distance <= eps + 1e-6`
+        -> `(distance <= eps + 1e-6)[:1].repeat(len(x))`
+            You give the answer of the first image to all of them. Decide for each image.
+        range of a picture: `distance <= eps + 1e-6`
+        -> `(distance <= eps + 1e-6) & ((moved >= 0) & (moved <= 1)).flatten(1).all(dim=1)`
+            You also ask that moved lies in [0, 1]. The ball asks only how far moved is from x.
+        mean square: `.max(dim=1).values` -> `.square().mean(dim=1).sqrt()`
+            You measure with the root of the mean square. One pixel far out is enough to leave the
+            ball: use the max norm.
         """,
     ),
     hints=(
@@ -388,6 +490,29 @@ save_as_8_bits = Exercise(
             You round to hundredths. An 8-bit file has steps of 1/255.
         three decimals: `255` => `1000`
             You round to thousandths. An 8-bit file has steps of 1/255.
+        whole division: `/ 255` -> `// 255`
+            Your result holds only 0 and 1, as the whole division `//` gives. Divide with `/`: there
+            are 256 levels.
+        equal parts: `torch.round(255 * x)` -> `torch.floor(256 * x).clamp(max=255)`
+            You cut the range from 0 to 1 into 256 equal parts and round down. The task asks for the
+            nearest level: round 255·x.
+        256 starts again at 0: `torch.round(255 * x)` -> `torch.floor(256 * x).remainder(256)`
+            You scale with 256, and round down. White then becomes 256, which does not fit into 8
+            bits: it starts again at 0, black. Round 255·x.
+        stretched: `255 * x` -> `255 * x / x.max()`
+            You divide x by its largest number, which makes the picture brighter. The levels are the
+            same for every picture: round 255·x.
+        middle of a step: `torch.round(255 * x)` -> `(torch.floor(255 * x) + 0.5)`
+            You return the middle between two levels. The result must be a level: 0, 1/255, ..., 1.
+            Round 255·x.
+        powers of two: `round` -> `floor`, `255` => `256`
+            You round down to multiples of 1/256. The levels are multiples of 1/255, and each number
+            goes to the nearest one.
+        scaled by two numbers: `/ 255` -> `/ 256`
+            You multiply by 255, and divide by 256. Divide by 255, or white becomes grey.
+        signed bytes: `torch.round(255 * x)` -> `((torch.round(255 * x) + 128) % 256 - 128)`
+            A number of 8 bits with a sign (int8) ends at 127, so bright pixels become negative. Use
+            `torch.uint8`, or stay with floating numbers.
         """,
     ),
     hints=(
@@ -477,6 +602,32 @@ surviving_share = Exercise(
             This is one share for the whole batch. Give one for each image.
         size of the change: `(before != after).float()` -> `((before - after).abs() / 255)`
             This is how far the pixels moved on average. Count only whether they differ.
+        share of the changed ones: `.mean(dim=1)`
+        -> `.sum(dim=1) / (x != moved).flatten(1).sum(dim=1)`
+            You divide by the number of pixels that were changed. Divide by the number of all pixels
+            in an image: take the mean of each row.
+        only brighter: `before != after` -> `after > before`
+            You count only the pixels that became brighter. A darker one differs, too: use `!=`.
+        only darker: `before != after` -> `after < before`
+            You count only the pixels that became darker. A brighter one differs, too: use `!=`.
+        one level allowed: `before != after` -> `(before - after).abs() > 1`
+            You do not count a difference of one level. It survives as well: count every pixel that
+            is not equal.
+        any colour: `(before != after)`
+        -> `((before != after).any(dim=1) if x.dim() == 4 else (before != after))`
+            You count a place once, however many of its colours differ. Each number of the image
+            counts as a pixel: flatten from dimension 1.
+        first image for all: `.mean(dim=1)` -> `.mean(dim=1)[:1].repeat(len(x))`
+            You give the share of the first image to all of them. Each image has its own share.
+        levels added up: `(before != after).float()` -> `(before - after).abs()`
+            You average how many levels the pixels moved. Count only whether they differ.
+        256 steps: `255` => `256`
+            256 levels have 255 steps between them. Multiply by 255 before you round.
+        not scaled: `255 * ` => ``
+            You round numbers in [0, 1], which leaves only black and white. Multiply by 255 first.
+        any pixel: `.float().flatten(1).mean(dim=1)` -> `.flatten(1).any(dim=1).float()`
+            You say whether any pixel differs. Return which part of the pixels does: take the mean
+            of each row.
         """,
     ),
     hints=(

@@ -52,6 +52,11 @@ def _points_the_same_way(args: Args, output: Tensor) -> object:
     return (output * args[0].clamp(-1, 1) >= 0).all()
 
 
+@rule("Some numbers that are not 0 get the sign 0. The size of v should not matter at all.")
+def _rests_nowhere_else(args: Args, output: Tensor) -> object:
+    return (output[args[0] != 0] != 0).all()
+
+
 my_sign = Exercise(
     name="my_sign",
     lesson="01",
@@ -65,7 +70,7 @@ my_sign = Exercise(
     asks=("dtype",),
     reference=_my_sign,
     inputs=_sign_inputs,
-    properties=(_takes_three_values, _rests_at_zero, _points_the_same_way),
+    properties=(_takes_three_values, _rests_at_zero, _points_the_same_way, _rests_nowhere_else),
     right_answers=(
         lambda v: torch.where(v > 0, 1.0, torch.where(v < 0, -1.0, 0.0)).to(v.dtype),
         lambda v: torch.where(v == 0, torch.zeros_like(v), v / v.abs()),
@@ -90,11 +95,23 @@ my_sign = Exercise(
         the other way round: `up - down` -> `down - up`
             Your signs are the wrong way round: +1 belongs to positive numbers.
         small number in the denominator: `up - down` -> `v / (v.abs() + 1e-8)`
-            You add a small number to the denominator to avoid 0 / 0. Then the sign of a tiny v is
-            not ±1 any more. The size of v should not matter at all.
+            A tiny v gets no full sign from you, as in v / (|v| + a small number), or where v is
+            compared with a small number in place of 0. The size of v should not matter at all.
         clamped: `up - down` -> `v.clamp(-1, 1)`
             You cut v off at -1 and +1. A small v keeps its size that way. Its sign is a full
             -1 or +1.
+        rounded: `up - down` -> `v.clamp(-1, 1).round()`
+            A v with a size below one half gets the sign 0, as by rounding. Its sign is a full -1 or
+            +1: compare v with 0.
+        one sign for a row: `up - down`
+        -> `v.reshape(len(v), -1).sum(1).sgn().repeat(v[0].numel(), 1).T.reshape(v.shape)`
+            You give one sign to a whole row, that of its sum. Each entry has its own sign: compare
+            v itself with 0.
+        over the largest: `up - down` -> `v / v.abs().max()`
+            You divide by the largest size in v. Only that entry gets a full sign, and if all are 0
+            the result is nan. Compare each entry with 0.
+        tanh: `up - down` -> `torch.tanh(v)`
+            You use tanh(v). A small v keeps its size that way. Its sign is a full -1 or +1.
         """,
     ),
     hints=(
@@ -172,6 +189,35 @@ activation_change = Exercise(
             way. Take the dot product.
         mean: `torch.dot(w, eta)` -> `(w * eta).mean()`
             You divide by the number of pixels. The activation is a sum, not a mean.
+        relative: `torch.dot(w, eta)` -> `(torch.dot(w, eta) / torch.dot(w, x))`
+            You divide the change by w·x. The task asks for the change itself.
+        relative to its size: `torch.dot(w, eta)` -> `(torch.dot(w, eta) / torch.dot(w, x).abs())`
+            You divide the change by the size of w·x. The task asks for the change itself.
+        product of the sums: `torch.dot(w, eta)` -> `(w.sum() * eta.sum())`
+            You add up w, add up eta, and multiply the two sums. Multiply pixel by pixel first, then
+            add up.
+        clamped: `(w, eta)` -> `(w, (x + eta).clamp(0, 1) - x)`
+            You clamp x + eta to [0, 1]. Nothing is clamped here: x becomes x + eta.
+        signs of the weights: `(w, eta)` -> `(w.sign(), eta)`
+            You use only the signs of the weights. Multiply each change by the weight itself.
+        signs of the changes: `(w, eta)` -> `(w, eta.sign())`
+            You use only the signs of the changes. Multiply each weight by the change itself.
+        ratio: `torch.dot(w, eta)` -> `(torch.dot(w, x + eta) / torch.dot(w, x))`
+            You divide the activation after the change by the one before. The change is their
+            difference: after minus before.
+        image multiplied: `(w, eta)` -> `(w, x * eta)`
+            You multiply the change by the image, too. The activation is linear: the change is
+            w·eta, without x.
+        absolute weights: `(w, eta)` -> `(w.abs(), eta)`
+            You use the absolute weights. Keep their signs: a pixel that grows lowers the activation
+            where its weight is negative.
+        absolute changes: `(w, eta)` -> `(w, eta.abs())`
+            You use the absolute changes. Keep their signs: some pixels become darker.
+        largest term: `torch.dot(w, eta)` -> `(w * eta).max()`
+            You take the largest of the products. The activation is a sum: add all of them up.
+        largest change in the box: `torch.dot(w, eta)` -> `(w.abs().sum() * eta.abs().max())`
+            This is the largest change that pixels of this size can make. The task asks for the
+            change by this eta: w·eta.
         """,
     ),
     hints=(
@@ -221,6 +267,14 @@ def _leaves_dead_pixels_alone(args: Args, output: Tensor) -> object:
     return (output[args[0] == 0] == 0).all()
 
 
+@rule(
+    "Some pixels whose weight is not 0 change by less than eps. Even a tiny weight has a full sign."
+)
+def _moves_every_other_pixel(args: Args, output: Tensor) -> object:
+    w, eps = args
+    return (output[w != 0].abs() >= eps - 1e-6).all()
+
+
 def _best_by_loop(w: Tensor, eps: float) -> Tensor:
     steps = [max((-eps, 0.0, eps), key=lambda step: weight * step) for weight in w.tolist()]
     dead = [0.0 if weight == 0 else step for weight, step in zip(w.tolist(), steps, strict=True)]
@@ -240,7 +294,12 @@ best_perturbation = Exercise(
     minutes=4,
     reference=_best_perturbation,
     inputs=_box_inputs,
-    properties=(_stays_in_the_box, _reaches_the_most, _leaves_dead_pixels_alone),
+    properties=(
+        _stays_in_the_box,
+        _reaches_the_most,
+        _leaves_dead_pixels_alone,
+        _moves_every_other_pixel,
+    ),
     right_answers=(
         _best_by_loop,
         lambda w, eps: torch.where(w > 0, eps, torch.where(w < 0, -eps, 0.0)).to(w.dtype),
@@ -280,6 +339,17 @@ best_perturbation = Exercise(
         eps shared between the pixels: `torch.sign(w)` -> `torch.sign(w) / len(w)`
             You divide eps between the pixels. The rule is not a budget to be shared: each pixel may
             move by the full eps.
+        signs over their length: `torch.sign(w)` -> `torch.sign(w) / torch.sign(w).norm()`
+            You divide the signs by their length. In a box each pixel may move by the full eps: do
+            not divide.
+        nothing goes down: `eps * torch.sign(w)` -> `(eps * torch.sign(w)).clamp(0, 1)`
+            No pixel of yours goes down. Where the weight is negative, -eps is best: do not clamp
+            the perturbation to [0, 1].
+        only large weights: `torch.sign(w)` -> `torch.sign(w) * (w.abs() > w.abs().mean())`
+            You move only the pixels with a large weight. Every pixel may move, and each one adds to
+            w·eta.
+        tanh: `torch.sign(w)` -> `torch.tanh(w)`
+            You use tanh(w). It reaches ±1 only for large weights. Take the sign.
         """,
     ),
     hints=(
@@ -307,6 +377,7 @@ def _largest_inputs(generator: torch.Generator) -> list[Args]:
         (randn(generator, 10), rand(generator, 10), 0.05),
         (randn(generator, 500), rand(generator, 500), 0.3),
         (_vector(1.0, -2.0), _vector(0.5, 0.5), 0.0),
+        (_vector(1.5, -0.5, 0.0), _vector(0.75, 0.25, 0.5), 0.2),  # positive before the attack
     ]
 
 
@@ -371,6 +442,27 @@ largest_activation = Exercise(
             This is the smallest activation in the box. For the largest, add the change.
         clipped: `before + change` -> `w @ (x + eps * w.sign()).clamp(0, 1)`
             You put the pixels back into the range from 0 to 1. Here they may leave it.
+        size of the activation: `before + change` -> `before.abs() + change`
+            Your result is |w·x| + eps·‖w‖₁, the largest size that can be reached. The task asks for
+            the largest value: leave w·x its sign.
+        positive weights only: `w.abs()` -> `w.clamp(min=0)`
+            You count the gain of the positive weights only. A pixel with a negative weight goes
+            down, and gains as well: use |w_i|.
+        eps for each pixel with a weight: `w.abs().sum()` -> `(w != 0).sum()`
+            You add eps for each pixel with a weight. Such a pixel gains eps·|w_i|, so multiply eps
+            by the size of its weight.
+        absolute weights on the image: `torch.dot(w, x)` -> `torch.dot(w.abs(), x)`
+            You multiply the image by the absolute weights, too. Only the gain has |w_i|. The
+            activation before it is w·x, with signs.
+        sum before the absolute value: `w.abs().sum()` -> `w.sum().abs()`
+            You take the absolute value of the sum, in which weights have cancelled. Take it of each
+            weight first, then add up.
+        image scaled: `before + change` -> `before * (1 + eps)`
+            You multiply w·x by 1 + eps. A pixel does not grow by a factor: it moves by eps, up or
+            down.
+        away from zero: `before + change` -> `before + before.sign() * change`
+            You push the activation away from 0. The largest activation is higher than w·x, also
+            where w·x is negative: add the change.
         """,
     ),
     hints=(
@@ -470,6 +562,37 @@ growth_exponent = Exercise(
         -> `return (torch.log(change).mean() - torch.log(n).mean() * `
             This is the intercept of the line, log a. `np.polyfit` returns the slope first, then the
             intercept.
+        logarithm of the mean: `u - u.mean(), v - v.mean()`
+        -> `u - n.mean().log(), v - change.mean().log()`
+            You subtract the logarithm of the mean. Take the logarithm first, then the mean of the
+            logarithms.
+        slopes between neighbours: `(u * v).sum() / (u * u).sum()` -> `(v.diff() / u.diff()).mean()`
+            You average the slopes from each point to the next. Least squares is another line: use
+            the sums over all points.
+        ratio of the spreads: `(u * v).sum() / (u * u).sum()` -> `v.std() / u.std()`
+            You divide the two spreads (standard deviations). Scatter then counts as growth, and a
+            falling line gets a positive slope. Use the sum of the products.
+        N and N - 1: `(u * u).sum()` -> `(u * u).sum() * len(u) / (len(u) - 1)`
+            One of your two sums is divided by N, the other by N - 1. Divide both by the same
+            number.
+        N - 1 and N: `(u * u).sum()` -> `(u * u).sum() / len(u) * (len(u) - 1)`
+            Your two sums are not divided by the same number: one by N - 1, the other by N. Use the
+            same for both.
+        one plus: `torch.log(n), torch.log(change)` -> `torch.log1p(n), torch.log1p(change)`
+            You take log(1 + n) and log(1 + change). A power becomes a straight line only without
+            the 1: use `torch.log`.
+        two kinds of logarithm: `torch.log(change)` -> `torch.log10(change)`
+            Your two logarithms have different bases. Any base will do, but it must be the same for
+            both.
+        two kinds, the other way round: `torch.log(n)` -> `torch.log10(n)`
+            Your logarithm of n has another base than that of change. Any base will do, but it must
+            be the same for both.
+        mean of log n left in: `u - u.mean(), v - v.mean()` -> `u, v - v.mean()`
+            You divide by squares of log n from which the mean was not subtracted. Subtract the mean
+            of log n, too.
+        median of the slopes: `(u * v).sum() / (u * u).sum()` -> `(v.diff() / u.diff()).median()`
+            You take the median of the slopes from each point to the next. Least squares is another
+            line: use the sums over all points.
         """,
     ),
     hints=(

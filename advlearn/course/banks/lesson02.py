@@ -46,6 +46,20 @@ def _softplus_is_close_to_relu(args: Args, output: Tensor) -> object:
     return (output <= args[0].clamp(min=0) + 0.6932).all()
 
 
+@rule("Your softplus is 0 for some negative v. The true one never is: it is nearly exp(v) there.")
+def _softplus_is_positive(args: Args, output: Tensor) -> object:
+    return (output[args[0] > -80] > 0).all()
+
+
+@rule(
+    "Your softplus is v itself for some v below 8. There it is clearly larger: whoever takes v for"
+    " large v must begin further up."
+)
+def _softplus_is_above_v(args: Args, output: Tensor) -> object:
+    low = (args[0] > 0) & (args[0] < 8)
+    return (output[low] > args[0][low] + 1e-4).all()
+
+
 def _switching_softplus(v: Tensor) -> Tensor:
     return torch.where(v > 30, v, torch.log1p(torch.exp(v.clamp(max=30))))
 
@@ -63,7 +77,12 @@ stable_softplus = Exercise(
     minutes=7,
     reference=_stable_softplus,
     inputs=_wide_numbers,
-    properties=(_softplus_is_above_relu, _softplus_is_close_to_relu),
+    properties=(
+        _softplus_is_above_relu,
+        _softplus_is_close_to_relu,
+        _softplus_is_positive,
+        _softplus_is_above_v,
+    ),
     atol=1e-30,
     right_answers=(
         _switching_softplus,
@@ -101,6 +120,32 @@ stable_softplus = Exercise(
             The minus in the exponent is missing. exp(|v|) overflows; exp(-|v|) is at most 1.
         minus: `kink +` -> `kink -`
             You subtract the second part. Softplus lies above max(v, 0), so it is added.
+        rest forgotten: `kink + torch.log1p(torch.exp(-torch.abs(v)))`
+        -> `torch.where(v < 0, torch.log1p(torch.exp(-torch.abs(v))), v)`
+            Where v is not negative, you return v itself. Add the small rest there, too:
+            log1p(exp(-|v|)).
+        rest forgotten for positive v: `kink + torch.log1p(torch.exp(-torch.abs(v)))`
+        -> `torch.where(v > 0, v, torch.log1p(torch.exp(-torch.abs(v))))`
+            Where v is positive, you return v itself. Add the small rest there, too:
+            log1p(exp(-|v|)).
+        exp for negative v: `kink + torch.log1p(torch.exp(-torch.abs(v)))`
+        -> `torch.where(v > 0, v + torch.log1p(torch.exp(-torch.abs(v))), torch.exp(-torch.abs(v)))`
+            For negative v you return exp(v). That is near softplus only where v is very negative:
+            take log1p of it.
+        double precision: `kink + torch.log1p(torch.exp(-torch.abs(v)))`
+        -> `torch.log1p(torch.exp(v.double())).to(v.dtype)`
+            Double precision only moves the limit: exp(1000) is inf there, too. Take max(v, 0) out
+            first.
+        one shift for all: `kink + torch.log1p(torch.exp(-torch.abs(v)))`
+        -> `v.max() + torch.log(torch.exp(-v.max()) + torch.exp(v - v.max()))`
+            You take the same number, the largest v, out of all entries. For an entry far below it,
+            exp is rounded to 0. Each entry needs its own max(v, 0).
+        nan_to_num: `kink + torch.log1p(torch.exp(-torch.abs(v)))`
+        -> `torch.nan_to_num(torch.log1p(torch.exp(v)))`
+            You replace inf by a huge number. For large v, softplus is nearly v: take max(v, 0) out
+            first, so that exp never overflows.
+        one added twice: `torch.log1p(torch` -> `torch.log1p(1 + torch`
+            `torch.log1p(u)` adds the 1 itself: it is log(1 + u). Give it exp(-|v|) alone.
         """,
     ),
     hints=(
@@ -142,6 +187,22 @@ def _slope_grows(args: Args, output: Tensor) -> object:
     return (output.flatten()[order].diff() >= -1e-6).all()
 
 
+@rule(
+    "For v above 50 the slope is 1 up to rounding, and for v below -50 it is 0. Yours is not: do "
+    "not cut v off."
+)
+def _slope_is_flat_far_out(args: Args, output: Tensor) -> object:
+    v = args[0]
+    far = v.abs() > 50
+    return ((output - (v > 0).to(v.dtype)).abs()[far] < 1e-6).all()
+
+
+@rule("Your slope is 0 or 1 for some v between -8 and 8. There it lies in between.")
+def _slope_is_in_between(args: Args, output: Tensor) -> object:
+    near = output[args[0].abs() < 8]
+    return ((near > 1e-4) & (near < 1 - 1e-4)).all()
+
+
 def _autograd_slope(v: Tensor) -> Tensor:
     v = v.clone().requires_grad_(True)
     return torch.autograd.grad(functional.softplus(v).sum(), v)[0]
@@ -159,7 +220,12 @@ softplus_slope = Exercise(
     minutes=4,
     reference=_softplus_slope,
     inputs=_slope_inputs,
-    properties=(_slope_is_between_0_and_1, _slope_grows),
+    properties=(
+        _slope_is_between_0_and_1,
+        _slope_grows,
+        _slope_is_flat_far_out,
+        _slope_is_in_between,
+    ),
     right_answers=(
         _autograd_slope,
         lambda v: 1 / (1 + torch.exp(-v)),
@@ -186,6 +252,20 @@ softplus_slope = Exercise(
             1 / (1 + exp(v)).
         softplus itself: `torch.sigmoid(v)` -> `functional.softplus(v)`
             This is softplus itself, not its derivative.
+        nan becomes 0: `torch.sigmoid(v)` -> `torch.nan_to_num(torch.exp(v) / (1 + torch.exp(v)))`
+            You replace nan by 0. Where exp(v) overflows, the slope is 1, not 0. `torch.sigmoid(v)`
+            needs no repair.
+        straight pieces: `torch.sigmoid(v)` -> `functional.hardsigmoid(v)`
+            This is the hard sigmoid, made of straight lines. The slope of softplus is the smooth
+            one, `torch.sigmoid(v)`.
+        tanh: `torch.sigmoid(v)` -> `torch.tanh(v)`
+            This is tanh, which runs from -1 to 1. The slope of softplus runs from 0 to 1.
+        times v: `torch.sigmoid(v)` -> `v * torch.sigmoid(v)`
+            Your slope is multiplied by v. The chain rule gives no factor v here: the slope is the
+            sigmoid alone.
+        softplus over v: `torch.sigmoid(v)` -> `functional.softplus(v) / v`
+            You divide softplus by v. A derivative is how fast it changes at v, and that is the
+            sigmoid.
         """,
     ),
     hints=(
@@ -279,6 +359,29 @@ maxout = Exercise(
         with a zero: `amax(dim=1)` -> `amax(dim=1).clamp(min=0)`
             You cut off at 0, as a ReLU does. Maxout does not compare with 0: if all pieces are
             negative, so is the unit.
+        first two pieces: `blocks.amax` -> `blocks[:, :2].amax`
+            You compare the first two pieces only. There may be any number of them: take the maximum
+            over all.
+        last piece left out: `blocks.amax` -> `blocks[:, : max(pieces - 1, 1)].amax`
+            You leave out the last piece. A loop over all of them is `range(pieces)`: it ends at
+            pieces - 1.
+        largest size: `blocks.amax` -> `blocks.abs().amax`
+            You take absolute values. Maxout takes the largest value: 1 is larger than -2.
+        piece of largest size: `blocks.amax(dim=1)`
+        -> `blocks.gather(1, blocks.abs().argmax(dim=1, keepdim=True))[:, 0]`
+            You choose the piece of the largest size, whatever its sign. Choose the largest value: 1
+            is larger than -2.
+        one piece for a row: `blocks.amax(dim=1)`
+        -> `blocks[torch.arange(len(z)), blocks.sum(dim=2).argmax(dim=1)]`
+            You choose one piece for all units of a row, the one with the largest sum. Each unit has
+            its own largest piece.
+        images mixed: `z.shape[0], pieces, -1` -> `pieces, z.shape[0], -1`, `dim=1` -> `dim=0`
+            Your reshape mixes the images. The images stay in the first dimension: (N, pieces,
+            units).
+        largest numbers of the row: `blocks.amax(dim=1)`
+        -> `z.topk(z.shape[1] // pieces, dim=1).values`
+            You take the largest numbers of each row, whatever unit they belong to. Each unit gives
+            one number: the largest of its own pieces.
         """,
     ),
     hints=(
@@ -415,6 +518,29 @@ units_from_pieces = Exercise(
             Your valley is |x - 1|. The left line should meet 0 at x = -1, so it is -x - 1.
         other order: `absolute, relu, valley` -> `relu, absolute, valley`
             Your first two results are swapped. First |x|, then max(x, 0).
+        weights and biases exchanged: `[1.0, -1.0], [0.0, 0.0]` -> `[0.0, 0.0], [1.0, -1.0]`,
+        `[1.0, 0.0], [0.0, 0.0]` -> `[0.0, 0.0], [1.0, 0.0]`,
+        `[1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]` -> `[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]`
+            You exchanged weights and biases. It is unit(w, b): first the slopes of the pieces, then
+            their heights at x = 0.
+        valley without biases: `[-1.0, -1.0, 0.0]` -> `[0.0, 0.0, 0.0]`
+            The biases of your valley are 0, so it is |x|. A wall that meets 0 at x = 1 is the piece
+            x - 1: its bias is -1.
+        left wall missing: `[1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]` -> `[1.0, 0.0], [-1.0, 0.0]`
+            Your valley has no wall on the left. Add the piece -x - 1.
+        right wall missing: `[1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]` -> `[-1.0, 0.0], [-1.0, 0.0]`
+            Your valley has no wall on the right. Add the piece x - 1.
+        half slopes: `[1.0, -1.0, 0.0]` -> `[0.5, -0.5, 0.0]`
+            The walls of your valley are only half as steep, so they meet 0 at x = 2 and x = -2. The
+            slopes are 1 and -1.
+        double slope on one side: `[1.0, -1.0], [0.0, 0.0]` -> `[2.0, 0.0], [0.0, 0.0]`
+            Your first unit is flat for negative x, and twice as steep for positive x. |x| is the
+            larger of x and -x.
+        relu of minus x: `[1.0, 0.0]` -> `[-1.0, 0.0]`
+            Your second unit is max(-x, 0): it rises to the left. The weight of its sloped piece is
+            +1.
+        relu with a raised floor: `[1.0, 0.0], [0.0, 0.0]` -> `[1.0, 0.0], [0.0, 1.0]`
+            The flat piece of your ReLU has the height 1. Its weight and its bias are both 0.
         """,
     ),
     hints=(
@@ -449,6 +575,7 @@ def _units_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([[-6.0, -4.0, -1.0], [0.0, 3.5, 8.0]]),),
         (torch.tensor([[4.2, -4.2, 3.2, 2.915]]),),  # slopes from 0.0145 to 0.049: none is flat
         (torch.tensor([[4.33, -4.38, 0.0, 4.38]]),),  # on both sides of the limit, 4.357
+        (torch.tensor([[4.363, -4.363, 0.5]]),),  # flat, but s and 1 - s are above the limit
         (torch.tensor([[5.0, 1.0], [7.0, -1.0], [6.0, 0.5]]),),  # only above
         (spread,),
         (torch.tensor([[5.0, 6.0], [-5.0, -7.0]]),),  # all flat: no large slope to compare with
@@ -460,10 +587,29 @@ def _share_is_in_range(args: Args, output: Any) -> object:
     return 0 <= float(output) <= 1
 
 
-@rule("You miss some of the units with |v| above 4.5: both ends of the sigmoid are flat.")
+@rule(
+    "Your share is smaller than that of the entries with |v| above 4.5, which are all saturated. "
+    "Count every such entry, at both ends of the sigmoid."
+)
 def _share_counts_both_sides(args: Args, output: Any) -> object:
     v = args[0]
     return float(output) >= float((v.abs() > 4.5).double().mean()) - 1e-6
+
+
+@rule(
+    "Your share is larger than that of the entries with |v| above 4.2. Below that, the slope is "
+    "more than 5 % of the largest: not saturated."
+)
+def _share_counts_only_flat_entries(args: Args, output: Any) -> object:
+    return float(output) <= float((args[0].abs() > 4.2).double().mean()) + 1e-6
+
+
+@rule(
+    "Your share is near the right one on every input, but not equal. Do not round the border: "
+    "compare the slope itself with 5 % of the largest, 0.05 · 0.25."
+)
+def _share_has_the_exact_border(args: Args, output: Any) -> object:
+    return abs(float(output) - float((args[0].abs() > 4.357).double().mean())) < 1e-5
 
 
 def _share_by_threshold(v: Tensor) -> Tensor:
@@ -492,7 +638,12 @@ saturated_share = Exercise(
     minutes=6,
     reference=_saturated_share,
     inputs=_units_inputs,
-    properties=(_share_is_in_range, _share_counts_both_sides),
+    properties=(
+        _share_is_in_range,
+        _share_counts_both_sides,
+        _share_counts_only_flat_entries,
+        _share_has_the_exact_border,
+    ),
     right_answers=(_share_by_threshold, _share_by_autograd),
     wrong_answers=edits(
         _saturated_share,
@@ -519,6 +670,38 @@ saturated_share = Exercise(
             You return one share for each unit. Take the mean over all images and units.
         v is taken for the output: `torch.sigmoid(v)` -> `v`
             Your slope is v·(1 - v). The rule s·(1 - s) is for the output s = sigmoid(v).
+        units saturated on all images: `flat.double()` -> `flat.all(dim=0).double()`
+            Your result is the share of the units that are saturated on all images. Count entries:
+            each unit on each image is one.
+        units saturated on some image: `flat.double()` -> `flat.any(dim=0).double()`
+            Your result is the share of the units that are saturated on at least one image. Count
+            entries: each unit on each image is one.
+        images with all units saturated: `flat.double()` -> `flat.all(dim=1).double()`
+            Your result is the share of the images on which all units are saturated. Count entries:
+            each unit on each image is one.
+        images with a saturated unit: `flat.double()` -> `flat.any(dim=1).double()`
+            Your result is the share of the images on which at least one unit is saturated. Count
+            entries: each unit on each image is one.
+        mean input: `torch.sigmoid(v)` -> `torch.sigmoid(v.mean(dim=0))`
+            You average v over the images first. Test each entry of v, and take the mean last.
+        nearly linear: `< 0.05` -> `>= 0.75`
+            You count the entries with a steep slope, at least 75 % of the largest. Saturated is the
+            other end: below 5 %.
+        not nearly linear: `0.05` -> `0.75`
+            You count all entries with a slope below 75 % of the largest. Saturated means below 5 %.
+        lower side only: `flat.double()` -> `(flat & (v < 0)).double()`
+            You count only the units at the lower end. A sigmoid is flat at the upper end too.
+        output near its ends: `slope < 0.05 * 0.25` -> `(s < 0.05 * 0.25) | (1 - s < 0.05 * 0.25)`
+            You compare the output s, and 1 - s, with the limit. The definition is about the slope:
+            compare s·(1 - s) with it.
+        tanh: `slope < 0.05 * 0.25` -> `1 - torch.tanh(v).square() < 0.05`
+            You use the slope of tanh. The units here are sigmoids: their slope is s·(1 - s), with s
+            = sigmoid(v).
+        largest slope one half: `0.25` -> `0.5`
+            You take 1/2 for the largest slope. At v = 0, s is 1/2, and the slope s·(1 - s) is 1/4.
+        largest slope squared: `0.05 * 0.25` -> `0.05 * 0.0625`
+            Your limit is too small. The largest slope of a sigmoid is 1/4, and 5 % of it is 0.05 ·
+            0.25.
         """,
     ),
     hints=(
@@ -622,6 +805,30 @@ r_squared = Exercise(
             You take a square root of the ratio. R² uses the squared distances as they are.
         absolute distances: `(left @ left) / (z @ z)` -> `left.abs().sum() / z.abs().sum()`
             You add up absolute distances. R² adds up their squares.
+        parabola: `z - slope * t` -> `z - slope * t¶bend = torch.stack([t**0, t, t * t], 1)`,
+        `return` -> `left -= bend @ torch.linalg.lstsq(bend, left[:, None]).solution[:, 0]¶return`
+            You fit a parabola. R² of a straight line has only the two terms slope and intercept.
+        t not centred: `t, z = t - t.mean(), z - z.mean()` -> `z = z - z.mean()`
+            You subtract the mean of z, but not that of t. The best line goes through both means:
+            subtract both.
+        mean over sum: `(left @ left)` -> `(left @ left) / len(t)`
+            You divide a mean of squares by a sum of squares. Use the sum in both places, or the
+            mean in both.
+        two kinds of variance: `(left @ left) / (z @ z)` -> `(left @ left) / len(t) / z.var()`
+            `.var()` divides by N - 1, the mean divides by N. Use the sum of squares in both places.
+        slope: `1 - (left @ left) / (z @ z)` -> `slope`
+            This is the slope of the line. R² says how well the line fits: 1 minus the part that is
+            left.
+        sign of the slope: `return (` -> `return slope.sign() * (`
+            Your R² has the sign of the slope. R² is never negative: a line that falls fits as well.
+        divided by the squares of z: `(t @ t)` -> `(z @ z)`
+            You divide by the sum of z² in the slope. The slope is Σ t·z / Σ t².
+        mean of the slopes: `(t @ z) / (t @ t)` -> `(z.diff() / t.diff()).mean()`
+            You average the slopes from each point to the next. The best line by least squares has
+            the slope Σ t·z / Σ t².
+        corrected for the number of points: `/ (z @ z)` -> `/ (z @ z) * (len(t) - 1) / (len(t) - 2)`
+            This is the adjusted R², corrected for the number of points. Here it is 1 minus the
+            plain ratio of the two sums.
         """,
     ),
     hints=(

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import exact_loss, images, labels, network, rand, randn, signs
+from advlearn.course.banks.inputs import (
+    exact_loss,
+    images,
+    labels,
+    network,
+    rand,
+    randn,
+    signs,
+    takes_whole_steps,
+)
 from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
@@ -129,6 +138,43 @@ loss_gradient = Exercise(
             Your gradient is -y·w: the factor σ(-y z) is missing. It is small where the model is
             right
             and sure.
+        mean of the batch in each row: `slope[:, None] * w` -> `slope.mean() * w.expand_as(x)`
+            You average the gradients and give every image the same row. Return one gradient for
+            each image: no mean over the batch.
+        sum of the batch in each row: `slope[:, None] * w` -> `slope.sum() * w.expand_as(x)`
+            You add up the gradients and give every image the same row. Return one gradient for each
+            image: no sum over the batch.
+        derivative of the sigmoid: `-y * torch.sigmoid(-y * z)`
+        -> `-y * torch.sigmoid(-y * z) * torch.sigmoid(y * z)`
+            Your factor is σ(1 - σ), the derivative of the sigmoid. The derivative of softplus is
+            the sigmoid itself.
+        softplus for its derivative: `torch.sigmoid` -> `functional.softplus`
+            Your factor is softplus(-y z), the loss itself. Its derivative is the sigmoid: σ(-y z).
+        hinge: `torch.sigmoid(-y * z)` -> `(y * z < 1)`
+            Your factor is 1 where the margin is below 1, and else 0. That belongs to the hinge
+            loss. For softplus the factor is σ(-y z).
+        only mistakes: `-y * torch.sigmoid(-y * z)` -> `-y * torch.sigmoid(-y * z) * (y * z < 0)`
+            You return 0 for images that are right. They have a gradient, too: σ(-y z) is never 0.
+        only mistakes, in full: `torch.sigmoid(-y * z)` -> `(y * z < 0)`
+            Your factor is 1 where the model is wrong, and else 0. The factor σ(-y z) is smooth: it
+            lies between 0 and 1.
+        y without the bias: `(-y * z)` -> `(-(y * (x @ w) + b))`
+            You multiply only w·x by y. The y multiplies b too: y * (x @ w + b).
+        confidence of the answer: `(-y * z)` -> `(-z.abs())`
+            Inside σ you use the size of the logit, as if every image were right. It is σ(-y z),
+            which is large where the model is wrong.
+        sign of w: `slope[:, None] * w` -> `slope[:, None] * w.sign()`
+            You take the sign of w already. The gradient has the factor w itself. The sign comes
+            later, in FGSM.
+        sign of the gradient: `slope[:, None] * w` -> `(slope[:, None] * w).sign()`
+            You return the sign of the gradient. Return the gradient itself. The sign comes later,
+            in FGSM.
+        first label for all: `z = x` -> `y = y[:1]¶z = x`
+            You use the first label for all images. Each image has its own y.
+        first logit for all: `z = x @ w + b` -> `z = x[:1] @ w + b`
+            You use the logit of the first image for all. Each image has its own: x @ w + b.
+        own answers as labels: `slope =` -> `y = z.sign()¶slope =`
+            You take the model's own answers for the labels. The loss has the true labels y.
         """,
     ),
     hints=(
@@ -271,6 +317,26 @@ fgsm_step = Exercise(
         sign of the product: `torch.sign(gradient)` -> `torch.sign(x * gradient)`
             You multiply the gradient by the pixel. So black pixels, with value 0, never move. The
             gradient alone says which way a pixel goes.
+        bare perturbation: `torch.clamp(x + step, 0, 1)` -> `step`
+            You return only the perturbation, unclamped. Add it to the image x, and clamp the sum.
+        no eps: `eps * ` -> ``
+            Your pixels move by 1. They should move by eps: multiply the sign by eps.
+        gradient cut off at eps: `eps * torch.sign(gradient)` -> `gradient.clamp(-eps, eps)`
+            You cut the gradient off at eps. A small gradient then moves its pixel by less than eps.
+            Take eps times the sign.
+        range of the batch: `0, 1)` -> `x.min(), x.max())`
+            You clamp to the smallest and the largest pixel of the batch. The range of a pixel is
+            from 0 to 1: clamp to that.
+        stays in place of leaving: `torch.clamp(x + step, 0, 1)`
+        -> `torch.where((x + step < 0) | (x + step > 1), x, x + step)`
+            A pixel that would leave [0, 1] does not move at all in your code. It should go as far
+            as the edge: clamp the sum.
+        wraps around: `torch.clamp(x + step, 0, 1)` -> `(x + step) % 1`
+            A pixel that leaves the range comes in again at the other side in your code. It should
+            stop at the edge: use `torch.clamp`.
+        one step for all: `torch.sign(gradient)` -> `torch.sign(gradient.mean(dim=0, keepdim=True))`
+            You give one and the same step to all images: that of the mean gradient. Each image has
+            its own gradient: take the sign of each.
         """,
     ),
     hints=(
@@ -371,6 +437,44 @@ worst_case_loss = Exercise(
         -> `torch.log1p(torch.exp(damage - margin))`
             Your formula is right, but exp overflows for examples far on the wrong side, and the
             loss becomes inf. `torch.nn.functional.softplus` computes the same without overflow.
+        y without the bias: `y * (x @ w + b)` -> `y * (x @ w) + b`
+            You multiply only w·x by y. The y multiplies b too: y * (x @ w + b).
+        clipped: `damage - margin`
+        -> `-y * ((x - eps * y[:, None] * w.sign()).clamp(0, 1) @ w + b)`
+            You put the attacked image back into [0, 1]. The formula is for a step that is not
+            clipped: leave the clamp out.
+        straight line: `softplus(damage - margin)`
+        -> `softplus(-margin) + torch.sigmoid(-margin) * damage`
+            You add eps times the L1 norm of the gradient to the loss. That is only a straight line.
+            The loss bends upwards: put eps·‖w‖₁ inside softplus.
+        positive weights only: `w.abs()` -> `w.clamp(min=0)`
+            You count the positive weights only. A pixel with a negative weight does damage, too:
+            use |w_i|.
+        eps for each pixel: `w.abs().sum()` -> `len(w)`
+            You add eps for each pixel. A pixel takes eps·|w_i| away, so multiply eps by the size of
+            its weight.
+        step upwards for both classes: `damage - margin` -> `-y * damage - margin`
+            Your step raises the logit for both classes. For y = +1 that lowers the loss. The worst
+            step goes against y: x - eps·y·sign(w).
+        sigmoid: `torch.nn.functional.softplus` -> `torch.sigmoid`
+            You use the sigmoid in place of softplus. The sigmoid is the slope of the loss, not the
+            loss.
+        relu: `torch.nn.functional.softplus` -> `torch.relu`
+            You use the ReLU in place of softplus. The ReLU gives no loss to an image that is only
+            just right.
+        bias in the norm: `w.abs().sum()` -> `(w.abs().sum() + b.abs())`
+            You add |b| to the norm. The attack changes the pixels, and no pixel is multiplied by b:
+            use ‖w‖₁ alone.
+        first label for all: `margin = y` -> `margin = y[:1]`
+            You use the first label for all images. Each image has its own y.
+        own answers as labels: `damage - margin` -> `damage - margin.abs()`
+            You take the size of the margin, as if every image were right. Keep the sign of y (w·x +
+            b).
+        mean in each row: `(damage - margin)` -> `(damage - margin).mean().repeat(len(x))`
+            You average the losses and give every image the same one. Return one loss for each
+            example.
+        norm of the image: `w.abs().sum()` -> `x.abs().sum(dim=1)`
+            You use the norm of the image. What a pixel can do depends on its weight: use ‖w‖₁.
         """,
     ),
     hints=(
@@ -425,6 +529,14 @@ def _raises_the_loss(args: Args, output: Tensor) -> object:
     return eps == 0 or exact_loss(model, output, y) > exact_loss(model, x, y)
 
 
+@rule(
+    "Some of your pixels move by less than eps, though there is room and their gradient is not 0. "
+    "Even a tiny gradient has a full sign."
+)
+def _image_moves_by_the_whole_eps(args: Args, output: Tensor) -> object:
+    return takes_whole_steps(args, output)
+
+
 def _image_moves_by_at_most_eps(args: Args, output: Tensor) -> str | None:
     _, x, _, eps = args
     return _moves_by_at_most_eps((x, x, eps), output)
@@ -462,7 +574,12 @@ my_fgsm = Exercise(
     asks=("detached", "model"),
     reference=_my_fgsm,
     inputs=_fgsm_inputs,
-    properties=(_stays_in_the_pixel_range, _image_moves_by_at_most_eps, _raises_the_loss),
+    properties=(
+        _stays_in_the_pixel_range,
+        _image_moves_by_at_most_eps,
+        _raises_the_loss,
+        _image_moves_by_the_whole_eps,
+    ),
     right_answers=(_fgsm_by_log_softmax, _fgsm_by_one_example),
     wrong_answers=edits(
         _my_fgsm,
@@ -506,6 +623,62 @@ my_fgsm = Exercise(
         -> `model(x).max(dim=1).values.sum()`
             You raise the logit of the class that the model names. The labels y do not appear: the
             loss of the true class should rise.
+        range of the batch: `0, 1)` -> `x.min(), x.max())`
+            You clamp to the smallest and the largest pixel of the batch. The range of a pixel is
+            from 0 to 1: clamp to that.
+        perturbation only: `x + eps` -> `eps`
+            Your result is only the perturbation, clamped. Add it to x before you clamp.
+        bare perturbation: `torch.clamp(x + eps * gradient.sign(), 0, 1)`
+        -> `(eps * gradient.sign())`
+            You return only the perturbation. Add it to the image x, and clamp the sum.
+        no eps: `eps * ` -> ``
+            Your pixels move by 1. They should move by eps: multiply the sign by eps.
+        gradient cut off at eps: `eps * gradient.sign()` -> `gradient.clamp(-eps, eps)`
+            You cut the gradient off at eps. A small gradient then moves its pixel by less than eps.
+            Take eps times the sign.
+        one step for all: `gradient.sign()` -> `gradient.mean(dim=0, keepdim=True).sign()`
+            You give one and the same step to all images: that of the mean gradient. Each image has
+            its own gradient: take the sign of each.
+        two half steps: `return`
+        -> `x = torch.clamp(x + eps / 2 * gradient.sign(), 0, 1).detach().requires_grad_()¶return`,
+        `return`
+        -> `(gradient,) = torch.autograd.grad(functional.cross_entropy(model(x), y), x)¶return`,
+        `return torch.clamp(x + eps` -> `return torch.clamp(x + eps / 2`
+            You take several small steps, and compute the gradient again in between. FGSM takes one
+            step of eps.
+        lead of the strongest other class: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `(model(x).scatter(1, y[:, None], -torch.inf).amax(dim=1)
+        - model(x).gather(1, y[:, None]).squeeze(1)).sum()`
+            You compare the true class with the strongest other class only. The task asks for the
+            cross-entropy, in which all classes count.
+        only the first image: `(model(x), y)` -> `(model(x)[:1], y[:1])`
+            Your loss looks at the first image only, so the others get no gradient and stay. Take
+            the loss of the whole batch.
+        first label for all: `(model(x), y)` -> `(model(x), y[:1].expand(len(x)))`
+            You use the first label for all images. Each image has its own entry in y.
+        every image with every label: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `-model(x).log_softmax(dim=1)[:, y].sum()`
+            `[:, y]` takes the columns of ALL labels in every row. `z[torch.arange(len(z)), y]`
+            picks one entry of each row.
+        only images that are right: `loss =`
+        -> `right = (model(x).argmax(1) == y).reshape(-1, *[1] * (x.dim() - 1))¶loss =`,
+        `eps * gradient` -> `eps * right * gradient`
+            You leave an image as it is if the model is wrong already. The attack moves every image.
+        largest logit lowered: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `-model(x).amax(dim=1).sum()`
+            You lower the largest logit, whatever the true class is. The labels y do not appear: the
+            loss of the true class should rise.
+        saved as 8 bits: `0, 1).detach()` -> `0, 1).mul(255).round().div(255).detach()`
+            You round the result to the levels of 8 bits. Then pixels do not move by eps exactly.
+            Return the image as it is.
+        squared error: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `(model(x).softmax(dim=1) - torch.eye(model(x).shape[1])[y]).square().sum()`
+            Your loss is the squared error of the probabilities. It has another gradient than the
+            cross-entropy, and the task asks for that one.
+        a sigmoid for each class: `torch.nn.functional.cross_entropy(model(x), y)`
+        -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[y])`
+            You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,
+            with one softmax over all classes.
         """,
     ),
     hints=(
@@ -638,6 +811,48 @@ error_and_confidence = Exercise(
         -> `(logits.exp() / logits.exp().sum(dim=1, keepdim=True))`
             Your softmax overflows: exp(200) is inf, and inf / inf is nan. `torch.softmax` subtracts
             the largest logit first.
+        mean over all of the masked ones: `confidence[wrong].mean()`
+        -> `(confidence * wrong).mean()`
+            You add up the confidence over the mistakes, but you divide by the number of all images.
+            Divide by the number of mistakes: `confidence[wrong].mean()`.
+        softmax twice: `torch.softmax(logits, dim=1)`
+        -> `torch.softmax(logits, dim=1).softmax(dim=1)`
+            You apply the softmax twice. Once makes probabilities of the logits. The second time
+            flattens them.
+        one minus the true class: `confidence[wrong].mean()`
+        -> `(1 - torch.softmax(logits, dim=1).gather(1, y[:, None])[wrong]).mean()`
+            You take 1 minus the probability of the true class. That is shared by all other classes.
+            Take the probability of the predicted class.
+        softmax of the mean: `confidence[wrong].mean()`
+        -> `logits[wrong].mean(dim=0).softmax(dim=0).max()`
+            You average the logits first. Take the confidence of each mistake, and average last.
+        median: `confidence[wrong].mean()` -> `confidence.where(wrong, torch.nan).nanmedian()`
+            You take the median. The task asks for the mean.
+        largest: `confidence[wrong].mean()` -> `confidence.where(wrong, torch.nan).nanquantile(1.0)`
+            You take the confidence of the surest mistake. The task asks for the mean over all
+            mistakes.
+        mean over all classes: `confidence[wrong].mean()`
+        -> `torch.softmax(logits, dim=1)[wrong].mean()`
+            You average over all classes. Take the probability of the predicted class in each row,
+            the largest one.
+        lead over the second: `confidence[wrong].mean()`
+        -> `torch.softmax(logits, dim=1).topk(2).values[wrong].diff().neg().mean()`
+            You take the lead over the second class. Confidence is the probability of the predicted
+            class itself.
+        squares: `confidence[wrong].mean()`
+        -> `torch.softmax(logits, dim=1)[wrong].square().sum(dim=1).mean()`
+            You add up the squares of all probabilities. Confidence is the probability of the
+            predicted class alone.
+        largest sigmoid of the mistake: `error, confidence[wrong].mean().item()`
+        -> `error, (1 - confidence[wrong]).mean().item()`
+            You return 1 minus the confidence. The task asks for the confidence itself.
+        error of the confidence: `wrong.float().mean()` -> `(1 - confidence).mean()`
+            Your error rate is 1 minus the mean confidence. An error is an answer that is not y:
+            count predicted != y.
+        mean over the batch of the product: `confidence[wrong].mean()`
+        -> `(confidence.mean() * error)`
+            You multiply the mean confidence by the error rate. Keep the mistakes,
+            `confidence[wrong]`, and average over them.
         """,
     ),
     hints=(

@@ -188,6 +188,25 @@ two_objectives = Exercise(
         overflow: `torch.nn.functional.softplus` -> `lambda v: torch.log1p(torch.exp(v))`
             Your formulas are right, but exp overflows for images far on the wrong side, and the
             loss becomes inf. `torch.nn.functional.softplus` computes the same without overflow.
+        clipped: `strength * norm - margin`
+        -> `-y * ((x - strength * y[:, None] * w.sign()).clamp(0, 1) @ w + b)`
+            In your second value the attacked image is put back into [0, 1]. The formula is for a
+            step that is not clipped: leave the clamp out.
+        labels made once more: `margin = y` -> `margin = (2 * y - 1)`
+            You turn the labels into -1 and +1 once more: 2y - 1. Here y is -1 or +1 already: use it
+            as it is.
+        hinge: `torch.nn.functional.softplus` -> `lambda v: torch.relu(1 + v)`
+            You use the hinge loss, max(0, 1 - margin). Here the loss is softplus.
+        step upwards for both classes: `strength * norm - margin` -> `-y * strength * norm - margin`
+            In your second value the step raises the score for both classes. For y = +1 that helps
+            the model. The worst step goes against y.
+        first label for all: `margin = y` -> `margin = y[0]`
+            You use the first label for all images. Each image has its own y.
+        positive weights only: `w.abs()` -> `w.clamp(min=0)`
+            You add up the positive weights only. ‖w‖₁ is the sum of all |w_i|.
+        own answers as labels: `margin = y * (x @ w + b)` -> `margin = (x @ w + b).abs()`
+            You take the size of the score, as if every image were right. The margin is y (w·x + b),
+            and negative where the model is wrong.
         """,
     ),
     hints=(
@@ -359,6 +378,27 @@ effective_penalties = Exercise(
             The loss softplus(-m) does not change with norm here. Only lam·norm does.
         swapped: `outside, inside` -> `inside, outside`
             Your two values are swapped. First the L1 penalty, then the adversarial one.
+        hard step: `torch.sigmoid(eps * norm - m)` -> `(m < eps * norm).to(m.dtype)`
+            Your second penalty is eps where the attack wins, and else 0. The derivative of softplus
+            is σ, which is smooth: eps·σ(eps·norm - m).
+        brackets: `(eps * norm - m)` -> `(eps * (norm - m))`
+            In your σ the margin is multiplied by eps, too. Only norm is: eps·norm - m.
+        a number in the first place: `torch.full_like(m, lam)` -> `lam`
+            Your first value is one number. It should be a tensor of shape (N,), with lam for each
+            image: `torch.full_like(m, lam)`.
+        charged only where the attack wins: `torch.full_like(m, lam)` -> `lam * (m < eps * norm)`
+            Your first penalty is 0 where the attack fails. The L1 penalty does not look at the
+            margin: it is lam for every image.
+        factor of the attack on lam: `torch.full_like(m, lam)`
+        -> `lam * torch.sigmoid(eps * norm - m)`
+            You multiply lam by σ(eps·norm - m). The L1 penalty stands outside softplus, so no σ
+            multiplies it: it is lam for every image.
+        lam in the sum: `inside =` -> `inside = lam +`
+            Your second value also contains lam. The adversarial loss has no L1 penalty: only
+            eps·σ(eps·norm - m).
+        one mean factor: `torch.sigmoid(eps * norm - m)`
+        -> `torch.sigmoid((eps * norm - m).mean()).expand(len(m))`
+            You average the margins first. Each image has its own penalty.
         """,
     ),
     hints=(
@@ -517,6 +557,53 @@ two_gradients = Exercise(
         swapped: `outside, inside` -> `inside, outside`
             Your two gradients are swapped. First that of the L1-penalised loss, then the
             adversarial one.
+        second on top of the first: `outside, inside` -> `outside, outside + inside`
+            Your second gradient is the sum of both. `.backward()` adds to what `.grad` holds
+            already. Use `torch.autograd.grad`, which starts anew.
+        both are the sum: `outside, inside` -> `outside + inside, outside + inside`
+            Both of your results are the sum of the two gradients. `.backward()` adds to `.grad`,
+            which is one and the same tensor. Use `torch.autograd.grad`, which starts anew.
+        product of the means: `(clean * y) @ x` -> `clean.mean() * (y @ x)`,
+        `(worst * y) @ x` -> `worst.mean() * (y @ x)`
+            You multiply the mean of σ by the mean of y·x. Multiply σ and y·x for each image first,
+            then take the mean.
+        divided by all entries: ` / len(x)` => ` / x.numel()`
+            You divide by the number of all entries of x, N·d. The mean is over the N images: divide
+            by len(x).
+        with respect to x: `(clean * y) @ x / len(x)` -> `(clean * y).mean() * w`,
+        `(worst * y) @ x / len(x)` -> `(worst * y).mean() * w`
+            In the part from the data you multiply by w. That is the gradient with respect to x.
+            With respect to w, the last factor is x.
+        strength without the sign: ` * torch.sign(w)` => ``
+            The sign of w is missing in the pull. The derivative of ‖w‖₁ with respect to w_i is
+            sign(w_i).
+        step the wrong way: `sigmoid(strength` -> `sigmoid(-strength`,
+        `+ strength * worst` -> `- strength * worst`
+            In your second gradient the step helps the model: eps·‖w‖₁ has the wrong sign in σ, and
+            so has the pull. The attack makes the loss larger.
+        pull of both: `worst.mean()` -> `(1 + worst.mean())`
+            Your second gradient has the pull of the L1 penalty as well. The adversarial loss has
+            none outside softplus: only eps·mean(σ)·sign(w).
+        the formula as printed: `strength * w.abs().sum() - margin`
+        -> `y * strength * w.abs().sum() - margin`,
+        `worst.mean()` -> `(worst * y).mean()`
+            Your second gradient is that of the formula as the paper prints it, with y also in front
+            of eps·‖w‖₁. The y belongs to the score alone.
+        y without the bias: `y * (x @ w + b)` -> `y * (x @ w) + b`
+            You multiply only w·x by y. The y multiplies b too: y * (x @ w + b).
+        first label for all: `margin = y` -> `y = y[:1].expand(len(x))¶margin = y`
+            You use the first label for all images. Each image has its own y.
+        own answers as labels: `margin = y` -> `y = (x @ w + b).sign()¶margin = y`
+            You take the model's own answers for the labels. The margin has the true labels y.
+        L2 norm: `torch.sign(w)` => `w / w.norm()`, `w.abs().sum()` -> `w.norm()`
+            You use the L2 norm of w, and its derivative. ‖w‖₁ is the sum of the absolute values,
+            with the derivative sign(w).
+        clipped: `strength * w.abs().sum() - margin`
+        -> `-y * ((x - strength * y[:, None] * w.sign()).clamp(0, 1) @ w + b)`,
+        `(worst * y) @ x / len(x) + strength * worst.mean() * torch.sign(w)`
+        -> `(worst * y) @ (x - strength * y[:, None] * w.sign()).clamp(0, 1) / len(x)`
+            In your second gradient the attacked images are put back into [0, 1]. The objective is
+            for a step that is not clipped: leave the clamp out.
         """,
     ),
     hints=(
@@ -712,6 +799,34 @@ worst_difference = Exercise(
         the margin: `return reached` -> `return -reached`
             Your result has the other sign: you return the margin z_y - z_k. The task asks for the
             largest z_k - z_y, which is positive where the attack wins.
+        difference of the norms, without sign: `rows.abs().sum(dim=2)`
+        -> `(weight.abs().sum(dim=1) - weight[y].abs().sum(dim=1, keepdim=True)).abs()`
+            You take the difference of two norms. First subtract the rows, then take the norm of
+            that: ‖w_k - w_y‖₁.
+        class 0 left out: `-torch.inf).amax` -> `-torch.inf)[:, 1:].amax`
+            You never try class 0. A loop over all classes is `range(K)`: it begins at 0.
+        last class left out: `-torch.inf).amax` -> `-torch.inf)[:, :-1].amax`
+            You never try the last class. A loop over all classes is `range(K)`: it ends at K - 1.
+        only the attack: `gap + eps` -> `eps`
+            You return only what the attack adds. Add the difference z_k - z_y before the attack.
+        logsumexp: `-torch.inf).amax` -> `-torch.inf).logsumexp`
+            You join all wrong classes by logsumexp. The attack needs one of them: take the maximum.
+        absolute value of the sum: `rows.abs().sum(dim=2)` -> `rows.sum(dim=2).abs()`
+            You take the absolute value of the sum, in which entries have cancelled. Take it of each
+            entry of w_k - w_y first, then add up.
+        first label for all: `z = x` -> `y = y[:1].expand(len(x))¶z = x`
+            You use the first label for all images. Each image has its own entry in y.
+        positive differences only: `rows.abs()` -> `rows.clamp(min=0)`
+            You count only the pixels that go up. A pixel with a negative difference goes down, and
+            gains as well: take absolute values.
+        one maximum for the batch: `.amax(dim=1)` -> `.amax().repeat(len(x))`
+            You take one maximum over the whole batch. Each image has its own: take it over dim=1.
+        mean in each row: `.amax(dim=1)` -> `.amax(dim=1).mean().repeat(len(x))`
+            You average over the batch. Return one number for each image.
+        largest logit only: `return reached.scatter(1, y[:, None], -torch.inf).amax(dim=1)`
+        -> `return reached.gather(1, z.argmax(dim=1, keepdim=True))[:, 0]`
+            You look only at the class with the largest logit. That may be y itself, and the attack
+            may prefer another class: try every wrong class.
         """,
     ),
     hints=(

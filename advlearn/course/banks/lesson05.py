@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from advlearn.course import grading
-from advlearn.course.banks.inputs import exact_loss, images, labels, network, rand, randn
+from advlearn.course.banks.inputs import (
+    exact_loss,
+    images,
+    labels,
+    network,
+    rand,
+    randn,
+    takes_whole_steps,
+)
 from advlearn.course.grading import Args, Exercise, edits, evidence, parse, rule
 
 functional = torch.nn.functional
@@ -120,6 +128,34 @@ error_and_success = Exercise(
         swapped: `wrong.float().mean().item(), wrong[right]`
         -> `wrong[right].float().mean().item(), wrong`
             Your two values are swapped. First the error rate over all, then the success rate.
+        answers before as labels: `right =` -> `y = clean.argmax(dim=1)¶right =`
+            You take the model's answers before the attack for the labels. An image is right if the
+            answer is y.
+        error before the attack: `wrong.float()` -> `(~right).float()`
+            Your error rate is that before the attack. The task asks for the one under attack: use
+            `attacked`.
+        only new errors: `wrong.float()` -> `(wrong & right).float()`
+            Your error rate counts only the new errors. An image that was wrong before, and still
+            is, counts as well.
+        fallen logit: `wrong[right]`
+        -> `(attacked.gather(1, y[:, None]) < clean.gather(1, y[:, None]))[:, 0][right]`
+            You count an image as fooled when the logit of its true class falls. It is fooled when
+            the answer is wrong: attacked.argmax(1) != y.
+        of those that were wrong: `wrong[right]` -> `wrong[~right]`
+            Your success rate looks at the images that were wrong before. Keep those that were
+            right: clean.argmax(1) == y.
+        turned around: `wrong[right].float().mean()`
+        -> `(right.float().sum() / (right & wrong).float().sum())`
+            Your success rate is turned around: right images over fooled ones. Divide the fooled
+            ones by the right ones.
+        softmax over the examples: `clean.argmax` -> `clean.softmax(dim=0).argmax`,
+        `attacked.argmax` -> `attacked.softmax(dim=0).argmax`
+            Your softmax runs over the examples (dim=0), which changes the answers. No softmax is
+            needed: take the argmax of the logits over dim=1.
+        fall of the accuracy: `wrong[right].float().mean()`
+        -> `((wrong.float().sum() - (~right).float().sum()) / right.float().sum())`
+            You divide the fall of the accuracy by the accuracy. An attack may also correct an
+            answer, which lowers the fall. Count the images that were right and are wrong now.
         """,
     ),
     hints=(
@@ -179,6 +215,8 @@ def _images_and_targets(generator: torch.Generator) -> list[Args]:
         (trained, digits, (targets + 2) % 4, 0.3),
         (faint, x, torch.tensor([0, 1]), 0.125),
         (deep, digits[:1], torch.tensor([3]), 0.1),
+        # Grey pixels only: the range of a pixel is still from 0 to 1.
+        (small, 0.25 + 0.5 * x, torch.tensor([1, 0]), 0.125),
     ]
 
 
@@ -198,6 +236,14 @@ def _moves_by_eps_at_most(args: Args, output: Tensor) -> str | None:
     if ((output - x).abs() <= eps + 1e-5).all():
         return None
     return f"Some of your pixels move by more than eps = {eps:g}."
+
+
+@rule(
+    "Some of your pixels move by less than eps, though there is room and their gradient is not 0. "
+    "Even a tiny gradient has a full sign."
+)
+def _moves_by_the_whole_eps(args: Args, output: Tensor) -> object:
+    return takes_whole_steps(args, output)
 
 
 def _targeted_by_log_probability(model: nn.Module, x: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -232,7 +278,12 @@ targeted_fgsm = Exercise(
     asks=("detached", "model"),
     reference=_targeted_fgsm,
     inputs=_images_and_targets,
-    properties=(_stays_an_image, _moves_by_eps_at_most, _raises_the_target),
+    properties=(
+        _stays_an_image,
+        _moves_by_eps_at_most,
+        _raises_the_target,
+        _moves_by_the_whole_eps,
+    ),
     right_answers=(_targeted_by_log_probability, _targeted_one_by_one),
     wrong_answers=edits(
         _targeted_fgsm,
@@ -292,6 +343,50 @@ targeted_fgsm = Exercise(
             {evidence.MODE_CHANGED}
         the caller's x requires a gradient: `x.detach().clone()` -> `x`
             {evidence.GRADIENT_SWITCHED_ON}
+        range of the batch: `0, 1)` -> `x.min(), x.max())`
+            You clamp to the smallest and the largest pixel of the batch. The range of a pixel is
+            from 0 to 1: clamp to that.
+        perturbation only: `x - eps` -> `-eps`
+            Your result is only the perturbation, clamped. Add it to x before you clamp.
+        bare perturbation: `torch.clamp(x - eps * gradient.sign(), 0, 1)`
+        -> `(-eps * gradient.sign())`
+            You return only the perturbation. Add it to the image x, and clamp the sum.
+        no eps: `eps * ` -> ``
+            Your pixels move by 1. They should move by eps: multiply the sign by eps.
+        gradient cut off at eps: `eps * gradient.sign()` -> `gradient.clamp(-eps, eps)`
+            You cut the gradient off at eps. A small gradient then moves its pixel by less than eps.
+            Take eps times the sign.
+        one step for all: `gradient.sign()` -> `gradient.mean(dim=0, keepdim=True).sign()`
+            You give one and the same step to all images: that of the mean gradient. Each image has
+            its own gradient: take the sign of each.
+        two half steps: `return`
+        -> `x = torch.clamp(x - eps / 2 * gradient.sign(), 0, 1).detach().requires_grad_()¶return`,
+        `return` -> `loss = functional.cross_entropy(model(x), target)¶return`,
+        `return` -> `(gradient,) = torch.autograd.grad(loss, x)¶return`,
+        `return torch.clamp(x - eps` -> `return torch.clamp(x - eps / 2`
+            You take several small steps, and compute the gradient again in between. FGSM takes one
+            step of eps.
+        first target for all: `(model(x), target)` -> `(model(x), target[:1].expand(len(x)))`
+            You use the first target for all images. Each image has its own entry in `target`.
+        only the first image: `(model(x), target)` -> `(model(x)[:1], target[:1])`
+            Your loss looks at the first image only, so the others get no gradient and stay. Take
+            the loss of the whole batch.
+        every image with every target: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `-model(x).log_softmax(dim=1)[:, target].sum()`
+            `[:, target]` takes the columns of ALL targets in every row. `z[torch.arange(len(z)),
+            target]` picks one entry of each row.
+        images that are there already: `loss =`
+        -> `away = (model(x).argmax(1) != target).reshape(-1, *[1] * (x.dim() - 1))¶loss =`,
+        `eps * gradient` -> `eps * away * gradient`
+            You leave an image as it is if the model's answer is the target already. Take the step
+            there, too: it makes the target more probable.
+        saved as 8 bits: `0, 1).detach()` -> `0, 1).mul(255).round().div(255).detach()`
+            You round the result to the levels of 8 bits. Then pixels do not move by eps exactly.
+            Return the image as it is.
+        a sigmoid for each class: `torch.nn.functional.cross_entropy(model(x), target)`
+        -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[target])`
+            You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,
+            with one softmax over all classes.
         """,
     ),
     hints=(
@@ -415,6 +510,29 @@ targeted_success_rate = Exercise(
         zero where nothing was tried: `.mean()` -> `.mean().nan_to_num(0.0)`
             Where every image is of the target class, you return 0. That reads as a failed attack,
             but nothing was tried. Return float('nan').
+        more than one half: `logits.argmax(dim=1) == target`
+        -> `logits.softmax(dim=1).gather(1, target[:, None])[:, 0] > 0.5`
+            You ask for a probability of more than one half. The model says the class with the
+            largest probability, which may be smaller.
+        among the best two: `logits.argmax(dim=1) == target`
+        -> `(logits.topk(2, dim=1).indices == target[:, None]).any(dim=1)`
+            You count an attack if the target is among the two best classes. It must be the best
+            one: argmax.
+        ahead of the true class: `logits.argmax(dim=1) == target`
+        -> `(logits.gather(1, target[:, None]) > logits.gather(1, y[:, None]))[:, 0]`
+            You compare the target with the true class only. A third class may be ahead of both:
+            take the argmax over all.
+        target examples as successes: `success[counted]` -> `(success | ~counted)`
+            You count images whose true class is the target as successes. Leave them out, also of
+            the total.
+        mean over the targets: `return` -> `kinds = target[counted].unique()¶return`,
+        `return`
+        -> `shares = [success[counted & (target == c)].float().mean() for c in kinds]¶return`,
+        `success[counted].float().mean().item()` -> `sum(shares) / torch.tensor(float(len(kinds)))`
+            You average the shares of the targets. Then a target with few images counts as much as
+            one with many. Take one share of all images.
+        first target for all: `counted =` -> `target = target[:1].expand(len(y))¶counted =`
+            You use the first target for all images. Each image has its own entry in `target`.
         """,
     ),
     hints=(
@@ -516,6 +634,28 @@ forecast_margin = Exercise(
         sum of squares: `.abs()` -> `.square()`
             You add up the squares of the entries. That belongs to a step along the gradient itself.
             A step of eps along the signs takes away eps times the sum of the absolute values.
+        towards zero: `- eps * slope` -> `- eps * margin.sign() * slope`
+            You move each margin towards 0. The attack lowers a negative margin as well: subtract
+            eps·‖gradient‖₁ everywhere.
+        only the fall: `margin - eps` -> `eps`
+            Your result is only by how much the margin falls. Subtract it from the margin.
+        factor: `margin - eps * slope` -> `margin * (1 - eps * slope)`
+            You multiply the margin by 1 - eps·‖gradient‖₁. The fall does not depend on the margin:
+            subtract it.
+        eps for each pixel with a gradient: `.abs().sum(dim=1)` -> `.ne(0).sum(dim=1)`
+            You take eps for each pixel with a gradient. Such a pixel takes eps·|gradient| away: add
+            up the absolute values.
+        eps for each pixel: `gradient.flatten(1).abs().sum(dim=1)` -> `gradient[0].numel()`
+            You take eps for each pixel. A pixel takes eps·|gradient| away: add up the absolute
+            values.
+        first image for all: `.sum(dim=1)` -> `.sum(dim=1)[:1]`
+            You use the slope of the first image for all. Each image has a gradient of its own.
+        positive entries only: `.abs()` -> `.clamp(min=0)`
+            You count the positive entries only. A pixel with a negative one does damage, too: use
+            the absolute values.
+        mean slope for all: `.sum(dim=1)` -> `.sum(dim=1).mean()`
+            You use the mean slope of the batch for all images. Each image has a gradient of its
+            own.
         """,
     ),
     hints=(
@@ -568,7 +708,20 @@ def _is_positive(args: Args, output: Tensor) -> object:
 def _is_the_cross_entropy(args: Args, output: Tensor) -> object:
     logits, y = args
     expected = functional.cross_entropy(logits.double(), y, reduction="none")
-    return ((output.double() - expected).abs() <= 1e-3 * expected + 1e-6).all()
+    # Up to rounding: what is lost by that is told by the rules below.
+    return ((output.double() - expected).abs() <= 1e-3 * expected + 1e-4).all()
+
+
+@rule(
+    "Where the model is very sure, your loss is far from softplus(-margin), a tiny number. Look "
+    "for a number that is added there, or for something that is cut off."
+)
+def _is_right_for_sure_answers(args: Args, output: Tensor) -> object:
+    logits, y = args
+    expected = functional.cross_entropy(logits.double(), y, reduction="none")
+    tiny = expected < 1e-13  # too small for float64 as well
+    near = (output.double() - expected).abs() <= 0.02 * expected
+    return torch.where(tiny, output < 2e-13, near).all()
 
 
 def _safe_by_differences(logits: Tensor, y: Tensor) -> Tensor:
@@ -601,7 +754,7 @@ safe_cross_entropy = Exercise(
     reference=_safe_cross_entropy,
     inputs=_confident_logits,
     asks=("slope",),
-    properties=(_is_positive, _is_the_cross_entropy),
+    properties=(_is_the_cross_entropy, _is_positive, _is_right_for_sure_answers),
     right_answers=(_safe_by_differences, _safe_by_loop),
     wrong_answers=edits(
         _safe_cross_entropy,
@@ -649,6 +802,65 @@ safe_cross_entropy = Exercise(
         zero in its place: `-torch.inf` -> `0.0`
             You put 0 in place of the true logit. exp(0) is 1, so one class too many is counted. Put
             minus infinity there: exp of that is 0.
+        own answers as labels: `true =` -> `y = logits.argmax(dim=1)¶true =`
+            You take the model's own answers for the labels. The loss is that of the true class y.
+        columns and rows: `.squeeze(1)` -> ``
+            Your two parts have the shapes (N, 1) and (N,). Their difference is (N, N), every image
+            against every other. Use `.squeeze(1)`.
+        columns and rows, averaged: `.squeeze(1)` -> ``, `softplus(-margin)`
+        -> `softplus(-margin).mean(dim=1)`
+            You subtract (N,) from (N, 1). That gives (N, N), every image against every other, and a
+            mean does not repair it. Use `.squeeze(1)` on the true logit.
+        predicted class left out: `scatter(1, y[:, None]`
+        -> `scatter(1, logits.argmax(dim=1, keepdim=True)`
+            You leave out the class that the model predicts. Leave out the true class y.
+        mean in the logarithm: `others.logsumexp(dim=1)`
+        -> `(others.logsumexp(dim=1) - math.log(logits.shape[1] - 1))`
+            You take the logarithm of a mean of the other classes. It is the logarithm of their sum:
+            logsumexp alone.
+        true logit read too late: `= true` -> `= others.gather(1, y[:, None]).squeeze(1)`
+            You read the true logit after minus infinity was put there. Read it from the logits
+            themselves.
+        plain log-sum-exp: `others.logsumexp(dim=1)` -> `others.exp().sum(dim=1).log()`
+            You compute exp, sum and log yourself. exp(400) is inf, and log(0) is minus infinity.
+            `logsumexp` subtracts the largest logit first.
+        margin cut off: `(-margin)` -> `(-margin.clamp(max=16))`
+            You cut the margin off. Then all confident images have the same loss, and no slope.
+            softplus needs no cut.
+        one against one: `softplus(-margin)` -> `softplus(others - true[:, None]).sum(dim=1)`
+            You add up a loss for each other class. Join the others by logsumexp first, and take one
+            softplus of that.
+        a finite number in its place: `-torch.inf` -> `-100.0`
+            You put -100 in place of the true logit. Other logits may be smaller, and then it
+            counts. Put minus infinity there.
+        a smaller number added: `logits.gather` -> `logits.softmax(dim=1).gather`,
+        `torch.nn.functional.softplus(-margin)` -> `-torch.log(true + 1e-12)`
+            A small number inside the logarithm only hides the inf. The loss is still cut off, and
+            the slope of a confident image is lost. Stay with logits.
+        a tiny number added: `logits.gather` -> `logits.softmax(dim=1).gather`,
+        `torch.nn.functional.softplus(-margin)` -> `-torch.log(true + 1e-10)`
+            You add a small number inside the logarithm. That hides the inf, but the loss is cut
+            off, and the slope of a confident image is lost. Stay with logits.
+        first label for all: `true =` -> `y = y[:1].expand(len(logits))¶true =`
+            You use the first label for all images. Each image has its own entry in y.
+        mean of the others: `others.logsumexp(dim=1)`
+        -> `logits.scatter(1, y[:, None], 0.0).sum(dim=1) / (logits.shape[1] - 1)`
+            You compare with the mean of the other logits. Use their logsumexp.
+        mean in each row: `softplus(-margin)` -> `softplus(-margin).mean().repeat(len(y))`
+            You average the losses and give every image the same one. Return one loss for each
+            image.
+        squared error: `torch.nn.functional.softplus(-margin)`
+        -> `(logits.softmax(dim=1) - torch.eye(logits.shape[1])[y]).square().sum(dim=1)`
+            Your loss is the squared error of the probabilities. The task asks for
+            softplus(-margin).
+        log-sigmoid of the true logit: `softplus(-margin)` -> `softplus(-true)`
+            You use the true logit alone in place of the margin. Subtract the logsumexp of the other
+            logits.
+        difference of two large numbers: `torch.nn.functional.softplus(-margin)`
+        -> `logits.logsumexp(dim=1) - true`
+            This is the cross-entropy as the difference of two numbers. For a confident image they
+            are nearly equal, and in float32 the difference is 0. Leave the true class out of the
+            logsumexp.
         """,
     ),
     hints=(
@@ -695,7 +907,12 @@ def _normalised_models(generator: torch.Generator) -> list[Args]:
     ]
     faint = model(1)
     list(faint.parameters())[-2].data.mul_(1e-7)  # tiny gradients, whose signs count as much
-    return [*made, (faint, images(generator, 2, 1, 3, 3), torch.tensor([3, 0]), 0.125, grey)]
+    return [
+        *made,
+        (faint, images(generator, 2, 1, 3, 3), torch.tensor([3, 0]), 0.125, grey),
+        # As many columns as colours: statistics along the width run here, and are wrong.
+        (model(3), images(generator, 2, 3, 3, 3), torch.tensor([1, 2]), 0.1, colour),
+    ]
 
 
 @rule("Your result leaves the range [0, 1] of a pixel.")
@@ -760,13 +977,19 @@ pixel_fgsm = Exercise(
             _fgsm_in_model_units,
             """
             eps on normalised numbers: `(eps / std) * gradient` -> `eps * gradient`
-                You add eps to the normalised numbers. Back in pixels that is only eps·std: your
-                attack is several times weaker than the eps that you report.
+                Your pixels move by eps·std only, as when eps is added to the normalised numbers.
+                Your attack is several times weaker than the eps that you report.
             clamped in the model's units: `moved * std` -> `moved.clamp(0, 1) * std`
                 You clamp the normalised numbers to [0, 1]. There black is -mean/std and white is
                 (1 - mean)/std, so the clamp destroys the image. Clamp pixels.
             left normalised: `.clamp(0, 1)` -> `.clamp(0, 1).sub(mean).div(std)`
                 Your result is normalised. The caller wants an image in pixels, from 0 to 1.
+            mean not added back: `moved * std + mean` -> `moved * std`
+                On the way back to pixels you multiply by std, but you do not add the mean. Undo
+                both: moved * std + mean.
+            one deviation for eps: `(eps / std)` -> `(eps / std.mean())`
+                You divide eps by the mean deviation of all colours. Each colour has its own: the
+                step is eps / std.
             left normalised, never clamped: `(moved * std + mean).clamp(0, 1)` -> `moved`
                 Your result is normalised. The caller wants an image in pixels, from 0 to 1: undo
                 it, moved * std + mean, and clamp.
@@ -816,6 +1039,61 @@ pixel_fgsm = Exercise(
             predicted labels: `loss =` -> `y = model(normalised).argmax(dim=1)¶loss =`
                 You attack the label that the model predicts. Where the model is already wrong, that
                 leads back to the right answer. Use the true labels y.
+            first colour for all: `stats[:, :, None, None]` -> `stats[:, 0]`
+                You use the mean and the deviation of the first colour for all. Each colour has its
+                own: give them the shape (C, 1, 1).
+            along the rows: `stats[:, :, None, None]` -> `stats[:, :, None]`
+                Your statistics have the shape (C, 1), so they run along the rows of the image. Give
+                them the shape (C, 1, 1), one number for each colour.
+            statistics of the batch: `stats[:, :, None, None]`
+            -> `(x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True))`
+                You take the mean and the deviation of this batch. The model was trained with those
+                in `stats`: use them.
+            root of std: `/ std` -> `/ std.sqrt()`
+                You take the square root of std. It is a standard deviation already, not a variance:
+                divide by std.
+            square of std: `/ std` -> `/ std.square()`
+                You divide by the square of std. Divide by std itself.
+            eps over std on pixels: `eps * gradient` -> `eps / std * gradient`
+                You divide eps by std, but you add it to pixels. Add eps itself: only on normalised
+                numbers is the step eps / std.
+            range of the batch: `0, 1)` -> `x.min(), x.max())`
+                You clamp to the smallest and the largest pixel of the batch. The range of a pixel
+                is from 0 to 1: clamp to that.
+            perturbation only: `pixels + eps` -> `eps`
+                Your result is only the perturbation, clamped. Add it to the pixels before you
+                clamp.
+            bare perturbation: `torch.clamp(pixels + eps * gradient.sign(), 0, 1)`
+            -> `(eps * gradient.sign())`
+                You return only the perturbation. Add it to the image, and clamp the sum.
+            no eps: `eps * ` -> ``
+                Your pixels move by 1. They should move by eps: multiply the sign by eps.
+            gradient cut off at eps: `eps * gradient.sign()` -> `gradient.clamp(-eps, eps)`
+                You cut the gradient off at eps. A small gradient then moves its pixel by less than
+                eps. Take eps times the sign.
+            one step for all: `gradient.sign()` -> `gradient.mean(dim=0, keepdim=True).sign()`
+                You give one and the same step to all images: that of the mean gradient. Each image
+                has its own gradient: take the sign of each.
+            first label for all: `, y)` -> `, y[:1].expand(len(x)))`
+                You use the first label for all images. Each image has its own entry in y.
+            softmax before cross-entropy: `model(normalised)` -> `model(normalised).softmax(dim=1)`
+                You apply softmax before `cross_entropy`. That function expects logits and applies
+                softmax itself. Applying it twice gives another gradient.
+            true logit only: `torch.nn.functional.cross_entropy(model(normalised), y)`
+            -> `-model(normalised).gather(1, y[:, None]).sum()`
+                Your loss is only the logit of the true class. The cross-entropy also looks at the
+                other classes: they should rise.
+            saved as 8 bits: `0, 1).detach()` -> `0, 1).mul(255).round().div(255).detach()`
+                You round the result to the levels of 8 bits. Then pixels do not move by eps
+                exactly. Return the image as it is.
+            mean 0.5 for all: `mean, std = stats` -> `_, std = stats`, `pixels - mean`
+            -> `pixels - 0.5`
+                You subtract 0.5. Subtract the means of the colours, the first row of stats.
+            mean added: `pixels - mean` -> `pixels + mean`
+                You add the mean. Normalising subtracts it: (pixel - mean) / std.
+            the way back: `(pixels - mean) / std` -> `pixels * std + mean`
+                You multiply by std and add the mean. That is the way back to pixels. Normalising is
+                (pixel - mean) / std.
             """,
         ),
     ),
@@ -926,6 +1204,77 @@ rotate_towards = Exercise(
         one length for all: `x.square().sum(dim=1, keepdim=True)` -> `x.square().sum()`
             You use one length for the whole batch. Each row has its own:
             `x.norm(dim=1, keepdim=True)`.
+        one length for the batch: `x.square().sum(dim=1, keepdim=True)` -> `x.square().sum()`,
+        `across.square().sum(dim=1, keepdim=True)` -> `across.square().sum()`
+            You use one length for the whole batch, of x and of the second direction. Each row has
+            its own: use dim=1 and keepdim=True.
+        one length for the second direction: `across.square().sum(dim=1, keepdim=True)`
+        -> `across.square().sum()`
+            You divide the second direction by one length for the whole batch. Each row has its own:
+            use dim=1 and keepdim=True.
+        projected on x: `(gradient * along).sum(dim=1, keepdim=True) * along`
+        -> `(gradient * x).sum(dim=1, keepdim=True) * x`
+            Your projection has x itself in both places. Use the unit vector of x, `along`, in both.
+        projected on x, once: `(gradient * along).sum` -> `(gradient * x).sum`
+            In one of the two places of the projection you use x itself. Use the unit vector of x,
+            `along`, in both places.
+        one dot product for the batch: `(gradient * along).sum(dim=1, keepdim=True)`
+        -> `(gradient * along).sum()`
+            You take one dot product over the whole batch. Each row has its own: sum over dim=1,
+            with keepdim=True.
+        straight mixture: `torch.cos(angle) * along + torch.sin(angle) * across`
+        -> `(1 - angle) * along + angle * across`
+            You mix the two directions with 1 - angle and angle. That is a straight line, not a
+            circle. Use the cosine and the sine.
+        straight mixture, with the length: `torch.cos(angle) * along + torch.sin(angle) * across`
+        -> `functional.normalize((1 - angle) * along + angle * across, dim=1)`
+            You mix the two directions with 1 - angle and angle, and restore the length. The angle
+            is not right that way. Use the cosine and the sine.
+        not orthogonal, with the length: ` - (gradient * along).sum(dim=1, keepdim=True) * along`
+        -> ``,
+        `* (torch.cos(angle) * along + torch.sin(angle) * across)`
+        -> `* functional.normalize(torch.cos(angle) * along + torch.sin(angle) * across, dim=1)`
+            Your second direction is the gradient itself. Restoring the length does not repair the
+            angle. Subtract the part along x first.
+        clamped: `return length * (` -> `return torch.clamp(length * (`, `* across)`
+        -> `* across), 0, 1)`
+            You clamp the result to [0, 1]. That changes the length and the angle. Here nothing is
+            clamped.
+        unit vector subtracted: `(gradient * along).sum(dim=1, keepdim=True) * along` -> `along`
+            You subtract the unit vector of x. Subtract the part along x: the dot product with it,
+            times it.
+        length of the gradient: `across.square()` -> `gradient.square()`
+            You divide the second direction by the length of the whole gradient. Divide it by its
+            own length.
+        tangent: `torch.cos(angle) * along + torch.sin(angle)` -> `along + torch.tan(angle)`
+            You add tan(angle) times the second direction to the first. The angle is right, but the
+            row grows longer. Use the cosine and the sine.
+        sums of absolute values: `x.square().sum(dim=1, keepdim=True).sqrt()`
+        -> `x.abs().sum(dim=1, keepdim=True)`,
+        `across.square().sum(dim=1, keepdim=True).sqrt()` -> `across.abs().sum(dim=1, keepdim=True)`
+            You measure lengths by the sum of absolute values. A rotation keeps the Euclidean
+            length, the root of the sum of squares.
+        columns in place of rows: `.square().sum(dim=1, keepdim=True).sqrt()`
+        => `.square().sum(dim=0, keepdim=True).sqrt().clamp(min=1e-12)`
+            Your lengths are those of the columns (dim=0). Each row is one image: use dim=1.
+        part along x added: `gradient - (` -> `gradient + (`
+            You add the part of the gradient along x. Subtract it: then the rest is orthogonal to x.
+        size of the part along x: `keepdim=True) * along` -> `keepdim=True).abs() * along`
+            You take the absolute value of the dot product. Keep its sign: the gradient may point
+            away from x.
+        length of the first row: `return length` -> `return length[:1]`
+            You give all rows the length of the first. Each row keeps its own length.
+        gradient added: `return length * (torch.cos(angle) * along + torch.sin(angle) * across)`
+        -> `return x + angle * gradient`
+            You add angle times the gradient. Then the turn depends on how long the gradient is, and
+            the row changes its length. Use the two unit vectors.
+        a step, with the length: `(torch.cos(angle) * along + torch.sin(angle) * across)`
+        -> `functional.normalize(x + angle * gradient, dim=1)`
+            You add angle times the gradient and restore the length. Then the turn depends on how
+            long the gradient is. Use the two unit vectors.
+        second part without the length: `length * (torch` -> `length * torch`,
+        `* across)` -> `* across`
+            The term with the sine lacks the length of x. Both terms are multiplied by it.
         """,
     ),
     hints=(
@@ -1036,6 +1385,49 @@ wrong_sign_share = Exercise(
         `counted.flatten(1).sum(dim=1)` -> `exact[0].numel()`
             You compare all pixels. Where the exact gradient is 0 there is no right direction: leave
             these pixels out of both counts.
+        only opposite signs, by the signs: `gradient.sign() != exact.sign()`
+        -> `gradient.sign() * exact.sign() < 0`
+            A product below 0 finds the opposite signs only. A 0 in `gradient` counts as wrong, too:
+            count every sign that differs, with `!=`.
+        one share for all: `wrong.flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1)`
+        -> `(wrong.sum() / counted.sum()).repeat(len(exact))`
+            You give one share to all images: that of the whole batch. Each image has its own: count
+            over `.flatten(1)` and dim=1.
+        both must have a sign: `exact != 0` -> `(exact != 0) & (gradient != 0)`
+            You leave out the pixels in which `gradient` is 0. Where `exact` is not 0, they count,
+            as wrong.
+        small exact gradients left out: `exact != 0` -> `exact.abs() > 1e-6`
+            You leave out pixels whose exact gradient is small. A tiny gradient has a sign, too:
+            leave out only those with exactly 0.
+        zeros by half: `counted & (gradient.sign() != exact.sign())`
+        -> `counted * (gradient.sign() - exact.sign()).abs() / 2`
+            A 0 in `gradient` counts only half in your share. It counts as wrong, like the opposite
+            sign: use `!=`.
+        opposite signs twice: `counted & (gradient.sign() != exact.sign())`
+        -> `counted * (gradient.sign() - exact.sign()).abs()`
+            An opposite sign counts twice in your share. Each wrong sign counts once: use `!=`.
+        count: ` / counted.flatten(1).sum(dim=1)` -> ``
+            You return how many signs are wrong. Divide by the number of pixels whose exact gradient
+            is not 0.
+        roles exchanged: `exact != 0` -> `gradient != 0`,
+        `gradient.sign() != exact.sign()` -> `gradient * exact < 0`
+            You keep the pixels in which `gradient` is not 0, and count opposite signs. `exact`
+            decides which pixels count, and a 0 in `gradient` is wrong there.
+        roles exchanged, by the signs: `exact != 0` -> `gradient != 0`,
+        `gradient.sign() != exact.sign()` -> `gradient.sign() * exact.sign() < 0`
+            You choose the pixels by `gradient`, and count opposite signs. Choose them by `exact`:
+            there, a 0 in `gradient` is wrong, too.
+        nearly equal values: `gradient.sign() != exact.sign()` -> `~torch.isclose(gradient, exact)`
+            You ask whether the values are nearly equal. FGSM uses only the signs: compare `.sign()`
+            of both.
+        first image for all: `.flatten(1).sum(dim=1) / `
+        -> `.flatten(1).sum(dim=1)[:1].expand(len(exact)) / `,
+        `/ counted.flatten(1).sum(dim=1)` -> `/ counted.flatten(1).sum(dim=1)[:1]`
+            You give the share of the first image to all of them. Each image has its own share.
+        above zero or not: `counted & (gradient.sign() != exact.sign())`
+        -> `(gradient > 0) != (exact > 0)`, `counted.flatten(1).sum(dim=1)` -> `exact[0].numel()`
+            You ask of all pixels which are above 0. Leave out those whose exact gradient is 0, also
+            of the total, and compare the signs.
         """,
     ),
     hints=(
