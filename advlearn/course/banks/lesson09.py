@@ -115,10 +115,12 @@ pgd_step = Exercise(
         _pgd_step,
         """
         moving ball: `x - eps, x + eps` -> `moved - eps, moved + eps`
-            You project into a ball around `moved`. Then the ball moves along, and after k steps a
-            pixel may be k·eps away. The ball stays around x, where the attack began.
+            You project around `moved`, or clamp the step alone. Then the ball moves along, and
+            after k steps a pixel may be k·eps away. The ball stays around x, where the attack
+            began.
         no ball: `clamp(inside` -> `clamp(stepped`
-            You never put the image back into the eps-ball. Clamp it to [x - eps, x + eps].
+            You do not put every pixel back into its eps-ball. Clamp to [x - eps, x + eps], pixel by
+            pixel.
         ball first: `moved +` -> `moved.clamp(x - eps, x + eps) +`,
         `clamp(inside` -> `clamp(stepped`
             You project before the step, so the step may leave the ball again. Project last.
@@ -714,8 +716,8 @@ fast_step = Exercise(
             Your step is eps long. From a random start that does not reach the border of the ball in
             most pixels. The recipe takes 1.25·eps.
         ball around the start: `x - eps, x + eps` -> `x + noise - eps, x + noise + eps`
-            You project around the start. The ball is around x: otherwise a pixel may end up to
-            2·eps away.
+            You project around the start, or clamp the step alone. The ball is around x: otherwise a
+            pixel may end up to 2·eps away.
         no ball: `torch.clamp(moved, x - eps, x + eps)` -> `moved`
             Your pixels leave the eps-ball: the noise and the step add up to 2.25·eps. Clamp to [x -
             eps, x + eps].
@@ -787,6 +789,7 @@ def _case_inputs(generator: torch.Generator) -> list[Args]:
         y = labels(generator, count, 10)
         flip = rand(generator, attacks, count) < chance
         inputs.append((torch.where(flip, (y + 1) % 10, y), y))
+    inputs.append((torch.tensor([[3, 1, 4], [3, 7, 4]]), torch.tensor([3, 1, 4])))
     return inputs
 
 
@@ -856,6 +859,9 @@ worst_case = Exercise(
         weakest attack: `.any(dim=0).float().mean()` -> `.float().mean(dim=1).min()`
             You take the smallest error of all attacks. A digit is lost when one attack succeeds:
             combine the rows digit by digit.
+        one verdict for all: `.any(dim=0)` -> `.any()`
+            You ask whether any attack breaks any digit, one answer for the whole table. Ask it of
+            each digit: `any(dim=0)`.
         """,
     ),
     hints=(
