@@ -320,6 +320,8 @@ training_step = Exercise(
             x, and move x.
         the same weight twice: `(1 - alpha)` -> `alpha`
             You give both gradients the weight alpha. The attacked one has 1 - alpha.
+        change of the weights: `weight - 0.5` -> `-0.5`
+            You return the change of the weights. Add it to the old ones: weight - 0.5·gradient.
         """,
     ),
     hints=(
@@ -739,6 +741,17 @@ participation = Exercise(
             up, then square the sum.
         lower sum squared: `energy.square().sum(dim=1)` -> `energy.square().sum(dim=1).square()`
             Below the line you square the sum of w⁴ once more. Divide by the sum of w⁴ itself.
+        added below the line: `energy.square().sum(dim=1)` -> `(energy.square().sum(dim=1) + 1e-12)`
+            You add 1e-12 below the line. For small weights the sum of w⁴ is smaller than that. No
+            filter is all zero: divide by the sum alone.
+        least value below the line: `energy.square().sum(dim=1)`
+        -> `energy.square().sum(dim=1).clamp(min=1e-12)`
+            You divide by at least 1e-12. For small weights the sum of w⁴ is smaller than that. No
+            filter is all zero: divide by the sum alone.
+        a larger number below the line: `energy.square().sum(dim=1)`
+        -> `(energy.square().sum(dim=1) + 1e-8)`
+            You add 1e-8 below the line, or divide by at least that. For small weights the sum of w⁴
+            is smaller. No filter is all zero: divide by the sum alone.
         """,
     ),
     hints=(

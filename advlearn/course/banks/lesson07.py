@@ -679,8 +679,9 @@ step_share = Exercise(
             You clip negative shares at 0. A borrowed step can do worse than nothing: keep the
             negative values.
         added in the denominator: `/ best` -> `/ (best + 1e-8)`
-            You add a small number to the denominator. A confident model has gradients smaller than
-            that, and their share would vanish. Divide by the L1 norm alone.
+            You add a small number to the denominator, or give it a least value. A confident model
+            has gradients smaller than that, and their share would vanish. Divide by the L1 norm
+            alone.
         whole batch: `reached / best` -> `reached.sum() / best.sum()`
             You return one number for the whole batch. Return one share for each image: sum over
             dim=1.
@@ -698,6 +699,9 @@ step_share = Exercise(
         norm of the source: `best = g_target` -> `best = g_source`
             You divide by the L1 norm of the source's gradient. The best gain is that of the
             target's own signs: ‖g‖₁ of the target.
+        a smaller number in the denominator: `/ best` -> `/ (best + 1e-12)`
+            You add 1e-12 to the denominator. The gradients of a confident model can be as small as
+            that. Divide by the L1 norm alone.
         """,
     ),
     hints=(

@@ -374,8 +374,8 @@ unnoticed_rate = Exercise(
             Your number is the rate of errors less the rate of alarms, or 0. An alarm on a right
             answer saves nothing. Join the two conditions example by example, with `&`.
         sigmoid below 0: `alarm <= 0` -> `alarm.sigmoid() <= 0`
-            Your result is always 0. `sigmoid(alarm) <= 0` is never true: a sigmoid lies above 0.
-            Compare the log-odds themselves with 0: alarm <= 0.
+            Your result is always 0. This is what you get with `sigmoid(alarm)` compared with 0: a
+            sigmoid is always above 0. Compare the log-odds themselves with 0.
         """,
     ),
     hints=(
@@ -472,8 +472,9 @@ knowing_loss = Exercise(
             Your loss looks only at the alarm. A clean image raises no alarm either. The digit must
             also be wrong.
         true digit among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
-            Your best digit may be the true one. Then the difference is 0 where the model is right,
-            and has no gradient. Leave y out: scatter -inf into its place.
+            Where the model is right your difference is 0, and has no gradient: the true digit is
+            among your digits, or you cut the difference off at 0. Leave y out: scatter -inf into
+            its place.
         alarm among the digits: `digits.scatter` -> `logits.scatter`
             You count the alarm as a digit. The last column is not a class: take the best wrong
             digit from logits[:, :-1].

@@ -313,9 +313,9 @@ is_legal = Exercise(
             You give one verdict for the whole batch: one bad image spoils it for all. Give each
             image its own: `flatten(1).all(dim=1)`.
         upper end of the range forgotten: ` & (adversarial <= 1)` -> ``
-            You check only that no pixel is below 0. None may be above 1, either.
+            You check only that no pixel is below 0. No pixel may be above 1, either.
         lower end of the range forgotten: `(adversarial >= 0) & ` -> ``
-            You check only that no pixel is above 1. None may be below 0, either.
+            You check only that no pixel is above 1. No pixel may be below 0, either.
         """,
     ),
     hints=(
@@ -538,8 +538,9 @@ scale_free_margin = Exercise(
             You add a constant to the spread. For tiny logits the constant dominates, and the loss
             has a scale again. Treat the spread 0 by itself.
         true class among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
-            Your best other logit may be the true one. Leave the true class out, or the loss is 0
-            wherever the model is right.
+            Where the model is right your loss is 0, and an attack gets no gradient: the true class
+            is among your other logits, or you cut the loss off at 0. Leave the true class out, and
+            nothing else.
         sign: `others - true` -> `true - others`
             Your sign is reversed. The loss should be negative where the model is right, and the
             attack makes it grow.

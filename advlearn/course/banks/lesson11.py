@@ -406,8 +406,9 @@ network_bounds = Exercise(
             is no longer the centre of its box, and eps no longer the radius.)
         ReLU of the radius: `torch.relu(centre - radius), torch.relu(centre + radius)`
         -> `torch.relu(centre) - torch.relu(radius), torch.relu(centre) + torch.relu(radius)`
-            You apply the ReLU to centre and radius. A ReLU cuts off values, and a radius is no
-            value. Make the two ends first, and apply the ReLU to these.
+            Your ReLU acts on the centre. (On a radius it changes nothing.) A ReLU cuts off values,
+            and the interval reaches further than its centre. Make the two ends first, and apply the
+            ReLU to these.
         ReLU of the centre: `torch.relu(centre - radius), torch.relu(centre + radius)`
         -> `torch.relu(torch.relu(centre) - radius), torch.relu(centre) + radius`
             You apply the ReLU to the centre before you make the ends. An interval that lies below 0
@@ -634,6 +635,15 @@ my_margins = Exercise(
         weights not subtracted: `w[y].unsqueeze(1) - w`
         -> `w[y].unsqueeze(1).expand(-1, len(w), -1)`
             You bound z_y alone. The margin is z_y - z_k: subtract the row w_k from w_y.
+        best case of both, unmasked: `return middle - (apart.abs() * radius.unsqueeze(1)).sum(2)`
+        -> `sizes = w[y].abs().unsqueeze(1) + w.abs()¶return best`,
+        `return best` -> `return middle + (sizes * radius.unsqueeze(1)).sum(2)`
+            You subtract the lowest z_k from the highest z_y, even for k = y. That is the best case.
+            Subtract the rows of w first, then take the lowest value.
+        cut off below 0: `return middle - (apart.abs() * radius.unsqueeze(1)).sum(2)`
+        -> `least = middle - (apart.abs() * radius.unsqueeze(1)).sum(2)¶return least.clamp(min=0)`
+            Your margins are never below 0. A negative one says that the proof fails there, and by
+            how much: leave out `relu` or `clamp`.
         """,
         ),
     ),
@@ -816,7 +826,7 @@ def _loss_inputs(generator: torch.Generator) -> list[Args]:
     # Far behind: the label's probability is 0 in float32, its loss is not infinite.
     far = torch.tensor([[-150.0, 0.0, 10.0], [2.0, -130.0, 1.0]])
     inputs.append((far, far + torch.tensor([1.0, 3.0, 2.0]), torch.tensor([0, 1])))
-    large = torch.tensor([[100.0, 95.0, 90.0], [98.0, 97.0, 99.0]])  # exp(100) is inf in float32
+    large = torch.tensor([[100.0, 95.0, 90.0], [98.0, 96.0, 99.0]])  # exp(100) is inf in float32
     inputs.append((large, large + 2.0, torch.tensor([0, 2])))
     return inputs
 
@@ -914,8 +924,8 @@ worst_loss = Exercise(
         logsumexp of the others:
         `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
         -> `return worst.masked_fill(own, -torch.inf).logsumexp(dim=1) - worst[own]`
-            Your logsumexp leaves out the label's own logit. The logits are right. The cross-entropy
-            adds up all classes, the label's too.
+            Your logsumexp leaves out the label's own logit. The logits are right. In the
+            cross-entropy all classes are added up, the label's too.
         highest label in the sum:
         `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
         -> `return upper.logsumexp(dim=1) - lower[own]`
@@ -944,6 +954,8 @@ worst_loss = Exercise(
         `raised` -> `lower.scatter(1, rival, upper.gather(1, rival))`
             You raise only the strongest other class. Each other class adds to the loss: put all of
             them at their highest.
+        class 0 at its lowest: `one_hot(y, lower` -> `one_hot(torch.zeros_like(y), lower`
+            You put class 0 at its lowest in every row. That is for the label of the row: column y.
         """,
         ),
         Misconception(
