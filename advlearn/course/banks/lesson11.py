@@ -924,8 +924,8 @@ worst_loss = Exercise(
         logsumexp of the others:
         `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
         -> `return worst.masked_fill(own, -torch.inf).logsumexp(dim=1) - worst[own]`
-            Your logsumexp leaves out the label's own logit. The logits are right. In the
-            cross-entropy all classes are added up, the label's too.
+            Your logsumexp leaves out the label's own logit. The logits are right. The label
+            belongs into the sum as well: take their `cross_entropy`.
         highest label in the sum:
         `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
         -> `return upper.logsumexp(dim=1) - lower[own]`
