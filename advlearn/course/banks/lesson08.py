@@ -277,6 +277,12 @@ posterior_and_evidence = Exercise(
         -> `posterior, log_evidence - log_joint.amax(dim=1)`
             You subtract the largest entry before exp, and do not add it again. log p(x) is the
             largest entry plus the logarithm of the sum.
+        float64 in both: `torch.logsumexp(log_joint, dim=1)`
+        -> `log_joint.double().exp().sum(dim=1).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])`
+        -> `log_joint.double().exp() / log_joint.double().exp().sum(dim=1, keepdim=True)`
+            Your formula is right, but exp leaves the range of float64 too: it becomes 0 or
+            infinite. `torch.logsumexp` subtracts the largest entry first.
         """,
     ),
     hints=(
@@ -376,6 +382,9 @@ unnoticed_rate = Exercise(
         sigmoid below 0: `alarm <= 0` -> `alarm.sigmoid() <= 0`
             Your result is always 0. This is what you get with `sigmoid(alarm)` compared with 0: a
             sigmoid is always above 0. Compare the log-odds themselves with 0.
+        zero is an alarm: `alarm <= 0` -> `alarm < 0`
+            You take log-odds of exactly 0 for an alarm. The detector says "attack" above 0: at 0 it
+            is quiet.
         """,
     ),
     hints=(
@@ -512,6 +521,9 @@ knowing_loss = Exercise(
         one minus the alarm: `-alarm)` -> `1 - alarm)`
             You take 1 - alarm, as if the alarm were a probability. It holds log-odds, and is below
             0 by -alarm.
+        one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
+            You take the label of the first example for all. Each row has its own: `digits.gather(1,
+            y[:, None])`.
         """,
     ),
     hints=(
@@ -777,6 +789,9 @@ rubbish_rate = Exercise(
         row means: `highest[called].mean()` -> `probabilities[called].mean()`
             Your second value is the mean over all entries of the images that are called a digit.
             Only the largest of each row counts: its confidence.
+        confidence over all images: `highest[called].mean()` -> `(highest * called).mean()`
+            Your second value divides by all images. Divide by the number of images that are called
+            a digit.
         """,
     ),
     hints=(

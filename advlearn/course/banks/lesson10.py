@@ -599,6 +599,9 @@ scale_free_margin = Exercise(
         divided by the norm: `spread, 1.0` -> `logits.norm(dim=1), 1.0`
             You divide by the L2 norm of the logits. That changes when a constant is added to all
             logits, which changes no answer. Divide by largest minus smallest.
+        one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
+            You take the label of the first example for all. Each row has its own: `logits.gather(1,
+            y[:, None])`.
         """,
     ),
     hints=(

@@ -320,7 +320,10 @@ def _network_inputs(generator: torch.Generator) -> list[Args]:
     return inputs
 
 
-@rule("The network gives values outside your bounds, for some image in the box.")
+@rule(
+    "The network gives values outside your bounds, for some image in the box. Bounds must hold "
+    "for all its images, not only for those that you try."
+)
 def _holds_the_images(args: Args, output: Any) -> object:
     w1, b1, w2, b2, x, eps = args
     low, high = output
@@ -956,6 +959,8 @@ worst_loss = Exercise(
             them at their highest.
         class 0 at its lowest: `one_hot(y, lower` -> `one_hot(torch.zeros_like(y), lower`
             You put class 0 at its lowest in every row. That is for the label of the row: column y.
+        one label for all: `own = ` -> `y = y[:1].expand(len(y))¶own = `
+            You take the label of the first example for all. Each row has its own: y.
         """,
         ),
         Misconception(
