@@ -522,8 +522,8 @@ knowing_loss = Exercise(
             You take 1 - alarm, as if the alarm were a probability. It holds log-odds, and is below
             0 by -alarm.
         one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
-            You take the label of the first example for all. Each row has its own: `digits.gather(1,
-            y[:, None])`.
+            You take the label of the first example for all. Each row has its own
+            label: `gather` takes one column of each row.
         """,
     ),
     hints=(

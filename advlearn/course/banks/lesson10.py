@@ -600,8 +600,8 @@ scale_free_margin = Exercise(
             You divide by the L2 norm of the logits. That changes when a constant is added to all
             logits, which changes no answer. Divide by largest minus smallest.
         one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
-            You take the label of the first example for all. Each row has its own: `logits.gather(1,
-            y[:, None])`.
+            You take the label of the first example for all. Each row has its own
+            label: `gather` takes one column of each row.
         """,
     ),
     hints=(
