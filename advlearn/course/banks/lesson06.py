@@ -138,6 +138,9 @@ mixed_loss = Exercise(
             You add up the losses of the images. J is their mean, as `cross_entropy` gives it.
         attached to the graph: `.item()` -> ``
             {evidence.ATTACHED}
+        brackets missing: `(1 - alpha) * worst` -> `1 - alpha * worst`
+            Your weight of the attacked loss has no brackets: 1 - alpha * worst is 1 -
+            (alpha·worst), since Python multiplies first. Write (1 - alpha) * worst.
         """,
     ),
     hints=(
@@ -298,6 +301,27 @@ training_step = Exercise(
             Your attacked images are the changes alone. Add the change to x: x + eps·sign(gradient).
         usual rate: `0.5` -> `0.1`
             Your learning rate is 0.1. In this exercise it is 0.5.
+        sign of the weighted gradient: `pixel_gradient.sign()` -> `(alpha * pixel_gradient).sign()`
+            With alpha = 0 your attack does not move. This happens if you take the pixel gradient of
+            alpha·J: it is 0 there, and the sign of 0 is 0. Take the gradient of J itself.
+        clean gradient without alpha: `alpha * clean_gradient` -> `clean_gradient`
+            The factor alpha of the clean gradient is missing. The attacked one has its 1 - alpha.
+        attacked gradient without a weight: `(1 - alpha) * worst_gradient` -> `worst_gradient`
+            The factor 1 - alpha of the attacked gradient is missing. The clean one has its alpha.
+        brackets missing: `(1 - alpha) * worst_gradient` -> `1 - alpha * worst_gradient`
+            You have 1 - alpha * (attacked gradient): Python multiplies first. Put 1 - alpha in
+            brackets.
+        images mixed: `attacked = x + eps *` -> `attacked = x + (1 - alpha) * eps *`,
+        `alpha * clean_gradient + (1 - alpha) * worst_gradient` -> `worst_gradient`
+            Your step uses one gradient, at the mixed images alpha·x + (1 - alpha)·x~. Take one
+            gradient at x and one at x~, and mix the two gradients.
+        attack on the weights: `attacked @ weight` -> `x @ (weight + eps * clean_gradient.sign())`
+            Your attack moves the weights by eps, not the pixels. Take the gradient with respect to
+            x, and move x.
+        the same weight twice: `(1 - alpha)` -> `alpha`
+            You give both gradients the weight alpha. The attacked one has 1 - alpha.
+        change of the weights: `weight - 0.5` -> `-0.5`
+            You return the change of the weights. Add it to the old ones: weight - 0.5·gradient.
         """,
     ),
     hints=(
@@ -453,6 +477,30 @@ promised_and_real = Exercise(
         part kept: `real.detach()` -> `(real / promised).nan_to_num(0.0)`
             Your second value is the part of the promise that is kept. The task asks for the real
             rise itself. The division comes later.
+        real rise cut off: `real.detach()` -> `real.clamp(min=0).detach()`
+            Your real rise is never below 0. A loss that FALLS after the step is what we look for:
+            return the difference as it is, without `clamp` or `relu`.
+        both divided by eps: `promised, real.detach()` -> `promised / eps, real.detach() / eps`
+            You divide both rises by eps, and at eps = 0 this is nan. The task asks for the rises
+            themselves: eps·‖g‖₁, and a difference of two losses.
+        per unit of eps: `promised = eps * ` -> `promised = `,
+        `real.detach()` -> `real.detach() / eps`
+            Your two results are rises for each unit of eps: the promise has no factor eps, and the
+            real rise is divided by eps. The task asks for the rises themselves.
+        real divided by eps: `real.detach()` -> `real.detach() / eps`
+            You divide the real rise by eps. Return the difference itself, loss(x + eps·sign(g)) -
+            loss(x).
+        gradient at the end: `promised = eps * gradient`
+        -> `moved = (x + eps * gradient.sign()).requires_grad_()¶promised = eps * there`,
+        `promised =` -> `(there,) = torch.autograd.grad(loss(moved).sum(), moved)¶promised =`
+            Your promise uses the gradient at the moved image. The promise is made at x, before the
+            step: take the gradient at x.
+        step of length eps: `.abs().sum(dim=1)` -> `.norm(dim=1)`,
+        `x + eps * gradient.sign()` -> `x + eps * gradient / length`,
+        `promised = ` -> `ones = [1] * (x.ndim - 1)¶promised = `,
+        `promised = ` -> `length = gradient.flatten(1).norm(dim=1).reshape(-1, *ones)¶promised = `
+            You divide the gradient by its length, for the step and for the promise. FGSM takes the
+            sign, so every pixel moves by eps, and the promise is eps·‖g‖₁.
         """,
     ),
     hints=(
@@ -562,6 +610,20 @@ noise_and_attack = Exercise(
         largest entry: `.abs().sum()` -> `.abs().max()`
             Your attack moves one pixel only, the one with the largest gradient. Every pixel may
             move by eps, and their parts add up.
+        spread of the gradient: `g.square().sum().sqrt()` -> `g.std()`
+            Your noise uses `g.std()`, the spread of g's entries around their mean. The noise g·eta
+            is a sum over the pixels: take the root of the sum of all g_i², ‖g‖₂.
+        eps squared: `signs = eps` -> `signs = eps**2`, `uniform = eps` -> `uniform = eps**2`
+            Your first two values have eps² as a factor. eps² is a variance: after the square root
+            it is eps.
+        variance of one entry: `signs = eps` -> `signs = eps**2`,
+        `uniform = eps` -> `uniform = eps**2`,
+        `3**0.5` -> `3`
+            You multiply ‖g‖₂ by the variance of one entry, eps² and eps²/3. Multiply by its root:
+            eps and eps/√3.
+        all pixels the same way: `g.abs().sum()` -> `g.sum().abs()`
+            Your attack moves all pixels the same way: eps·|sum of g|. The attacker picks each
+            pixel's sign, so nothing cancels. Take the absolute values first, then the sum.
         """,
     ),
     hints=(
@@ -662,6 +724,34 @@ participation = Exercise(
             The formula counts a weight by its energy.
         the whole layer: `.sum(dim=1)` => `.sum().expand(len(w))`
             You add up over all filters. Each filter has its own sums: `sum(dim=1)`.
+        divided by the largest: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`
+        -> `energy.sum(dim=1) / energy.amax(dim=1)`
+            Your result is the sum of w² divided by the largest w². The task divides the squared sum
+            of w² by the sum of w⁴.
+        above half the maximum: `energy.sum(dim=1).square() / energy.square().sum(dim=1)`
+        -> `(w.abs() > 0.5 * w.abs().amax(dim=1, keepdim=True)).sum(dim=1).to(w.dtype)`
+            You count the weights above half of the largest one. The formula has no limit: each
+            weight counts by its energy w².
+        sum before the power: `energy.sum(dim=1).square()` -> `w.sum(dim=1) ** 4`
+            Above the line you add up w, and take the power after that. So weights of opposite sign
+            cancel. Square each weight first, add up, then square the sum.
+        sum of absolute values before the power: `energy.sum(dim=1).square()`
+        -> `w.abs().sum(dim=1) ** 4`
+            Above the line you have the sum of |w|, to the power of 4. Square each weight first, add
+            up, then square the sum.
+        lower sum squared: `energy.square().sum(dim=1)` -> `energy.square().sum(dim=1).square()`
+            Below the line you square the sum of w⁴ once more. Divide by the sum of w⁴ itself.
+        added below the line: `energy.square().sum(dim=1)` -> `(energy.square().sum(dim=1) + 1e-12)`
+            You add 1e-12 below the line. For small weights the sum of w⁴ is smaller than that. No
+            filter is all zero: divide by the sum alone.
+        least value below the line: `energy.square().sum(dim=1)`
+        -> `energy.square().sum(dim=1).clamp(min=1e-12)`
+            You divide by at least 1e-12. For small weights the sum of w⁴ is smaller than that. No
+            filter is all zero: divide by the sum alone.
+        a larger number below the line: `energy.square().sum(dim=1)`
+        -> `(energy.square().sum(dim=1) + 1e-8)`
+            You add 1e-8 below the line, or divide by at least that. For small weights the sum of w⁴
+            is smaller. No filter is all zero: divide by the sum alone.
         """,
     ),
     hints=(

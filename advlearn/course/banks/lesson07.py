@@ -120,6 +120,18 @@ walk_logits = Exercise(
             are linear only piece by piece: ask the model at every eps.
         transposed: `return logits` -> `return logits.T`
             Your table is transposed. One row for each eps, one column for each class: (E, K).
+        sum of logits: `model(points)` -> `model(x) + eps[:, None] * model(direction)`
+            You add up logits: model(x) + eps·model(direction). The model is not linear. Add
+            eps·direction to the image first, then ask the model.
+        both sides alike: `eps.reshape` -> `eps.abs().reshape`
+            You walk with |eps|, so both sides are the same. A negative eps goes the other way: use
+            eps with its sign.
+        whole numbers: `eps.reshape` -> `eps.int().reshape`
+            You cut eps to whole numbers (`int`), so 0.25 becomes 0. Use eps as it is.
+        even steps: `eps.reshape`
+        -> `torch.linspace(float(eps.min()), float(eps.max()), len(eps)).reshape`
+            You walk in even steps from the smallest eps to the largest. Use the numbers in eps as
+            they are: they need not be evenly spaced.
         """,
     ),
     hints=(
@@ -156,6 +168,7 @@ def _band_inputs(generator: torch.Generator) -> list[Args]:
         return 2 * won + inputs.rand(generator, len(winners), classes) - 5.0
 
     first = torch.tensor([[0.0, 2.0], [3.0, 2.0], [4.0, 2.0], [3.0, 2.5], [1.0, 3.0]])
+    rows = torch.tensor([0, 1, 1, 0])
     even, uneven = torch.linspace(-4, 4, 9), torch.tensor([-9.0, -2.0, -0.5, 0.0, 0.1, 0.3, 7.0])
     return [
         (torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]), first, 0),
@@ -165,6 +178,9 @@ def _band_inputs(generator: torch.Generator) -> list[Args]:
         (even, walk([3, 1, 1, 1, 0, 0, 1, 1, 2]), 1),  # wrong on the digit itself
         (even, walk([3, 3, 0, 0, 0, 0, 0, 1, 2]), 0),
         (torch.tensor([-0.5, 0.0, 1.0, 2.0, 4.0]), walk([0, 2, 1, 2, 2]), 2),  # 0 is not the middle
+        # A narrow lead is a lead, and the winner of four classes may have less than one half.
+        (torch.tensor([-1.0, 0.0, 0.5, 1.0]), 0.05 * functional.one_hot(rows, 2), 1),
+        (torch.tensor([-1.0, 0.0, 0.5, 1.0]), 0.4 * functional.one_hot(rows, 4), 1),
     ]
 
 
@@ -253,6 +269,26 @@ band = Exercise(
         middle of the list: `int((eps == 0).nonzero())` -> `len(eps) // 2`
             You start in the middle of the list. The digit itself is where eps is 0, and that may be
             elsewhere: `int((eps == 0).nonzero())`.
+        ends never reached: `low > 0` -> `low > 1`, `len(eps) - 1` -> `len(eps) - 2`
+            Your walk never reaches the first and the last eps. `range(a, b)` stops before b. Go on
+            to the very ends of the list.
+        above one half: `logits.argmax(dim=1) == y` -> `logits.softmax(dim=1)[:, y] > 0.5`
+            You ask for a probability above one half. The model answers with the largest logit, and
+            with several classes that may have less than one half.
+        with a lead: `right = `
+        -> `top = logits.topk(2, dim=1).values¶right = (top[:, 0] - top[:, 1] > 0.1) & (`,
+        `== y` -> `== y)`
+            You count the model as right only if y leads by more than 0.1. However small the lead
+            is, the largest logit is the answer.
+        halfway to the first wrong: `return eps[low].item(), eps[high].item()`
+        -> `before, after = eps[max(low - 1, 0)], eps[min(high + 1, len(eps) - 1)]¶return ends`,
+        `return ends` -> `return ((before + eps[low]) / 2).item(), ((after + eps[high]) / 2).item()`
+            Your ends are halfway between the last right eps and the first wrong one. Return the
+            last right ones: values that are in eps.
+        infinity at the ends: `eps[low].item()` -> `(eps[low].item() if low > 0 else -math.inf)`,
+        `eps[high].item()` -> `(eps[high].item() if high < len(eps) - 1 else math.inf)`
+            Where the band reaches the end of the list, you return infinity. Return the last eps in
+            the list: nobody has looked further out.
         """,
     ),
     hints=(
@@ -370,6 +406,31 @@ transfer_errors = Exercise(
         `model(images)` -> `model(crafted[j % len(crafted)])`
             All your rows are equal: model j only gets its own examples crafted[j]. Feed it
             crafted[i].
+        the first model's answers as labels: `!= y` -> `!= models[0](images).argmax(dim=1)`
+            You compare with the answers of models[0]. An error is an answer that is not the true
+            label y.
+        only the diagonal: `return torch.stack(rows)`
+        -> `table = torch.stack(rows)¶return table * torch.eye(*table.shape)`
+            You fill the diagonal only: each set meets its own model, and all else stays 0. `zip`
+            goes through both lists at once. Use two loops, one inside the other.
+        no diagonal: `return torch.stack(rows)`
+        -> `table = torch.stack(rows)¶return table * (1 - torch.eye(*table.shape))`
+            Your diagonal is 0. The error of a model on its own examples belongs to the table as
+            well.
+        only the first set: `model(images)` -> `model(crafted[0])`
+            All your rows are equal: they use crafted[0]. Row i needs the images of source i,
+            crafted[i].
+        counter not set back: `torch.stack(errors)` -> `torch.stack(errors).cumsum(dim=0)`
+            Your entries grow along each row: the mistakes of the models before are counted again.
+            Set your counter back to 0 for each model.
+        counter never set back: `return torch.stack(rows)`
+        -> `table = torch.stack(rows)¶return table.flatten().cumsum(dim=0).reshape(table.shape)`
+            Your entries grow through the whole table: all mistakes before are counted again. Set
+            your counter back to 0 for each entry.
+        mean loss: `(model(images).argmax(dim=1) != y).float().mean()`
+        -> `functional.cross_entropy(model(images), y)`
+            Your entries are mean losses. An error rate is the share of images whose answer is not
+            y.
         """,
     ),
     hints=(
@@ -485,6 +546,16 @@ same_mistake = Exercise(
         swapped: `first_errs, both_err =` -> `both_err, first_errs =`
             Your two values are swapped. First over the mistakes of the first model, then over those
             of both.
+        first base either: `first_errs, both_err = one != y,`
+        -> `first_errs, both_err = (one != y) | (two != y),`
+            Your first value is over the images on which at least one of the two errs. Take the
+            mistakes of the first: one != y.
+        second base the second's: `(one != y) & (two != y)` -> `two != y`
+            Your second value is over the mistakes of the second model. Take the images on which
+            both err.
+        the first base twice: `same[both_err]` -> `same[first_errs]`
+            Your two values have the same base, the mistakes of the first. The second is over the
+            images on which both err.
         """,
     ),
     hints=(
@@ -608,8 +679,9 @@ step_share = Exercise(
             You clip negative shares at 0. A borrowed step can do worse than nothing: keep the
             negative values.
         added in the denominator: `/ best` -> `/ (best + 1e-8)`
-            You add a small number to the denominator. A confident model has gradients smaller than
-            that, and their share would vanish. Divide by the L1 norm alone.
+            You add a small number to the denominator, or give it a least value. A confident model
+            has gradients smaller than that, and their share would vanish. Divide by the L1 norm
+            alone.
         whole batch: `reached / best` -> `reached.sum() / best.sum()`
             You return one number for the whole batch. Return one share for each image: sum over
             dim=1.
@@ -617,6 +689,19 @@ step_share = Exercise(
         -> `torch.nn.functional.cosine_similarity(g_source, g_target)`
             This is the cosine of the angle between the gradients. The step goes along the signs of
             the source's gradient, and its gain is compared with ‖g‖₁.
+        norm of the whole batch: `g_target.abs().sum(dim=1)` -> `g_target.abs().sum()`
+            You divide by the L1 norm of all images together. Each image has its own: sum over
+            dim=1.
+        weighted share of equal signs: `reached / best`
+        -> `((g_source.sign() == g_target.sign()) * g_target.abs()).sum(dim=1) / best`
+            You add up |g| of the target over the pixels with equal signs only. Pixels with opposite
+            signs count with a minus: the gain is the dot product.
+        norm of the source: `best = g_target` -> `best = g_source`
+            You divide by the L1 norm of the source's gradient. The best gain is that of the
+            target's own signs: ‖g‖₁ of the target.
+        a smaller number in the denominator: `/ best` -> `/ (best + 1e-12)`
+            You add 1e-12 to the denominator. The gradients of a confident model can be as small as
+            that. Divide by the L1 norm alone.
         """,
     ),
     hints=(
@@ -734,6 +819,20 @@ answer_or_refuse = Exercise(
             that are given and wrong.
         counts: `.mean()` => `.sum()`
             You return numbers of images. Divide by the number N of all images.
+        any wrong class: `answered & (predicted != y)`
+        -> `(p.scatter(1, y[:, None], -1.0) >= threshold).any(dim=1)`
+            Your second share counts an image as soon as some wrong class reaches the threshold. The
+            model answers with its most probable class only: count where that one is wrong.
+        second largest: `highest >=` -> `p.topk(2, dim=1).values[:, 1] >=`
+            You compare the second largest probability with the threshold. Take the largest.
+        entries: `answered.float().mean()` -> `((p >= threshold).sum() / len(p))`
+            Your first share counts all entries of p that reach the threshold. One image can have
+            several. Count images: compare the highest probability.
+        all entries: `answered.float().mean()` -> `(p >= threshold).float().mean()`
+            Your first share is over all entries of p. Count images: compare the highest probability
+            of each row, and divide by N.
+        always one half: `>= threshold` -> `>= 0.5`
+            You compare with 0.5. Compare with `threshold`: it is an argument.
         """,
     ),
     hints=(

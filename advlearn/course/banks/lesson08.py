@@ -97,6 +97,31 @@ gaussian_weights = Exercise(
         no b: `0.5` -> `0.0`
             Your b is 0. That is right only when both means are equally far from zero. The part of
             the exponents without x remains.
+        variance squared: `/ variance` => `/ variance**2`
+            You divide by the square of the variance. `variance` is already a square, that of the
+            standard deviation: divide by it once.
+        one mean variance: `variance` => `variance.mean()`
+            You use one mean variance for all pixels. Each pixel has its own: divide entry by entry.
+        unit length: `return w, b` -> `return w / w.norm(), b / w.norm()`
+            You divide by the length of w. The score must be the difference of the log-densities
+            itself, so leave its scale as it is.
+        square of the difference: `mean0**2 - mean1**2` -> `-((mean1 - mean0) ** 2)`
+            Your b holds the square of the difference, (mean1 - mean0)². Take the difference of the
+            squares: mean0² - mean1².
+        border through mean0: `0.5 * ((mean0**2 - mean1**2) / variance).sum()`
+        -> `-(w * mean0).sum()`
+            Your b is -w·mean0, so the score is 0 at mean0. It should be 0 halfway between the
+            means: b is -w·(mean0 + mean1)/2.
+        border through mean1: `0.5 * ((mean0**2 - mean1**2) / variance).sum()`
+        -> `-(w * mean1).sum()`
+            Your b is -w·mean1, so the score is 0 at mean1. It should be 0 halfway between the
+            means: b is -w·(mean0 + mean1)/2.
+        constant left over: `variance).sum()`
+        -> `variance).sum() - 0.5 * (2 * math.pi * variance).log().sum()`
+            Your b keeps the constant of a Gaussian, with log(2·pi·variance). Both densities have
+            the same constant, so it cancels.
+        no variance in b: `((mean0**2 - mean1**2) / variance)` -> `(mean0**2 - mean1**2)`
+            Your b has no variance. Divide each term by its variance before you add up, as in w.
         """,
     ),
     hints=(
@@ -126,6 +151,9 @@ def _joint_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([[-400.0, -402.0, -401.0], [300.0, 302.0, 280.0]]),),
         (5 * randn(generator, 6, 4),),
         (randn(generator, 3, 3) - 40.0,),
+        # Far from each other: exp(990) is inf in float64 too, and exp(-1000) is 0.
+        (torch.tensor([[0.0, -1000.0, -1000.0], [-1000.0, 0.0, -500.0], [5.0, 990.0, 2.0]]),),
+        (torch.tensor([[-1000.0, -1001.0, -1003.0]]),),
     ]
 
 
@@ -197,6 +225,64 @@ posterior_and_evidence = Exercise(
         no log: `posterior, log_evidence` -> `posterior, log_evidence.exp()`
             Your second result is p(x) itself, which is 0 or infinite in float32 for real images.
             Keep the logarithm.
+        mean taken off: `log_evidence = `
+        -> `shift = log_joint.mean(dim=1, keepdim=True)¶log_evidence = `,
+        `log_evidence = ` -> `shifted = (log_joint - shift).exp()¶log_evidence = `,
+        `torch.logsumexp(log_joint, dim=1)` -> `shift[:, 0] + shifted.sum(dim=1).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])`
+        -> `shifted / shifted.sum(dim=1, keepdim=True)`
+            Before exp you subtract the mean of the row. Entries far above the mean still become
+            infinite. Subtract the largest entry of the row: then exp is never above 1.
+        first taken off: `log_evidence = ` -> `shift = log_joint[:, :1]¶log_evidence = `,
+        `log_evidence = ` -> `shifted = (log_joint - shift).exp()¶log_evidence = `,
+        `torch.logsumexp(log_joint, dim=1)` -> `shift[:, 0] + shifted.sum(dim=1).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])`
+        -> `shifted / shifted.sum(dim=1, keepdim=True)`
+            Before exp you subtract the first entry of the row. Entries far above it still become
+            infinite. Subtract the largest entry of the row: then exp is never above 1.
+        largest of all taken off: `log_evidence = ` -> `shift = log_joint.max()¶log_evidence = `,
+        `log_evidence = ` -> `shifted = (log_joint - shift).exp()¶log_evidence = `,
+        `torch.logsumexp(log_joint, dim=1)` -> `shift + shifted.sum(dim=1).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])`
+        -> `shifted / shifted.sum(dim=1, keepdim=True)`
+            Before exp you subtract the largest entry of the whole table. In a row that lies far
+            below it all becomes 0. Each row has its own largest entry: dim=1.
+        evidence from class 0: `posterior, log_evidence`
+        -> `posterior, log_joint[:, 0] - posterior[:, 0].log()`
+            You compute log p(x) from class 0, as log p(x, 0) - log p(0 | x). Where p(0 | x) rounds
+            to 0 that is infinite. Use `torch.logsumexp` over all classes.
+        ratio of logarithms: `torch.exp(log_joint - log_evidence[:, None])`
+        -> `log_joint / log_joint.sum(dim=1, keepdim=True)`
+            Your first result divides logarithms by their sum. Bayes' rule divides p(x, k) by p(x).
+            With logarithms that is a difference: exp(log_joint - log p(x)).
+        added under the logarithm: `torch.logsumexp(log_joint, dim=1)`
+        -> `(log_joint.exp().sum(dim=1) + 1e-12).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])` -> `log_joint.softmax(dim=1)`
+            A small number under the logarithm hides that exp has become 0, and log p(x) is wrong
+            there. `torch.logsumexp` needs no such number.
+        float64 and a small number: `torch.logsumexp(log_joint, dim=1)`
+        -> `(log_joint.double().exp().sum(dim=1) + 1e-12).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])` -> `log_joint.softmax(dim=1)`
+            Your log p(x) is that of a sum to which 1e-12 has been added, and p(x) can be far
+            smaller. `torch.logsumexp` needs no such number, and no float64.
+        float64 alone: `torch.logsumexp(log_joint, dim=1)`
+        -> `log_joint.double().exp().sum(dim=1).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])` -> `log_joint.softmax(dim=1)`
+            In float64 exp reaches further, and then it is 0 or infinite too. `torch.logsumexp`
+            subtracts the largest entry first.
+        clamped: `log_evidence = ` -> `log_joint = log_joint.clamp(-80, 80)¶log_evidence = `
+            You clamp the logarithms to [-80, 80]. Then different classes become equal. Leave them
+            as they are: `torch.logsumexp` stays finite.
+        shift not added: `posterior, log_evidence`
+        -> `posterior, log_evidence - log_joint.amax(dim=1)`
+            You subtract the largest entry before exp, and do not add it again. log p(x) is the
+            largest entry plus the logarithm of the sum.
+        float64 in both: `torch.logsumexp(log_joint, dim=1)`
+        -> `log_joint.double().exp().sum(dim=1).log()`,
+        `torch.exp(log_joint - log_evidence[:, None])`
+        -> `log_joint.double().exp() / log_joint.double().exp().sum(dim=1, keepdim=True)`
+            Your formula is right, but exp leaves the range of float64 too: it becomes 0 or
+            infinite. `torch.logsumexp` subtracts the largest entry first.
         """,
     ),
     hints=(
@@ -285,6 +371,20 @@ unnoticed_rate = Exercise(
         product: `(wrong & quiet).float().mean()` -> `(wrong.float().mean() * quiet.float().mean())`
             You multiply two shares. That would be right if mistakes and alarms were independent.
             Ask both questions of each example, join them with `&`, then take the mean.
+        error less alarms: `(wrong & quiet).float().mean()`
+        -> `(wrong.float().mean() - (~quiet).float().mean())`
+            You subtract the rate of alarms from the rate of errors. An alarm on a right answer
+            saves nothing. Ask both questions of each example, and join them with `&`.
+        error less alarms, not below 0: `(wrong & quiet).float().mean()`
+        -> `(wrong.float().mean() - (~quiet).float().mean()).clamp(min=0)`
+            Your number is the rate of errors less the rate of alarms, or 0. An alarm on a right
+            answer saves nothing. Join the two conditions example by example, with `&`.
+        sigmoid below 0: `alarm <= 0` -> `alarm.sigmoid() <= 0`
+            Your result is always 0. This is what you get with `sigmoid(alarm)` compared with 0: a
+            sigmoid is always above 0. Compare the log-odds themselves with 0.
+        zero is an alarm: `alarm <= 0` -> `alarm < 0`
+            You take log-odds of exactly 0 for an alarm. The detector says "attack" above 0: at 0 it
+            is quiet.
         """,
     ),
     hints=(
@@ -381,8 +481,9 @@ knowing_loss = Exercise(
             Your loss looks only at the alarm. A clean image raises no alarm either. The digit must
             also be wrong.
         true digit among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
-            Your best digit may be the true one. Then the difference is 0 where the model is right,
-            and has no gradient. Leave y out: scatter -inf into its place.
+            Where the model is right your difference is 0, and has no gradient: the true digit is
+            among your digits, or you cut the difference off at 0. Leave y out: scatter -inf into
+            its place.
         alarm among the digits: `digits.scatter` -> `logits.scatter`
             You count the alarm as a digit. The last column is not a class: take the best wrong
             digit from logits[:, :-1].
@@ -394,6 +495,35 @@ knowing_loss = Exercise(
         logsumexp: `amax(dim=1)` -> `logsumexp(dim=1)`
             You take the logsumexp of all wrong digits. The task asks for the best one of them: the
             largest.
+        zero in its place: `-torch.inf` -> `0.0`
+            You put 0 in the place of the true digit. Where all other logits are negative, that 0 is
+            the largest. Put minus infinity there: -torch.inf.
+        cut off at 0: `others - true, -alarm` -> `(others - true).relu(), (-alarm).relu()`
+            Your loss is never below 0. Where a goal is not yet reached it is flat, so the attack
+            gets no gradient. Leave out `relu` or `clamp`.
+        one for the batch: `torch.minimum(others - true, -alarm)`
+        -> `torch.minimum(others - true, -alarm).min().expand(len(y))`
+            You take the smallest number of the whole batch. Each example has its own smaller one:
+            `torch.minimum(a, b)` compares entry by entry.
+        cross-entropy: `others - true`
+        -> `torch.nn.functional.cross_entropy(digits, y, reduction="none")`
+            You take the cross-entropy of the digits. It is always above 0, also where the model is
+            right. Take the best wrong logit minus the true one.
+        second largest: `digits.scatter(1, y[:, None], -torch.inf).amax(dim=1)`
+        -> `digits.topk(2, dim=1).values[:, 1]`
+            You take the second largest digit for the best wrong one. Where the model errs already,
+            the largest is the wrong one. Leave y out, then take the largest.
+        sigmoid of the alarm: `-alarm)` -> `-alarm.sigmoid())`
+            You take the sigmoid of the alarm. The alarm is below 0 by -alarm: use the log-odds as
+            they are.
+        first column: `logits[:, :-1], logits[:, -1]` -> `logits[:, 1:], logits[:, 0]`
+            You take the first column for the alarm. It is the last one: logits[:, -1].
+        one minus the alarm: `-alarm)` -> `1 - alarm)`
+            You take 1 - alarm, as if the alarm were a probability. It holds log-odds, and is below
+            0 by -alarm.
+        one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
+            You take the label of the first example for all. Each row has its own
+            label: `gather` takes one column of each row.
         """,
     ),
     hints=(
@@ -423,6 +553,8 @@ def _member_inputs(generator: torch.Generator) -> list[Args]:
         (torch.tensor([[[300.0, 0.0, 40.0]], [[280.0, 60.0, 0.0]]]),),
         (3 * randn(generator, 5, 5, 5),),
         (randn(generator, 12, 4, 10),),
+        # So small are these probabilities that they are 0 in float64 as well.
+        (torch.tensor([[[800.0, 0.0]], [[900.0, 50.0]], [[850.0, 0.0]]]),),
     ]
 
 
@@ -492,12 +624,46 @@ ensemble_logits = Exercise(
             Your softmax runs over the examples (dim=1). The probabilities of one member add up to 1
             over the classes, dim=2, for each example alone.
         cut off: `logs.amax(0)` -> `0`, `.log()` -> `.clamp(min=1e-12).log()`
-            You clamp small probabilities. The result is finite, but flat below the limit: an attack
-            gets no gradient from it. Stay with logarithms: log_softmax, logsumexp.
+            With 1e-12 as a limit, or added, no probability is smaller than that. The result is
+            finite, but flat below the limit: an attack gets no gradient from it. Stay with
+            logarithms: log_softmax, logsumexp.
         mean of logits, normalised: `logs = logits - logits.logsumexp(2, keepdim=True)`
         -> `mean = logits.mean(0, keepdim=True)¶logs = mean - mean.logsumexp(2, keepdim=True)`
             You average the logits, and take the softmax after that. A member with large logits then
             outvotes all others. Each member has a softmax of its own.
+        normalised at the end: `top + (logs - top).exp().mean(0).log()`
+        -> `logits.logsumexp(0).log_softmax(1)`
+            You add up exp of the raw logits, and normalise at the end. A member with large logits
+            then outvotes all others. Normalise each member first: log_softmax over dim=2.
+        limit 1e-8: `logs.amax(0)` -> `0`, `.log()` -> `.add(1e-8).log()`
+            With 1e-8 under the logarithm no probability is smaller than that, and an attack gets no
+            gradient below it. Stay with logarithms: log_softmax, logsumexp.
+        limit 1e-10: `logs.amax(0)` -> `0`, `.log()` -> `.add(1e-10).log()`
+            With 1e-10 under the logarithm no probability is smaller than that, and an attack gets
+            no gradient below it. Stay with logarithms: log_softmax, logsumexp.
+        limit 1e-30: `logs.amax(0)` -> `0`, `.log()` -> `.add(1e-30).log()`
+            With 1e-30 under the logarithm no probability is smaller than that, and an attack gets
+            no gradient below it. Stay with logarithms: log_softmax, logsumexp.
+        smallest float: `logs.amax(0)` -> `0`,
+        `.log()` -> `.add(torch.finfo(logits.dtype).tiny).log()`
+            With the smallest float under the logarithm the result is finite, but wrong where a
+            probability is smaller still. Stay with logarithms: log_softmax, logsumexp.
+        infinity replaced: `logs.amax(0)` -> `0`, `.log()` -> `.log().nan_to_num()`
+            You replace -inf by a number. The right one is known, and an attack needs its gradient.
+            Stay with logarithms: log_softmax, logsumexp.
+        float64: `logs.amax(0)` -> `0`, `(logs - top)` -> `(logs - top).double()`
+            In float64 exp reaches further, but a very small probability rounds to 0 there too, and
+            log(0) is -inf. Stay with logarithms: log_softmax, logsumexp.
+        logarithm of K: `top + (logs - top).exp().mean(0).log()`
+        -> `logs.logsumexp(0) - math.log(logits.shape[2])`
+            You subtract the logarithm of the number of classes K. The mean is over the members:
+            subtract log M.
+        divided by M: `top + (logs - top).exp().mean(0).log()` -> `logs.logsumexp(0) / len(logits)`
+            You divide the logarithm by M. To divide the sum by M, subtract log M from its
+            logarithm.
+        largest member: `top + (logs - top).exp().mean(0).log()` -> `top`
+            You take the largest probability that a member gives. The ensemble takes the mean over
+            its members.
         """,
     ),
     hints=(
@@ -616,6 +782,18 @@ rubbish_rate = Exercise(
         -> `(probabilities / probabilities.sum(dim=1, keepdim=True)).amax(dim=1)`
             You make each row sum to 1. The rows of independent sigmoids need not do so, and
             dividing changes their probabilities. Use the probabilities as they are.
+        median: `highest[called].mean()` -> `highest[called].median()`
+            Your second value is a median. Take the mean.
+        largest confidence: `highest[called].mean()`
+        -> `(highest[called].amax() if called.any() else highest[called].mean())`
+            Your second value is the largest confidence. Take the mean over the images that are
+            called a digit.
+        row means: `highest[called].mean()` -> `probabilities[called].mean()`
+            Your second value is the mean over all entries of the images that are called a digit.
+            Only the largest of each row counts: its confidence.
+        confidence over all images: `highest[called].mean()` -> `(highest * called).mean()`
+            Your second value divides by all images. Divide by the number of images that are called
+            a digit.
         """,
     ),
     hints=(

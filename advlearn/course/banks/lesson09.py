@@ -115,10 +115,12 @@ pgd_step = Exercise(
         _pgd_step,
         """
         moving ball: `x - eps, x + eps` -> `moved - eps, moved + eps`
-            You project into a ball around `moved`. Then the ball moves along, and after k steps a
-            pixel may be k·eps away. The ball stays around x, where the attack began.
+            You project around `moved`, or clamp the step alone. Then the ball moves along, and
+            after k steps a pixel may be k·eps away. The ball stays around x, where the attack
+            began.
         no ball: `clamp(inside` -> `clamp(stepped`
-            You never put the image back into the eps-ball. Clamp it to [x - eps, x + eps].
+            You do not put every pixel back into its eps-ball. Clamp to [x - eps, x + eps], pixel by
+            pixel.
         ball first: `moved +` -> `moved.clamp(x - eps, x + eps) +`,
         `clamp(inside` -> `clamp(stepped`
             You project before the step, so the step may leave the ball again. Project last.
@@ -147,6 +149,31 @@ pgd_step = Exercise(
         `scaled` -> `x + (stepped - x) * eps / far.clamp(min=eps)`
             You make the whole change of an image smaller until it fits. Then pixels that were
             inside move too. Cut each pixel off at eps by itself: clamp to [x - eps, x + eps].
+        change returned: `torch.clamp(inside, 0, 1)` -> `torch.clamp(inside, 0, 1) - x`
+            You return the change from x. Return the moved image: add x again.
+        change since the last step: `torch.clamp(inside, 0, 1)`
+        -> `torch.clamp(inside, 0, 1) - moved`
+            You return the change from `moved`. Return the new image itself.
+        change without the range: `torch.clamp(inside, 0, 1)` -> `inside - x`
+            You return the change, in [-eps, eps]. Return the moved image: add x, then clamp to [0,
+            1].
+        set back to x: `torch.clamp(stepped, x - eps, x + eps)`
+        -> `torch.where((stepped - x).abs() <= eps, stepped, x)`
+            A pixel that leaves the ball goes back to x in your answer. Put it on the border of the
+            ball: `torch.clamp(stepped, x - eps, x + eps)`.
+        step refused: `torch.clamp(stepped, x - eps, x + eps)` -> `stepped`,
+        `torch.clamp(inside, 0, 1)` -> `torch.where(fits, stepped, moved)`,
+        `return ` -> `near = (stepped - x).abs() <= eps¶return `,
+        `return ` -> `fits = near & (stepped >= 0) & (stepped <= 1)¶return `
+            A pixel whose step would leave the ball, or [0, 1], does not move in your answer. Let it
+            step, then put it on the border, with `clamp`.
+        step refused by the ball: `torch.clamp(stepped, x - eps, x + eps)`
+        -> `torch.where((stepped - x).abs() <= eps, stepped, moved)`
+            A pixel whose step would leave the ball does not move in your answer. Let it step, then
+            put it on the border of the ball, with `clamp`.
+        ends of the clamp swapped: `x - eps, x + eps` -> `x + eps, x - eps`
+            The ends of your clamp are swapped: the lower one, x - eps, comes first. With the larger
+            one first every pixel becomes x - eps.
         """,
     ),
     hints=(
@@ -193,7 +220,19 @@ def _attack_inputs(generator: torch.Generator) -> list[Args]:
                 parameter.grad = torch.ones_like(parameter)
         y = labels(generator, count, 4)
         inputs.append((model, _images(generator, count, pixels), y, eps, steps, step_size))
+    x = _images(generator, 3, 1, 3, 3)  # images keep their shape
+    inputs.append((_network(generator, 9), x, labels(generator, 3, 4), 0.2, 4, 0.1))
     return inputs
+
+
+def _no_further_than_its_steps(args: Args, output: Tensor) -> str | None:
+    _, x, _, _, steps, step_size = args
+    if ((output - x).abs() <= steps * step_size + 1e-5).all():
+        return None
+    return (
+        f"Some pixels are further than steps·step_size = {steps * step_size:g} from x. The attack "
+        "begins at x, without a random start, and each step is step_size long."
+    )
 
 
 @rule("The model's loss on your images is not larger than on x. The attack should raise it.")
@@ -245,7 +284,12 @@ my_pgd = Exercise(
     asks=("model",),
     reference=_my_pgd,
     inputs=_attack_inputs,
-    properties=(_stays_in_the_ball, _stays_in_the_pixel_range, _raises_the_loss),
+    properties=(
+        _stays_in_the_ball,
+        _stays_in_the_pixel_range,
+        _no_further_than_its_steps,
+        _raises_the_loss,
+    ),
     right_answers=(_pgd_by_change, _pgd_by_log_softmax),
     wrong_answers=edits(
         _my_pgd,
@@ -263,7 +307,8 @@ my_pgd = Exercise(
             you are.
         a round ball: `torch.clamp(moved, x - eps, x + eps)` -> `round_ball`,
         `round_ball` -> `x + (moved - x) * (eps / far).clamp(max=1)`,
-        `moved = torch.clamp(` -> `far = (moved - x).norm(dim=1, keepdim=True)¶moved = torch.clamp(`
+        `moved = torch.clamp(` -> `far = far.reshape(-1, *[1] * (x.ndim - 1))¶moved = torch.clamp(`,
+        `far = far` -> `far = (moved - x).flatten(1).norm(dim=1)¶far = far`
             You project into a round ball, of Euclidean length eps. Here the ball is a box: each
             pixel by itself may move by eps.
         moving ball: `moved = moved.detach() + step_size * gradient.sign()`
@@ -327,6 +372,41 @@ my_pgd = Exercise(
         `# at the point where we are now` -> `¶total = total + gradient`
             You step along the sum of all gradients so far. `backward()` adds to `.grad`: set it to
             zero before each step.
+        fooled digits stay:
+        `moved = moved.detach() + step_size` -> `last = moved.detach()¶moved = last + step_size`,
+        `last = moved.detach()` -> `right = model(moved).argmax(dim=1) == y¶last = moved.detach()`,
+        `last = moved.detach()`
+        -> `right = right.reshape(-1, *[1] * (x.ndim - 1))¶last = moved.detach()`,
+        `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `torch.where(right, torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1), last)`
+            You stop moving a digit as soon as it is misread. Here every digit takes all its steps:
+            the loss can still grow.
+        stops when all are fooled: `moved.requires_grad_(True)`
+        -> `if bool((model(moved).argmax(dim=1) != y).all()):¶    break¶moved.requires_grad_(True)`
+            You stop as soon as all digits are misread. Take all the steps: the loss can still grow.
+        range of x: `x + eps), 0, 1)` -> `x + eps), x.min(), x.max())`
+            You clamp to the smallest and the largest pixel of x. A pixel may take any value in [0,
+            1].
+        flat: `return moved` -> `return moved.flatten(1)`
+            You return flat images, (N, d). Return them in the shape of x.
+        change returned: `return moved` -> `return moved - x`
+            You return the change. Return the moved image: add x.
+        last step not projected: `range(steps)` -> `range(steps - 1)`,
+        `return moved` -> `moved.requires_grad_(True)¶loss = moved`,
+        `loss = moved` -> `loss = torch.nn.functional.cross_entropy(model(moved), y)¶again = loss`,
+        `again = loss`
+        -> `step = torch.autograd.grad(loss, moved)[0].sign()¶return moved.detach() + last`,
+        `+ last` -> `+ step_size * step`
+            Your last step is not projected. Clamp after each step, also after the last one.
+        best of the walk: `for _ in` -> `walk = [moved]¶for _ in`,
+        `x + eps), 0, 1)` -> `x + eps), 0, 1)¶walk.append(moved)`,
+        `return moved` -> `seen = torch.stack(walk).detach()¶return best`,
+        `return best`
+        -> `rows = [torch.log_softmax(model(images), dim=1) for images in seen]¶return best`,
+        `return best` -> `scores = torch.stack(rows)[:, torch.arange(len(y)), y]¶return best`,
+        `return best` -> `return seen[scores.argmin(dim=0), torch.arange(len(y))]`
+            You return for each digit the image with the largest loss on the way. The task asks for
+            the image after the last step.
         """,
     ),
     hints=(
@@ -380,16 +460,19 @@ def _sign_inputs(generator: torch.Generator) -> list[Args]:
         ([0.5, 0.52, 0.64, 0.66], 0.4, 1.0, 0.0, 0.6),  # a rise, but not by much
         ([0.45, 0.5, 0.6, 0.52], 0.4, 1.0, 0.0, 0.5),  # up and down again
     ]
-    return [(torch.tensor(ladder), *rest, 0.05, 0.2) for ladder, *rest in cases] + [
-        (torch.tensor([0.4, 0.42, 0.43, 0.43]), 0.5, 0.9, 0.1, 0.6, 0.2, 0.4),
-        (torch.tensor([0.4, 0.42, 0.5, 0.75]), 0.5, 0.9, 0.1, 0.3, 0.05, 0.4),
+    # Slack and rise fall between the differences, so that no sign hangs on rounding.
+    return [(torch.tensor(ladder), *rest, 0.045, 0.195) for ladder, *rest in cases] + [
+        (torch.tensor([0.4, 0.42, 0.43, 0.43]), 0.5, 0.9, 0.1, 0.6, 0.195, 0.395),
+        (torch.tensor([0.4, 0.42, 0.5, 0.75]), 0.5, 0.9, 0.1, 0.3, 0.045, 0.395),
         # Differences of exactly the slack, and rises of exactly `rise`: binary fractions.
         (torch.tensor([0.5, 0.5, 0.4375, 0.4375]), 0.5625, 0.9375, 0.0625, 0.5625, 0.0625, 0.25),
         (torch.tensor([0.5, 0.5625, 0.625, 0.75]), 0.5, 1.0, 0.0, 0.8125, 0.0625, 0.25),
         (torch.tensor([0.5, 0.5625, 0.625, 0.5625]), 0.5, 1.0, 0.0, 0.5, 0.0625, 0.25),
         (torch.tensor([0.5, 0.5625, 0.625, 0.78125]), 0.5, 1.0, 0.0, 0.5, 0.0625, 0.25),
-        (torch.tensor([0.4, 0.5, 0.57, 0.62]), 0.3, 1.0, 0.0, 0.3, 0.05, 0.2),
-        (torch.tensor([0.3, 0.35, 0.5, 0.6]), 0.2, 1.0, 0.0, 0.4, 0.05, 0.2),
+        (torch.tensor([0.4, 0.5, 0.57, 0.62]), 0.3, 1.0, 0.0, 0.3, 0.045, 0.195),
+        (torch.tensor([0.3, 0.35, 0.5, 0.6]), 0.2, 1.0, 0.0, 0.4, 0.045, 0.195),
+        # With all its steps PGD rises much, with restarts a little less than that.
+        (torch.tensor([0.3, 0.4, 0.52, 0.48]), 0.2, 1.0, 0.0, 0.4, 0.045, 0.195),
     ]
 
 
@@ -526,6 +609,30 @@ read_signs = Exercise(
         slack for differences only: `whole < 1 - slack, zero > slack` -> `whole < 1, zero > 0`
             You apply the slack to the other signs only. It applies to `whole` and `zero` too:
             below 1 by more than slack, above 0 by more than slack.
+        both at once: `falls or rises` -> `falls and rises`
+            Your second sign asks for a fall and a rise at once. One of them is enough: `or`.
+        no fall with restarts: `steps < few - slack or restarts < steps - slack`
+        -> `steps < few - slack`
+            You miss a fall from all steps to the restarts. Compare the restarts with all steps as
+            well.
+        no fall with all steps: `steps < few - slack or restarts < steps - slack`
+        -> `restarts < steps - slack`
+            You miss a fall from few steps to all steps. Compare all steps with few steps as well.
+        whole against the last attack: `whole < 1` -> `whole < restarts`
+            You compare the error over the whole range with that of the last attack. Without a limit
+            every digit should be lost: compare with 1.
+        zero turned: `zero > slack` -> `1 - zero > slack`
+            You count it as a sign if some gradients are NOT zero. `zero` is the share of zero
+            gradients: it is a sign above the slack.
+        largest rise: `restarts > fgsm` -> `max(few, steps, restarts) > fgsm`
+            You take the largest of the three PGD errors for the rise. The task speaks of the last
+            one, with restarts.
+        relative differences: `fgsm - slack` -> `fgsm * (1 - slack)`,
+        `few - slack` -> `few * (1 - slack)`, `steps - slack` -> `steps * (1 - slack)`,
+        `fgsm + rise` -> `fgsm * (1 + rise)`, `fgsm + slack` -> `fgsm * (1 + slack)`,
+        `max(ladder) + slack` -> `max(ladder) * (1 + slack)`
+            You use slack and rise as shares of an error rate. They are differences: compare a - b
+            with the slack.
         """,
     ),
     hints=(
@@ -559,6 +666,9 @@ def _fast_inputs(generator: torch.Generator) -> list[Args]:
         y = labels(generator, count, 4)
         noise = eps * _signed(generator, count, pixels)
         inputs.append((_network(generator, pixels), x, y, eps, noise))
+    x = _images(generator, 3, 1, 3, 3)  # images keep their shape
+    noise = 0.2 * _signed(generator, *x.shape)
+    inputs.append((_network(generator, 9), x, labels(generator, 3, 4), 0.2, noise))
     return inputs
 
 
@@ -606,8 +716,8 @@ fast_step = Exercise(
             Your step is eps long. From a random start that does not reach the border of the ball in
             most pixels. The recipe takes 1.25·eps.
         ball around the start: `x - eps, x + eps` -> `x + noise - eps, x + noise + eps`
-            You project around the start. The ball is around x: otherwise a pixel may end up to
-            2·eps away.
+            You project around the start, or clamp the step alone. The ball is around x: otherwise a
+            pixel may end up to 2·eps away.
         no ball: `torch.clamp(moved, x - eps, x + eps)` -> `moved`
             Your pixels leave the eps-ball: the noise and the step add up to 2.25·eps. Clamp to [x -
             eps, x + eps].
@@ -624,6 +734,33 @@ fast_step = Exercise(
         noise times eps: `(x + noise)` -> `(x + eps * noise)`
             You multiply the noise by eps. Its entries lie in [-eps, eps] already: the start is
             x + noise.
+        noise twice: `start.detach() +` -> `start.detach() + noise +`
+            You add the noise twice. The start is x + noise, and the step begins there.
+        signs of the noise: `(x + noise)` -> `(x + eps * noise.sign())`
+            You start at eps times the sign of the noise, always at a corner of the ball. The start
+            is x + noise.
+        noise after the step: `(x + noise)` -> `x`, `start.detach()` -> `x`,
+        `return ` -> `moved = torch.clamp(moved, x - eps, x + eps) + noise¶return `
+            You add the noise after the step. It comes first: start at x + noise, and take the
+            gradient there.
+        gradient at the clamped start: `(x + noise)` -> `(x + noise).clamp(0, 1)`,
+        `start.detach()` -> `x + noise`
+            You take the gradient at the clamped start. Do not clamp it: take the gradient at x +
+            noise.
+        clamped before the model: `model(start)` -> `model(start.clamp(0, 1))`
+            You clamp the start to [0, 1] before the model sees it. There the clamp makes the
+            gradient 0 for pixels outside. Give the model x + noise.
+        change returned: `x + eps), 0, 1)` -> `x + eps), 0, 1) - x`
+            You return the change. Return the moved image: add x.
+        change of the last step: `torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `(moved - start.detach()).clamp(-eps, eps)`
+            You return the step alone, clamped to [-eps, eps]. Add it to the start x + noise, then
+            clamp the image.
+        a larger ball: `x - eps, x + eps` -> `x - 1.25 * eps, x + 1.25 * eps`
+            Your ball is 1.25·eps wide to each side. Only the step is that long. The ball has eps.
+        flat: `return torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1)`
+        -> `return torch.clamp(torch.clamp(moved, x - eps, x + eps), 0, 1).flatten(1)`
+            You return flat images, (N, d). Return them in the shape of x.
         """,
     ),
     hints=(
@@ -652,6 +789,7 @@ def _case_inputs(generator: torch.Generator) -> list[Args]:
         y = labels(generator, count, 10)
         flip = rand(generator, attacks, count) < chance
         inputs.append((torch.where(flip, (y + 1) % 10, y), y))
+    inputs.append((torch.tensor([[3, 1, 4], [3, 7, 4]]), torch.tensor([3, 1, 4])))
     return inputs
 
 
@@ -704,6 +842,26 @@ worst_case = Exercise(
             You add up the errors. A digit that two attacks break is then counted twice.
         percent: `return ` -> `return 100 * `
             Your value is a percentage. Return a fraction between 0 and 1.
+        without the first attack: `fooled.any` -> `fooled[1:].any`
+            You leave out row 0. Every row of predictions counts, the first one as well.
+        product of the accuracies: `fooled.any(dim=0).float().mean()`
+        -> `(1 - (~fooled).float().mean(dim=1).prod())`
+            You multiply the accuracies. That would be right if the attacks succeeded independently
+            of each other. They do not: combine the rows digit by digit, with `any(dim=0)`.
+        largest class: `predictions != y` -> `predictions.amax(dim=0, keepdim=True) != y`
+            You take the largest class number over the attacks. Class numbers are names, and no
+            amounts. Compare each row with y first, then combine by `any(dim=0)`.
+        majority: `predictions != y` -> `predictions.mode(dim=0, keepdim=True).values != y`
+            You take the answer that most attacks lead to. One success is enough for the attacker:
+            compare each row with y, then `any(dim=0)`.
+        disagreement: `predictions != y` -> `predictions != predictions[0]`
+            You compare the attacks with each other. Compare each row with the true classes y.
+        weakest attack: `.any(dim=0).float().mean()` -> `.float().mean(dim=1).min()`
+            You take the smallest error of all attacks. A digit is lost when one attack succeeds:
+            combine the rows digit by digit.
+        one verdict for all: `.any(dim=0)` -> `.any()`
+            You ask whether any attack breaks any digit, one answer for the whole table. Ask it of
+            each digit: `any(dim=0)`.
         """,
     ),
     hints=(
@@ -736,7 +894,7 @@ def _interval_is_inside(args: Args, output: Any) -> object:
     return all(-1e-6 <= float(value) <= 1 + 1e-6 for value in output)
 
 
-@rule("The lower end comes first.")
+@rule("Your first value is larger than your second. The lower end comes first.")
 def _interval_is_in_order(args: Args, output: Any) -> object:
     return float(output[0]) <= float(output[1])
 
@@ -821,6 +979,34 @@ wilson = Exercise(
             (centre ± half) in brackets first.
         two sigma: `z, share = 1.96,` -> `z, share = 2.0,`
             You use z = 2. Here z is 1.96.
+        usual, clipped: ` + z**2 / (2 * total)` -> ``, ` + z**2 / (4 * total**2)` -> ``,
+        `(centre - half) / scale, (centre + half) / scale`
+        -> `max(centre - half, 0.0), min(centre + half, 1.0)`
+            You have the textbook interval p ± z·sqrt(p(1-p)/N), cut off at 0 and 1. At 0 of 100 its
+            length is zero. Wilson's formula has three more terms: go through it.
+        outside the root: ` + z**2 / (4 * total**2)) ** 0.5` -> `) ** 0.5 + z**2 / (4 * total**2)`
+            Your term z²/4N² stands outside the root. It belongs under the root, and z is a factor
+            in front of all of it.
+        whole-number division: `count / total` -> `count // total`
+            You divide by `//`, which gives a whole number: p is always 0 or 1. Divide by `/`.
+        N - 1: `share * (1 - share) / total` -> `share * (1 - share) / max(total - 1, 1)`
+            You divide p(1-p) by N - 1. Wilson's formula divides by N.
+        twice the shift: `z**2 / (2 * total)` -> `z**2 / total`
+            Your centre has z²/N. The formula has z²/2N there.
+        no N under the root: `share * (1 - share) / total` -> `share * (1 - share)`
+            Under your root p(1-p) is not divided by N.
+        z in the centre: `z**2 / (2 * total)` -> `z / (2 * total)`
+            Your centre has z/2N. The formula has z²/2N there: square z.
+        usual, at the centre of Wilson's: ` + z**2 / (4 * total**2)` -> ``,
+        `half = ` -> `share = centre / (1 + z**2 / total)¶half = `,
+        `(1 - share) / total` -> `(1 - share) / (total + z**2)`,
+        `(centre - half) / scale, (centre + half) / scale` -> `share - half, share + half`
+            You compute the usual interval at a shifted centre. Wilson's root holds p(1-p)/N +
+            z²/4N², with p = count/total.
+        middle and half width: `(centre - half) / scale, (centre + half) / scale`
+        -> `centre / scale, half / scale`
+            You return the middle and half of the length. Return the two ends: middle - half and
+            middle + half.
         """,
     ),
     hints=(

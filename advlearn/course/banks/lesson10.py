@@ -33,6 +33,7 @@ def _worst_case_inputs(generator: torch.Generator) -> list[Args]:
         (torch.ones(2, 6).bool(),),
         (many,),
         (torch.tensor([[1, 0, 1, 1], [1, 1, 1, 0]]).bool(),),  # an attack makes one right again
+        (torch.tensor([[1, 1, 1], [1, 0, 1]]).bool(),),  # nothing is wrong without an attack
     ]
 
 
@@ -95,6 +96,15 @@ worst_case = Exercise(
         product of the rows: `.all(dim=0)` -> ``, `.mean()` -> `.mean(dim=1).prod()`
             You multiply the accuracies. That would be right if the attacks succeeded independently
             of each other. They do not: combine the rows example by example.
+        first and last row: `right.all` -> `right[[0, -1]].all`
+            You use the first and the last row only. The other attacks count as well: combine all
+            rows.
+        majority: `right.all(dim=0)` -> `right.float().mean(dim=0) > 0.5`
+            You count an example if it is right under most attacks. The attacker needs one success
+            only: it has to be right under all.
+        one verdict for all: `.all(dim=0)` -> `.all()`
+            You ask whether the model is right on all examples under all attacks, one answer for the
+            whole table. Ask it of each example: `all(dim=0)`.
         """,
     ),
     hints=(
@@ -162,6 +172,10 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
         (middle, middle + beyond, 0.25),
         (ends.clamp(0, 1), ends, 0.25),
         (edge[1:], out[1:], 0.25),
+        (x[:2] - 0.1, torch.tensor([[float("nan"), 0.4, 0.8], [0.0, 0.3, 0.7]]), 0.25),
+        # One pixel breaks one rule, another pixel the other one; and a little more than eps.
+        (x[:1], torch.tensor([[-0.1, 1.0, 0.9]]), 0.25),
+        (middle[:2], torch.tensor([[0.75 + 2**-23, 0.5, 0.5], [0.5, 0.25, 0.75]]), 0.25),
     ]
 
 
@@ -188,6 +202,11 @@ def _keeps_to_the_rules(args: Args, output: Tensor) -> str | None:
     beyond = (adversarial - x).abs().flatten(1).amax(dim=1) - eps
     outside = ((adversarial < -2e-6) | (adversarial > 1 + 2e-6)).flatten(1).any(dim=1)
     if (output[beyond > 1.5e-6] != 0).any():
+        if (output[beyond > 0.05] != 0).any():
+            return (
+                "You accept an image with a pixel that moves much too far. All pixels must keep "
+                "all rules: one that breaks one rule is enough to refuse the image."
+            )
         return (
             "You accept an image with a pixel that moves too far. The task allows 0.000001 more "
             "than eps, and no more."
@@ -216,8 +235,8 @@ is_legal = Exercise(
     reference=_is_legal,
     inputs=_legal_inputs,
     properties=(
-        _keeps_to_the_rules,
         _is_one_verdict_each,
+        _keeps_to_the_rules,
     ),
     right_answers=(_legal_by_loop, _legal_by_clamp),
     wrong_answers=edits(
@@ -240,7 +259,8 @@ is_legal = Exercise(
             You take the largest change over the whole batch. One bad image then spoils the verdict
             of all others.
         ball only: `in_range & ` -> ``
-            You forget the range of a pixel: a value below 0 or above 1 is not a pixel.
+            You forget the range of a pixel: a value below 0 or above 1 is not a pixel. Check that
+            `adversarial` lies in [0, 1] (x always does).
         range only: ` & (change <= eps + 1e-6)` -> ``
             You only check that pixels lie in [0, 1]. How far did they move?
         any pixel in range: `.all(` -> `.any(`
@@ -257,6 +277,45 @@ is_legal = Exercise(
             You reject pixels of exactly 0 or 1. Black and white lie in [0, 1] and are allowed.
         any pixel near: `.amax(dim=1)` -> `.amin(dim=1)`
             You accept an image if any one pixel keeps to eps. Every pixel must.
+        allowance as a factor: `eps + 1e-6` -> `eps * (1 + 1e-6)`
+            You multiply eps by 1.000001. That allows less than the task does: add 0.000001 to eps.
+        equal to its projection: `return `
+        -> `box = torch.clamp(adversarial, x - eps, x + eps).clamp(0, 1)¶return `,
+        `(in_range & (change <= eps + 1e-6))` -> `(box == adversarial).flatten(1).all(dim=1)`
+            Your result is what you get with no allowance for rounding, as if the image had to be
+            equal to its own projection. Allow 0.000001 more than eps.
+        nan made 0: `change = ` -> `adversarial = adversarial.nan_to_num(0.0)¶change = `
+            You make nan a black pixel first, so nan passes where x is dark. nan is against the
+            rules: leave it there, and comparisons with it are false.
+        one of the rules: `in_range & ` -> `in_range | `
+            You accept an image that keeps one of the two rules (`|`). It must keep both: near x and
+            in [0, 1]. Join them with `&`.
+        one of the rules, pixel by pixel: `return (in_range & (change <= eps + 1e-6)).float()`
+        -> `near = (adversarial - x).abs() <= eps + 1e-6¶return verdicts`,
+        `return verdicts` -> `inside = (adversarial >= 0) & (adversarial <= 1)¶return verdicts`,
+        `return verdicts` -> `return (near | inside).flatten(1).all(dim=1).float()`
+            You accept a pixel that keeps one of the two rules (`|`). Each pixel must keep both:
+            join them with `&`.
+        any pixel: `return (in_range & (change <= eps + 1e-6)).float()`
+        -> `near = (adversarial - x).abs() <= eps + 1e-6¶return verdicts`,
+        `return verdicts` -> `inside = (adversarial >= 0) & (adversarial <= 1)¶return verdicts`,
+        `return verdicts` -> `return (near & inside).flatten(1).any(dim=1).float()`
+            You accept an image if any one pixel keeps the rules (`any`). All its pixels must:
+            `all(dim=1)`.
+        share of the pixels: `return (in_range & (change <= eps + 1e-6)).float()`
+        -> `near = (adversarial - x).abs() <= eps + 1e-6¶return verdicts`,
+        `return verdicts` -> `inside = (adversarial >= 0) & (adversarial <= 1)¶return verdicts`,
+        `return verdicts` -> `return (near & inside).flatten(1).float().mean(dim=1).float()`
+            You return the share of pixels that keep the rules. Return one verdict for each image: 1
+            if all pixels do (`all(dim=1)`), otherwise 0.
+        all of the batch: `return (in_range & (change <= eps + 1e-6))`
+        -> `return (in_range & (change <= eps + 1e-6)).all().expand(len(x))`
+            You give one verdict for the whole batch: one bad image spoils it for all. Give each
+            image its own: `flatten(1).all(dim=1)`.
+        upper end of the range forgotten: ` & (adversarial <= 1)` -> ``
+            You check only that no pixel is below 0. No pixel may be above 1, either.
+        lower end of the range forgotten: `(adversarial >= 0) & ` -> ``
+            You check only that no pixel is above 1. No pixel may be below 0, either.
         """,
     ),
     hints=(
@@ -365,6 +424,23 @@ straight_through = Exercise(
         with respect to the level: `x)[0]` -> `x)[0] / (levels - 1)`
             Your gradient is with respect to the number of the level, 0 to levels - 1. So it is
             divided by levels - 1. Differentiate with respect to the rounded pixel, in [0, 1].
+        x counted twice: `(rounded - x).detach()` -> `rounded.detach()`
+            Your model sees x plus the rounded image. Subtract x inside the bracket: x + (rounded -
+            x).detach().
+        difference turned: `(rounded - x)` -> `(x - rounded)`
+            Your model sees 2·x minus the rounded image. The difference is the other way round: x +
+            (rounded - x).detach().
+        not divided back: `.round() / (levels - 1)` -> `.round()`
+            You do not divide by levels - 1 after rounding. The model sees values from 0 to levels -
+            1 in place of 0 to 1.
+        times the levels: `x)[0]` -> `x)[0] * (levels - 1)`
+            Your gradient is multiplied by levels - 1. The rounding is to pass gradients on
+            unchanged: leave that factor out.
+        four levels: `levels - 1` => `3`
+            You always round to 4 levels. `levels` is an argument: use levels - 1.
+        gradient at x, rounded: `model(seen)` -> `model(x)`, `return ` -> `gradient = `,
+        `x)[0]` -> `x)[0]¶return (gradient * (levels - 1)).round() / (levels - 1)`
+            You take the gradient at x and round it. Round the image, and take the gradient there.
         """,
     ),
     hints=(
@@ -462,8 +538,9 @@ scale_free_margin = Exercise(
             You add a constant to the spread. For tiny logits the constant dominates, and the loss
             has a scale again. Treat the spread 0 by itself.
         true class among the others: `.scatter(1, y[:, None], -torch.inf)` -> ``
-            Your best other logit may be the true one. Leave the true class out, or the loss is 0
-            wherever the model is right.
+            Where the model is right your loss is 0, and an attack gets no gradient: the true class
+            is among your other logits, or you cut the loss off at 0. Leave the true class out, and
+            nothing else.
         sign: `others - true` -> `true - others`
             Your sign is reversed. The loss should be negative where the model is right, and the
             attack makes it grow.
@@ -493,6 +570,38 @@ scale_free_margin = Exercise(
             You divide by at least 0.001. For tiny logits that limit decides, and the loss has a
             scale
             again. Treat only the spread 0 by itself.
+        divisor of at least 1: `torch.where(spread > 0, spread, 1.0)` -> `spread.clamp(min=1.0)`
+            You divide by at least 1. For smaller logits that 1 decides, and the loss has a scale
+            again. Treat only the spread 0 by itself.
+        divisor of at least a millionth: `torch.where(spread > 0, spread, 1.0)`
+        -> `spread.clamp(min=1e-6)`
+            You divide by at least 0.000001. For tiny logits that limit decides, and the loss has a
+            scale again. Treat only the spread 0 by itself.
+        a thousandth added: `torch.where(spread > 0, spread, 1.0)` -> `(spread + 1e-3)`
+            You add 0.001 to the spread. So the loss depends on the scale of the logits. Treat the
+            spread 0 by itself.
+        a small number added: `torch.where(spread > 0, spread, 1.0)` -> `(spread + 1e-8)`
+            You add 0.00000001 to the spread. For tiny logits that number counts, and the loss has a
+            scale again. Treat the spread 0 by itself.
+        mean of the others: `logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)`
+        -> `(logits.sum(dim=1) - true) / (logits.shape[1] - 1)`
+            You take the mean of the other logits. The task asks for the best of them, the largest.
+        third logit: `logits.amin(dim=1)` -> `logits.sort(dim=1, descending=True).values[:, 2]`
+            You divide by the largest logit less the third largest. The task asks for largest minus
+            smallest.
+        top two: `logits.amin(dim=1)` -> `logits.topk(2, dim=1).values[:, 1]`
+            You divide by the gap between the two largest logits. So the result is -1 wherever the
+            model is right. Divide by largest minus smallest.
+        spread of the others: `logits.amax(dim=1) - logits.amin(dim=1)`
+        -> `others - logits.scatter(1, y[:, None], torch.inf).amin(dim=1)`
+            You leave the true logit out of the spread. The spread is over all logits: largest minus
+            smallest.
+        divided by the norm: `spread, 1.0` -> `logits.norm(dim=1), 1.0`
+            You divide by the L2 norm of the logits. That changes when a constant is added to all
+            logits, which changes no answer. Divide by largest minus smallest.
+        one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
+            You take the label of the first example for all. Each row has its own
+            label: `gather` takes one column of each row.
         """,
     ),
     hints=(
@@ -613,6 +722,30 @@ average_gradient = Exercise(
         at the clamped image: `x + noise` -> `(x + noise).detach().clamp(0, 1) + (x - x.detach())`
             You take the gradient at noisy images that are clamped to [0, 1]. The defence shows the
             model x + noise as it is.
+        sign of the average: `gradients.mean(dim=0)` -> `gradients.mean(dim=0).sign()`
+            You return the sign of the average. The task asks for the average itself: the sign comes
+            later.
+        multiplied by the noise: `x + noise` -> `(x * noise).detach() + (x - x.detach())`
+            You multiply the image by the noise. The defence adds it: x + noise.
+        median: `gradients.mean(dim=0)` -> `gradients.median(dim=0).values`
+            You take the median of the gradients. The task asks for their mean.
+        unit length: `return ` -> `sizes = gradients.flatten(2).norm(dim=2)¶return `,
+        `return ` -> `sizes = sizes.reshape(*sizes.shape, *[1] * (x.ndim - 1))¶return `,
+        `gradients.mean` -> `(gradients / sizes).mean`
+            You make each draw's gradient as long as the others, before you average. A large
+            gradient counts more: average the gradients as they are.
+        halved again and again: `return gradients.mean(dim=0)` -> `mean = gradients[0]¶return mean`,
+        `return mean`
+        -> `for gradient in gradients[1:]:¶    mean = (mean + gradient) / 2¶return mean`
+            You average with each new draw again: (old + new) / 2. So the last draws count most. Add
+            them all up, then divide by D.
+        first draw missing: `gradients.mean(dim=0)` -> `gradients[1:].sum(dim=0) / len(noises)`
+            The first draw is missing: `range(1, D)` begins with the second. Start at 0, or loop
+            over `noises` itself.
+        mean without the first draw: `in noises` -> `in noises[1:]`
+            You average all draws but the first. It counts like the others: average all D.
+        last draw missing: `gradients.mean(dim=0)` -> `gradients[:-1].sum(dim=0) / len(noises)`
+            The last draw is missing. Go on to the end: loop over `noises` itself.
         """,
     ),
     hints=(

@@ -48,6 +48,7 @@ def _box_inputs(generator: torch.Generator) -> list[Args]:
     inputs: list[Args] = [(torch.tensor([[0.0, 0.5, 1.0]]), 0.25)]
     for eps in (0.1, 0.3, 0.0, 0.6):
         inputs.append((_images(generator, 3, 1, 4, 4), eps))
+    inputs.append((torch.tensor([[0.4, 0.5, 0.55], [0.3, 0.6, 0.7]]), 0.1))  # nothing is clamped
     return inputs
 
 
@@ -104,6 +105,41 @@ pixel_box = Exercise(
         a share of the pixel: `x - eps` -> `x - eps * x`, `x + eps` -> `x + eps * x`
             You change each pixel by a share of its value, so a black one cannot move. eps is an
             amount: every pixel may move by eps itself.
+        range of the image: `torch.clamp(x - eps, min=0)`
+        -> `torch.clamp(x.min() - eps, min=0).expand_as(x)`,
+        `torch.clamp(x + eps, max=1)` -> `torch.clamp(x.max() + eps, max=1).expand_as(x)`
+            All your pixels have the same two ends, from the darkest and the brightest pixel. Each
+            pixel has its own: x - eps and x + eps, entry by entry.
+        upper end from the clamped lower one: `x + eps` -> `lower + 2 * eps`
+            Your upper end is lower + 2·eps. Where the lower end was clamped to 0, that is too high.
+            Start at x for both ends.
+        lower end from the clamped upper one: `torch.clamp(x - eps, min=0)`
+        -> `torch.clamp(torch.clamp(x + eps, max=1) - 2 * eps, min=0)`
+            Your lower end is upper - 2·eps. Where the upper end was clamped to 1, that is too low.
+            Start at x for both ends.
+        whole range: `x - eps` -> `0 * x`, `x + eps` -> `0 * x + 1`
+            Your box is the whole range from 0 to 1. A pixel may move by eps only.
+        eps over 255: `eps` => `eps / 255`
+            You divide eps by 255. The pixels run from 0 to 1, and eps is in the same units.
+        black stays black: `return lower, upper`
+        -> `return torch.where(x == 0, x, lower), torch.where(x == 0, x, upper)`
+            Your black pixels cannot change. An attacker may make them brighter, up to eps.
+        black and white stay: `return lower, upper`
+        -> `edge = (x == 0) | (x == 1)¶return it`,
+        `return it` -> `return torch.where(edge, x, lower), torch.where(edge, x, upper)`
+            Your black and white pixels cannot change. An attacker may make black brighter and white
+            darker, by eps.
+        centre moved inside: `torch.clamp(x - eps, min=0)` -> `x.clamp(eps, 1 - eps) - eps`,
+        `torch.clamp(x + eps, max=1)` -> `x.clamp(eps, 1 - eps) + eps`
+            You move the pixel inside first, so each box is 2·eps wide, and near 0 and 1 its centre
+            is not x. Take x - eps and x + eps, and clamp these two ends.
+        box moved inside: `torch.clamp(x - eps, min=0)` -> `x - eps`,
+        `torch.clamp(x + eps, max=1)` -> `x + eps`,
+        `return lower, upper`
+        -> `shift = (-lower).clamp(min=0) - (upper - 1).clamp(min=0)¶return ends`,
+        `return ends` -> `return lower + shift, upper + shift`
+            You move the whole box inside, so it stays 2·eps wide, and near 0 and 1 it reaches too
+            far from x. Clamp the ends, each by itself.
         """,
     ),
     hints=(
@@ -182,8 +218,9 @@ layer_bounds = Exercise(
             radius, or swap the ends wherever w is negative.
         sorted after the sum: `return new_centre - new_radius, new_centre + new_radius`
         -> `a, b = lower @ w.T + b, upper @ w.T + b¶return torch.minimum(a, b), torch.maximum(a, b)`
-            You put the layer at `lower` and at `upper` in order. With weights of both signs neither
-            of them is the lowest value: each input has to be chosen by the sign of its own weight.
+            Your bounds are the layer at `lower` and at `upper`, put in order. You also get them by
+            |radius @ w.T|, with the absolute value after the product. Then terms of opposite sign
+            cancel. Take |w| before the product: radius @ |w|.T.
         bias in the radius: `radius @ w.abs().T` -> `radius @ w.abs().T + b`
             You add the bias to the radius. A bias moves the interval and does not widen it: it
             belongs to the centre only.
@@ -214,6 +251,27 @@ layer_bounds = Exercise(
         swapped: `return new_centre - new_radius, new_centre + new_radius`
         -> `return new_centre + new_radius, new_centre - new_radius`
             Your ends are swapped. The lower bounds come first.
+        largest radius for all: `radius @ w.abs().T`
+        -> `radius.amax(dim=1, keepdim=True) * w.abs().sum(dim=1)`
+            You use the largest radius for all inputs. The bounds hold, but they are too wide. Each
+            input has its own radius: radius @ |w|.T.
+        ends of the whole batch: `centre, radius = `
+        -> `upper = upper.amax(dim=0).expand_as(upper)¶centre, radius = `,
+        `upper = upper` -> `lower = lower.amin(dim=0).expand_as(lower)¶upper = upper`
+            You take the lowest and the highest end over the whole batch. Each example has its own
+            interval.
+        weights below 0 cut off: `centre @ w.T` -> `centre @ w.relu().T`, `w.abs()` -> `w.relu()`
+            You use the positive weights only. A negative weight counts as well, with the ends
+            swapped: lower @ w⁺ + upper @ w⁻ + b for the lower bound.
+        centre not halved: `(lower + upper) / 2` -> `lower + upper`
+            Your centre is lower + upper. Halve it: the centre is the middle of the interval.
+        ReLU at the end: `return new_centre - new_radius, new_centre + new_radius`
+        -> `return torch.relu(new_centre - new_radius), torch.relu(new_centre + new_radius)`
+            You apply a ReLU to the bounds. The layer h @ w.T + b has none.
+        no radius: `return new_centre - new_radius, new_centre + new_radius`
+        -> `return new_centre, new_centre`
+            Both your bounds are the layer at the centre. Subtract and add what the inputs can
+            change: radius @ |w|.T.
         """,
     ),
     hints=(
@@ -262,7 +320,10 @@ def _network_inputs(generator: torch.Generator) -> list[Args]:
     return inputs
 
 
-@rule("The network gives values outside your bounds, for some image in the box.")
+@rule(
+    "The network gives values outside your bounds, for some image in the box. Bounds must hold "
+    "for all its images, not only for those that you try."
+)
 def _holds_the_images(args: Args, output: Any) -> object:
     w1, b1, w2, b2, x, eps = args
     low, high = output
@@ -312,6 +373,15 @@ def _product_of_weights(
     return logits - reach, logits + reach
 
 
+def _product_of_weights_in_the_box(
+    w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, x: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    lower, upper = _pixel_box(x, eps)
+    logits = torch.relu(x @ w1.T + b1) @ w2.T + b2
+    reach = (upper - lower) / 2 @ (w2.abs() @ w1.abs()).T
+    return logits - reach, logits + reach
+
+
 network_bounds = Exercise(
     name="network_bounds",
     lesson="11",
@@ -339,8 +409,9 @@ network_bounds = Exercise(
             is no longer the centre of its box, and eps no longer the radius.)
         ReLU of the radius: `torch.relu(centre - radius), torch.relu(centre + radius)`
         -> `torch.relu(centre) - torch.relu(radius), torch.relu(centre) + torch.relu(radius)`
-            You apply the ReLU to centre and radius. A ReLU cuts off values, and a radius is no
-            value. Make the two ends first, and apply the ReLU to these.
+            Your ReLU acts on the centre. (On a radius it changes nothing.) A ReLU cuts off values,
+            and the interval reaches further than its centre. Make the two ends first, and apply the
+            ReLU to these.
         ReLU of the centre: `torch.relu(centre - radius), torch.relu(centre + radius)`
         -> `torch.relu(torch.relu(centre) - radius), torch.relu(centre) + radius`
             You apply the ReLU to the centre before you make the ends. An interval that lies below 0
@@ -368,6 +439,36 @@ network_bounds = Exercise(
             You add eps again in the second layer. It acts on the pixels only.
         no biases: `w1.T + b1` -> `w1.T`, `w2.T + b2` -> `w2.T`
             The biases are missing. They belong to the centre, in both layers.
+        ReLU of the centre kept: `lower, upper = torch.relu(centre - radius)`
+        -> `kept = torch.relu(centre)¶lower, upper = torch.relu(centre - radius)`,
+        `centre @ w2.T` -> `kept @ w2.T`
+            After the ReLU you go on with relu(centre). It is not the middle of the two new ends:
+            make the centre anew, (lower + upper) / 2.
+        whole length in the second layer: `radius @ w2.abs().T` -> `2 * radius @ w2.abs().T`
+            In the second layer your radius is the whole length of the interval. Halve it: (upper -
+            lower) / 2.
+        whole length in the first layer: `radius @ w1.abs().T` -> `2 * radius @ w1.abs().T`
+            In the first layer your radius is the whole length of the box. Halve it: (upper - lower)
+            / 2.
+        whole lengths: `(upper - lower) / 2` => `upper - lower`
+            Your radii are the whole lengths of the intervals, in both layers. Halve them: (upper -
+            lower) / 2.
+        radius eps at the clamped centre: `radius @ w1.abs().T` -> `eps * w1.abs().sum(dim=1)`
+            Your centre is that of the clamped box, but your radius is eps. Near 0 and 1 the box is
+            narrower: the radius is (upper - lower) / 2.
+        ReLU of the lower end: `torch.relu(centre + radius)` -> `centre + radius`
+            Your ReLU acts on the lower end only. Where both ends are below 0, the lower end then
+            lies above the upper one. Apply it to both.
+        clamped in the middle: `torch.relu(centre - radius), torch.relu(centre + radius)`
+        -> `torch.clamp(centre - radius, 0, 1), torch.clamp(centre + radius, 0, 1)`
+            You clamp the hidden units to [0, 1]. Only pixels have that range. A ReLU cuts off what
+            is below 0, nothing above.
+        positive weights only: `centre @ w1.T` -> `centre @ w1.relu().T`, `w1.abs()` -> `w1.relu()`,
+        `centre @ w2.T` -> `centre @ w2.relu().T`, `w2.abs()` -> `w2.relu()`
+            You use the positive weights only. Negative ones count as well: the centre goes through
+            w, the radius through |w|.
+        no bias of the first layer: `centre @ w1.T + b1` -> `centre @ w1.T`
+            The bias b1 is missing. It belongs to the centre of the first layer.
         """,
         ),
         Misconception(
@@ -382,6 +483,12 @@ network_bounds = Exercise(
             "You put eps·|w2|·|w1| around the logits of x. These bounds hold, but they are wider "
             "than they need to be: they forget that the box ends at 0 and 1, and that a ReLU stops "
             "what is below 0. Carry both ends through the layers.",
+        ),
+        Misconception(
+            "product of the weights, in the box",
+            _product_of_weights_in_the_box,
+            "You put radius·|w1|·|w2| around the logits of x. In a clamped box x is not the "
+            "centre, and a ReLU stops what is below 0. Carry both ends through the layers.",
         ),
     ),
     hints=(
@@ -483,8 +590,14 @@ my_margins = Exercise(
         no absolute value: `apart.abs()` -> `apart`
             The radius needs the absolute value of the differences, |w_y - w_k|. Without it you have
             the margin at `lower`, which need not be the lowest.
+        absolute value after the sum: `(apart.abs() * radius.unsqueeze(1)).sum(2)`
+        -> `(apart * radius.unsqueeze(1)).sum(2).abs()`
+            Your result is the smaller of two margins, at `lower` and at `upper`. You also get it by
+            an absolute value after the sum. Then terms of opposite sign cancel. Take |w_y - w_k|
+            first, then multiply and add up.
         difference of absolute values: `apart.abs()` -> `(w[y].abs().unsqueeze(1) - w.abs())`
-            You subtract |w_k| from |w_y|. Take the absolute value of the difference, |w_y - w_k|.
+            Your result is the lowest z_y minus the lowest z_k, or |w_y| - |w_k| in place of
+            |w_y - w_k|. Subtract the rows of w first, then take the absolute value.
         absolute values first: `apart.abs()` -> `(w[y].abs().unsqueeze(1) - w.abs()).abs()`
             You take the absolute values before you subtract. Weights of opposite sign then lose
             their difference. Subtract first: |w_y - w_k|.
@@ -508,6 +621,32 @@ my_margins = Exercise(
             |w_y - w_k| times the radius.
         whole length: `(upper - lower) / 2` -> `upper - lower`
             Your radius is the whole length of the interval. Halve it.
+        best case of both: `return middle - (apart.abs() * radius.unsqueeze(1)).sum(2)`
+        -> `sizes = w[y].abs().unsqueeze(1) + w.abs()¶return best`,
+        `return best` -> `best = middle + (sizes * radius.unsqueeze(1)).sum(2)¶return zeroed`,
+        `return zeroed` -> `return best.scatter(1, y.unsqueeze(1), 0.0)`
+            You take the highest z_y and the lowest z_k. That is the best case. The worst case is
+            the lowest margin z_y - z_k.
+        end by the label's row: `apart.abs() * radius` -> `apart * (w[y].sign() * radius)`
+            You choose the ends by the signs of the label's row w_y. The sign of the difference w_y
+            - w_k decides, and it is another one for each k.
+        bias of the others only: ` + b[y].unsqueeze(1) - b` -> ` - b`
+            You subtract b_k and do not add b_y. The margin holds b_y - b_k.
+        label of the first example: `w[y]` -> `w[y[:1]]`, `b[y]` -> `b[y[:1]]`
+            You use the label of the first example for all. Each example has its own: w[y] is (N,
+            d).
+        weights not subtracted: `w[y].unsqueeze(1) - w`
+        -> `w[y].unsqueeze(1).expand(-1, len(w), -1)`
+            You bound z_y alone. The margin is z_y - z_k: subtract the row w_k from w_y.
+        best case of both, unmasked: `return middle - (apart.abs() * radius.unsqueeze(1)).sum(2)`
+        -> `sizes = w[y].abs().unsqueeze(1) + w.abs()¶return best`,
+        `return best` -> `return middle + (sizes * radius.unsqueeze(1)).sum(2)`
+            You subtract the lowest z_k from the highest z_y, even for k = y. That is the best case.
+            Subtract the rows of w first, then take the lowest value.
+        cut off below 0: `return middle - (apart.abs() * radius.unsqueeze(1)).sum(2)`
+        -> `least = middle - (apart.abs() * radius.unsqueeze(1)).sum(2)¶return least.clamp(min=0)`
+            Your margins are never below 0. A negative one says that the proof fails there, and by
+            how much: leave out `relu` or `clamp`.
         """,
         ),
     ),
@@ -539,6 +678,9 @@ def _end_inputs(generator: torch.Generator) -> list[Args]:
         wrong = rand(generator, attacks, count) < chance
         proved = (rand(generator, count) < 0.6) & ~wrong.any(0)
         inputs.append((wrong, proved))
+    # A row that breaks nothing.
+    wrong, proved = torch.tensor([[0, 0, 0], [0, 1, 0]]).bool(), torch.tensor([1, 0, 0]).bool()
+    inputs.append((wrong, proved))
     return inputs
 
 
@@ -626,6 +768,36 @@ both_ends = Exercise(
         -> `(~broken)[~proved].float().mean().item()`
             Your third share is over the digits that are not proved. The task asks for shares of all
             digits.
+        mean over the attacks, undecided from it: `found = broken` -> `found = wrong`,
+        `(~proved & ~broken).float().mean().item()` -> `not_proved - found`
+            Your first number is the mean over the attacks, and the third one is computed from it. A
+            digit is lost as soon as one row breaks it: combine the rows first, `wrong.any(dim=0)`.
+        broken as undecided: `(~proved & ~broken)` -> `(~proved & broken)`
+            Your third number counts broken digits. They are decided. Undecided is what is neither
+            proved nor broken: `~proved & ~broken`.
+        only what was right before: `broken = `
+        -> `right = ~wrong[0]¶wrong, proved = wrong[:, right], proved[right]¶broken = `
+            Your shares are over the digits that are right without an attack. The task asks for
+            shares of all N digits.
+        product of two rates: `(~proved & ~broken).float().mean().item()`
+        -> `not_proved * (1 - found)`
+            Your third number is a product of two rates. That would be right if proofs and attacks
+            had nothing to do with each other. Ask both questions of each digit: `&`.
+        any over the digits: `found = broken` -> `found = wrong.any(dim=1)`
+            Your first number is the share of the rows that break some digit: `any` ran over the
+            digits. It should run over the rows, dim=0.
+        one verdict for all: `found = broken` -> `found = wrong.any()`
+            Your first number asks whether any row breaks any digit. Ask it of each digit:
+            `wrong.any(dim=0)`.
+        first two swapped: `return found, not_proved` -> `return not_proved, found`
+            Your first two numbers are swapped. First what is wrong under some row, then what is not
+            proved.
+        undecided as not proved: `not_proved = (~proved)` -> `not_proved = (~proved & ~broken)`
+            Your second number leaves out the broken digits. They are not proved either: count them.
+        product of the accuracies: `found = broken.float().mean().item()`
+        -> `found = 1 - (~wrong).float().mean(dim=1).prod().item()`
+            Your first number comes from a product of accuracies. That would be right if the attacks
+            succeeded independently of each other. They do not: combine the rows digit by digit.
         """,
     ),
     hints=(
@@ -657,6 +829,8 @@ def _loss_inputs(generator: torch.Generator) -> list[Args]:
     # Far behind: the label's probability is 0 in float32, its loss is not infinite.
     far = torch.tensor([[-150.0, 0.0, 10.0], [2.0, -130.0, 1.0]])
     inputs.append((far, far + torch.tensor([1.0, 3.0, 2.0]), torch.tensor([0, 1])))
+    large = torch.tensor([[100.0, 95.0, 90.0], [98.0, 96.0, 99.0]])  # exp(100) is inf in float32
+    inputs.append((large, large + 2.0, torch.tensor([0, 2])))
     return inputs
 
 
@@ -739,6 +913,54 @@ worst_loss = Exercise(
         softmax first: `cross_entropy(worst,` -> `cross_entropy(worst.softmax(1),`
             You apply softmax before `cross_entropy`. That function expects logits and applies
             softmax itself.
+        nll_loss of logits: `functional.cross_entropy(worst` -> `functional.nll_loss(worst`
+            Your result is minus the label's worst logit. That is what `nll_loss` gives for logits.
+            Your logits are right: take their `cross_entropy`, or `log_softmax` first.
+        probability: `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
+        -> `return worst.softmax(dim=1)[own]`
+            Your result is the label's probability under the worst logits. The logits are right. The
+            loss is minus its logarithm: use `cross_entropy`.
+        margin: `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
+        -> `return worst.masked_fill(own, -torch.inf).amax(dim=1) - worst[own]`
+            Your result is the best other logit minus the label's. The logits are right, but this is
+            a margin. Take the cross-entropy of these logits.
+        logsumexp of the others:
+        `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
+        -> `return worst.masked_fill(own, -torch.inf).logsumexp(dim=1) - worst[own]`
+            Your logsumexp leaves out the label's own logit. The logits are right. The label
+            belongs into the sum as well: take their `cross_entropy`.
+        highest label in the sum:
+        `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
+        -> `return upper.logsumexp(dim=1) - lower[own]`
+            Your logsumexp holds the label's logit at its highest, and you subtract it at its
+            lowest. It has one value only: put its lowest into both places.
+        softmax and logarithm:
+        `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
+        -> `return -worst.softmax(dim=1)[own].log()`
+            Your formula is right, but a very small probability rounds to 0, and its logarithm is
+            infinite. `cross_entropy` works with logits and stays finite.
+        exp of logits: `return torch.nn.functional.cross_entropy(worst, y, reduction="none")`
+        -> `return -(worst.exp()[own] / worst.exp().sum(dim=1)).log()`
+            Your formula is right, but exp leaves the range of float32: it becomes infinite or 0.
+            `cross_entropy` works with logits and stays finite.
+        rivals above the label: `torch.where(own, lower, upper)`
+        -> `torch.where(own | (upper < lower.gather(1, y[:, None])), lower, upper)`
+            You raise only the classes that can get ahead of the label. Each other class adds to the
+            loss: put all of them at their highest.
+        class 0 for all: `own = ` -> `y = torch.zeros_like(y)¶own = `
+            You take class 0 for the label of all examples. Each example has its own: y.
+        predicted labels: `own = ` -> `y = ((lower + upper) / 2).argmax(dim=1)¶own = `
+            You take the class that wins in the middle of the bounds for the label. The labels are
+            given: use y.
+        one rival only: `worst = torch.where(own, lower, upper)`
+        -> `rival = upper.masked_fill(own, -torch.inf).argmax(dim=1, keepdim=True)¶worst = raised`,
+        `raised` -> `lower.scatter(1, rival, upper.gather(1, rival))`
+            You raise only the strongest other class. Each other class adds to the loss: put all of
+            them at their highest.
+        class 0 at its lowest: `one_hot(y, lower` -> `one_hot(torch.zeros_like(y), lower`
+            You put class 0 at its lowest in every row. That is for the label of the row: column y.
+        one label for all: `own = ` -> `y = y[:1].expand(len(y))¶own = `
+            You take the label of the first example for all. Each row has its own: y.
         """,
         ),
         Misconception(
