@@ -1305,8 +1305,21 @@ def test_the_same_gradient_by_another_way_is_right(exercise):
     assert exercise.grade(answer).outcome is Outcome.RIGHT
 
 
-def test_a_wrong_value_is_told_before_a_missing_gradient():
-    exercise = FOLLOWED[0]
-    grade = exercise.grade(lambda logits, y: -exercise.reference(logits, y).detach())
+@pytest.mark.parametrize("exercise", FOLLOWED, ids=lambda exercise: exercise.name)
+def test_a_wrong_value_is_told_and_not_the_missing_gradient(exercise):
+    """Also where it is wrong on some inputs only."""
+
+    def wrong_in_places(*args):
+        result = exercise.reference(*args).detach()
+        return torch.where(result > result.mean(), result + 1, result)
+
+    grade = exercise.grade(functools.wraps(exercise.reference)(wrong_in_places))
     assert grade.outcome is Outcome.WRONG
-    assert "gradient" not in grade.feedback
+    for text in (evidence.NO_SLOPE, evidence.WRONG_SLOPE, evidence.BROKEN_SLOPE):
+        assert text not in grade.feedback
+
+
+def test_the_noise_of_a_gradient_that_is_zero_is_no_gradient():
+    right = torch.tensor([[2.0, -2.0], [0.0, 0.0]])
+    assert evidence.wrong_slope([right + 1e-5], [right]) is None
+    assert evidence.wrong_slope([right + torch.tensor([[0.0], [0.1]])], [right]) is not None

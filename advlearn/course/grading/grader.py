@@ -169,6 +169,8 @@ class FunctionGrader:
     def _judge(self) -> Grade:
         for case in self.cases:
             self._inspect(case)
+        if SLOPE in self.exercise.asks and all(case.right for case in self.cases):
+            self._slopes()
         points = sum((0.5 if case.untidy else 1.0) * case.right for case in self.cases)
         points += sum(self._violation(rule) is None for rule in self.exercise.properties)
         count = len(self.cases) + len(self.exercise.properties)
@@ -231,14 +233,17 @@ class FunctionGrader:
             case.wrong_dtype = evidence.wrong_dtype(case.output, case.expected)
         case.right = case.equal and case.wrong_dtype is None
         case.untidy = list(evidence.side_effects(case.args, case.given, self.names))
-        # What is written into an input breaks the gradient too: then the first is the thing to say.
-        if SLOPE in self.exercise.asks and case.right and not case.untidy:
-            at = self.cases.index(case)
-            slope = self.calls.slopes[at] if at < len(self.calls.slopes) else None
-            if text := evidence.wrong_slope(slope, expected_slopes(self.exercise)[at]):
-                case.untidy.append(Untidy(SLOPE, text))
         if evidence.is_attached(case.output):
             case.untidy.append(Untidy("detached", evidence.ATTACHED))
+
+    def _slopes(self) -> None:
+        """Look at the gradient of the results, once it is known that all values are right."""
+        for at, case in enumerate(self.cases):
+            slope = self.calls.slopes[at] if at < len(self.calls.slopes) else None
+            text = evidence.wrong_slope(slope, expected_slopes(self.exercise)[at])
+            # What is written into an input breaks the gradient too: then that is the thing to say.
+            if text and not case.untidy:
+                case.untidy.append(Untidy(SLOPE, text))
 
     def _dtypes(self) -> None:
         """Look for a dtype to tidy, once it is known that all values are right."""
