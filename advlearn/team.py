@@ -28,7 +28,7 @@ DRAWS = 9
 CONFIRMING = 99
 """How often it is asked about an image that is to count as broken."""
 
-MOMENTUM = 0.75
+MOMENTUM = 0.25
 """How much of its last move an iterate goes on with."""
 
 FEW = 20
@@ -214,11 +214,13 @@ def climb(
 ) -> None:
     """Follow the gradient of the lead from a random start, with steps that shrink.
 
-    x_(t+1) = project(x_t + s_t sign(g_t) + m (x_t - x_(t-1))), where s_t = 2 eps (1 - t/T)² and m
-    is `MOMENTUM`. Steps of one size find less: the last ones have to be small.
+    x_(t+1) = project(x_t + s_t sign(g_t) + m (x_t - x_(t-1))), where s_t = eps (1 - t/T)² and m is
+    `MOMENTUM`. Steps of one size find less: the last ones have to be small. So do longer steps and
+    more momentum, for then an image jumps from one end of its ball to the other.
 
     Args:
-        batch: what is left of it is attacked; what falls leaves at once.
+        batch: what is left of it is attacked; what falls leaves at once, and so does what no longer
+            moves, as where the gradient is zero.
         steps: gradient steps, T.
         rows: the examples that are attacked; None for all that are left.
         rivals: (N,) the class whose lead is raised; None for the best other class at each step.
@@ -239,10 +241,13 @@ def climb(
         gradient, logits = gradient_at(batch.model, moved, labels, loss)
         if not batch.random:  # of whose iterates one draw says little: only the last is judged
             batch.note(moved, rows, lead(logits, labels), logits.argmax(1) != labels)
-        stride = 2 * batch.eps * (1 - step / steps) ** 2
+        stride = batch.eps * (1 - step / steps) ** 2
         ahead = moved + stride * usable(gradient).sign_() + MOMENTUM * (moved - before)
-        before, moved = moved, torch.minimum(torch.maximum(ahead, low), high)
+        ahead = torch.minimum(torch.maximum(ahead, low), high)
         stays = ~batch.broken[rows]
+        if not batch.random:  # the same gradient at the same place would be found again
+            stays &= ((ahead != moved) | (moved != before)).flatten(1).any(1)
+        before, moved = moved, ahead
         if not bool(stays.all()):
             rows, low, high, before, moved = (
                 part[stays] for part in (rows, low, high, before, moved)

@@ -347,6 +347,24 @@ def test_the_nearest_classes_are_those_of_the_closed_form():
     assert (near != y.unsqueeze(1)).all()
 
 
+def test_an_image_that_no_longer_moves_is_shown_no_more():
+    """It does not where the gradient is zero, nor in the corner of the ball where a climb ends."""
+    data = make_data(make_linear(), wrong=0)
+    rounded, linear = (
+        Recorder(lambda z: make_linear()((4 * z).round() / 4)),
+        Recorder(make_linear()),
+    )
+    for model in (rounded, linear):
+        batch = make_batch(model, data, 0.001)
+        team.climb(batch, 20)
+    assert len(rounded.seen) == 1
+    assert 1 < len(linear.seen) < 20
+    rivals = make_linear()(batch.best).scatter(1, data.y.unsqueeze(1), -torch.inf).argmax(1)
+    weight = make_linear().linear.weight.detach()
+    corner = data.x + 0.001 * (weight[rivals] - weight[data.y]).sign().reshape(data.x.shape)
+    assert batch.best.allclose(corner.clamp(0, 1), atol=1e-6)
+
+
 def test_the_examples_with_the_smallest_margins_go_on():
     batch = make_batch(make_linear(), make_data(make_linear()))
     batch.margin = -torch.rand(60, generator=torch.Generator().manual_seed(0))
