@@ -264,21 +264,12 @@ def _lead_of(logits: Tensor, y: Tensor, *, rivals: Tensor) -> Tensor:
 def near_classes(batch: Batch, rows: Tensor, count: int) -> Tensor:
     """Return the classes that are nearest to some examples, (N, count), the nearest first.
 
-    Class k lies at the distance (z_y - z_k) / ‖gradient of (z_y - z_k)‖₁, which is exact for a
-    linear model: it is the eps at which FGSM makes the two equal.
+    They are ranked by their logits at the best images so far: one pass, and a better sign of the
+    class to which an example will fall than distances at x, for which the model is taken as linear.
     """
-    classes = batch.ask(batch.x[rows[:1]], rows[:1]).shape[1]
-    far = batch.margin.new_full((len(batch.x), classes), torch.inf)
-    for k in range(classes):
-        own = rows[batch.y[rows] != k]
-        if not len(own):
-            continue
-        rivals = torch.full_like(own, k)
-        loss = partial(_lead_of, rivals=rivals)
-        gradient, at = gradient_at(batch.model, batch.x[own], batch.y[own], loss)
-        length = usable(gradient).flatten(1).abs().sum(1)
-        far[own, k] = (-loss(at, batch.y[own]) / length).nan_to_num(torch.inf).to(far)
-    return far.argsort(1)[:, : min(count, classes - 1)]
+    logits = batch.ask(batch.best[rows], rows)
+    others = logits.scatter(1, batch.y[rows].unsqueeze(1), -torch.inf)
+    return others.argsort(1, descending=True)[:, : min(count, logits.shape[1] - 1)]
 
 
 def random_search(
@@ -385,5 +376,7 @@ def aimed(batch: Batch, aims: tuple[Aim, ...]) -> None:
         if not len(rows):
             break
         near = near_classes(batch, rows, classes)
+        rivals = torch.zeros_like(batch.y)
         for place in range(near.shape[1]):
-            climb(batch, steps, rows=rows, rivals=near[:, place])
+            rivals[rows] = near[:, place]
+            climb(batch, steps, rows=rows, rivals=rivals)
