@@ -186,12 +186,22 @@ class Batch:
     def confirm(self, rows: Tensor) -> None:
         """Ask a model whose answers are random again about what seems broken, in fresh draws.
 
-        An attack tries many images, so that some are misread in most of a few draws by luck.
+        An attack tries many images, so that some are misread in most of a few draws by luck. No
+        more is asked about an image once most of all draws have given the same verdict.
         """
-        if self.random and len(rows):
-            lucky = rows[~self.judged(self.best[rows], rows, CONFIRMING)[1]]
-            self.broken[lucky] = False
-            self.margin[lucky] = -torch.inf
+        if not self.random:
+            return
+        wrong, asked = torch.zeros_like(rows), torch.arange(len(rows), device=rows.device)
+        for drawn in range(1, CONFIRMING + 1):
+            if not len(asked):
+                break
+            some = rows[asked]
+            wrong[asked] += self.ask(self.best[some], some).argmax(1) != self.y[some]
+            larger = torch.maximum(wrong[asked], drawn - wrong[asked])
+            asked = asked[2 * larger <= CONFIRMING]
+        lucky = rows[2 * wrong <= CONFIRMING]
+        self.broken[lucky] = False
+        self.margin[lucky] = -torch.inf
 
     def offer(self, images: Tensor, rows: Tensor) -> None:
         """Look at finished images of some examples, and keep what is better than before."""
