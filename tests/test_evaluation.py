@@ -33,7 +33,8 @@ def little_work(monkeypatch):
             aims=(team.Aim(2, 5, 0.7),),
             searched=0.9,
             rounds=((40, 0.5), (60, 1)),
-            again=() if name == "fast" else ((20, 1),),
+            again=((20, 1),),
+            refined=0.5,
         )
         for name in team.EFFORTS
     }
@@ -359,6 +360,23 @@ def test_an_image_that_no_longer_moves_is_shown_no_more():
     weight = make_linear().linear.weight.detach()
     corner = data.x + 0.001 * (weight[rivals] - weight[data.y]).sign().reshape(data.x.shape)
     assert batch.best.allclose(corner.clamp(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "falls", "met"), [(0.3, (15, 15, 5), [20, 20, 20]), (0.3, (), [20]), (1, (50,), [60])]
+)
+def test_a_search_goes_on_as_long_as_most_fall(share, falls, met, monkeypatch):
+    batch = make_batch(make_linear(), make_data(make_linear(), wrong=0))
+    found = []
+
+    def search(batch: team.Batch, rounds: object, *, warm: bool, share: float) -> None:
+        rows = batch.nearest(share)
+        batch.broken[rows[: sum(falls[len(found) : len(found) + 1])]] = True
+        found.append(len(rows))
+
+    monkeypatch.setattr(team, "random_search", search)
+    team.searched(batch, ((1, 1),), share)
+    assert found == met
 
 
 def test_the_examples_with_the_smallest_margins_go_on():
