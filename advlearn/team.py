@@ -28,7 +28,7 @@ DRAWS = 9
 CONFIRMING = 99
 """How often it is asked about an image that is to count as broken."""
 
-MOMENTUM = 0.75
+MOMENTUM = 0.25
 """How much of its last move an iterate goes on with."""
 
 FEW = 20
@@ -54,8 +54,9 @@ class Aim(NamedTuple):
 class Effort:
     """How much the team does.
 
-    The later an attack, the fewer examples it meets: of those that stand after 50 steps, hardly any
-    falls later whose margin is not among the smallest.
+    The later an attack, the fewer examples it meets: of those that stand after some steps, hardly
+    any falls later whose margin is not among the smallest. Once there were a few steps towards each
+    of several classes, it falls nearly always to the one that is then the nearest.
 
     Attributes:
         steps: of PGD, on all examples.
@@ -63,7 +64,8 @@ class Effort:
         aims: towards which classes, in how many steps, on what share.
         searched: the share on which the search without a gradient begins.
         rounds: of that search.
-        again: of the same from the best images that were found, on the nearer half.
+        again: of the same from the best images that were found.
+        refined: the share on which that begins.
     """
 
     steps: int
@@ -72,16 +74,18 @@ class Effort:
     searched: float
     rounds: Rounds
     again: Rounds
+    refined: float
 
 
 EFFORTS: Mapping[str, Effort] = {
     "fast": Effort(
         steps=10,
         restarts=0,
-        aims=(Aim(1, 15, 0.8), Aim(2, 25, 0.5), Aim(4, 60, 0.15)),
+        aims=(Aim(3, 8, 0.5), Aim(1, 20, 0.3), Aim(1, 40, 0.2), Aim(1, 80, 0.1), Aim(1, 100, 0.04)),
         searched=0.1,
-        rounds=((100, 0.3), (300, 1)),
-        again=(),
+        rounds=((50, 0.4), (100, 1)),
+        again=((250, 1),),
+        refined=0.02,
     ),
     "standard": Effort(
         steps=50,
@@ -90,6 +94,7 @@ EFFORTS: Mapping[str, Effort] = {
         searched=1,
         rounds=((100, 0.5), (200, 0.5), (600, 1)),
         again=((100, 0.5), (200, 0.5), (400, 1)),
+        refined=0.5,
     ),
     "thorough": Effort(
         steps=100,
@@ -98,6 +103,7 @@ EFFORTS: Mapping[str, Effort] = {
         searched=1,
         rounds=((1000, 0.5), (4000, 1)),
         again=((1000, 0.5), (2000, 1)),
+        refined=0.5,
     ),
 }
 """What each budget of `evaluate` buys."""
@@ -186,12 +192,22 @@ class Batch:
     def confirm(self, rows: Tensor) -> None:
         """Ask a model whose answers are random again about what seems broken, in fresh draws.
 
-        An attack tries many images, so that some are misread in most of a few draws by luck.
+        An attack tries many images, so that some are misread in most of a few draws by luck. No
+        more is asked about an image once most of all draws have given the same verdict.
         """
-        if self.random and len(rows):
-            lucky = rows[~self.judged(self.best[rows], rows, CONFIRMING)[1]]
-            self.broken[lucky] = False
-            self.margin[lucky] = -torch.inf
+        if not self.random:
+            return
+        wrong, asked = torch.zeros_like(rows), torch.arange(len(rows), device=rows.device)
+        for drawn in range(1, CONFIRMING + 1):
+            if not len(asked):
+                break
+            some = rows[asked]
+            wrong[asked] += self.ask(self.best[some], some).argmax(1) != self.y[some]
+            larger = torch.maximum(wrong[asked], drawn - wrong[asked])
+            asked = asked[2 * larger <= CONFIRMING]
+        lucky = rows[2 * wrong <= CONFIRMING]
+        self.broken[lucky] = False
+        self.margin[lucky] = -torch.inf
 
     def offer(self, images: Tensor, rows: Tensor) -> None:
         """Look at finished images of some examples, and keep what is better than before."""
@@ -214,11 +230,13 @@ def climb(
 ) -> None:
     """Follow the gradient of the lead from a random start, with steps that shrink.
 
-    x_(t+1) = project(x_t + s_t sign(g_t) + m (x_t - x_(t-1))), where s_t = 2 eps (1 - t/T)² and m
-    is `MOMENTUM`. Steps of one size find less: the last ones have to be small.
+    x_(t+1) = project(x_t + s_t sign(g_t) + m (x_t - x_(t-1))), where s_t = eps (1 - t/T)² and m is
+    `MOMENTUM`. Steps of one size find less: the last ones have to be small. So do longer steps and
+    more momentum, for then an image jumps from one end of its ball to the other.
 
     Args:
-        batch: what is left of it is attacked; what falls leaves at once.
+        batch: what is left of it is attacked; what falls leaves at once, and so does what no longer
+            moves, as where the gradient is zero.
         steps: gradient steps, T.
         rows: the examples that are attacked; None for all that are left.
         rivals: (N,) the class whose lead is raised; None for the best other class at each step.
@@ -239,10 +257,13 @@ def climb(
         gradient, logits = gradient_at(batch.model, moved, labels, loss)
         if not batch.random:  # of whose iterates one draw says little: only the last is judged
             batch.note(moved, rows, lead(logits, labels), logits.argmax(1) != labels)
-        stride = 2 * batch.eps * (1 - step / steps) ** 2
+        stride = batch.eps * (1 - step / steps) ** 2
         ahead = moved + stride * usable(gradient).sign_() + MOMENTUM * (moved - before)
-        before, moved = moved, torch.minimum(torch.maximum(ahead, low), high)
+        ahead = torch.minimum(torch.maximum(ahead, low), high)
         stays = ~batch.broken[rows]
+        if not batch.random:  # the same gradient at the same place would be found again
+            stays &= ((ahead != moved) | (moved != before)).flatten(1).any(1)
+        before, moved = moved, ahead
         if not bool(stays.all()):
             rows, low, high, before, moved = (
                 part[stays] for part in (rows, low, high, before, moved)
@@ -259,21 +280,12 @@ def _lead_of(logits: Tensor, y: Tensor, *, rivals: Tensor) -> Tensor:
 def near_classes(batch: Batch, rows: Tensor, count: int) -> Tensor:
     """Return the classes that are nearest to some examples, (N, count), the nearest first.
 
-    Class k lies at the distance (z_y - z_k) / ‖gradient of (z_y - z_k)‖₁, which is exact for a
-    linear model: it is the eps at which FGSM makes the two equal.
+    They are ranked by their logits at the best images so far: one pass, and a better sign of the
+    class to which an example will fall than distances at x, for which the model is taken as linear.
     """
-    classes = batch.ask(batch.x[rows[:1]], rows[:1]).shape[1]
-    far = batch.margin.new_full((len(batch.x), classes), torch.inf)
-    for k in range(classes):
-        own = rows[batch.y[rows] != k]
-        if not len(own):
-            continue
-        rivals = torch.full_like(own, k)
-        loss = partial(_lead_of, rivals=rivals)
-        gradient, at = gradient_at(batch.model, batch.x[own], batch.y[own], loss)
-        length = usable(gradient).flatten(1).abs().sum(1)
-        far[own, k] = (-loss(at, batch.y[own]) / length).nan_to_num(torch.inf).to(far)
-    return far.argsort(1)[:, : min(count, classes - 1)]
+    logits = batch.ask(batch.best[rows], rows)
+    others = logits.scatter(1, batch.y[rows].unsqueeze(1), -torch.inf)
+    return others.argsort(1, descending=True)[:, : min(count, logits.shape[1] - 1)]
 
 
 def random_search(
@@ -311,6 +323,18 @@ def random_search(
     batch.offer(search.best, rows)
 
 
+def searched(batch: Batch, rounds: Rounds, share: float) -> None:
+    """Search without a gradient around the nearest examples, and as long as most fall, the next.
+
+    Few fall that the gradient has left. Where it leads nowhere, many do, and far from the nearest.
+    """
+    while len(rows := batch.nearest(share)):
+        last = len(rows) == len(batch.left())
+        random_search(batch, rounds, warm=False, share=share)
+        if last or 2 * int(batch.broken[rows].sum()) <= len(rows):
+            break
+
+
 def transfer(batch: Batch, source: Model, steps: int) -> None:
     """Try the examples that PGD finds on another model."""
     rows = batch.left()
@@ -341,11 +365,10 @@ def members(effort: Effort, sources: Mapping[str, Model]) -> Iterator[Attack]:
         crafted = partial(transfer, source=source, steps=effort.steps)
         yield Attack(f"examples of {name}", crafted, follows=False)
     yield Attack("PGD to near classes", partial(aimed, aims=effort.aims))
-    search = partial(random_search, rounds=effort.rounds, warm=False, share=effort.searched)
+    search = partial(searched, rounds=effort.rounds, share=effort.searched)
     yield Attack("Square", search, follows=False)
-    if effort.again:
-        search = partial(random_search, rounds=effort.again, warm=True, share=0.5)
-        yield Attack("Square, from the best", search, follows=False)
+    search = partial(random_search, rounds=effort.again, warm=True, share=effort.refined)
+    yield Attack("Square, from the best", search, follows=False)
 
 
 def has_gradient(batch: Batch) -> bool:
@@ -380,5 +403,7 @@ def aimed(batch: Batch, aims: tuple[Aim, ...]) -> None:
         if not len(rows):
             break
         near = near_classes(batch, rows, classes)
+        rivals = torch.zeros_like(batch.y)
         for place in range(near.shape[1]):
-            climb(batch, steps, rows=rows, rivals=near[:, place])
+            rivals[rows] = near[:, place]
+            climb(batch, steps, rows=rows, rivals=rivals)

@@ -33,7 +33,8 @@ def little_work(monkeypatch):
             aims=(team.Aim(2, 5, 0.7),),
             searched=0.9,
             rounds=((40, 0.5), (60, 1)),
-            again=() if name == "fast" else ((20, 1),),
+            again=((20, 1),),
+            refined=0.5,
         )
         for name in team.EFFORTS
     }
@@ -330,21 +331,52 @@ def test_every_image_that_the_model_is_shown_is_in_the_ball_and_the_bounds(bound
         assert all(images.min() >= 0 and images.max() <= 1 for images in shown)
 
 
-def test_the_nearest_classes_are_those_of_the_closed_form():
+def test_the_nearest_classes_are_those_with_the_largest_logits_at_the_best_images():
     model = make_linear()
     data = make_data(model, wrong=0)
-    x, y = data
     batch = make_batch(model, data)
+    everything = torch.arange(60)
+    batch.offer(batch.low, everything)
     with torch.no_grad():
-        z, weight = model(x), model.linear.weight
-        distance = torch.stack(
-            [(z[torch.arange(60), y] - z[:, k]) / (weight[y] - weight[k]).abs().sum(1)
-             for k in range(4)], 1
-        )  # fmt: skip
-    distance[torch.arange(60), y] = torch.inf
-    near = team.near_classes(batch, torch.arange(60), 9)
-    assert near.equal(distance.argsort(1)[:, :3])
-    assert (near != y.unsqueeze(1)).all()
+        ranks = model(batch.best).argsort(1, descending=True).tolist()
+    others = [[k for k in row if k != y] for row, y in zip(ranks, data.y.tolist(), strict=True)]
+    assert team.near_classes(batch, everything, 9).tolist() == others
+    assert team.near_classes(batch, everything[5:9], 2).tolist() == [row[:2] for row in others[5:9]]
+
+
+def test_an_image_that_no_longer_moves_is_shown_no_more():
+    """It does not where the gradient is zero, nor in the corner of the ball where a climb ends."""
+    data = make_data(make_linear(), wrong=0)
+    rounded, linear = (
+        Recorder(lambda z: make_linear()((4 * z).round() / 4)),
+        Recorder(make_linear()),
+    )
+    for model in (rounded, linear):
+        batch = make_batch(model, data, 0.001)
+        team.climb(batch, 20)
+    assert len(rounded.seen) == 1
+    assert 1 < len(linear.seen) < 20
+    rivals = team.near_classes(batch, torch.arange(60), 1)[:, 0]
+    weight = make_linear().linear.weight.detach()
+    corner = data.x + 0.001 * (weight[rivals] - weight[data.y]).sign().reshape(data.x.shape)
+    assert batch.best.allclose(corner.clamp(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "falls", "met"), [(0.3, (15, 15, 5), [20, 20, 20]), (0.3, (), [20]), (1, (50,), [60])]
+)
+def test_a_search_goes_on_as_long_as_most_fall(share, falls, met, monkeypatch):
+    batch = make_batch(make_linear(), make_data(make_linear(), wrong=0))
+    found = []
+
+    def search(batch: team.Batch, rounds: object, *, warm: bool, share: float) -> None:
+        rows = batch.nearest(share)
+        batch.broken[rows[: sum(falls[len(found) : len(found) + 1])]] = True
+        found.append(len(rows))
+
+    monkeypatch.setattr(team, "random_search", search)
+    team.searched(batch, ((1, 1),), share)
+    assert found == met
 
 
 def test_the_examples_with_the_smallest_margins_go_on():

@@ -332,17 +332,22 @@ def _attempts(
     # Weights can be made so small or so large that float32 gradients round to nothing.
     kind = torch.float32 if _gradients_hold(model, x, y) else torch.float64
     target = copy.deepcopy(model).to(kind)
+    centred, pixels = _centred(target), x.to(kind)
+    found = pixels.clone()  # what comes later begins where the gradient has ended
+
+    def moved(left: Tensor, attack: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        found[left] = attack(pixels[left], y[left])
+        return found[left]
+
     losses: tuple[tuple[str, Model, Any], ...] = (
         ("PGD", _plain_scale(target), cross_entropy),
-        ("PGD on the margin", _centred(target), margin),
+        ("PGD on the margin", centred, margin),
     )
     for seed, (name, attacked, loss) in enumerate(losses):
         options = {"steps": rules.steps, "restarts": rules.restarts, "loss": loss}
         options["generator"] = _seeded(100 + seed)
         attack = functools.partial(pgd, attacked, eps=eps, **options)
-        yield name, lambda left, attack=attack: attack(x[left].to(kind), y[left])  # type: ignore[misc]
-    centred, pixels = _centred(target), x.to(kind)
-    found = pixels.clone()  # the search begins where the gradient has ended
+        yield name, functools.partial(moved, attack=attack)
 
     def tried(left: Tensor, member: team.Member) -> Tensor:
         with attack_mode(centred):
