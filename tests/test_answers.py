@@ -1,6 +1,6 @@
 """Answers in the styles of learners: loops, NumPy, in place, `backward()`, functions of PyTorch.
 
-They were written from the lessons' texts alone, by two people. `answers/*.txt` holds them.
+They were written from the lessons' texts alone, by several people. `answers/*.txt` holds them.
 """
 
 from __future__ import annotations

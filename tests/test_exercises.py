@@ -577,6 +577,8 @@ def test_what_a_task_says_of_result_and_model_is_asked_for():
         assert ("detached" in exercise.asks) == ("detached" in exercise.task), exercise.name
         said = re.search(r"the model\s+stays as it was", exercise.task, re.IGNORECASE)
         assert ("model" in exercise.asks) == bool(said), exercise.name
+        own = "the caller's x" in exercise.task
+        assert ("inputs' switches" in exercise.asks) == own, exercise.name
         assert ("slope" in exercise.asks) == ("keep it attached" in exercise.task), exercise.name
 
 

@@ -121,7 +121,7 @@ step_towards = Exercise(
         """
         away from the target: `-eps` -> `eps`
             You go up: the loss of the target grows, so the target becomes less probable. Going
-            towards it takes a minus.
+            towards it takes one minus, in the loss or in the step: two of them cancel.
         away from the model's own answer: `target)` -> `model(x).argmax(dim=1))`, `-eps` -> `eps`
             This is the attack of the text: away from the model's own answer. Put `target` into
             the loss, and go down.
@@ -477,6 +477,8 @@ save_as_8_bits = Exercise(
     wrong_answers=edits(
         _save_as_8_bits,
         """
+        the wrong way round: `torch.round(255 * x) / 255` -> `torch.round(x / 255) * 255`
+            You divide by 255 first. x is in [0, 1]: multiply by 255, round, and divide by 255 last.
         cut off: `round` -> `floor`
             You cut the fraction off, so every picture becomes a little darker. Round to the nearest
             level.

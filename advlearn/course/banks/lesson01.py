@@ -308,6 +308,9 @@ best_perturbation = Exercise(
     wrong_answers=edits(
         _best_perturbation,
         """
+        what it achieves: `eps * torch.sign(w)` -> `eps * w.abs().sum()`
+            You return how much the best perturbation gains, eps·‖w‖₁. The task asks for the
+            perturbation itself, one number for each pixel.
         no sign: `torch.sign(w)` -> `w`
             Your perturbation is eps·w, without the sign. A pixel with a small weight hardly moves,
             and one with a large weight may leave the box. Every pixel may move by the full eps.

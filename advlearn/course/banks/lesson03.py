@@ -29,8 +29,8 @@ functional = torch.nn.functional
 
 
 def _loss_gradient(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    z = x @ w + b  # (N,) the logit of each example
-    slope = -y * torch.sigmoid(-y * z)  # (N,) derivative of softplus(-y z) with respect to z
+    s = x @ w + b  # (N,) the logit of each example
+    slope = -y * torch.sigmoid(-y * s)  # (N,) derivative of softplus(-y s) with respect to s
     return slope[:, None] * w  # (N, d) and dz/dx = w
 
 
@@ -113,29 +113,29 @@ loss_gradient = Exercise(
             The factor y in front is missing. The chain rule gives the factor -y, not -1, so your
             sign is wrong for every example with y = -1.
         chain rule stopped early: `-y * torch` -> `torch`
-            The factor -y is missing. softplus(-y z) has -y z inside, so its derivative with respect
-            to z is -y σ(-y z).
+            The factor -y is missing. softplus(-y s) has -y s inside, so its derivative with respect
+            to s is -y σ(-y s).
         plus instead of minus: `-y * torch` -> `y * torch`
             Your gradient points the opposite way: it lowers the loss. The derivative of
-            softplus(-y z) with respect to z is -y σ(-y z), with a minus.
-        sigma of y z: `(-y * z)` -> `(y * z)`
-            You have σ(y z) in place of σ(-y z). The gradient should be large where the model is
+            softplus(-y s) with respect to s is -y σ(-y s), with a minus.
+        sigma of y s: `(-y * s)` -> `(y * s)`
+            You have σ(y s) in place of σ(-y s). The gradient should be large where the model is
             wrong. Yours is large where it is right.
-        sigma without y: `(-y * z)` -> `(-z)`
-            The y inside σ is missing. The argument of softplus is -y z, and it stays inside its
-            derivative: σ(-y z), not σ(-z).
-        labels 0 and 1: `-y * torch.sigmoid(-y * z)` -> `torch.sigmoid(z) - y`
-            Your formula (σ(z) - y) w is for labels 0 and 1. Here y is -1 or +1.
+        sigma without y: `(-y * s)` -> `(-s)`
+            The y inside σ is missing. The argument of softplus is -y s, and it stays inside its
+            derivative: σ(-y s), not σ(-s).
+        labels 0 and 1: `-y * torch.sigmoid(-y * s)` -> `torch.sigmoid(s) - y`
+            Your formula (σ(s) - y) w is for labels 0 and 1. Here y is -1 or +1.
         mean over the batch: `slope[:, None] * w` -> `slope[:, None] * w / len(x)`
             Your gradient is divided by the number of examples N. Here each example has a loss of
             its own, and no mean is taken. With autograd, use `.sum()` in place of `.mean()`.
         sum over the batch: `slope[:, None] * w` -> `(slope[:, None] * w).sum(dim=0)`
             You added the gradients of all examples. Keep one row for each example: (N, d).
-        overflow: `torch.sigmoid(-y * z)` -> `torch.exp(-y * z) / (1 + torch.exp(-y * z))`
+        overflow: `torch.sigmoid(-y * s)` -> `torch.exp(-y * s) / (1 + torch.exp(-y * s))`
             Your formula is right, but exp overflows: inf / inf gives nan for examples far on the
             wrong side. `torch.sigmoid` does not overflow.
-        no sigmoid: ` * torch.sigmoid(-y * z)` -> ``
-            Your gradient is -y·w: the factor σ(-y z) is missing. It is small where the model is
+        no sigmoid: ` * torch.sigmoid(-y * s)` -> ``
+            Your gradient is -y·w: the factor σ(-y s) is missing. It is small where the model is
             right
             and sure.
         mean of the batch in each row: `slope[:, None] * w` -> `slope.mean() * w.expand_as(x)`
@@ -144,24 +144,24 @@ loss_gradient = Exercise(
         sum of the batch in each row: `slope[:, None] * w` -> `slope.sum() * w.expand_as(x)`
             You add up the gradients and give every image the same row. Return one gradient for each
             image: no sum over the batch.
-        derivative of the sigmoid: `-y * torch.sigmoid(-y * z)`
-        -> `-y * torch.sigmoid(-y * z) * torch.sigmoid(y * z)`
+        derivative of the sigmoid: `-y * torch.sigmoid(-y * s)`
+        -> `-y * torch.sigmoid(-y * s) * torch.sigmoid(y * s)`
             Your factor is σ(1 - σ), the derivative of the sigmoid. The derivative of softplus is
             the sigmoid itself.
         softplus for its derivative: `torch.sigmoid` -> `functional.softplus`
-            Your factor is softplus(-y z), the loss itself. Its derivative is the sigmoid: σ(-y z).
-        hinge: `torch.sigmoid(-y * z)` -> `(y * z < 1)`
+            Your factor is softplus(-y s), the loss itself. Its derivative is the sigmoid: σ(-y s).
+        hinge: `torch.sigmoid(-y * s)` -> `(y * s < 1)`
             Your factor is 1 where the margin is below 1, and else 0. That belongs to the hinge
-            loss. For softplus the factor is σ(-y z).
-        only mistakes: `-y * torch.sigmoid(-y * z)` -> `-y * torch.sigmoid(-y * z) * (y * z < 0)`
-            You return 0 for images that are right. They have a gradient, too: σ(-y z) is never 0.
-        only mistakes, in full: `torch.sigmoid(-y * z)` -> `(y * z < 0)`
-            Your factor is 1 where the model is wrong, and else 0. The factor σ(-y z) is smooth: it
+            loss. For softplus the factor is σ(-y s).
+        only mistakes: `-y * torch.sigmoid(-y * s)` -> `-y * torch.sigmoid(-y * s) * (y * s < 0)`
+            You return 0 for images that are right. They have a gradient, too: σ(-y s) is never 0.
+        only mistakes, in full: `torch.sigmoid(-y * s)` -> `(y * s < 0)`
+            Your factor is 1 where the model is wrong, and else 0. The factor σ(-y s) is smooth: it
             lies between 0 and 1.
-        y without the bias: `(-y * z)` -> `(-(y * (x @ w) + b))`
+        y without the bias: `(-y * s)` -> `(-(y * (x @ w) + b))`
             You multiply only w·x by y. The y multiplies b too: y * (x @ w + b).
-        confidence of the answer: `(-y * z)` -> `(-z.abs())`
-            Inside σ you use the size of the logit, as if every image were right. It is σ(-y z),
+        confidence of the answer: `(-y * s)` -> `(-s.abs())`
+            Inside σ you use the size of the logit, as if every image were right. It is σ(-y s),
             which is large where the model is wrong.
         sign of w: `slope[:, None] * w` -> `slope[:, None] * w.sign()`
             You take the sign of w already. The gradient has the factor w itself. The sign comes
@@ -169,20 +169,20 @@ loss_gradient = Exercise(
         sign of the gradient: `slope[:, None] * w` -> `(slope[:, None] * w).sign()`
             You return the sign of the gradient. Return the gradient itself. The sign comes later,
             in FGSM.
-        first label for all: `z = x` -> `y = y[:1]¶z = x`
+        first label for all: `s = x` -> `y = y[:1]¶s = x`
             You use the first label for all images. Each image has its own y.
-        first logit for all: `z = x @ w + b` -> `z = x[:1] @ w + b`
+        first logit for all: `s = x @ w + b` -> `s = x[:1] @ w + b`
             You use the logit of the first image for all. Each image has its own: x @ w + b.
-        own answers as labels: `slope =` -> `y = z.sign()¶slope =`
+        own answers as labels: `slope =` -> `y = s.sign()¶slope =`
             You take the model's own answers for the labels. The loss has the true labels y.
         """,
     ),
     hints=(
-        "Use the chain rule in two steps. How does the loss change with z = w·x + b, and how does "
-        "z change with x?",
-        "The derivative of softplus(t) is σ(t), which is torch.sigmoid(t). Here t = -y z. "
+        "Use the chain rule in two steps. How does the loss change with s = w·x + b, and how does "
+        "s change with x?",
+        "The derivative of softplus(t) is σ(t), which is torch.sigmoid(t). Here t = -y s. "
         "And dz/dx = w.",
-        "For each example the row is -y σ(-y z) w. The first part has shape (N,): write "
+        "For each example the row is -y σ(-y s) w. The first part has shape (N,): write "
         "`slope[:, None] * w` to get (N, d).",
     ),
     takeaway="Every row is a multiple of w: a linear model has one direction of attack.",
@@ -424,7 +424,7 @@ worst_case_loss = Exercise(
             up over all pixels: the sum of eps·|w_i|, the L1 norm.
         minus: `damage - margin` -> `-damage - margin`
             You subtract eps·‖w‖₁ inside softplus. That is the best case: a step that helps the
-            model. The worst case takes eps·‖w‖₁ away from the margin, so it adds to -y z.
+            model. The worst case takes eps·‖w‖₁ away from the margin, so it adds to -y s.
         sum without absolute values: `.abs()` -> ``
             You add up w with its signs, so that positive and negative weights cancel. The attacker
             picks the sign of each step: use |w_i|.
@@ -567,11 +567,11 @@ my_fgsm = Exercise(
         "Write the whole attack with autograd: the gradient of the cross-entropy, one step of eps, "
         "the clamp to [0, 1]. model(x) gives logits (N, K) and is in evaluation mode; x is (N, …) "
         "in [0, 1]; y is (N,) int64, the true labels. The result has the shape of x, is detached, "
-        "and the model stays as it was."
+        "the model stays as it was, and so does the caller's x."
     ),
     difficulty=3,
     minutes=12,
-    asks=("detached", "model"),
+    asks=("detached", "model", "inputs' switches"),
     reference=_my_fgsm,
     inputs=_fgsm_inputs,
     properties=(
@@ -713,6 +713,8 @@ def _metric_inputs(generator: torch.Generator) -> list[Args]:
         (logits, torch.tensor([1, 2, 0, 2])),  # nothing but mistakes
         (100 * logits[:2], torch.tensor([1, 1])),  # exp(200) is infinite in float32
         (many, labels(generator, 40, 10)),
+        (randn(generator, 15, 4), labels(generator, 15, 4)),
+        (2 * randn(generator, 24, 3), labels(generator, 24, 3)),
     ]
 
 

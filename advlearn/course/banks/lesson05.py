@@ -45,6 +45,8 @@ def _before_and_after(generator: torch.Generator) -> list[Args]:
         (clean[4:], attacked[4:], y[4:]),  # nothing was right before
         (clean[:3], torch.eye(4)[[3, 3, 3]], y[:3]),  # all right, all fooled
         (many, many + 2 * randn(generator, 60, 5), many.argmax(1) * (torch.arange(60) % 3 > 0)),
+        (many[:21], many[:21] + 3 * randn(generator, 21, 5), labels(generator, 21, 5)),
+        (many[30:], many[:30], many[30:].argmax(1) * (torch.arange(30) % 4 > 0)),
     ]
 
 

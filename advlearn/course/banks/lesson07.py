@@ -383,8 +383,8 @@ transfer_errors = Exercise(
         only where the source errs: `images in crafted`
         -> `source, images in zip(models, crafted)`,
         `!= y)` -> `!= y)[source(images).argmax(dim=1) != y]`
-            You measure only on the images that fool their source. That is another quantity (it is
-            larger). Count over all N images, so that every entry has the same base.
+            You measure only on the images that fool their source. That is another quantity. Count
+            over all N images, so that every entry has the same base.
         both err: `images in crafted` -> `source, images in zip(models, crafted)`,
         `!= y)` -> `!= y).logical_and(source(images).argmax(dim=1) != y)`
             You count an image only if it also fools its source. Whether the source errs does not
@@ -793,7 +793,7 @@ answer_or_refuse = Exercise(
             RBF network need not sum to 1, and that is what makes a refusal possible.
         over the answered: `fooled.float()` -> `fooled[answered].float()`
             Your second share is over the images that are answered. The task asks for the share of
-            all images: a model that answers once, wrongly, should not look worse than one that is
+            all images: a model that answers once, wrongly, should not look as bad as one that is
             wrong everywhere.
         refusals as errors: `answered & ` -> `~answered | `
             You count a refusal as a wrong answer. A refusal has a price too, but the first share

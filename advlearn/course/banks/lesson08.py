@@ -350,8 +350,8 @@ unnoticed_rate = Exercise(
             You count every mistake of the classifier. A mistake that raises the alarm is caught: it
             does not count.
         over the mistakes: `.mean()` -> `.sum().div(wrong.sum())`
-            You divide by the number of mistakes. Every rate in this course is over all examples, so
-            that two attacks can be compared.
+            You divide by the number of mistakes. This rate is over ALL examples, so that two
+            attacks can be compared.
         over the unnoticed: `.mean()` -> `.sum().div(quiet.sum())`
             You divide by the number of examples without an alarm. Divide by the number of all
             examples.
@@ -746,6 +746,10 @@ rubbish_rate = Exercise(
     wrong_answers=edits(
         _rubbish_rate,
         """
+        entries in both: `called.float()` -> `(probabilities > 0.5).float()`,
+        `highest[called]` -> `probabilities[probabilities > 0.5]`
+            You count all entries of the table above one half. Count images: take the largest
+            probability of each row first, `amax(dim=1)`.
         above chance: `> 0.5` -> `> 1 / probabilities.shape[1]`
             Your threshold is 1/K, the chance level. "Called a digit" means a probability above one
             half.

@@ -244,7 +244,7 @@ is_legal = Exercise(
         """
         no tolerance: ` + 1e-6` -> ``
             You allow for no rounding. x + eps is rounded to float32, and x~ - x once more, so many
-            legal pixels seem to move by 0.00000001 too much.
+            legal pixels seem to move by a little too much.
         mean: `.amax(` -> `.mean(`
             You compare the mean change with eps. The rule is about each pixel: take the largest.
         L1: `.amax(` -> `.sum(`

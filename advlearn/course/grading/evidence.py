@@ -19,6 +19,11 @@ from torch import Tensor, nn
 Args: TypeAlias = tuple[Any, ...]
 
 
+_ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"
+)  # fmt: skip
+
+
 class Untidy(NamedTuple):
     """Something to tidy in an answer whose result may well be right.
 
@@ -253,12 +258,25 @@ def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
     if len(output) != len(like):
         return f"Your function returns {len(output)} values. Expected are {len(like)}."
     tensors: list[Tensor] = []
-    for value, expected in zip(output, like, strict=True):
+    for place, (value, expected) in enumerate(zip(output, like, strict=True)):
         part = read(value, expected)
         if isinstance(part, str):
-            return part
+            # Which of them it is: another may have just the shape that is expected here.
+            which = f"Your {ordinal(place)} result"
+            part = part.replace("Your result", which, 1)
+            return part.replace("Your function returns", f"{which} is", 1)
         tensors += part
     return tensors
+
+
+def ordinal(place: int) -> str:
+    """Return the word for a place, counted from 0.
+
+    Example:
+        >>> ordinal(0), ordinal(9), ordinal(10)
+        ('first', 'tenth', '11th')
+    """
+    return _ORDINALS[place] if place < len(_ORDINALS) else f"{place + 1}th"
 
 
 def _is_stacked(output: Tensor, like: Args) -> bool:
@@ -481,6 +499,11 @@ _REMEDIES = (
         "out of bounds for dimension",
         "There is no such place: with n of them, they are counted from 0 to n - 1. And if the "
         "index holds labels: one entry of each row is `A[torch.arange(len(y)), y]`.",
+    ),
+    (
+        "Dimension out of range",
+        "The tensor has fewer dimensions here. `flatten(1)` makes one row of each example, "
+        "whatever its shape, and `dim=-1` is the last dimension.",
     ),
     (
         "division by zero",

@@ -21,10 +21,6 @@ from advlearn.course.grading.sealed import Recorded
 if TYPE_CHECKING:
     from advlearn.course.grading.exercise import Exercise, Property
 
-_ORDINALS = (
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"
-)  # fmt: skip
-
 # What nobody may do, whether or not a task says so: the caller needs both afterwards.
 _ALWAYS_ASKED = ("inputs", "weights")
 
@@ -462,7 +458,7 @@ def _which(wrong: Sequence[int]) -> str:
     """Say which of several results are wrong, or nothing."""
     if not wrong:
         return ""
-    *most, last = (_ORDINALS[k] for k in wrong)
+    *most, last = map(evidence.ordinal, wrong)
     if not most:
         return f"Only your {last} result is wrong. "
     return f"Your {', '.join(most)} and {last} results are wrong, the others right. "

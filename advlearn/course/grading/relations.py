@@ -269,9 +269,10 @@ def _another_form(outputs: Sequence[object], right: list[list[Tensor]], agree: A
     if all(b.ndim == 2 for _, b in pairs) and holds(lambda e: e.T):
         text = "Your result is transposed: its rows are the expected columns."
     elif all(v.numel() == b.numel() and agree([v.flatten()], [b.flatten()]) for v, b in pairs):
-        other = next(((v, b) for v, b in pairs if v.shape != b.shape), None)
-        if other is None:  # what is wrong is no shape
+        others = [(v, b) for v, b in pairs if v.shape != b.shape]
+        if not others:  # what is wrong is no shape
             return None
+        other = min(others, key=lambda pair: pair[1].numel())  # the smallest is shown below
         text = (
             f"The numbers are right, but their shape is not: yours is {evidence.shape(other[0])}, "
             f"expected is {evidence.shape(other[1])}. `squeeze`, `flatten` and `reshape` change a "
