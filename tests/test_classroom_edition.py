@@ -213,7 +213,7 @@ def test_what_needs_solutions_is_not_in_it(installed: Path) -> None:
         text = path.read_text(encoding="utf-8")
         assert "solution()" not in text
         assert "Open in Colab" not in text
-        assert "git+" not in text
+        assert not re.search(r"git\+\w+:", text)  # "git+" alone is in a picture by chance
 
 
 def learner_runs(installed: Path, script: str) -> str:
@@ -279,10 +279,17 @@ def closed_banks(installed: Path) -> dict[tuple[str, str], sealed.Recorded]:
     return found
 
 
+def detached(result):
+    if isinstance(result, tuple):
+        return tuple(map(detached, result))
+    return result.detach() if isinstance(result, torch.Tensor) else result
+
+
 def answers(exercise):
     yield exercise.reference
     yield from exercise.right_answers
     yield from (wrong.answer for wrong in exercise.wrong_answers)
+    yield lambda *args: detached(exercise.reference(*args))  # a loss has no gradient any more
     yield lambda *args: None
     yield lambda *args: [0.5] * 3
     yield lambda *args: torch.zeros(3)
