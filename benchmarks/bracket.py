@@ -10,6 +10,7 @@ and one that adds noise to it.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -200,7 +201,25 @@ def table(measured: dict[str, Any]) -> str:
         f"{measured['settings']['threads']}, {facts['system']}, {load}Python {facts['python']}; "
         f"{releases}."
     )
+    if kept := measured.get("kept"):
+        about += f" Of an earlier run, before `evaluate` was changed last: {', '.join(kept)}."
     return f"{lay_out(rows)}\n\n{about}"
+
+
+def beside_earlier(measured: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Put the rows of an earlier run beside those that were measured now, in their usual order.
+
+    Raises:
+        ValueError: the earlier run took other digits.
+    """
+    if earlier["digits"] != measured["digits"]:
+        raise ValueError(
+            f"bracket.json is of {earlier['digits']} digits, and this run of {measured['digits']}. "
+            f"Pass --digits {earlier['digits']}, or leave out --keep."
+        )
+    both = earlier["models"] | measured["models"]
+    kept = [name for name in earlier["models"] if name not in measured["models"]]
+    return measured | {"models": {n: both[n] for n in MODELS if n in both}, "kept": kept}
 
 
 START, END = "<!-- bracket: written by bracket.py -->", "<!-- end of bracket -->"
@@ -217,16 +236,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--digits", type=int, default=1000)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--quick", action="store_true", help="a few digits; writes nothing")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="write a part: the rows of the other models stay, and the page says so",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="the folder to write to; benchmarks/ if full")
     given = parser.parse_args(arguments)
     full = Settings(digits=given.digits, models=tuple(given.models), threads=given.threads)
     measured = measure(replace(QUICK, threads=given.threads) if given.quick else full)
+    folder = given.output or Path(__file__).resolve().parent
+    if given.keep:
+        measured = beside_earlier(measured, json.loads((folder / "bracket.json").read_text()))
     print()
     print(table(measured))
     whole = not given.quick and full == Settings(threads=given.threads)
-    folder = given.output or (Path(__file__).resolve().parent if whole else None)
-    if folder is not None:
+    if given.output or given.keep or whole:
         for path in publish(measured, folder):
             print(f"written: {path.name}")
 

@@ -344,6 +344,19 @@ def test_the_bracket_is_measured_and_its_page_says_so(modules, tmp_path, monkeyp
     assert "old" not in text
 
 
+def test_rows_of_an_earlier_run_stay_and_are_named(modules):
+    bracket = modules["bracket"]
+    of = {name: {"eps": 0.1, "ways": {}, "compared": {}} for name in bracket.MODELS}
+    earlier = {"digits": 10, "models": of}
+    new = of["plain"] | {"eps": 0.2}
+    both = bracket.beside_earlier({"digits": 10, "models": {"plain": new}}, earlier)
+    assert list(both["models"]) == list(bracket.MODELS)
+    assert both["models"]["plain"] == new
+    assert both["kept"] == [name for name in bracket.MODELS if name != "plain"]
+    with pytest.raises(ValueError, match="--digits 10"):
+        bracket.beside_earlier({"digits": 20, "models": {}}, earlier)
+
+
 def test_without_the_peer_the_bracket_is_measured_alone(modules, monkeypatch, capsys):
     bracket = modules["bracket"]
     monkeypatch.setattr(bracket, "release", lambda: None)
