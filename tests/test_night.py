@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import pickle
 import re
@@ -316,6 +317,17 @@ def test_a_submission_that_takes_too_long_is_ended(tmp_path):
     line = lines(here.run())["slow"]
     assert line.state == "failed"
     assert "more than 1 seconds of processor time" in line.reason
+
+
+def test_a_job_whose_night_has_ended_ends_without_a_word(tmp_path, monkeypatch):
+    """Its result has no reader any more: that is no error of anybody's."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # they are for the job's own process
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    ours.close()
+    night._job("pairs", {"content": b"", "attacks": {}, "digits": tmp_path}, 10.0, theirs)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")

@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -268,11 +269,13 @@ def _job(kind: str, arguments: Mapping[str, Any], seconds: float, pipe: Connecti
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 5))
     try:
         works: dict[str, Callable[..., Any]] = {"score": _scored, "pairs": _pairs}
-        pipe.send(("done", works[kind](**arguments)))
+        ending: tuple[str, Any] = ("done", works[kind](**arguments))
     except RefusedError as error:
-        pipe.send(("refused", str(error)))
+        ending = "refused", str(error)
     except Exception as error:  # whatever a submission brings about is its result, and is told
-        pipe.send(("failed", f"{type(error).__name__}: {printable(error, 300)}"))
+        ending = "failed", f"{type(error).__name__}: {printable(error, 300)}"
+    with suppress(BrokenPipeError):  # who ended the night no longer listens
+        pipe.send(ending)
 
 
 def _scored(content: bytes, name: str, rules: Rules, digits: Path) -> dict[str, Any]:
