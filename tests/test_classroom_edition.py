@@ -213,7 +213,8 @@ def test_what_needs_solutions_is_not_in_it(installed: Path) -> None:
         text = path.read_text(encoding="utf-8")
         assert "solution()" not in text
         assert "Open in Colab" not in text
-        assert not re.search(r"git\+\w+:", text)  # "git+" alone is in a picture by chance
+        # The letters of a picture may be any.
+        assert "git+" not in re.sub(r"[\w+/=]{500,}", "", text)
 
 
 def learner_runs(installed: Path, script: str) -> str:

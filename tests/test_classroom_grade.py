@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
+from advlearn.classroom import wire
 from advlearn.classroom.answers import plain_python, read
 from advlearn.classroom.grade import Grades, Mark, grade_class
 from advlearn.classroom.report import feedback, grade_book, page_names, write
+from advlearn.course.grading.calling import Calls
 from advlearn.data.folders import CHECKOUT
 from advlearn.exercises import lesson03
 from tests.test_classroom import zipped
@@ -414,3 +418,27 @@ def test_what_lessons_import_is_there_before_a_learner_s_process_is_made() -> No
     missing = json.loads(subprocess.check_output(command, text=True))
     slow = ("advlearn.", "matplotlib", "IPython", "ipywidgets", "torch", "PIL", "numpy")
     assert [name for name in missing if name.startswith(slow)] == []
+
+
+@pytest.mark.parametrize(
+    "slopes",
+    [
+        [["list", [["tensor", "int64", [1], False, "strided", [0, 8]]]]],  # no gradient is whole
+        [["list", [["tensor", "float32", [1], False, "meta", None]]]],
+        [["list", [["other", "Tensor", "torch"]]]],
+        [["list", [["float", "1.0"]]]],
+        [["none", 1]],
+        [["none"], ["none"]],  # more than there are inputs
+        ["none"],
+        None,
+    ],
+)
+def test_forged_gradients_are_refused(slopes):
+    """They come from the process that ran the learner's code."""
+    content = wire.pack(Calls(outputs=[torch.ones(2)], given=[(1,)], slopes=[[torch.ones(2)]]))
+    assert wire.unpack(content, [(1,)]).slopes[0][0].equal(torch.ones(2))
+    (length,) = struct.unpack_from("<Q", content)
+    told = json.loads(content[8 : 8 + length])
+    text = json.dumps(told | {"slopes": slopes}).encode()
+    with pytest.raises(wire.WireError):
+        wire.unpack(struct.pack("<Q", len(text)) + text + content[8 + length :], [(1,)])

@@ -225,19 +225,16 @@ class _Reader:
 
     def slope(self, told: Any) -> list[Tensor] | None:
         """Return the gradients of a result, detached tensors of numbers."""
-        value = self.value(told)
-        if value is not None and not (
-            isinstance(value, list)
-            and all(
-                isinstance(part, Tensor)
-                and part.is_floating_point()
-                and part.layout == torch.strided
-                and not part.is_meta
-                for part in value
-            )
+        if told == ["none"]:
+            return None
+        _, parts = _list(told, 2)
+        found = [self.tensor(part) for part in _list(parts, _MOST_ITEMS)]
+        if not all(
+            part.is_floating_point() and part.layout == torch.strided and not part.is_meta
+            for part in found
         ):
             raise WireError("not a list of gradients")
-        return value
+        return found
 
     def argument(self, told: Any, value: Any) -> Any:
         """Return an argument as a call has left it, made of a copy of what it was."""
