@@ -162,14 +162,18 @@ def test_the_small_playground_does_not_delay_the_page(browser, site):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(f"{site}/index.html", wait_until="load")
     page.locator(".live iframe").wait_for()
-    painted, loaded, asked = page.evaluate(
-        """() => [
-          performance.getEntriesByName("first-contentful-paint")[0].startTime,
-          performance.getEntriesByType("navigation")[0].loadEventStart,
-          performance.getEntriesByType("resource")
-            .find(({ name }) => name.includes("playground/")).startTime,
-        ]"""
+    # The browser writes either time down after the fact: the paint when a frame has been
+    # drawn, the request when its answer is complete.
+    times = page.wait_for_function(
+        """() => {
+          const painted = performance.getEntriesByName("first-contentful-paint")[0];
+          const loaded = performance.getEntriesByType("navigation")[0].loadEventStart;
+          const asked = performance.getEntriesByType("resource")
+            .find(({ name }) => name.includes("playground/"));
+          return painted && loaded && asked && [painted.startTime, loaded, asked.startTime];
+        }"""
     )
+    painted, loaded, asked = times.json_value()
     assert painted < asked
     assert loaded < asked
     page.close()
