@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from advlearn import _bfloat16
 from advlearn._validation import check_choice
 from advlearn.directions import directions
 
@@ -455,6 +456,10 @@ def precision(
     it multiply matrices several times faster. Training tolerates it well. Attacks that look at
     signs of tiny gradients should stay exact.
 
+    An x86-64 processor without such hardware multiplies the same rounded numbers in float32 and
+    rounds the result. So a recipe means the same everywhere. "exact" is faster there:
+    `benchmarks/precision.py` says by how much.
+
     Args:
         choice: "exact" or "fast".
         device: where the work runs; the CPU when None.
@@ -470,7 +475,19 @@ def precision(
     """
     if check_choice(choice, "choice", PRECISIONS) == "exact":
         return nullcontext()
-    return torch.autocast((device or torch.device("cpu")).type, dtype=torch.bfloat16)
+    kind = (device or torch.device("cpu")).type
+    half = torch.autocast(kind, dtype=torch.bfloat16)
+    if kind != "cpu" or _bfloat16.in_hardware() is not False:
+        return half
+    return _one_in_the_other(_bfloat16.Products(), half)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _one_in_the_other(
+    outer: AbstractContextManager[object], inner: AbstractContextManager[object]
+) -> Iterator[None]:
+    with outer, inner:
+        yield
 
 
 def uncompiled() -> AbstractContextManager[object]:

@@ -49,7 +49,7 @@ class Recipe:
         precision: "exact" for float32, "fast" for matrix products and convolutions in bfloat16,
             see `advlearn.context.precision`; weights stay float32 in both. The price: products keep
             8 bits, so a run ends with other weights than an exact one. What is gained depends on
-            the processor; without hardware for bfloat16 it is slower.
+            the processor; without hardware for bfloat16 "exact" is faster.
         memory_format: "preserve" takes batches as they lie in memory. "channels_last" lays images
             (N, C, H, W) out with the channels of a pixel side by side, which convolutions of most
             processors and GPUs work on faster. The price: sums are taken in another order, so that

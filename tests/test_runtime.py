@@ -7,7 +7,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from advlearn import _bfloat16
 from advlearn.context import precision
 from advlearn.course import session as runtime
 from advlearn.course.session import pick_device, seed_everything
@@ -140,3 +143,109 @@ def test_exact_products_are_float32_and_fast_ones_bfloat16():
 def test_another_precision_is_named():
     with pytest.raises(ValueError, match="choice must be one of exact, fast, got 'half'"):
         precision("half")
+
+
+class Kinds(TorchDispatchMode):
+    """Writes down in which kind of number each product was computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in _bfloat16.PRODUCTS:
+            self.seen += [one.dtype for one in args if isinstance(one, torch.Tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(36, 4), (5, 36)),
+    "linear without a bias": (lambda: nn.Linear(36, 4, bias=False), (5, 36)),
+    "convolution": (lambda: nn.Conv2d(2, 3, 3), (5, 2, 6, 6)),
+    "transposed convolution": (lambda: nn.ConvTranspose2d(2, 3, 3), (5, 2, 6, 6)),
+    "convolution of one dimension": (lambda: nn.Conv1d(2, 3, 3), (5, 2, 9)),
+    "attention": (lambda: nn.TransformerEncoderLayer(8, 2, 8, 0.0, batch_first=True), (5, 3, 8)),
+}
+
+
+def products(layer, x):
+    """The output and the gradients of a layer."""
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    with precision("fast"):
+        out = layer(x)
+        out.float().square().sum().backward()
+    return [out.detach(), x.grad, *(p.grad for p in layer.parameters())]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_without_hardware_for_bfloat16_products_are_summed_in_float32(monkeypatch, name):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    layer, x = make(), torch.randn(shape)
+    given = {}
+    for able in (False, True, None):
+        monkeypatch.setattr(_bfloat16, "in_hardware", lambda able=able: able)
+        with Kinds() as kinds:
+            given[able] = products(layer, x)
+        expected = torch.float32 if able is False else torch.bfloat16
+        assert kinds.seen
+        assert set(kinds.seen) == {expected}
+    # The same numbers in the same types, up to one rounding to 8 bits.
+    for ours, theirs, undecided in zip(given[False], given[True], given[None], strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=2**-6, atol=2**-6 * float(theirs.abs().max()))
+        assert torch.equal(theirs, undecided)
+
+
+@pytest.mark.parametrize("gradients", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_and_hardware_too(monkeypatch, gradients):
+    monkeypatch.setattr(_bfloat16, "in_hardware", lambda: False)
+    for name, (make, shape) in LAYERS.items():
+        layer, x = make(), torch.randn(shape)
+        with Kinds() as kinds, gradients(), precision("fast"):
+            layer(x)
+        assert set(kinds.seen) <= {torch.float32}, name
+
+
+def test_products_of_other_numbers_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(_bfloat16, "in_hardware", lambda: False)
+    a = torch.randn(8, 8, dtype=torch.float64)
+    with Kinds() as kinds, precision("fast"):
+        double = a @ a
+    assert torch.equal(double, a @ a)
+    assert set(kinds.seen) == {torch.float64}
+
+
+def test_the_context_is_left_behind_and_begins_with_its_block(monkeypatch):
+    monkeypatch.setattr(_bfloat16, "in_hardware", lambda: False)
+    waiting = precision("fast")
+    assert not torch.is_autocast_enabled("cpu")
+    with waiting:
+        assert torch.is_autocast_enabled("cpu")
+    assert not torch.is_autocast_enabled("cpu")
+    a = torch.randn(4, 4).bfloat16()
+    with Kinds() as kinds:
+        _ = a @ a
+    assert set(kinds.seen) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("says", "able"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": True}, True),
+        ({"architecture": "x86_64", "amx_bf16": True}, True),
+        ({"architecture": "x86_64"}, False),
+        ({"architecture": "aarch64", "bf16": False}, None),
+        ({}, None),
+    ],
+)
+def test_what_pytorch_says_of_the_processor_decides(monkeypatch, says, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: says, raising=False)
+    assert _bfloat16.in_hardware.__wrapped__() is able
+
+
+def test_a_pytorch_that_says_nothing_of_the_processor_decides_nothing(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert _bfloat16.in_hardware.__wrapped__() is None
