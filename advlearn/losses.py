@@ -41,13 +41,40 @@ def margin_loss(logits: Tensor, y: Tensor) -> Tensor:
         tensor([-3.])
     """
     check_label_range(y, logits.shape[1])
-    others = _others(logits, y)
+    others = other_logits(logits, y)
     true = logits.gather(1, y.unsqueeze(1)).squeeze(1)
     return others.logsumexp(1) - true.to(others.dtype)
 
 
-def _others(logits: Tensor, y: Tensor) -> Tensor:
-    """Return all logits (N, K), with -inf at the true class."""
+def hard_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return how far the best other class is ahead: (largest z_k over k != y) - z_y.
+
+    Below 0 exactly where the model is right, whatever the number of classes. The sign of its
+    gradient does not depend on the scale of the logits: multiplied by 10,000 or divided, a model is
+    attacked in the same direction.
+
+    Args:
+        logits: (N, K), K >= 2.
+        y: (N,) int64 labels in [0, K).
+
+    Returns:
+        (N,), in float32 at least.
+
+    Example:
+        >>> hard_margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
+        tensor([-1.])
+    """
+    others = other_logits(logits, y)
+    return others.amax(1) - logits.gather(1, y.unsqueeze(1)).squeeze(1).to(others.dtype)
+
+
+def other_logits(logits: Tensor, y: Tensor) -> Tensor:
+    """Return all logits (N, K), in float32 at least, with -inf at the class of the label.
+
+    Example:
+        >>> other_logits(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
+        tensor([[1., -inf, 2.]])
+    """
     # Half precision has too few digits for a difference of logits.
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
@@ -148,7 +175,7 @@ def logit_gradient(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
                 "argmax, comparisons and .item() from the loss, or pass margin_loss."
             )
         return gradient
-    others = _others(logits.detach(), y)
+    others = other_logits(logits.detach(), y)
     gradient = others.softmax(1).scatter_(1, y.unsqueeze(1), -1.0)
     if loss is cross_entropy:
         true = logits.detach().gather(1, y.unsqueeze(1)).to(others.dtype)

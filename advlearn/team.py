@@ -20,6 +20,7 @@ from advlearn._validation import check_label_range, check_logits, logits_of
 from advlearn.attacks import SquareSearch, ball, fgsm, gradient_at, pgd, square_share
 from advlearn.context import Model, hand_out
 from advlearn.directions import usable
+from advlearn.losses import hard_margin, other_logits
 from advlearn.passes import count_passes
 
 DRAWS = 9
@@ -109,20 +110,6 @@ EFFORTS: Mapping[str, Effort] = {
 """What each budget of `evaluate` buys."""
 
 
-def lead(logits: Tensor, y: Tensor) -> Tensor:
-    """Return by how much the best other class is ahead of the label's, (N,): above 0 it wins.
-
-    Example:
-        >>> lead(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
-        tensor([-1.])
-    """
-    own = y.unsqueeze(1)
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    others = logits.scatter(1, own, -torch.inf)
-    return others.amax(1) - logits.gather(1, own).squeeze(1)
-
-
 class Batch:
     """Examples under attack: the best image of each so far, and what broke it.
 
@@ -185,7 +172,7 @@ class Batch:
         leads, votes = torch.zeros_like(self.margin[rows]), torch.zeros_like(rows)
         for _ in range(draws):
             logits = self.ask(images, rows)
-            leads += lead(logits, self.y[rows]).to(leads)
+            leads += hard_margin(logits, self.y[rows]).to(leads)
             votes += logits.argmax(1) != self.y[rows]
         return leads / draws, 2 * votes > draws
 
@@ -253,10 +240,10 @@ def climb(
         if step == steps:
             batch.offer(moved, rows)
             break
-        loss = lead if rivals is None else partial(_lead_of, rivals=rivals[rows])
+        loss = hard_margin if rivals is None else partial(_lead_of, rivals=rivals[rows])
         gradient, logits = gradient_at(batch.model, moved, labels, loss)
         if not batch.random:  # of whose iterates one draw says little: only the last is judged
-            batch.note(moved, rows, lead(logits, labels), logits.argmax(1) != labels)
+            batch.note(moved, rows, hard_margin(logits, labels), logits.argmax(1) != labels)
         stride = batch.eps * (1 - step / steps) ** 2
         ahead = moved + stride * usable(gradient).sign_() + MOMENTUM * (moved - before)
         ahead = torch.minimum(torch.maximum(ahead, low), high)
@@ -284,7 +271,7 @@ def near_classes(batch: Batch, rows: Tensor, count: int) -> Tensor:
     class to which an example will fall than distances at x, for which the model is taken as linear.
     """
     logits = batch.ask(batch.best[rows], rows)
-    others = logits.scatter(1, batch.y[rows].unsqueeze(1), -torch.inf)
+    others = other_logits(logits, batch.y[rows])
     return others.argsort(1, descending=True)[:, : min(count, logits.shape[1] - 1)]
 
 
@@ -304,7 +291,13 @@ def random_search(
         return
     x, y = batch.x[rows], batch.y[rows]
     search = SquareSearch(
-        batch.model, x, y, batch.eps, bounds=batch.bounds, loss=lead, generator=batch.generator
+        batch.model,
+        x,
+        y,
+        batch.eps,
+        bounds=batch.bounds,
+        loss=hard_margin,
+        generator=batch.generator,
     )
     chosen = torch.arange(len(rows), device=rows.device)
     with torch.no_grad():

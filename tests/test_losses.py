@@ -8,6 +8,7 @@ from advlearn.losses import (
     adversarial_logistic_loss,
     cross_entropy,
     float32_cross_entropy,
+    hard_margin,
     l1_penalty,
     logistic_loss,
     logit_gradient,
@@ -59,6 +60,29 @@ def test_margin_loss_is_minus_the_log_odds_of_the_true_class():
     logits, y = torch.randn(50, 7, dtype=torch.float64), torch.randint(7, (50,))
     p = logits.softmax(1).gather(1, y[:, None]).squeeze(1)
     torch.testing.assert_close(margin_loss(logits, y), -torch.log(p / (1 - p)))
+
+
+def test_the_hard_margin_is_below_zero_exactly_where_the_model_is_right():
+    torch.manual_seed(0)
+    logits, y = torch.randn(200, 5, dtype=torch.float64), torch.randint(5, (200,))
+    expected = [
+        max(float(z) for k, z in enumerate(row) if k != label) - float(row[label])
+        for row, label in zip(logits, y, strict=True)
+    ]
+    assert hard_margin(logits, y).tolist() == expected
+    assert torch.equal(hard_margin(logits, y) < 0, logits.argmax(1) == y)
+    # As far ahead as the label: not right.
+    assert hard_margin(torch.tensor([[2.0, 2.0, 1.0]]), torch.tensor([0])).tolist() == [0.0]
+
+
+def test_the_hard_margin_does_not_lose_digits_to_half_precision():
+    # Between 2048 and 4096 float16 knows even numbers only.
+    logits = torch.tensor([[2048.0, 2050.0, 1.0]], dtype=torch.float16, requires_grad=True)
+    margin = hard_margin(logits, torch.tensor([2]))
+    assert margin.dtype == torch.float32
+    assert margin.tolist() == [2049.0]
+    margin.sum().backward()
+    assert logits.grad.tolist() == [[0.0, 1.0, -1.0]]
 
 
 def test_half_precision_logits_are_widened():

@@ -28,7 +28,7 @@ from advlearn.batches import Dataset
 from advlearn.context import Model, attack_mode
 from advlearn.data import load_mnist, reference
 from advlearn.directions import directions
-from advlearn.losses import cross_entropy
+from advlearn.losses import cross_entropy, hard_margin
 from advlearn.metrics import Rate
 
 SOURCES = ("maxout", "maxout-adversarial", "robust")
@@ -267,22 +267,8 @@ class _Judge:
         right = torch.ones(len(y), dtype=torch.bool)
         for logits in (self.model(x), self.exact(x.double())):
             # Anything compared with NaN is false.
-            right &= margin(logits, y) < 0
+            right &= hard_margin(logits, y) < 0
         return right
-
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Return minus the hard margin, the largest other logit minus the true one: < 0 where right.
-
-    The sign of its gradient does not depend on the scale of the logits, nor on how confident the
-    model is: multiplied by 10,000 or divided, a model is attacked in the same direction.
-
-    Example:
-        >>> margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
-        tensor([-1.])
-    """
-    true = y.unsqueeze(1)
-    return logits.scatter(1, true, -torch.inf).amax(1) - logits.gather(1, true).squeeze(1)
 
 
 def _centred(model: Model) -> Model:
@@ -341,7 +327,7 @@ def _attempts(
 
     losses: tuple[tuple[str, Model, Any], ...] = (
         ("PGD", _plain_scale(target), cross_entropy),
-        ("PGD on the margin", centred, margin),
+        ("PGD on the margin", centred, hard_margin),
     )
     for seed, (name, attacked, loss) in enumerate(losses):
         options = {"steps": rules.steps, "restarts": rules.restarts, "loss": loss}
@@ -374,7 +360,7 @@ def _gradients_hold(model: nn.Module, x: Tensor, y: Tensor, count: int = 20) -> 
     """Say whether float32 and float64 agree about the signs of the pixels' gradient."""
     exact = copy.deepcopy(model).double()
     signs = [
-        input_gradient(_plain_scale(net), images[:count], y[:count], loss=margin).sign()
+        input_gradient(_plain_scale(net), images[:count], y[:count], loss=hard_margin).sign()
         for net, images in ((model, x), (exact, x.double()))
     ]
     return bool((signs[0].double() == signs[1]).double().mean() > 0.99)

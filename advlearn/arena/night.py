@@ -38,13 +38,13 @@ from advlearn.arena.contest import (
     Rules,
     crafted_on_references,
     fit_name,
-    margin,
     score,
 )
 from advlearn.arena.entry import MOST_BYTES, RefusedError, admit
 from advlearn.attacks import ball_tolerance
 from advlearn.batches import Dataset
 from advlearn.data import load_mnist, reference
+from advlearn.losses import hard_margin
 from advlearn.metrics import Rate
 
 TENSOR = "perturbations"
@@ -296,12 +296,12 @@ def _pairs(content: bytes, attacks: Mapping[str, Tensor], digits: Path) -> dict[
     data, _ = _read_digits(digits)
     model = admit(content).model
     with torch.no_grad():
-        right = margin(model(data.x), data.y) < 0
+        right = hard_margin(model(data.x), data.y) < 0
         fooled = {}
         for digest, change in attacks.items():
             added = change[data.y] if len(change) == 10 else change
             moved = (data.x + added).clamp(0, 1)
-            fooled[digest] = int((right & ~(margin(model(moved), data.y) < 0)).sum())
+            fooled[digest] = int((right & ~(hard_margin(model(moved), data.y) < 0)).sum())
     return {"right": int(right.sum()), "fooled": fooled}
 
 

@@ -139,7 +139,7 @@ class Code:
 
         Example:
             >>> sorted(name for _, name in Code().uses("advlearn.losses", "margin_loss"))
-            ['_others', 'margin_loss']
+            ['margin_loss', 'other_logits']
         """
         reached = {(module, name): self._top_level(module)[name]}
         todo = list(reached)
