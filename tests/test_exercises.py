@@ -21,6 +21,7 @@ import types
 import warnings
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -1325,3 +1326,32 @@ def test_the_noise_of_a_gradient_that_is_zero_is_no_gradient():
     right = torch.tensor([[2.0, -2.0], [0.0, 0.0]])
     assert evidence.wrong_slope([right + 1e-5], [right]) is None
     assert evidence.wrong_slope([right + torch.tensor([[0.0], [0.1]])], [right]) is not None
+
+
+# --- What the texts ask ---------------------------------------------------------------------------
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+ASKED_IN_WORDS = {
+    "dtype": r"\bdtype\b|boolean",
+    "model": r"\bmodel\b[^.]*\bas it was|it was\.",
+    "detached": r"\bdetach",
+}
+
+
+def text_of(exercise):
+    """The lesson's own words over an exercise, and its one-paragraph task."""
+    (path,) = NOTEBOOKS.glob(f"{exercise.lesson}_*.ipynb")
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    check = next(n for n, source in enumerate(cells) if f"ex.{exercise.name}.check(" in source)
+    above = next(source for source in reversed(cells[:check]) if "# Exercise" in source)
+    return above[above.index("# Exercise") :], exercise.task
+
+
+@pytest.mark.parametrize("exercise", all_exercises(), ids=lambda one: f"{one.lesson}.{one.name}")
+def test_what_a_text_asks_is_asked_by_its_check(exercise):
+    words = text_of(exercise)
+    for kind, pattern in ASKED_IN_WORDS.items():
+        if re.search(pattern, words[0], re.DOTALL):
+            assert kind in exercise.asks
+    for kind in set(exercise.asks) & set(ASKED_IN_WORDS):
+        assert any(re.search(ASKED_IN_WORDS[kind], text, re.DOTALL) for text in words)

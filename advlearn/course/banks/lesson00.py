@@ -295,6 +295,13 @@ max_norm = Exercise(
             You give the norm of the first image to all of them. Each image has its own norm.
         median: `.max(dim=1).values` -> `.median(dim=1).values`
             You take the median. The max norm is the largest entry: take the maximum.
+        first of the second axis: `eta.abs()` -> `eta[:, :1].abs()`
+            You look at the first entry of the second axis alone. With colours that is one of
+            three. All entries of an image count: flatten from dimension 1.
+        first image row: `eta.abs().flatten(1)`
+        -> `(eta.abs().flatten(1) if eta.dim() < 4 else eta[:, :, 0].abs().flatten(1))`
+            You look at the first row of each image alone. All entries of an image count: flatten
+            from dimension 1.
         """,
     ),
     hints=(
@@ -515,6 +522,10 @@ save_as_8_bits = Exercise(
         signed bytes: `torch.round(255 * x)` -> `((torch.round(255 * x) + 128) % 256 - 128)`
             A number of 8 bits with a sign (int8) ends at 127, so bright pixels become negative. Use
             `torch.uint8`, or stay with floating numbers.
+        stretched and shrunk again: `torch.round(255 * x) / 255`
+        -> `torch.round(255 * x / x.max()) / 255 * x.max()`
+            You stretch the picture to its brightest number first, and shrink it again at the end.
+            The levels are the same for every picture, 0, 1/255, ..., 1: round 255·x.
         """,
     ),
     hints=(
@@ -630,6 +641,14 @@ surviving_share = Exercise(
         any pixel: `.float().flatten(1).mean(dim=1)` -> `.flatten(1).any(dim=1).float()`
             You say whether any pixel differs. Return which part of the pixels does: take the mean
             of each row.
+        share of the changed ones, none as 0: `.mean(dim=1)`
+        -> `.sum(dim=1) / (x != moved).flatten(1).sum(dim=1).clamp(min=1)`
+            You divide by the number of pixels that were changed. Divide by the number of all pixels
+            in an image: take the mean of each row.
+        any of the second axis: `(before != after).float().flatten(1)`
+        -> `(before != after).any(dim=1).float().reshape(len(x), -1)`
+            You join the second axis with `any`, so a place counts once, however many of its
+            numbers differ. Each number of the image counts as a pixel: flatten from dimension 1.
         """,
     ),
     hints=(

@@ -218,6 +218,11 @@ activation_change = Exercise(
         largest change in the box: `torch.dot(w, eta)` -> `(w.abs().sum() * eta.abs().max())`
             This is the largest change that pixels of this size can make. The task asks for the
             change by this eta: w·eta.
+        first pixel left out: `torch.dot(w, eta)` -> `torch.dot(w[1:], eta[1:])`
+            You leave out the first pixel. Python counts from 0: `range(len(w))`.
+        last pixel left out: `torch.dot(w, eta)` -> `torch.dot(w[:-1], eta[:-1])`
+            You leave out the last pixel. A loop over all of them is `range(len(w))`: it ends at
+            len(w) - 1.
         """,
     ),
     hints=(

@@ -175,6 +175,9 @@ loss_gradient = Exercise(
             You use the logit of the first image for all. Each image has its own: x @ w + b.
         own answers as labels: `slope =` -> `y = s.sign()¶slope =`
             You take the model's own answers for the labels. The loss has the true labels y.
+        y on w·x alone: `torch.sigmoid(-y * s)` -> `torch.sigmoid(-y * (s - b) + b)`
+            In your factor y multiplies w·x and not b. It multiplies the whole logit: σ(-y (w·x +
+            b)), with brackets.
         """,
     ),
     hints=(
@@ -855,6 +858,10 @@ error_and_confidence = Exercise(
         -> `(confidence.mean() * error)`
             You multiply the mean confidence by the error rate. Keep the mistakes,
             `confidence[wrong]`, and average over them.
+        mean before maximum: `confidence[wrong].mean().item()`
+        -> `torch.softmax(logits, dim=1)[wrong].mean(dim=0).max().item()`
+            You average the probabilities of each class first, and take the largest average. Take
+            the largest probability of each mistake first, then the mean.
         """,
     ),
     hints=(

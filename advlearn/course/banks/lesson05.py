@@ -158,6 +158,11 @@ error_and_success = Exercise(
         -> `((wrong.float().sum() - (~right).float().sum()) / right.float().sum())`
             You divide the fall of the accuracy by the accuracy. An attack may also correct an
             answer, which lowers the fall. Count the images that were right and are wrong now.
+        right only above one half: `clean.argmax(dim=1) == y`
+        -> `clean.softmax(dim=1).gather(1, y[:, None])[:, 0] > 0.5`, `attacked.argmax(dim=1) != y`
+        -> `attacked.softmax(dim=1).gather(1, y[:, None])[:, 0] <= 0.5`
+            You ask whether the true class has more than half of the probability. The model answers
+            with its most probable class, which may have less than one half: compare the argmax.
         """,
     ),
     hints=(
@@ -1430,6 +1435,18 @@ wrong_sign_share = Exercise(
         -> `(gradient > 0) != (exact > 0)`, `counted.flatten(1).sum(dim=1)` -> `exact[0].numel()`
             You ask of all pixels which are above 0. Leave out those whose exact gradient is 0, also
             of the total, and compare the signs.
+        counted where either is not 0: `counted = exact != 0`
+        -> `counted = (exact != 0) | (gradient != 0)`
+            You also count pixels in which `exact` is 0 and `gradient` is not. `exact` decides which
+            pixels count: those where it is not 0.
+        nearly 0 taken for 0: `counted = exact != 0` -> `counted = exact.abs() > 1e-8`
+            You leave out pixels in which `exact` is tiny. A tiny number has a sign, too: compare
+            with 0 itself.
+        nearly 0 taken for 0, no pixel as share 0: `counted = exact != 0`
+        -> `counted = exact.abs() > 1e-8`, `counted.flatten(1).sum(dim=1)`
+        -> `counted.flatten(1).sum(dim=1).clamp(min=1)`
+            You leave out pixels in which `exact` is tiny. A tiny number has a sign, too: compare
+            with 0 itself.
         """,
     ),
     hints=(

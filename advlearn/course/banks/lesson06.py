@@ -624,6 +624,14 @@ noise_and_attack = Exercise(
         all pixels the same way: `g.abs().sum()` -> `g.sum().abs()`
             Your attack moves all pixels the same way: eps·|sum of g|. The attacker picks each
             pixel's sign, so nothing cancels. Take the absolute values first, then the sum.
+        mean subtracted: `length = g.square().sum().sqrt()`
+        -> `length = (g - g.mean()).square().sum().sqrt()`
+            You subtract the mean of g, as `std` does. The noise has mean 0 already, not g: take the
+            root of the plain sum of g².
+        mean subtracted, N - 1: `length = g.square().sum().sqrt()`
+        -> `length = g.std() * len(g) ** 0.5`
+            You use the standard deviation of g, which subtracts the mean of g. The noise has mean 0
+            already, not g: take the root of the plain sum of g².
         """,
     ),
     hints=(
@@ -752,6 +760,10 @@ participation = Exercise(
         -> `(energy.square().sum(dim=1) + 1e-8)`
             You add 1e-8 below the line, or divide by at least that. For small weights the sum of w⁴
             is smaller. No filter is all zero: divide by the sum alone.
+        mean subtracted: `energy = w.square()`
+        -> `energy = (w - w.mean(dim=1, keepdim=True)).square()`
+            You subtract the mean weight of each filter first. The formula takes the weights as they
+            are.
         """,
     ),
     hints=(

@@ -431,6 +431,9 @@ transfer_errors = Exercise(
         -> `functional.cross_entropy(model(images), y)`
             Your entries are mean losses. An error rate is the share of images whose answer is not
             y.
+        whole numbers: `return torch.stack(rows)` -> `return torch.stack(rows).long().float()`
+            Your table holds whole numbers only: a rate below 1 has become 0. Make a table of
+            floating numbers, without `dtype=torch.long`.
         """,
     ),
     hints=(
@@ -556,6 +559,10 @@ same_mistake = Exercise(
         the first base twice: `same[both_err]` -> `same[first_errs]`
             Your two values have the same base, the mistakes of the first. The second is over the
             images on which both err.
+        both nan where one is empty: `same[first_errs].mean()`
+        -> `(same[first_errs] + 0 * same[both_err].mean()).mean()`
+            Where only one of your two shares has nothing to count, you return nan for both. Each
+            share has a base of its own: the other one is a number.
         """,
     ),
     hints=(

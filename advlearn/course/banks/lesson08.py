@@ -629,8 +629,8 @@ ensemble_logits = Exercise(
             logarithms: log_softmax, logsumexp.
         mean of logits, normalised: `logs = logits - logits.logsumexp(2, keepdim=True)`
         -> `mean = logits.mean(0, keepdim=True)¶logs = mean - mean.logsumexp(2, keepdim=True)`
-            You average the logits, and take the softmax after that. A member with large logits then
-            outvotes all others. Each member has a softmax of its own.
+            You average logits or log-probabilities, and normalise after that: one member that is
+            sure then outvotes all others. Average the probabilities: softmax of each member first.
         normalised at the end: `top + (logs - top).exp().mean(0).log()`
         -> `logits.logsumexp(0).log_softmax(1)`
             You add up exp of the raw logits, and normalise at the end. A member with large logits
@@ -798,6 +798,10 @@ rubbish_rate = Exercise(
         confidence over all images: `highest[called].mean()` -> `(highest * called).mean()`
             Your second value divides by all images. Divide by the number of images that are called
             a digit.
+        mean over all entries above one half: `highest[called].mean().item()`
+        -> `probabilities[probabilities > 0.5].mean().item()`
+            Your confidence is the mean over all entries above one half. An image can have several
+            of them. Take the largest entry of each image first.
         """,
     ),
     hints=(

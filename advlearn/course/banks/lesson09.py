@@ -277,11 +277,12 @@ my_pgd = Exercise(
         "Write the whole attack, from x and without a random start: `steps` times the gradient of "
         "the cross-entropy where you are now, a step of step_size, the projection into the "
         "eps-ball around x and into [0, 1]. model(x) gives logits (N, K); y is (N,) int64, the "
-        "true labels. The model stays as it was. Images may be float32 or float64."
+        "true labels. The model stays as it was. Images may be float32 or float64, and the result "
+        "has their dtype."
     ),
     difficulty=3,
     minutes=12,
-    asks=("model",),
+    asks=("model", "dtype"),
     reference=_my_pgd,
     inputs=_attack_inputs,
     properties=(
@@ -633,6 +634,11 @@ read_signs = Exercise(
         `max(ladder) + slack` -> `max(ladder) * (1 + slack)`
             You use slack and rise as shares of an error rate. They are differences: compare a - b
             with the slack.
+        no slack for zero gradients: `zero > slack` -> `zero > 0`
+            Your fifth sign has no slack. One image without a gradient may be chance: compare the
+            share with `slack`.
+        half is many: `zero > slack` -> `zero > 0.5`
+            Your fifth sign asks for more than half of the images. Compare the share with `slack`.
         """,
     ),
     hints=(
@@ -693,10 +699,11 @@ fast_step = Exercise(
         "Make the training images of fast adversarial training: start at x + noise, unclamped; one "
         "step of 1.25·eps by the sign of the gradient there; then back into the eps-ball around x "
         "and into [0, 1]. noise has x's shape, each entry in [-eps, eps]. Images may be float32 or "
-        "float64."
+        "float64, and the result has their dtype."
     ),
     difficulty=2,
     minutes=8,
+    asks=("dtype",),
     reference=_fast_step,
     inputs=_fast_inputs,
     properties=(_stays_in_the_ball, _stays_in_the_pixel_range),
@@ -1007,6 +1014,11 @@ wilson = Exercise(
         -> `centre / scale, half / scale`
             You return the middle and half of the length. Return the two ends: middle - half and
             middle + half.
+        root over the first term only: `(share * (1 - share) / total + z**2`
+        -> `((share * (1 - share) / total) ** 0.5 + z**2`, `(4 * total**2)) ** 0.5`
+        -> `(4 * total**2))`
+            Your root covers p(1-p)/N alone. z²/4N² stands under the root as well: put the sum in
+            brackets.
         """,
     ),
     hints=(

@@ -160,8 +160,9 @@ def _legal_inputs(generator: torch.Generator) -> list[Args]:
     beyond = torch.stack([0.25 + far, -0.25 - far.flip(0), torch.zeros(8)], dim=1)
     beyond = torch.cat([beyond, torch.zeros(3, 3)])
     beyond[8:, 0] = torch.tensor([0.25 + 2**-20, -0.25 - 2**-20, 0.25 + 2**-19])
-    low = torch.tensor([0.0, -(2.0**-18), -1e-5, -1e-3, 0.0, 0.0, 0.0])
-    high = torch.tensor([1.0, 1.0, 1.0, 1.0, 1 + 2.0**-18, 1 + 1e-5, 1 + 1e-3])
+    # Of the range there is none: 2^-21 is less than 0.000001.
+    low = torch.tensor([0.0, -(2.0**-21), -(2.0**-18), -1e-5, -1e-3, 0.0, 0.0, 0.0, 0.0])
+    high = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 1 + 2.0**-21, 1 + 2.0**-18, 1 + 1e-5, 1 + 1e-3])
     ends = torch.stack([low, high], dim=1)
     return [
         (x, x + change, 0.25),
@@ -316,6 +317,10 @@ is_legal = Exercise(
             You check only that no pixel is below 0. No pixel may be above 1, either.
         lower end of the range forgotten: `(adversarial >= 0) & ` -> ``
             You check only that no pixel is above 1. No pixel may be below 0, either.
+        allowance for the range: `(adversarial >= 0) & (adversarial <= 1)`
+        -> `(adversarial >= -1e-6) & (adversarial <= 1 + 1e-6)`
+            You also allow 0.000001 below 0 and above 1. The task allows it beyond eps alone: no
+            pixel may leave [0, 1].
         """,
     ),
     hints=(
@@ -602,6 +607,10 @@ scale_free_margin = Exercise(
         one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
             You take the label of the first example for all. Each row has its own
             label: `gather` takes one column of each row.
+        second largest: `logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)`
+        -> `logits.topk(2, dim=1).values[:, 1]`
+            You take the second largest logit for the best wrong one. Where the model errs already,
+            the largest is the wrong one. Leave y out, then take the largest.
         """,
     ),
     hints=(
@@ -746,6 +755,12 @@ average_gradient = Exercise(
             You average all draws but the first. It counts like the others: average all D.
         last draw missing: `gradients.mean(dim=0)` -> `gradients[:-1].sum(dim=0) / len(noises)`
             The last draw is missing. Go on to the end: loop over `noises` itself.
+        labels in another order than the images: `functional.cross_entropy(z, y, reduction="sum")`
+        -> `functional.cross_entropy(z, many, reduction="sum")`, `for z in outputs`
+        -> `for z, many in zip(outputs, y.repeat_interleave(len(noises)).split(len(y)))`
+            Your labels are in another order than your images. For images in the order of
+            `(x + noises).flatten(0, 1)` the labels are `y.repeat(len(noises))`, without
+            `_interleave`.
         """,
     ),
     hints=(

@@ -140,6 +140,17 @@ pixel_box = Exercise(
         `return ends` -> `return lower + shift, upper + shift`
             You move the whole box inside, so it stays 2·eps wide, and near 0 and 1 it reaches too
             far from x. Clamp the ends, each by itself.
+        box moved, not cut: `torch.clamp(x - eps, min=0)`
+        -> `(x - eps).clamp(min=0).clamp(max=max(0.0, 1 - 2 * eps))`,
+        `torch.clamp(x + eps, max=1)`
+        -> `((x - eps).clamp(min=0).clamp(max=max(0.0, 1 - 2 * eps)) + 2 * eps).clamp(max=1)`
+            You move the box until it fits, and keep its width of 2·eps. Then a pixel near the edge
+            may change by more than eps. Cut off what leaves [0, 1].
+        equal room on both sides: `torch.clamp(x - eps, min=0)`
+        -> `x - torch.minimum(x, 1 - x).clamp(max=eps)`,
+        `torch.clamp(x + eps, max=1)` -> `x + torch.minimum(x, 1 - x).clamp(max=eps)`
+            You give a pixel the same room on both sides. A black pixel cannot become darker, but it
+            can become brighter by eps: cut each end by itself.
         """,
     ),
     hints=(
@@ -616,6 +627,9 @@ my_margins = Exercise(
         `radius.unsqueeze(1)).sum(2)`
         -> `radius.unsqueeze(1)).sum(2)).scatter(1, y[:, None], torch.inf)`
             You put infinity into the label's own column. Here that column holds 0: z_y - z_y.
+        biases widen: `+ b[y].unsqueeze(1) - b` -> `- (b[y].unsqueeze(1) - b).abs()`
+            You subtract |b_y - b_k|. A bias is the same for all images of the box: b_y - b_k is
+            added as it is, with its sign.
         only the centre: `middle - (apart.abs() * radius.unsqueeze(1)).sum(2)` -> `middle`
             You return the margin at the centre of the box. Subtract what the inputs can take away:
             |w_y - w_k| times the radius.
