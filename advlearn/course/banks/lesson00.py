@@ -643,8 +643,8 @@ surviving_share = Exercise(
             of each row.
         share of the changed ones, none as 0: `.mean(dim=1)`
         -> `.sum(dim=1) / (x != moved).flatten(1).sum(dim=1).clamp(min=1)`
-            You divide by the number of pixels that were changed. Divide by the number of all pixels
-            in an image: take the mean of each row.
+            You divide by how many pixels were changed at all, or by 1. Divide by the number of all
+            pixels in an image: take the mean of each row.
         any of the second axis: `(before != after).float().flatten(1)`
         -> `(before != after).any(dim=1).float().reshape(len(x), -1)`
             You join the second axis with `any`, so a place counts once, however many of its

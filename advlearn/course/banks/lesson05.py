@@ -1439,14 +1439,11 @@ wrong_sign_share = Exercise(
         -> `counted = (exact != 0) | (gradient != 0)`
             You also count pixels in which `exact` is 0 and `gradient` is not. `exact` decides which
             pixels count: those where it is not 0.
-        nearly 0 taken for 0: `counted = exact != 0` -> `counted = exact.abs() > 1e-8`
-            You leave out pixels in which `exact` is tiny. A tiny number has a sign, too: compare
-            with 0 itself.
         nearly 0 taken for 0, no pixel as share 0: `counted = exact != 0`
         -> `counted = exact.abs() > 1e-8`, `counted.flatten(1).sum(dim=1)`
         -> `counted.flatten(1).sum(dim=1).clamp(min=1)`
-            You leave out pixels in which `exact` is tiny. A tiny number has a sign, too: compare
-            with 0 itself.
+            You leave out pixels in which `exact` is nearly 0, as `isclose` does. A tiny number has
+            a sign, too: compare with 0 itself.
         """,
     ),
     hints=(

@@ -637,8 +637,6 @@ read_signs = Exercise(
         no slack for zero gradients: `zero > slack` -> `zero > 0`
             Your fifth sign has no slack. One image without a gradient may be chance: compare the
             share with `slack`.
-        half is many: `zero > slack` -> `zero > 0.5`
-            Your fifth sign asks for more than half of the images. Compare the share with `slack`.
         """,
     ),
     hints=(
