@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from advlearn._atomic import write_atomically
 from advlearn._bounded import open_plain, parse_json
 from advlearn._quote import listed, printable, quote
+from advlearn._snapshot import Snapshot, buffer_shapes, has_broken, put
 from advlearn._validation import check_choice, check_count, check_number
 from advlearn.context import PRECISIONS
 
@@ -81,27 +83,41 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_count(self.epochs, "epochs")
-        check_count(self.batch_size, "batch_size")
+        # NumPy's numbers become Python's, which all of PyTorch takes.
+        given = {
+            "epochs": check_count(self.epochs, "epochs"),
+            "batch_size": check_count(self.batch_size, "batch_size"),
+            "patience": check_count(self.patience, "patience"),
+            "seed": check_count(self.seed, "seed", least=0),
+            "lr": check_number(self.lr, "lr", low=0.0, open_low=True),
+            "momentum": check_number(self.momentum, "momentum", 0.0, 0.9999),
+            "l1": check_number(self.l1, "l1", low=0.0),
+        }
         check_choice(self.optimizer, "optimizer", ("sgd", "adam"))
-        check_number(self.lr, "lr", low=0.0, open_low=True)
-        check_number(self.momentum, "momentum", 0.0, 0.9999)
-        check_number(self.l1, "l1", low=0.0)
-        check_count(self.patience, "patience")
         check_choice(self.precision, "precision", PRECISIONS)
         check_choice(self.memory_format, "memory_format", MEMORY_FORMATS)
-        check_count(self.seed, "seed", least=0)
+        if self.stop_on is not None and not isinstance(self.stop_on, str):
+            raise TypeError(
+                "stop_on must be the name of a column of the history, such as 'validation_error', "
+                f"or None, got {type(self.stop_on).__name__} {self.stop_on!r:.60}."
+            )
         if self.lr_final is not None:
-            check_number(self.lr_final, "lr_final", low=0.0, open_low=True)
+            given["lr_final"] = check_number(self.lr_final, "lr_final", low=0.0, open_low=True)
         if self.momentum_final is not None:
-            check_number(self.momentum_final, "momentum_final", 0.0, 0.9999)
+            given["momentum_final"] = check_number(
+                self.momentum_final, "momentum_final", 0.0, 0.9999
+            )
             if self.optimizer == "adam":
                 raise ValueError(
                     f"momentum_final = {self.momentum_final:g} is for optimizer = 'sgd'; Adam has "
                     "no momentum to change. Leave momentum_final out."
                 )
         if self.max_norm is not None:
-            check_number(self.max_norm, "max_norm", low=0.0, open_low=True)
+            given["max_norm"] = check_number(self.max_norm, "max_norm", low=0.0, open_low=True)
+        for name, value in given.items():
+            # A whole number that is Python's stays one: a run is identified by what is written.
+            if type(getattr(self, name)) not in (int, float):
+                object.__setattr__(self, name, value)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values by name: what identifies a run.
@@ -181,31 +197,29 @@ class Run:
         self.model, self.recipe, self.history = model, recipe, History()
         # Through JSON, so that it compares equal to what a checkpoint gives back.
         self.identity = json.loads(json.dumps(recipe.as_dict() | extra, default=float))
-        self.best: dict[str, Tensor] | None = None
+        self.best: Snapshot | None = None
         self.best_value, self.best_epoch = math.inf, 0
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer: torch.optim.Optimizer = (
-            torch.optim.SGD(parameters, recipe.lr, momentum=recipe.momentum)
+            torch.optim.SGD(self.trained, recipe.lr, momentum=recipe.momentum)
             if recipe.optimizer == "sgd"
-            else torch.optim.Adam(parameters, recipe.lr)
+            else torch.optim.Adam(self.trained, recipe.lr)
         )
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.model.state_dict().items()}
+        # A buffer may change its shape in training; a checkpoint names those that did.
+        self._start = buffer_shapes(model)
+        self._reshaped: set[str] = set()
 
     @contextmanager
-    def safely(self) -> Iterator[None]:
-        """Give the model back as the last whole epoch left it if this one breaks."""
-        before, modes = self._weights(), [(m, m.training) for m in self.model.modules()]
-        # A buffer need not be part of the state.
-        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
+    def safely(self) -> Iterator[Snapshot]:
+        """Give the model back as the last whole epoch left it if this one breaks.
+
+        Inside, what the model held before is at hand.
+        """
+        before, modes = Snapshot(self.model), [(m, m.training) for m in self.model.modules()]
         try:
-            yield
+            yield before
         except BaseException:
-            self.model.load_state_dict(before)
-            for name, value in self.model.named_buffers():
-                if name in buffers and name not in before:
-                    value.copy_(buffers[name])
+            before.restore()
             self.optimizer.zero_grad(set_to_none=True)
             raise
         finally:
@@ -223,7 +237,7 @@ class Run:
                 f"stop_on = {self.recipe.stop_on!r} is not measured. There are {', '.join(row)}."
             )
         if row[self.recipe.stop_on] < self.best_value:
-            self.best, self.best_value = self._weights(), row[self.recipe.stop_on]
+            self.best, self.best_value = Snapshot(self.model), row[self.recipe.stop_on]
             self.best_epoch = len(self.history.rows)
         waited = len(self.history.rows) - self.best_epoch
         self.history.stopped_early = waited >= self.recipe.patience
@@ -231,14 +245,39 @@ class Run:
     def restore_best(self) -> None:
         """Load the best epoch's weights, when early stopping kept them."""
         if self.best is not None:
-            self.model.load_state_dict(self.best)
+            self.best.restore()
+
+    def prepare(self, path: Path) -> None:
+        """Go on from a checkpoint that is there, or make its folder.
+
+        What would keep it from being saved is said before any work.
+
+        Raises:
+            OSError: there can be no such folder, or nothing may be written into it.
+            ValueError: a module has an extra state that no checkpoint can hold; or as `load`.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(
+                f"checkpoint {path} cannot be written: {path.parent} is a folder that you may not "
+                "write in. Pass another file name."
+            )
+        _packed({"model": Snapshot(self.model)})
+        if path.exists():
+            self.load(path)
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file, all or nothing."""
         from safetensors.torch import save
 
-        tensors = {f"model.{name}": value for name, value in self._weights().items()}
-        tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
+        parts = {"model": Snapshot(self.model)} | ({"best": self.best} if self.best else {})
+        tensors, extra = _packed(parts)
+        for part in parts.values():
+            self._reshaped |= {
+                name
+                for name, shape in self._start.items()
+                if name in part.tensors and part.tensors[name].shape != shape
+            }
         for number, state in self.optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 if isinstance(value, Tensor):
@@ -249,9 +288,16 @@ class Run:
             "stopped_early": self.history.stopped_early,
             "best": [self.best_value if math.isfinite(self.best_value) else None, self.best_epoch],
         }
+        # Only where there is something to say: other files are those of earlier versions.
+        about |= {"extra": extra} if extra else {}
+        about |= {"reshaped": sorted(self._reshaped)} if self._reshaped else {}
         about["sha256"] = _digest(tensors, about)
         path.parent.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: value.contiguous() for name, value in tensors.items()}
+        names = {id(value): name for name, value in tensors.items()}
+        contiguous = {  # a tensor of two names is two in the file
+            name: value.contiguous() if names[id(value)] == name else value.clone()
+            for name, value in tensors.items()
+        }
         write_atomically(path, save(contiguous, metadata={"advlearn": json.dumps(about)}))
 
     def load(self, path: Path) -> None:
@@ -263,16 +309,50 @@ class Run:
 
         broken = (SafetensorError, *_BROKEN)
         try:
-            with open_plain(path) as file:
-                if int.from_bytes(file.read(8), "little") > _MOST_HEADER:
-                    raise ValueError("its header is too long")
-            with safe_open(path, framework="pt") as opened:
-                about = parse_json((opened.metadata() or {})["advlearn"])
-                saved = dict(about["identity"])
-                names = list(opened.keys())
-                shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            about, shapes = _head(path)
+            saved = dict(about["identity"])
+            texts = _group(about.get("extra", {}))
+            reshaped = {str(name) for name in about.get("reshaped", [])} & self._start.keys()
         except broken as error:
             raise _damaged(path, error) from error
+        self._check_identity(path, saved)
+        here, there = Snapshot(self.model), _group(shapes)
+        differ = _difference(here, there["model"], texts["model"], reshaped)
+        if differ:
+            raise ValueError(
+                f"checkpoint {path} is of another model (they differ in {listed(differ)}). "
+                "Pass another file name."
+            )
+        try:
+            rows, stopped, best, best_epoch = _history(about)
+            if there["best"] and _difference(here, there["best"], texts["best"], reshaped):
+                raise ValueError("its best weights are of another model")
+            self._check_rest(there)
+            with safe_open(path, framework="pt") as opened:
+                tensors = {name: opened.get_tensor(name) for name in shapes}
+            known = about.pop("sha256", None)  # version 0.1.0 wrote none
+            if known is not None and known != _digest(tensors, about):
+                raise ValueError("its content is not what was written: the sha256 differs")
+            parts = _group(tensors)
+            self._check_finite(parts)
+            if parts["best"]:
+                self._put(parts, texts, "best")
+                self.best = Snapshot(self.model)
+            self._put(parts, texts, "model")
+        except broken as error:
+            here.restore()
+            raise _damaged(path, error) from error
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        self.history = History(rows, stopped)
+        self._reshaped = reshaped
+        self.best_value, self.best_epoch = math.inf if best is None else best, best_epoch
+
+    def _check_identity(self, path: Path, saved: Mapping[str, Any]) -> None:
+        """Require that a checkpoint is of this run."""
         other = [
             f"{key}: {quote(saved.get(key))} there, {quote(self.identity.get(key))} here"
             for key in sorted(saved.keys() | self.identity.keys())
@@ -283,47 +363,28 @@ class Run:
                 f"checkpoint {path} is of another run ({printable('; '.join(other), 1000)}). "
                 "Pass another file name, or delete it to start anew."
             )
-        here = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
-        there = _group(shapes)
-        if there["model"] != here:
-            differ = sorted(name for name, _ in there["model"].items() ^ here.items())
-            raise ValueError(
-                f"checkpoint {path} is of another model (they differ in {listed(differ)}). "
-                "Pass another file name."
-            )
-        try:
-            rows, stopped, best, best_epoch = _history(about)
-            self._check_rest(there, here)
-            with safe_open(path, framework="pt") as opened:
-                tensors = {name: opened.get_tensor(name) for name in names}
-            known = about.pop("sha256", None)  # version 0.1.0 wrote none
-            if known is not None and known != _digest(tensors, about):
-                raise ValueError("its content is not what was written: the sha256 differs")
-            parts = _group(tensors)
-            for name, _ in self.model.named_parameters():
-                for weights in (parts["model"], parts["best"]):
-                    if name in weights and not bool(weights[name].isfinite().all()):
-                        raise ValueError(f"{name} holds NaN or infinity")
-        except broken as error:
-            raise _damaged(path, error) from error
-        self.model.load_state_dict(parts["model"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in parts["optimizer"].items():
-            number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = value
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.history = History(rows, stopped)
-        self.best = parts["best"] or None
-        self.best_value, self.best_epoch = math.inf if best is None else best, best_epoch
 
-    def _check_rest(self, there: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> None:
-        """Require that the best weights and the optimizer's state have the shapes of this run."""
-        if there["best"] not in ({}, here):
-            raise ValueError("its best weights are of another model")
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+    def _check_finite(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Require that what is trained holds no NaN or infinity that the model here does not."""
+        trained = {id(parameter) for parameter in self.trained}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            for weights in (parts["model"], parts["best"]):
+                value = weights.get(name, parameter)
+                if id(parameter) in trained and has_broken(value, parameter):
+                    raise ValueError(f"{name} holds NaN or infinity")
+
+    def _put(self, parts: Mapping[str, Any], texts: Mapping[str, Any], group: str) -> None:
+        """Give the model what a checkpoint holds of it."""
+        put(self.model, parts[group], parts[group] | texts[group])
+
+    def _check_rest(self, there: Mapping[str, Mapping[str, Any]]) -> None:
+        """Require that the optimizer's state has the shapes of this run, and nothing else is in."""
         for name, shape in there["optimizer"].items():
             number = int(name.partition(".")[0])
-            if not 0 <= number < len(trained) or shape not in ((), tuple(trained[number].shape)):
+            if not 0 <= number < len(self.trained) or shape not in (
+                (),
+                tuple(self.trained[number].shape),
+            ):
                 raise ValueError(f"its optimizer's {quote(name)} is of another model")
         if there.keys() - {"model", "best", "optimizer"}:
             raise ValueError("it holds tensors that are none of a run")
@@ -331,6 +392,19 @@ class Run:
 
 _MOST_HEADER = 10_000_000
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def _head(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """Return what a checkpoint says of itself, and the shapes of its tensors."""
+    from safetensors import safe_open
+
+    with open_plain(path) as file:
+        if int.from_bytes(file.read(8), "little") > _MOST_HEADER:
+            raise ValueError("its header is too long")
+    with safe_open(path, framework="pt") as opened:
+        about = parse_json((opened.metadata() or {})["advlearn"])
+        names = list(opened.keys())
+        return about, {name: tuple(opened.get_slice(name).get_shape()) for name in names}
 
 
 def _damaged(path: Path, error: BaseException) -> ValueError:
@@ -347,6 +421,46 @@ def _group(tensors: Mapping[str, Any]) -> defaultdict[str, dict[str, Any]]:
         group, _, rest = name.partition(".")
         groups[group][rest] = value
     return groups
+
+
+def _packed(parts: Mapping[str, Snapshot]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a checkpoint by name, and as JSON the extra states that are none."""
+    tensors: dict[str, Tensor] = {}
+    texts: dict[str, Any] = {}
+    for group, part in parts.items():
+        tensors |= {f"{group}.{name}": value for name, value in part.tensors.items()}
+        for name, state in part.extra.items():
+            if isinstance(state, Tensor):
+                tensors[f"{group}.{name}"] = state
+                continue
+            try:
+                same = bool(json.loads(json.dumps(state, allow_nan=False)) == state)
+            except (TypeError, ValueError, RecursionError):
+                same = False
+            if not same:
+                raise ValueError(
+                    f"checkpoint cannot hold {name} of model, got {printable(state)}. Let "
+                    "get_extra_state return a tensor, or numbers, texts, lists and dicts of them, "
+                    "or leave checkpoint out."
+                )
+            texts[f"{group}.{name}"] = state
+    return tensors, texts
+
+
+def _difference(
+    here: Snapshot, shapes: Mapping[str, Any], texts: Mapping[str, Any], reshaped: set[str]
+) -> list[str]:
+    """Return the names in which a model and a checkpoint of one differ.
+
+    A buffer that changed its shape in training may have any, and an extra state too.
+    """
+    ours: dict[str, Any] = {name: tuple(value.shape) for name, value in here.tensors.items()}
+    ours |= dict.fromkeys(here.extra)
+    theirs: dict[str, Any] = {
+        name: None if name in here.extra else shape for name, shape in shapes.items()
+    }
+    theirs |= dict.fromkeys(texts)
+    return sorted({name for name, _ in ours.items() ^ theirs.items()} - reshaped)
 
 
 def _history(about: Mapping[str, Any]) -> tuple[list[dict[str, float]], bool, float | None, int]:

@@ -7,6 +7,7 @@ the same weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advlearn._snapshot import Snapshot
 from advlearn._validation import (
     check_bounds,
     check_callable,
@@ -103,11 +105,14 @@ def fit(
 
     Raises:
         DivergenceError: the loss became NaN or infinite.
-        TypeError: an argument is of the wrong kind or dtype.
+        TypeError: an argument is of the wrong kind or dtype; or `measure` returned no numbers,
+            which only shows after an epoch: the model holds the weights of that epoch then.
+        OSError: the checkpoint cannot be written.
         ValueError: an argument is out of range, the checkpoint is of another run, no parameter
             can be trained, or the model refuses the last, smaller batch of an epoch (BatchNorm
             refuses one example). Then nothing has been trained.
-        KeyboardInterrupt: passed on; the model holds the weights of the last whole epoch.
+        KeyboardInterrupt: passed on; the model holds the weights of the last whole epoch, with all
+            buffers, whatever its `state_dict` leaves out.
 
     Example:
         >>> from advlearn.models import SoftmaxRegression
@@ -117,7 +122,9 @@ def fit(
         >>> history["loss"][-1] < history["loss"][0]
         True
     """
-    losses = objective or _cross_entropy
+    if objective is not None:
+        check_callable(objective, "objective")
+    losses = _cross_entropy if objective is None else objective
 
     def step(x: Tensor, y: Tensor, _: float) -> Tensor:
         each = losses(model, x, y)
@@ -135,7 +142,7 @@ def fit(
         data,
         recipe,
         step=step,
-        extra={"objective": objective and callable_name(objective)},
+        extra={"objective": None if objective is None else callable_name(objective)},
         validation=validation,
         measure=measure,
         checkpoint=checkpoint,
@@ -192,7 +199,7 @@ def adversarial_fit(
         2
     """
     box = check_bounds(bounds)
-    check_number(alpha, "alpha", 0.0, 1.0)
+    alpha = check_number(alpha, "alpha", 0.0, 1.0)
     if attack is not None:
         check_callable(attack, "attack")
 
@@ -439,15 +446,9 @@ def _train(
     checkpoint: str | os.PathLike[str] | None,
     progress: bool,
 ) -> History:
-    """Run the epochs: the one loop behind `fit` and `adversarial_fit`."""
-    if recipe.stop_on in ("validation_error", "validation_loss") and validation is None:
-        raise ValueError(f"stop_on = {recipe.stop_on!r} needs validation data. Pass validation=.")
-    columns = ["epoch", "loss"] + ["validation_error", "validation_loss"] * (validation is not None)
-    if measure is None and recipe.stop_on not in (None, *columns, "seconds"):
-        raise ValueError(
-            f"stop_on = {recipe.stop_on!r} is not measured. There are {', '.join(columns)}, "
-            "seconds."
-        )
+    """Run the epochs: the one loop behind `fit`, `adversarial_fit` and `certified_fit`."""
+    _check_settings(recipe, measure, checkpoint)
+    _check_stop_on(recipe, validation is not None, measure is not None)
     _check_model(model, recipe)
     device = next(model.parameters()).device
     batches, x, y = _taken(
@@ -471,18 +472,20 @@ def _train(
     limited = limited_layers(model) if recipe.max_norm is not None else []
     penalised = first_weight(model, some) if recipe.l1 else None
     run = Run(model, recipe, extra | _identity(batches))
-    if checkpoint is not None and Path(checkpoint).exists():
-        run.load(Path(checkpoint))
+    if checkpoint is not None:
+        run.prepare(Path(checkpoint))
     for epoch in range(len(run.history.rows), recipe.epochs):
         if run.history.stopped_early:
             break
-        with run.safely(), _seeded(recipe.seed, epoch, device):
+        measured: object = {}
+        with run.safely() as before, _seeded(recipe.seed, epoch, device):
             started = time.perf_counter()
             loss = _epoch(
                 run,
                 batches,
                 step,
                 epoch,
+                before,
                 classes=classes,
                 limited=limited,
                 penalised=penalised,
@@ -492,13 +495,82 @@ def _train(
             if held_out is not None:
                 row |= _validate(model, held_out)
             if measure is not None:
-                row |= {name: float(value) for name, value in measure(model).items()}
-            row["seconds"] = time.perf_counter() - started
-        run.finish(row)
+                measured = measure(model)
+            seconds = time.perf_counter() - started
+        # Outside: the epoch is whole, and its weights stay whatever measure returned.
+        run.finish(row | _numbers(measured, epoch) | {"seconds": seconds})
         if checkpoint is not None:
             run.save(Path(checkpoint))
     run.restore_best()
     return run.history
+
+
+def _check_settings(recipe: Any, measure: Any, checkpoint: Any) -> None:
+    """Require what every way to train is given, before any work."""
+    if not isinstance(recipe, Recipe):
+        remedy = "Recipe(**recipe)" if isinstance(recipe, Mapping) else "Recipe(epochs=10)"
+        raise TypeError(
+            "recipe must be an advlearn.training.Recipe, got "
+            f"{type(recipe).__name__} {recipe!r:.60}. Pass {remedy}."
+        )
+    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(
+            f"checkpoint must be the path of a file or None, got {type(checkpoint).__name__} "
+            f"{checkpoint!r:.60}. Pass one such as 'run.safetensors'."
+        )
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        raise ValueError(
+            f"checkpoint = {str(checkpoint)!r:.200} is a folder. Pass the path of a file in it, "
+            "such as 'run.safetensors'."
+        )
+    if measure is None:
+        return
+    if not callable(measure):
+        raise TypeError(
+            "measure must be a function of the model, such as lambda model: {'error': 0.5}, got "
+            f"{type(measure).__name__} {measure!r:.60}."
+        )
+    try:
+        signature = inspect.signature(measure)
+    except (TypeError, ValueError):  # a built-in function need not have one
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"measure must take the model alone, got {callable_name(measure)}{signature} "
+            f"({error}). Pass functools.partial(...) or a lambda that gives it the rest."
+        ) from error
+
+
+def _check_stop_on(recipe: Recipe, validation: bool, measure: bool) -> None:
+    """Require that what the recipe watches is measured, as far as that is known before."""
+    if recipe.stop_on in ("validation_error", "validation_loss") and not validation:
+        raise ValueError(f"stop_on = {recipe.stop_on!r} needs validation data. Pass validation=.")
+    columns = ["epoch", "loss"] + ["validation_error", "validation_loss"] * validation
+    if not measure and recipe.stop_on not in (None, *columns, "seconds"):
+        raise ValueError(
+            f"stop_on = {recipe.stop_on!r} is not measured. There are {', '.join(columns)}, "
+            "seconds."
+        )
+
+
+def _numbers(measured: Any, epoch: int) -> dict[str, float]:
+    """Return what `measure` gave as plain numbers by name, or say what it gave instead."""
+    got, items = type(measured).__name__, getattr(measured, "items", None)
+    if callable(items):
+        try:
+            numbers = {name: float(value) for name, value in items()}
+            if all(isinstance(name, str) for name in numbers):
+                return numbers
+            got += f" with the names {', '.join(map(repr, numbers)):.100}"
+        except (TypeError, ValueError, RuntimeError) as error:
+            got += f" {measured!r:.100} ({_last_line(error)})"
+    raise TypeError(
+        "measure must return a dict of names and numbers, such as {'error': 0.5}, and returned "
+        f"{got} after epoch {epoch + 1}. Mend it, or let it return {{}}. The model holds the "
+        "weights of this epoch."
+    )
 
 
 def _check_model(model: Any, recipe: Recipe) -> None:
@@ -557,13 +629,17 @@ def _epoch(
     batches: Batches,
     step: Step,
     epoch: int,
+    before: Snapshot,
     *,
     classes: int,
     limited: list[nn.Module],
     penalised: nn.Parameter | None,
     progress: bool,
 ) -> float:
-    """Do one pass over the data and return the mean loss over it."""
+    """Do one pass over the data and return the mean loss over it.
+
+    `before` is what the model held at its start, to tell what has diverged in it.
+    """
     from tqdm.auto import tqdm
 
     recipe, model, pair, steps = run.recipe, run.model, batches.pair, batches.steps
@@ -619,7 +695,7 @@ def _epoch(
         for batch in tqdm(order, title, leave=False, disable=not progress):
             descend(taken(x, batch), y[batch])
     # The loss of a step is that of the weights before it: the last step shows only here.
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+    if any(map(before.is_broken, run.trained)):
         raise DivergenceError(
             f"the weights became NaN or infinite in epoch {epoch + 1}, at lr = {lr:.3g}. Lower lr "
             f"(try {lr / 10:.1g}), or set max_norm. The model holds the weights of the last whole "
@@ -710,7 +786,7 @@ def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
 def _as_in_training(model: nn.Module, recipe: Recipe, device: torch.device) -> Iterator[None]:
     """Put the model into the mode of an epoch; modes, buffers and random state come back."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    before = Snapshot(model, parameters=False)
     try:
         if not model.training:
             model.train()
@@ -719,8 +795,7 @@ def _as_in_training(model: nn.Module, recipe: Recipe, device: torch.device) -> I
     finally:
         for module, mode in modes:
             module.training = mode
-        for buffer, before in buffers:
-            buffer.copy_(before)
+        before.restore()
 
 
 def _last_line(error: Exception) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from advlearn.recipe import History, Recipe
@@ -62,6 +64,10 @@ BAD = [
     ({"memory_format": "nhwc"}, ValueError, "memory_format must be one of preserve, channels_last"),
     ({"seed": -1}, ValueError, "seed must be at least 0"),
     ({"seed": 0.5}, TypeError, "seed must be a whole number"),
+    ({"seed": np.float64(1.0)}, TypeError, "seed must be a whole number"),
+    ({"batch_size": np.True_}, TypeError, "batch_size must be a whole number"),
+    ({"batch_size": np.int64(0)}, ValueError, "batch_size must be at least 1"),
+    ({"stop_on": 5}, TypeError, "stop_on must be the name of a column.* or None, got int 5"),
 ]
 
 
@@ -69,6 +75,30 @@ BAD = [
 def test_bad_values_are_named(change, error, words):
     with pytest.raises(error, match=words):
         Recipe(**{"epochs": 1} | change)
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ({"batch_size": np.int64(7)}, 7),
+        ({"epochs": np.uint8(7)}, 7),
+        ({"patience": np.int16(7)}, 7),
+        ({"seed": np.uint64(2**63)}, 2**63),
+        ({"lr": np.float32(0.5)}, 0.5),
+        ({"momentum_final": np.float16(0.5)}, 0.5),
+        ({"max_norm": Fraction(1, 2)}, 0.5),
+    ],
+    ids=str,
+)
+def test_numbers_of_others_become_pythons(given, value):
+    (name,) = given
+    recipe = Recipe(**{"epochs": 1} | given)
+    assert type(getattr(recipe, name)) is type(value)
+    assert recipe == Recipe(**{"epochs": 1} | {name: value})
+
+
+def test_what_is_pythons_is_left_as_it_is_written():
+    assert str(Recipe(epochs=1, lr=1).as_dict()["lr"]) == "1", "it identifies a run"
 
 
 def test_the_edges_are_accepted():

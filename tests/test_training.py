@@ -9,6 +9,8 @@ import math
 import os
 import random
 import re
+import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -1190,6 +1192,321 @@ def test_a_buffer_outside_the_state_comes_back_too():
     assert float(model.seen) == 60, "what is left is the probe of one batch"
 
 
+# --- Models whose state_dict is not all that they hold --------------------------------------------
+
+
+class Adapted(nn.Module):
+    """Adapters beside frozen weights, which the state leaves out, as PEFT's do."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(36, 4).requires_grad_(False)
+        self.low, self.high = nn.Linear(36, 2, bias=False), nn.Linear(2, 4, bias=False)
+        self._register_state_dict_hook(
+            lambda module, state, prefix, _: {
+                name: value for name, value in state.items() if "base" not in name
+            }
+        )
+
+    def forward(self, x):
+        return self.base(x.flatten(1)) + self.high(self.low(x.flatten(1)))
+
+
+class Prefixed(SoftmaxRegression):
+    """A state_dict of its own, which load_state_dict does not take back."""
+
+    def __init__(self):
+        super().__init__(36, 4)
+
+    def state_dict(self, *args, **options):
+        return {f"net/{name}": value for name, value in super().state_dict().items()}
+
+
+class Remembers(nn.Module):
+    """A buffer that is replaced at each step; how, a subclass says."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(36, 4)
+        self.register_buffer("bank", self.start())
+
+    def start(self):
+        return torch.zeros(0, 36)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            self.remember(x.detach())
+        return self.inner(x)
+
+    def remember(self, x):
+        self.bank = torch.cat([self.bank, x[:1]])
+
+
+class RemembersLate(Remembers):
+    def start(self):
+        return None
+
+    def remember(self, x):
+        self.bank = x[:1] if self.bank is None else torch.cat([self.bank, x[:1]])
+
+
+class ResizesInPlace(Remembers):
+    def remember(self, x):
+        self.bank.data = torch.cat([self.bank, x[:1]])
+
+
+class OutsideTheState(Remembers):
+    def __init__(self):
+        super().__init__()
+        self._non_persistent_buffers_set.add("bank")
+
+
+class Registers(Remembers):
+    """A buffer that is there from the first step in training on."""
+
+    def __init__(self):
+        super().__init__()
+        del self.bank
+
+    def remember(self, x):
+        if not hasattr(self, "bank"):
+            self.register_buffer("bank", self.start())
+        super().remember(x)
+
+
+class Expanded(SoftmaxRegression):
+    """A buffer whose entries share memory, which cannot be copied into."""
+
+    def __init__(self):
+        super().__init__(36, 4)
+        self.register_buffer("bank", torch.zeros(1).expand(4))
+
+
+class Extra(Remembers):
+    """An extra state, which changes at each step; its form is an argument."""
+
+    form = staticmethod(lambda count: {"count": count})
+    count = 0
+
+    def remember(self, x):
+        self.count += 1
+
+    def get_extra_state(self):
+        return self.form(self.count)
+
+    def set_extra_state(self, state):
+        self.count = int(state["count"] if isinstance(state, dict) else state)
+
+
+class ExtraTensor(Extra):
+    form = staticmethod(torch.tensor)
+
+
+class ExtraBytes(Extra):
+    form = staticmethod(lambda count: {"count": count, "more": b"pickled"})
+
+
+class ExtraOneWay(SoftmaxRegression):
+    def __init__(self):
+        super().__init__(36, 4)
+
+    def get_extra_state(self):
+        return object()
+
+
+class Refusing(Extra):
+    def set_extra_state(self, state):
+        raise ZeroDivisionError("not today")
+
+
+class Tied(nn.Module):
+    """One layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Sequential(nn.Linear(36, 36), nn.BatchNorm1d(36))
+        self.two, self.last = self.one, nn.Linear(36, 4)
+
+    def forward(self, x):
+        return self.last(self.two(self.one(x.flatten(1)).relu()))
+
+
+KEPT = {
+    kind.__name__: kind
+    for kind in (
+        Adapted, Prefixed, Remembers, RemembersLate, ResizesInPlace, OutsideTheState, Registers,
+        Expanded, Extra, ExtraTensor, ExtraBytes, ExtraOneWay, Tied,
+    )
+} | {"TorchScript": lambda: nn.Sequential(torch.jit.script(Remembers()))}  # fmt: skip
+
+
+def held(model):
+    """Return all that a model holds, without its state_dict."""
+    tensors = {name: value.detach().clone() for name, value in model.named_parameters()}
+    tensors |= {name: value.detach().clone() for name, value in model.named_buffers()}
+    return tensors | {"count": torch.tensor(getattr(model, "count", 0))}
+
+
+def seeded(make):
+    torch.manual_seed(0)
+    return make()
+
+
+def score(kept):
+    """Return a measure that keeps what the model held; the second epoch is the best."""
+    scores = iter([2.0, 1.0, 3.0, 4.0, 5.0])
+
+    def measure(model):
+        kept.append(held(model))
+        return {"score": next(scores)}
+
+    return measure
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script")
+@pytest.mark.parametrize("make", KEPT.values(), ids=KEPT.keys())
+def test_an_interrupt_gives_all_back_whatever_the_state_dict_holds(make):
+    kept, model = [], seeded(make)
+    start, parameters = held(model), list(model.parameters())
+    recipe = Recipe(epochs=5, batch_size=16)
+    hook = interrupt_after(model, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, DATA, recipe, progress=False)
+    assert equal(held(model), start)
+    hook.remove()
+    hook = interrupt_after(model, 2 * 4 + 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, DATA, recipe, measure=score(kept), progress=False)
+    hook.remove()
+    assert equal(held(model), kept[1])
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    fit(model, DATA, recipe, progress=False)  # it still works
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script")
+@pytest.mark.parametrize("make", KEPT.values(), ids=KEPT.keys())
+def test_the_best_epoch_comes_back_whatever_the_state_dict_holds(make):
+    kept, model = [], seeded(make)
+    recipe = Recipe(epochs=4, batch_size=16, stop_on="score")
+    fit(model, DATA, recipe, measure=score(kept), progress=False)
+    assert equal(held(model), kept[1])
+    assert not equal(kept[1], kept[3])
+
+
+# What is outside the state, or is there from the first step on, is in no checkpoint.
+RESUMED = KEPT.keys() - {"OutsideTheState", "Registers", "ExtraBytes"}
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script")
+@pytest.mark.parametrize("kind", sorted(RESUMED))
+def test_any_model_is_resumed_bit_for_bit(tmp_path, kind):
+    recipe = Recipe(epochs=5, batch_size=16, stop_on="score", patience=2)
+    whole, cut = seeded(KEPT[kind]), seeded(KEPT[kind])
+    uncut = fit(whole, DATA, recipe, measure=score([]), progress=False)
+
+    file = tmp_path / "run.safetensors"
+    hook = interrupt_after(cut, 3 * 4 + 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, DATA, recipe, measure=score([]), checkpoint=file, progress=False)
+    hook.remove()
+    fresh = seeded(KEPT[kind])
+    late = iter([4.0, 5.0])
+    resumed = fit(
+        fresh,
+        DATA,
+        recipe,
+        measure=lambda model: {"score": next(late)},
+        checkpoint=file,
+        progress=False,
+    )
+    assert without_seconds(resumed) == without_seconds(uncut)
+    assert equal(held(fresh), held(whole))
+    again = seeded(KEPT[kind])  # a finished run: the best epoch, out of the file
+    fit(again, DATA, recipe, measure=score([]), checkpoint=file, progress=False)
+    assert equal(held(again), held(whole))
+
+
+def test_a_checkpoint_of_an_ordinary_model_is_written_as_before(tmp_path):
+    """So an earlier version reads it, and this one reads those of earlier versions."""
+    model, file = make_mlp(), tmp_path / "run.safetensors"
+    recipe = Recipe(epochs=2, stop_on="loss")
+    fit(model, DATA, recipe, checkpoint=file, progress=False)
+    tensors = load_file(file)
+    for group in ("model.", "best."):
+        part = {n.removeprefix(group): v for n, v in tensors.items() if n.startswith(group)}
+        assert equal(part, weights(model))
+    with safe_open(file, framework="pt") as opened:
+        about = json.loads(opened.metadata()["advlearn"])
+    assert about.keys() == {"identity", "rows", "stopped_early", "best", "sha256"}
+
+
+def test_a_buffer_of_another_shape_is_another_model_unless_it_changed_in_training(tmp_path):
+    class Constant(Remembers):
+        def remember(self, x):
+            pass
+
+    class Other(Constant):
+        def start(self):
+            return torch.zeros(3, 36)
+
+    file = tmp_path / "run.safetensors"
+    fit(Constant(), DATA, RECIPE, checkpoint=file, progress=False)
+    refuse(r"of another model \(they differ in bank\)", file, model=Other())
+
+
+def test_an_extra_state_that_no_checkpoint_can_hold_is_told_before_any_work(tmp_path):
+    model, file = ExtraBytes(), tmp_path / "run.safetensors"
+    words = r"checkpoint cannot hold _extra_state of model.*or leave checkpoint out"
+    with pytest.raises(ValueError, match=words):
+        fit(model, DATA, RECIPE, checkpoint=file, progress=False)
+    assert model.count == 0
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, about: about.update(extra=[1]),
+        lambda tensors, about: about.update(extra={"model._extra_state": {"count": "many"}}),
+        lambda tensors, about: about.update(reshaped=3),
+        lambda tensors, about: about.update(reshaped=[[1]]) or tensors.pop("model.inner.bias"),
+    ],
+)
+def test_a_checkpoint_that_lies_about_what_is_no_tensor_is_refused(tmp_path, change):
+    file = tmp_path / "run.safetensors"
+    fit(Extra(), DATA, RECIPE, checkpoint=file, progress=False)
+    rewrite(file, change)
+    model, content = Extra(), file.read_bytes()
+    before = held(model)
+    with pytest.raises(ValueError, match=r"damaged|of another model"):
+        fit(model, DATA, RECIPE, checkpoint=file, progress=False)
+    assert equal(held(model), before)
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_extra_state_that_is_not_taken_back_does_not_hide_the_interrupt(strict):
+    model = Refusing()
+    before = {name: value for name, value in held(model).items() if name != "count"}
+    interrupt_after(model, 2)
+    with warnings.catch_warnings(record=not strict) as told:
+        warnings.simplefilter("error" if strict else "always")
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, DATA, Recipe(epochs=2, batch_size=16), progress=False)
+    after = held(model)
+    assert all(after[name].equal(value) for name, value in before.items())
+    if not strict:
+        assert any("could not be given back: Refusing.set_extra" in str(w.message) for w in told)
+
+
+def test_the_probe_of_a_single_example_leaves_no_trace():
+    """60 examples in batches of 59: one alone is tried before training."""
+    model, kept = Remembers(), []
+    fit(model, DATA, Recipe(epochs=1, batch_size=59), measure=score(kept), progress=False)
+    assert len(kept[0]["bank"]) == 2
+
+
 # --- Losses that break ----------------------------------------------------------------------------
 
 
@@ -1202,6 +1519,56 @@ def broken_at(step, value=float("nan")):
         return cross_entropy(model(x), y) * (value if calls[0] == step else 1.0)
 
     return objective
+
+
+class Masked(nn.Module):
+    """The mask of an attention layer holds -inf, whatever it is registered as."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.inner = nn.Linear(6, 4)
+        mask = torch.full((6, 6), -math.inf).triu(1)
+        if kind == "buffer":
+            self.register_buffer("mask", mask)
+        else:
+            self.mask = nn.Parameter(mask, requires_grad=kind == "trained")
+
+    def forward(self, x):
+        return self.inner(torch.softmax(x[:, 0, 0][:, None] + self.mask, -1)[:, -1])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", ["buffer", "frozen", "trained"])
+def test_what_is_infinite_from_the_start_is_no_divergence(tmp_path, kind, optimizer):
+    recipe = Recipe(epochs=2, optimizer=optimizer, stop_on="loss")
+    for _ in range(2):  # the second time from the file
+        model = Masked(kind)
+        options = {"checkpoint": tmp_path / "run.safetensors", "progress": False}
+        assert len(fit(model, DATA, recipe, **options).rows) == 2
+        assert model.mask.isinf().sum() == 15
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [(0, 0), (0, 1)], ids=["was finite", "was infinite"])
+def test_a_trained_mask_that_breaks_is_divergence(place, value):
+    model = Masked("trained")
+    start = model.mask.detach().clone()
+
+    def objective(model, x, y):
+        loss = cross_entropy(model(x), y)
+        with torch.no_grad():
+            model.mask[place] = value
+        return loss
+
+    def run():
+        fit(model, DATA, Recipe(epochs=1), objective=objective, progress=False)
+
+    if value == start[place]:
+        run()
+    else:
+        with pytest.raises(DivergenceError, match="weights became NaN or infinite in epoch 1"):
+            run()
+    assert model.mask.isinf().equal(start.isinf())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -1312,6 +1679,44 @@ BAD = [
     ("validation label", {"validation": (X, Y + 1)}, ValueError, "holds the label 4"),
     ("validation labels", {"validation": (X, Y.float())}, TypeError, "dtype torch.int64"),
     ("validation empty", {"validation": (X[:0], Y[:0])}, ValueError, "empty batch"),
+    (
+        "recipe dict",
+        {"recipe": {"epochs": 1}},
+        TypeError,
+        r"recipe must be .*Recipe, got dict \{'epochs': 1\}. Pass Recipe\(\*\*recipe\)",
+    ),
+    ("recipe number", {"recipe": 3}, TypeError, r"recipe must .* got int 3. Pass Recipe\(epochs="),
+    ("recipe class", {"recipe": Recipe}, TypeError, "recipe must be .*Recipe, got type"),
+    (
+        "checkpoint 5",
+        {"checkpoint": 5},
+        TypeError,
+        "checkpoint must be the path .* got int 5. Pass",
+    ),
+    ("checkpoint bytes", {"checkpoint": b"a"}, TypeError, "checkpoint must be the path"),
+    ("checkpoint true", {"checkpoint": True}, TypeError, "checkpoint must be the path"),
+    ("checkpoint folder", {"checkpoint": "."}, ValueError, "checkpoint = '.' is a folder. Pass"),
+    ("checkpoint empty", {"checkpoint": ""}, ValueError, "checkpoint = '' is a folder"),
+    (
+        "checkpoint below a file",
+        {"checkpoint": f"{__file__}/run.safetensors"},
+        OSError,
+        "test_training.py",
+    ),
+    ("measure 5", {"measure": 5}, TypeError, "measure must be a function of the model.*got int 5"),
+    ("measure dict", {"measure": {"e": 1}}, TypeError, "measure must be a function.*got dict"),
+    (
+        "measure of nothing",
+        {"measure": lambda: {}},
+        TypeError,
+        r"measure must take the model alone, got .*lambda.*\(\).*Pass functools.partial",
+    ),
+    (
+        "measure of two",
+        {"measure": lambda model, data: {}},
+        TypeError,
+        "measure must take the model alone, .*'data'",
+    ),
 ]
 
 
@@ -1327,6 +1732,64 @@ def test_bad_arguments_are_named_before_the_first_step(train, change, error, wor
     with pytest.raises(error, match=words):
         train(model, progress=False, **arguments)
     assert not model.begun
+
+
+@pytest.mark.parametrize("objective", [5, "cross_entropy", {}])
+def test_an_objective_that_is_no_function_is_named_before_the_first_step(objective):
+    model = Watched().train()
+    with pytest.raises(TypeError, match="objective must be callable"):
+        fit(model, DATA, Recipe(epochs=1), objective=objective, progress=False)
+    assert not model.begun
+
+
+WRONG_MEASURES = {
+    "nothing": (None, "returned NoneType after epoch 2"),
+    "a number": (0.5, "returned float"),
+    "a pair": (("error", 0.5), "returned tuple"),
+    "a text": ({"error": "low"}, "returned dict .*'low'.*after epoch 2"),
+    "none of a name": ({"error": None}, "returned dict .*None"),
+    "several numbers": ({"error": torch.ones(2)}, "returned dict"),
+    "an array": ({"error": np.ones(2)}, "returned dict"),
+    "no names": ({1: 0.5}, "returned dict with the names 1"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_MEASURES)
+def test_what_measure_returns_wrongly_is_named_and_no_epoch_is_lost(tmp_path, kind):
+    returned, words = WRONG_MEASURES[kind]
+    kept, file = [], tmp_path / "run.safetensors"
+
+    def measure(model):
+        kept.append(weights(model))
+        return {"error": 0.5} if len(kept) != 2 else returned
+
+    model, recipe = make_mlp(), Recipe(epochs=3)
+    with pytest.raises(TypeError, match=f"measure must return a dict .*{words}.*Mend it"):
+        fit(model, DATA, recipe, measure=measure, checkpoint=file, progress=False)
+    assert equal(weights(model), kept[1]), "the weights of the epoch that was trained"
+    assert model.training
+    whole, resumed = make_mlp(), make_mlp(5)
+    right = {"measure": lambda model: {"error": 0.5}, "progress": False}
+    fit(whole, DATA, recipe, **right)
+    assert len(fit(resumed, DATA, recipe, checkpoint=file, **right).rows) == 3
+    assert equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda *args: {"a": 1},
+        lambda model, data=DATA: {"a": 1},
+        functools.partial(lambda model, data: {"a": 1}, data=DATA),
+        {SoftmaxRegression: {"a": 1}}.get,
+    ],
+    ids=["any arguments", "a default", "a partial", "built in"],
+)
+def test_a_measure_of_any_signature_that_takes_a_model_is_called(measure):
+    model = SoftmaxRegression(36, 4)
+    if isinstance(getattr(measure, "__self__", None), dict):
+        measure = {model: {"a": 1}}.get
+    assert fit(model, DATA, Recipe(epochs=1), measure=measure, progress=False)["a"] == [1]
 
 
 def test_an_unknown_column_of_measure_is_named_with_those_that_exist():
@@ -1365,7 +1828,20 @@ def test_bad_adversarial_settings_are_named_before_the_first_step(change, error,
 
 def test_numpys_numbers_are_numbers(tmp_path):
     file = tmp_path / "run.safetensors"
-    recipe = Recipe(epochs=np.int64(2), lr=np.float32(0.5))
+    recipe = Recipe(
+        epochs=np.int64(2),
+        batch_size=np.int64(7),
+        lr=np.float32(0.5),
+        lr_final=np.float64(0.25),
+        momentum=np.float32(0.5),
+        momentum_final=Fraction(3, 4),
+        max_norm=np.float16(2.0),
+        l1=np.float32(0.001),
+        stop_on="loss",
+        patience=np.uint8(3),
+        seed=np.int64(2**62),
+    )
+    assert all(type(value) in (int, float, str) for value in recipe.as_dict().values())
     for _ in range(2):  # the second time from the file
         history = adversarial_fit(
             SoftmaxRegression(36, 4),
