@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 import unicodedata
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,132 @@ def test_cifar10_labels_follow_the_training_classes(tmp_path: Path) -> None:
     got = load_cifar10("all", data_dir=tmp_path)
     assert (got.classes, sorted(got.y.tolist())) == (("cat", "dog", "ship"), [0, 1, 2, 2])
     assert "no image of cat, dog" in got.note
+
+
+# --- bits for each channel ------------------------------------------------------------------------
+
+
+def png_of(bits: int, colour: int, *values: int) -> bytes:
+    """Return a PNG of 2 x 2 pixels of one colour, by its definition."""
+    packed = "".join(f"{value:0{bits}b}" for value in values * 2)
+    row = bytes(int(packed[k : k + 8].ljust(8, "0"), 2) for k in range(0, len(packed), 8))
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, bits, colour, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes((9, 9, 9, 255, 0, 0))) if colour == 3 else b""
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            head,
+            palette,
+            chunk(b"IDAT", zlib.compress((b"\0" + row) * 2)),
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+def tiff_of(bits: int, photometric: int, *values: int, order: str = "<", packed: bool = False):
+    """Return a TIFF of 2 x 2 pixels of one colour, by its definition."""
+    form = order + {8: "B", 16: "H"}[bits] * len(values)
+    body = struct.pack(form, *values) * 4
+    body = zlib.compress(body) if packed else body
+    count = len(values)
+    start = 8 + 2 + 12 * 10 + 4
+    tags = [
+        (256, 3, 1, 2), (257, 3, 1, 2), (258, 3, count, start), (259, 3, 1, 8 if packed else 1),
+        (262, 3, 1, photometric), (273, 4, 1, start + 2 * count), (277, 3, 1, count),
+        (278, 3, 1, 2), (279, 4, 1, len(body)), (284, 3, 1, 1),
+    ]  # fmt: skip
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, kind, many, value in tags:
+        # A value that takes less than four bytes stands in the entry itself, at its start.
+        here = struct.pack(f"{order}H", bits) * count if tag == 258 and count <= 2 else None
+        if here is None and kind == 3 and many == 1:
+            here = struct.pack(f"{order}H", value)
+        entry = struct.pack(f"{order}I", value) if here is None else here.ljust(4, b"\0")
+        head += struct.pack(f"{order}HHI", tag, kind, many) + entry
+    return head + bytes(4) + struct.pack(f"{order}H", bits) * count + body
+
+
+WORDS = struct.pack(">3H", 300, 40000, 511) * 4
+DEEP = {
+    "grey.png": png_of(16, 0, 300),
+    "colour.png": png_of(16, 2, 300, 40000, 511),
+    "alpha.png": png_of(16, 6, 300, 40000, 511, 65535),
+    "grey and alpha.png": png_of(16, 4, 300, 65535),
+    "called jpeg.jpg": png_of(16, 2, 300, 40000, 511),
+    "grey.pgm": b"P5 2 2 65535\n" + WORDS[:8],
+    "plain grey.pgm": b"P2 2 2 256 " + b"256 " * 4,
+    "colour.ppm": b"P6 2 2 65535\n" + WORDS,
+    "just too much.ppm": b"P6 2 2 256\n" + WORDS,
+    "commented.ppm": b"P6 # by 255\n2 2 # and\n# 255\n65535\n" + WORDS,
+    "plain.ppm": b"P3 2 2 1023 " + b"300 1000 511 " * 4,
+    "fractions.ppm": b"Pf 2 2 -1.0\n" + struct.pack("<4f", 0.1, 0.2, 0.3, 0.4),
+    "grey.tif": tiff_of(16, 1, 300),
+    "colour.tif": tiff_of(16, 2, 300, 40000, 511),
+    "of a Mac.tif": tiff_of(16, 2, 300, 40000, 511, order=">"),
+    "alpha.tif": tiff_of(16, 2, 300, 40000, 511, 65535),
+    "packed.tiff": tiff_of(16, 2, 300, 40000, 511, packed=True),
+    "inks.tif": tiff_of(16, 5, 300, 40000, 511, 0),
+}
+SHALLOW = {
+    "bit.png": (png_of(1, 0, 1), 255, 255),
+    "two bits.png": (png_of(2, 0, 1), 85, 85),
+    "four bits.png": (png_of(4, 0, 2), 34, 34),
+    "grey.png": (png_of(8, 0, 16), 16, 16),
+    "palette.png": (png_of(8, 3, 1), 255, 0),
+    "small palette.png": (png_of(1, 3, 1), 255, 0),
+    "colour.png": (png_of(8, 2, 16, 17, 18), 16, 18),
+    "alpha.png": (png_of(8, 6, 16, 17, 18, 255), 16, 18),
+    "grey and alpha.png": (png_of(8, 4, 16, 255), 16, 16),
+    "bit.pbm": (b"P4 2 2\n\0\0", 255, 255),
+    "grey.pgm": (b"P5 2 2 255\n" + bytes([16] * 4), 16, 16),
+    "colour.ppm": (b"P6 2 2 255\n" + bytes([16, 17, 18] * 4), 16, 18),
+    "less.ppm": (b"P6 2 2 51\n" + bytes([16, 17, 18] * 4), 80, 90),
+    "commented.ppm": (b"P6 # 65535\n2 2 255\n" + bytes([16, 17, 18] * 4), 16, 18),
+    "plain.ppm": (b"P3 2 2 255 " + b"16 17 18 " * 4, 16, 18),
+    "grey.tif": (tiff_of(8, 1, 16), 16, 16),
+    "colour.tif": (tiff_of(8, 2, 16, 17, 18), 16, 18),
+    "of a Mac.tif": (tiff_of(8, 2, 16, 17, 18, order=">"), 16, 18),
+    "packed.tiff": (tiff_of(8, 2, 16, 17, 18, packed=True), 16, 18),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DEEP)
+def test_more_than_8_bits_for_a_channel_are_refused_by_name(
+    tmp_path: Path, name: str, kind
+) -> None:
+    path = kind(tmp_path / "tree", {"train/a/0.png": png((1, 1, 1)), f"train/a/{name}": DEEP[name]})
+    words = f"a/{name} cannot be read .more than 8 bits for each channel: .*as an ordinary 8-bit"
+    for grey in (True, False):
+        with pytest.raises(ValueError, match=words):
+            load_image_folder(path, grey=grey, size=2)
+
+
+@pytest.mark.parametrize("kind", [as_folder, as_zip])
+@pytest.mark.parametrize("name", SHALLOW)
+def test_up_to_8_bits_for_a_channel_are_read(tmp_path: Path, name: str, kind) -> None:
+    content, red, blue = SHALLOW[name]
+    got = load_image_folder(kind(tmp_path / "tree", {f"train/a/{name}": content}))
+    assert (got.x[0, :, 0, 0] * 255).round().tolist()[::2] == [red, blue]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_pillow_writes_in_8_bits_is_read(tmp_path: Path, suffix: str) -> None:
+    for form in FORMATS[suffix]:
+        for mode in ("1", "L", "P", "RGB"):
+            buffer = io.BytesIO()
+            try:
+                Image.new("RGB", (4, 3), (255, 255, 255)).convert(mode).save(buffer, form)
+            except (OSError, KeyError):
+                continue  # a mode that the format does not have
+            path = as_folder(tmp_path / form / mode, {f"train/a/1{suffix}": buffer.getvalue()})
+            assert load_image_folder(path).n == 1
 
 
 # --- what is skipped ------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def look(content: bytes, suffix: str) -> Image.Image:
         suffix: a key of `FORMATS`.
 
     Raises:
-        UnreadableError: it is of another format, damaged or too large.
+        UnreadableError: it is of another format, damaged, too large, or has more than 8 bits for
+            each channel.
 
     Example:
         >>> look(b"P5 3 2 255 abcdef", ".pgm").size
@@ -86,6 +87,8 @@ def look(content: bytes, suffix: str) -> Image.Image:
             tile = int(tags.get(322, 1)), int(tags.get(323, 1))
             if not 0 < tile[0] * tile[1] <= MOST_PIXELS:
                 raise UnreadableError(_too_many(tile, MOST_PIXELS))
+        if deep := _deep(opened, content):
+            raise UnreadableError(f"more than 8 bits for each channel: {deep}")
         return opened
     except UnreadableError:
         raise
@@ -111,6 +114,34 @@ def _most(opened: Image.Image, content: bytes) -> int:
 
 def _too_many(size: tuple[int, int], most: int) -> str:
     return f"it has {size[1]:,} x {size[0]:,} pixels; at most {most:,} are read"
+
+
+def _deep(opened: Image.Image, content: bytes) -> str:
+    """Return in words what has more than 8 bits for each channel, by its head, or nothing.
+
+    In colour Pillow gives the upper 8 of them, without a word.
+    """
+    if opened.format == "PNG":
+        bits = content[content.find(b"IHDR") + 12]  # behind width and height
+    elif opened.format == "TIFF":
+        tags: Any = opened.tag_v2  # type: ignore[attr-defined]
+        given = tags.get(258, 1)
+        each = given if isinstance(given, tuple) else (given,)
+        bits = max(each[: int(tags.get(277, 1))], default=1)
+    elif opened.format == "PPM":
+        # Where the largest value is not 255, Pillow hands it to the decoder that scales by it.
+        tiles: Any = opened.tile  # type: ignore[attr-defined]
+        scaled = tiles[0][3]
+        most = scaled[1] if isinstance(scaled, tuple) else 255
+        if most > 255:
+            return f"a PPM with values up to {most:,}"
+        bits = 8
+    else:
+        bits = 8
+    if bits > 8:
+        return f"a {opened.format} with {bits}"
+    # 12 bits, whole numbers and fractions, in any format.
+    return f"mode {opened.mode}" if opened.mode.startswith(("I", "F")) else ""
 
 
 def _check_webp(content: bytes, suffix: str) -> None:
@@ -183,8 +214,6 @@ def _shown(opened: Image.Image, remarks: list[str]) -> Image.Image:
     """Return an image in colour or grey, without transparency."""
     from PIL import Image
 
-    if opened.mode.startswith(("I", "F")):
-        raise UnreadableError(f"more than 8 bits for each channel, mode {opened.mode}")
     if opened.format == "JPEG" and opened.mode == "CMYK" and "adobe" not in opened.info:
         raise UnreadableError("CMYK without Adobe's mark: viewers disagree on its colours")
     opened.load()
