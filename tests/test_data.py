@@ -17,6 +17,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -486,6 +487,28 @@ def test_same_name_twice_in_an_archive(tmp_path: Path) -> None:
         ({"size": 2.5}, TypeError, "size"),
         ({"size": (1, 2, 3)}, ValueError, "size"),
         ({"classes": "cat"}, TypeError, r"\['cat'\]"),
+        ({"classes": b"cat"}, TypeError, "classes must be a sequence such as .* got bytes b'cat'"),
+        (
+            {"classes": 5},
+            TypeError,
+            r"classes must be a sequence such as \['cat', 'dog'\], got int 5",
+        ),
+        ({"classes": np.array(5)}, TypeError, "classes must be a sequence"),
+        ({"classes": [5]}, TypeError, "classes must hold names of folders, got int 5"),
+        ({"classes": ["cat", None]}, TypeError, "classes must hold names .* got NoneType None"),
+        ({"classes": [["cat"]]}, TypeError, "classes must hold names of folders, got list"),
+        ({"classes": {"cat", "dog"}}, TypeError, r"got set .*no order.*Pass a list.*sorted"),
+        ({"classes": frozenset({"cat"})}, TypeError, "got frozenset .*no order"),
+        ({"classes": {"cat": 0, "dog": 1}.items()}, TypeError, "got dict_items .*no order"),
+        ({"classes": {"cat": 1, "dog": 2}}, ValueError, "labels 1, 2, and they must be 0, 1, ... "),
+        ({"classes": {"cat": 0, "dog": 0}}, ValueError, "labels 0, 0, .*once each, got dict"),
+        ({"classes": {"cat": 0, "dog": 2}}, ValueError, "labels 0, 2, .*Pass the names alone"),
+        ({"classes": {"cat": 0.0, "dog": 1.0}}, ValueError, "labels 0.0, 1.0"),
+        ({"classes": {"cat": False, "dog": True}}, ValueError, "labels False, True"),
+        ({"classes": {0: "cat", 1: "dog"}}, ValueError, "labels cat, dog"),
+        ({"classes": {0: 0, 1: 1}}, TypeError, "classes must hold names of folders, got int 0"),
+        ({"classes": {}}, ValueError, "classes must hold distinct names"),
+        ({"classes": {"cow": 0}}, FileNotFoundError, "no class 'cow'"),
         ({"classes": ["cow"]}, FileNotFoundError, "no class 'cow'.* cat, dog"),
         ({"classes": []}, ValueError, "classes"),
         ({"classes": ["cat", "cat"]}, ValueError, "classes"),
@@ -499,6 +522,29 @@ def test_image_folder_refuses(
     as_folder(tmp_path, TREE)
     with pytest.raises(error, match=words):
         load_image_folder(**{"path": tmp_path, **options})
+
+
+ORDERED = {
+    "a list": ["dog", "cat"],
+    "a tuple": ("dog", "cat"),
+    "an array": np.array(["dog", "cat"]),
+    "an iterator": ["dog", "cat"],
+    "keys": dict.fromkeys(["dog", "cat"]).keys(),
+    "labels": {"dog": 0, "cat": 1},
+    "labels in another order": {"cat": 1, "dog": 0},
+    "labels of NumPy": {"cat": np.int64(1), "dog": np.int64(0)},
+    "a read-only mapping": MappingProxyType({"cat": 1, "dog": 0}),
+}
+
+
+@pytest.mark.parametrize("form", ORDERED)
+def test_labels_follow_the_classes_that_are_given(tmp_path: Path, form: str) -> None:
+    classes = iter(ORDERED[form]) if form == "an iterator" else ORDERED[form]
+    got = load_image_folder(as_folder(tmp_path, TREE), classes=classes)
+    assert got.classes == ("dog", "cat")
+    # The dogs are red and green, the cat is blue.
+    assert got.x[:, 2].amax((1, 2)).gt(0).tolist() == [label == 1 for label in got.y.tolist()]
+    assert got.y.tolist() == [0, 0, 1]
 
 
 # --- CIFAR-10 -------------------------------------------------------------------------------------
@@ -595,11 +641,30 @@ def test_subset_classes_renumbers_as_listed() -> None:
         ((1.0,), ValueError, "1.0"),
         (3, TypeError, r"such as \(3, 7\)"),
         ("ab", TypeError, r"such as \(3, 7\)"),
+        (b"ab", TypeError, r"such as \(3, 7\), got bytes"),
+        (None, TypeError, r"such as \(3, 7\), got NoneType None"),
+        (1.5, TypeError, r"such as \(3, 7\), got float 1.5"),
+        ({0, 2}, TypeError, "got set .*no order.*Pass a list"),
+        (frozenset("ac"), TypeError, "got frozenset .*no order"),
+        ({"a": 1, "c": 2}, ValueError, "labels 1, 2, .*Pass the names alone"),
+        ({"a": 1, 0: 0}, ValueError, "distinct"),
+        ({0: "a", 1: "b"}, ValueError, "labels a, b"),
+        ({}, ValueError, "distinct"),
     ],
 )
 def test_subset_classes_refuses(classes: object, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         subset_classes(make(), classes)
+
+
+@pytest.mark.parametrize("classes", [{"c": 0, "a": 1}, {"a": 1, "c": 0}, {0: 1, 2: np.int64(0)}])
+def test_subset_classes_gives_the_labels_of_a_mapping(classes: object) -> None:
+    got, listed = subset_classes(make(), classes), subset_classes(make(), ("c", "a"))
+    assert got.classes == listed.classes
+    assert got.y.equal(listed.y)
+    assert got.x.equal(listed.x)
+    with pytest.raises(ValueError, match=r"new labels, .*relabel=False keeps the old.*list\(class"):
+        subset_classes(make(), classes, relabel=False)
 
 
 @pytest.mark.parametrize("stratified", [True, False])

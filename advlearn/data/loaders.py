@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import KeysView, Mapping, Sequence, Set
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -249,7 +249,7 @@ def load_image_folder(
     *,
     size: int | tuple[int, int] | None = None,
     grey: bool = False,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | Mapping[str, int] | None = None,
     limit_per_class: int | None = None,
 ) -> Dataset:
     """Load the images of a tree SPLIT/CLASS/IMAGE: x (N, 3, H, W), or (N, 1, H, W) in grey.
@@ -273,8 +273,10 @@ def load_image_folder(
         size: (height, width), or one number for both: crop and scale every image to it. None
             keeps the images as they are; they must then be of one size.
         grey: one channel instead of three.
-        classes: names of the classes to load, which get the labels 0, 1, ... in this order; None
-            for all of the training folder, sorted by name.
+        classes: names of the classes to load, which get the labels 0, 1, ... in this order; or
+            the label of each name, such as torchvision's `class_to_idx`, which must be 0, 1, ...
+            once each; None for all of the training folder, sorted by name. A set has no order and
+            is refused.
         limit_per_class: at most so many images of each class.
 
     Raises:
@@ -303,12 +305,7 @@ def load_image_folder(
         if len(shape) != 2:
             raise ValueError(f"size must be (height, width) or one number, got {size!r:.60}.")
         shape = (check_count(shape[0], "size"), check_count(shape[1], "size"))
-    if isinstance(classes, str):
-        raise TypeError(f"classes must be a sequence of names, got {classes!r}: use [{classes!r}].")
-    if classes is not None:
-        classes = [composed(name) if isinstance(name, str) else name for name in classes]
-    if classes is not None and (not classes or len(set(classes)) != len(classes)):
-        raise ValueError(f"classes must hold distinct names, at least one, got {classes!r:.60}.")
+    wanted = None if classes is None else _names(classes)
     if limit_per_class is not None:
         limit_per_class = check_count(limit_per_class, "limit_per_class")
     images, labels, names, remark = read_folder(
@@ -316,23 +313,74 @@ def load_image_folder(
         split,
         size=shape,
         grey=grey,
-        classes=None if classes is None else tuple(classes),
+        classes=wanted,
         limit_per_class=limit_per_class,
     )
     note = f"{len(labels):,} images of {len(names)} classes, {split}{remark and '; '}{remark}"
     return _dataset(images, labels, "folder", names, note)
 
 
-def subset_classes(data: Dataset, classes: Sequence[int | str], *, relabel: bool = True) -> Dataset:
+def _names(classes: Any) -> tuple[str, ...]:
+    """Return distinct names of classes in the order of their labels."""
+    if isinstance(classes, str):
+        raise TypeError(f"classes must be a sequence of names, got {classes!r}: use [{classes!r}].")
+    names = _in_order(classes, "['cat', 'dog']")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"classes must hold names of folders, got {type(name).__name__} {name!r:.60} among "
+                "them. Pass a sequence such as ['cat', 'dog']."
+            )
+    composed_names = tuple(map(composed, names))
+    if not names or len(set(composed_names)) != len(names):
+        raise ValueError(f"classes must hold distinct names, at least one, got {names!r:.60}.")
+    return composed_names
+
+
+def _in_order(classes: Any, example: str) -> list[Any]:
+    """Return classes in the order of their labels; refuse what has no order."""
+    what = f"{type(classes).__name__} {classes!r:.60}"
+    # The keys of a dict are a set by their kind, but do have an order.
+    if isinstance(classes, Set) and not isinstance(classes, KeysView):
+        raise TypeError(
+            f"classes must be a sequence such as {example}, whose order gives the labels, got "
+            f"{what}, which has no order of its own. Pass a list, such as sorted(...) of it."
+        )
+    if isinstance(classes, Mapping):
+        labels = list(classes.values())
+        whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in labels)
+        if not whole or sorted(labels) != list(range(len(labels))):
+            raise ValueError(
+                f"classes gives the labels {listed(map(str, labels))}, and they must be "
+                f"0, 1, ... once each, got {what}. Pass the names alone in the order of their "
+                f"labels, such as {example}."
+            )
+        return sorted(classes, key=classes.__getitem__)
+    try:
+        if isinstance(classes, bytes):
+            raise TypeError
+        return list(classes)
+    except TypeError:
+        raise TypeError(f"classes must be a sequence such as {example}, got {what}.") from None
+
+
+def subset_classes(
+    data: Dataset,
+    classes: Sequence[int | str] | Mapping[str, int] | Mapping[int, int],
+    *,
+    relabel: bool = True,
+) -> Dataset:
     """Keep the examples of some classes, in their order; (3, 7) makes the labels 0 and 1.
 
     Args:
         data: images and labels.
-        classes: labels, or names out of `data.classes`.
+        classes: labels, or names out of `data.classes`; or the new label of each, as a mapping to
+            0, 1, ..., once each. A set has no order and is refused.
         relabel: number the classes 0, 1, ... as listed; False keeps the labels.
 
     Raises:
-        TypeError, ValueError: `classes` is empty, holds one twice, or one that is absent.
+        TypeError, ValueError: `classes` is empty, holds one twice, or one that is absent; or it
+            gives new labels, and `relabel` is False.
 
     Example:
         >>> data = subset_classes(load_mnist("test", source="offline"), (3, 7))
@@ -342,8 +390,13 @@ def subset_classes(data: Dataset, classes: Sequence[int | str], *, relabel: bool
     data = _given(data)
     if isinstance(classes, (str, Integral)):
         raise TypeError(f"classes must be a sequence such as (3, 7), got {classes!r}.")
+    if isinstance(classes, Mapping) and not relabel:
+        raise ValueError(
+            f"classes gives new labels, {classes!r:.60}, and relabel=False keeps the old. Pass "
+            "the classes alone, list(classes), or leave relabel out."
+        )
     labels = []
-    for wanted in classes:
+    for wanted in _in_order(classes, "(3, 7)"):
         if isinstance(wanted, str) and composed(wanted) in map(composed, data.classes):
             labels.append([composed(name) for name in data.classes].index(composed(wanted)))
         elif isinstance(wanted, Integral) and not isinstance(wanted, bool):
