@@ -125,6 +125,86 @@ def test_a_program_for_one_number_of_images_is_told_before_the_work(
     assert "torch.export.Dim" in done.output
 
 
+class Answers(nn.Module):
+    """Gives its logits in some form."""
+
+    def __init__(self, form: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.inner, self.form = SoftmaxRegression(), form
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.form(self.inner(x))
+
+
+WRAPPED: dict[str, Callable[[torch.Tensor], object]] = {
+    "a dict": lambda logits: {"logits": logits},
+    "a dict with more": lambda logits: {"loss": logits.sum(), "logits": logits},
+    "a tuple": lambda logits: (logits,),
+    "a tuple with more": lambda logits: (logits, logits[:, None]),
+    "a list": lambda logits: [logits],
+}
+
+
+@EXPORTS
+@pytest.mark.parametrize("form", WRAPPED)
+def test_a_program_may_wrap_its_logits_as_evaluate_takes_them(tmp_path: Path, form: str) -> None:
+    torch.manual_seed(0)
+    model = Answers(WRAPPED[form]).eval()
+    bare, wrapped = tmp_path / "bare.pt2", tmp_path / "wrapped.pt2"
+    export(model.inner, bare)
+    export(model, wrapped)
+    reports = []
+    for file in (bare, wrapped):
+        out = tmp_path / f"{file.stem}.json"
+        done = call(
+            file, "--eps", "0.1", "--digits", 20, "--budget", "fast", "--json", out, "--trust"
+        )
+        assert done.exit_code == 0, done.output
+        reports.append(json.loads(out.read_text(encoding="utf-8")))
+    assert reports[0]["broken_by"] == reports[1]["broken_by"]
+
+
+WRONG: dict[str, tuple[Callable[[torch.Tensor], object], str]] = {
+    "several": (lambda z: (z, z + 1), "must return a tensor of logits.*pick the logits"),
+    "a dict without logits": (lambda z: {"out": z}, r"must return a tensor of logits.*\['out'\]"),
+    "classes": (lambda z: z.argmax(1), "must return floating logits, got torch.int64"),
+    "a dict of classes": (lambda z: {"logits": z.argmax(1)}, "must return floating logits"),
+    "losses": (lambda z: z.sum(1), r"gives \(1,\) for 1 image.*must give logits \(N, K\)"),
+    "a number": (lambda z: z.sum(), r"gives \(\) for 1 image.*must give logits \(N, K\)"),
+    "one logit": (lambda z: z[:, :1], r"gives \(1, 1\) for 1 image, and the data has 10 classes"),
+    "maps": (lambda z: z[:, :, None], r"gives \(1, 10, 1\) for 1 image"),
+    "probabilities": (lambda z: z.softmax(1), "looks like probabilities"),
+    "infinite": (lambda z: z / 0, "holds NaN or infinity"),
+}
+
+
+@EXPORTS
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_program_that_gives_no_logits_is_told_in_words(tmp_path: Path, kind: str) -> None:
+    form, words = WRONG[kind]
+    program = export(Answers(form).eval(), tmp_path / "wrong.pt2")
+    out = tmp_path / "report.json"
+    done = call(program, "--eps", "0.1", "--digits", 20, "--json", out, "--trust")
+    assert done.exit_code == 1
+    assert re.search(words, " ".join(done.output.split())), done.output
+    assert not out.exists()
+
+
+@EXPORTS
+def test_a_program_for_few_images_at_once_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("advlearn.evaluation.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    sizes = ({0: torch.export.Dim("n", max=4)},)
+    program = torch.export.export(
+        SoftmaxRegression(), (torch.rand(3, 1, 28, 28),), dynamic_shapes=sizes
+    )
+    torch.export.save(program, tmp_path / "four.pt2")
+    done = call(tmp_path / "four.pt2", "--eps", "0.1", "--digits", 20, "--trust")
+    assert done.exit_code == 1
+    assert "does not take 20 images of shape (1, 28, 28)" in done.output
+
+
 def a_state(path: Path) -> None:
     torch.save({"model": Bomb()}, path)
 

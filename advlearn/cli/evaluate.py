@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advlearn._atomic import write_atomically
 from advlearn._bounded import open_plain, parse_json, read_plain
 from advlearn._quote import printable, quote
-from advlearn._validation import check_count, check_number
-from advlearn.batches import Dataset
+from advlearn._validation import check_count, check_logits, check_number, logits_of
+from advlearn.batches import BATCH, Dataset
 from advlearn.context import Model, attack_mode
 from advlearn.data import load_image_folder, load_mnist, reference
 
@@ -192,19 +192,30 @@ def open_images(
 
 
 def check_fit(model: Model, images: Dataset, name: str) -> None:
-    """Require that the model takes these images, one or more at a time, before the work."""
+    """Require that the model takes these images, one, two or many at a time, before the work.
+
+    Logits may come in all the forms that `advlearn.evaluate` takes.
+
+    Raises:
+        TypeError: what it gives for them is no tensor of logits.
+        ValueError: it does not take them, or gives too few logits.
+    """
     shape = tuple(images.x.shape[1:])
-    for count in (1, 2):
+    # As many as `evaluate` hands over at once, too: a program may have a largest number.
+    for count in sorted({1, 2, min(len(images.y), BATCH)}):
         many = f"{count} image{'s' * (count > 1)}"
+        batch = images.x[torch.arange(count) % len(images.y)]
         try:
             with attack_mode(model), torch.no_grad():
-                logits: Any = model(images.x[:1].repeat(count, *[1] * len(shape)))
+                logits: Any = logits_of(model(batch))
         except Exception as error:  # an exported program raises AssertionError, and others
             raise ValueError(
                 f"{quote(name, 100)} does not take {many} of shape {shape}: "
                 f"{printable(error, 300)}. For --data FOLDER there are --size and --grey; for an "
                 f"exported program, {_EXPORT}."
             ) from error
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            check_logits(logits, batch, f"{quote(name, 100)} of {many}")  # raises
         classes = int(images.y.max()) + 1
         if tuple(logits.shape[:1]) != (count,) or logits.dim() != 2 or logits.shape[1] < classes:
             raise ValueError(
