@@ -57,7 +57,10 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, images, labels) -> one loss for each example."""
 
 Measure = Callable[[nn.Module], Mapping[str, float]]
-"""Called after each epoch; what it returns goes into the history under the same names."""
+"""Called with the model after each epoch; what it returns goes into the history, by the same names.
+
+A function that takes the model alone and returns names and numbers: {} for nothing.
+"""
 
 
 Step = Callable[[Tensor, Tensor, float], Tensor]

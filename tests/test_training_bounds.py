@@ -216,14 +216,18 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path):
         ({"ramp": 0.5}, TypeError, "ramp must be two shares of the run"),
         ({"ramp": (0.5, 1.5)}, ValueError, r"ramp\[1\]"),
         ({"ramp": (0.6, 0.5)}, ValueError, "ramp must begin before it ends"),
+        ({"recipe": {"epochs": 1}}, TypeError, "recipe must be an advlearn.training.Recipe"),
+        ({"measure": "error"}, TypeError, "measure must be a function of the model"),
+        ({"measure": lambda: {}}, TypeError, "measure must take the model alone"),
+        ({"checkpoint": 5}, TypeError, "checkpoint must be the path of a file"),
     ],
 )
 def test_bad_arguments_are_named_and_nothing_is_trained(changes, error, message):
     model = plain_mlp()
     before = weights(model)
-    options = {"eps": EPS, "progress": False} | changes
+    options = {"recipe": Recipe(epochs=1), "eps": EPS, "progress": False} | changes
     with pytest.raises(error, match=message):
-        certified_fit(model, (X.double(), Y), Recipe(epochs=1), **options)
+        certified_fit(model, (X.double(), Y), **options)
     assert equal(before, weights(model))
 
 
