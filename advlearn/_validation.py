@@ -8,7 +8,9 @@ pixels), `ValueError` for the right kind with a wrong value (eps = -1, a label o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral, Real
 from typing import Any
 
@@ -145,6 +147,22 @@ def one_logit(logits: Tensor, count: int) -> bool:
     return logits.shape in ((count,), (count, 1)) or (count == 1 and logits.dim() == 0)
 
 
+_PART: ContextVar[bool] = ContextVar("part of a whole", default=False)
+
+
+@contextmanager
+def part_of_a_whole() -> Iterator[None]:
+    """Ask no more whether logits are probabilities: the whole batch has shown that they are not.
+
+    Of the few examples that an attack has left, outputs of a sigmoid may sum to 1 by chance.
+    """
+    token = _PART.set(True)
+    try:
+        yield
+    finally:
+        _PART.reset(token)
+
+
 def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
     """Require floating logits (N, K), K >= 2, finite, that are not probabilities."""
     if not isinstance(logits, Tensor):
@@ -175,7 +193,7 @@ def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
             "weights with torch.isfinite."
         )
     # Only values that could be probabilities are summed, so real logits pay one comparison.
-    could_be = smallest >= 0 and largest <= 1
+    could_be = smallest >= 0 and largest <= 1 and not _PART.get()
     if could_be and bool(((values.float().sum(1) - 1).abs() < 1e-3).all()):
         raise ValueError(
             f"{name} looks like probabilities: every row is in [0, 1] and sums to 1. Return the "
@@ -289,10 +307,15 @@ def check_pair(data: Any) -> tuple[Any, Any]:
     return data[0], data[1]
 
 
-def check_callable(value: Any, name: str) -> None:
+def check_seed(value: Any, name: str = "seed") -> int:
+    """Require a whole number that PyTorch takes for a seed."""
+    return check_count(value, name, least=-(2**63), most=2**64 - 1)
+
+
+def check_callable(value: Any, name: str, such_as: str = "a torch.nn.Module") -> None:
     """Require something that can be called."""
     if not callable(value):
-        raise TypeError(f"{name} must be callable, such as a torch.nn.Module, got {_kind(value)}.")
+        raise TypeError(f"{name} must be callable, such as {such_as}, got {_kind(value)}.")
 
 
 def check_trainable(model: Any, name: str = "model") -> None:

@@ -9,6 +9,7 @@ change of one pixel. Images keep their own scale; normalisation belongs into the
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple, ParamSpec
 
 import torch
@@ -26,6 +27,7 @@ from advlearn._validation import (
     check_logits,
     check_number,
     logits_of,
+    part_of_a_whole,
 )
 from advlearn.batches import taken
 from advlearn.context import Model, attack_mode, hand_out
@@ -174,7 +176,8 @@ def gradient_at(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor,
         (gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)
     if gradient is None:
         raise ValueError(DETACHED)
-    return gradient, logits.detach()
+    # A copy: a model may give one and the same tensor each time, with another content.
+    return gradient, logits.detach().clone()
 
 
 def _check(
@@ -346,22 +349,13 @@ def pgd(
     """
     box = _check(model, x, y, loss, bounds)
     radius = check_eps(eps, x, box)
-    check_count(steps, "steps")
-    check_count(restarts, "restarts")
-    check_choice(keep, "keep", KEPT)
+    _check_walks(steps, restarts, random_start=random_start, keep=keep)
     _check_generator(generator)
-    if restarts > 1 and not random_start:
-        raise ValueError(
-            f"restarts = {restarts} without random_start repeats the same attempt. "
-            "Pass random_start=True or restarts=1."
-        )
-    stride = (
-        2.5 * radius / steps
-        if step_size is None
-        else check_number(step_size, "step_size", low=0.0, open_low=True)
-    )
+    stride = _stride(step_size, radius, steps)
     with attack_mode(model):
         x = x.detach()
+        if keep == "first" or restarts > 1:
+            model = filled(model, x)
         best, lost = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
         # Losses are compared in float32 at least.
         best_loss = x.new_full(
@@ -378,7 +372,8 @@ def pgd(
             moved = moved.clamp(low, high)
             for step in range(steps + 1):
                 if step < steps:
-                    direction, logits = _direction(model, moved, labels, loss)
+                    with part_of_a_whole() if len(rows) < len(x) else nullcontext():
+                        direction, logits = _direction(model, moved, labels, loss)
                 elif keep == "last" and restarts == 1:
                     best[rows] = moved  # with nothing to compare it to, it needs no pass
                     break
@@ -410,6 +405,24 @@ def pgd(
             if len(rows := (~lost).nonzero().squeeze(1)):
                 attempt(rows, keep)
         return best
+
+
+def _check_walks(steps: int, restarts: int, *, random_start: bool, keep: str) -> None:
+    check_count(steps, "steps")
+    check_count(restarts, "restarts")
+    check_choice(keep, "keep", KEPT)
+    if restarts > 1 and not random_start:
+        raise ValueError(
+            f"restarts = {restarts} without random_start repeats the same attempt. "
+            "Pass random_start=True or restarts=1."
+        )
+
+
+def _stride(step_size: float | None, radius: float | Tensor, steps: int) -> float | Tensor:
+    """Return the length of a step: 2.5 radius / steps, unless somebody says."""
+    if step_size is None:
+        return 2.5 * radius / steps
+    return check_number(step_size, "step_size", low=0.0, open_low=True)
 
 
 def square(
@@ -477,7 +490,7 @@ def square(
             )
     with attack_mode(model, backward=False), torch.no_grad():
         search = SquareSearch(
-            model,
+            filled(model, x.detach()),
             x.detach(),
             y,
             radius,
@@ -625,11 +638,54 @@ def repeats(model: Model, x: Tensor, count: int = 16) -> bool:
 
 
 def _ask(model: Model, x: Tensor) -> Tensor:
-    """Return the model's logits, without a graph."""
+    """Return a copy of the model's logits, without a graph."""
     count_passes(len(x))
     with torch.no_grad():
-        logits: Tensor = logits_of(hand_out(model, x))
-    return logits
+        logits = logits_of(hand_out(model, x))
+    return logits.detach().clone() if isinstance(logits, Tensor) else logits
+
+
+class _Filled:
+    """A model that wants some examples at once: of fewer, the rest is filled up with others."""
+
+    def __init__(self, model: Model, x: Tensor, least: int) -> None:
+        self.model, self.x, self.least = model, x, least
+
+    def __call__(self, images: Tensor) -> Any:
+        missing = self.least - len(images)
+        if missing <= 0:
+            return self.model(images)
+        logits = logits_of(self.model(torch.cat((images, self.x[:missing].to(images)))))
+        return logits[: len(images)]
+
+
+def filled(model: Model, x: Tensor, least: int | None = None) -> Model:
+    """Return a model that takes every number of examples up to x's, the same where it does so.
+
+    An attack goes on with what still resists, and the last one stands alone. A model with
+    `squeeze()`, with BatchNorm that keeps no statistics, or exported for batches of one size then
+    fails, or gives a single row.
+
+    Args:
+        model: maps (N, ...) to logits (N, K).
+        x: (N, ...), a batch that it takes. `attack_mode` is on.
+        least: to how many examples smaller batches are filled up; None finds it out.
+
+    Example:
+        >>> flat = lambda x: (x @ torch.eye(3)).squeeze()
+        >>> flat(torch.zeros(1, 3)).shape, filled(flat, torch.zeros(4, 3))(torch.zeros(1, 3)).shape
+        (torch.Size([3]), torch.Size([1, 3]))
+    """
+    for size in (1, 2) if least is None else ():
+        if len(x) <= size:
+            break
+        try:
+            logits = _ask(model, x[:size])
+        except Exception:  # whatever it is, the whole batch will say it if it is no matter of size
+            continue
+        if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == size:
+            return model if size == 1 else _Filled(model, x, size)
+    return model if len(x) == 1 else _Filled(model, x, least or len(x))
 
 
 def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:
@@ -654,6 +710,8 @@ def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:
         except Exception:
             answer(x)  # what fails on the whole batch, too, is no matter of its size
             return False
+    if fewer.shape != once[: len(half)].shape:
+        return False
     # Products of another size are rounded otherwise, coarsely in half precision.
     slack = 0.02 * float(once.abs().max())
     return once.equal(again) and torch.allclose(once[: len(half)], fewer, rtol=0.0, atol=slack)

@@ -17,13 +17,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from advlearn._validation import check_bounds, check_count, check_number
+from advlearn._validation import (
+    check_bounds,
+    check_callable,
+    check_count,
+    check_number,
+    check_seed,
+)
 from advlearn.attacks import PIXELS, ball, fgsm, input_gradient, pgd, square
 from advlearn.batches import BATCH, Batches, Data, Pair, device_of, joined
-from advlearn.context import Model
+from advlearn.context import Model, random_states_kept
 from advlearn.directions import directions
 from advlearn.losses import Loss, float32_cross_entropy, margin_loss
-from advlearn.metrics import Rate, craft, predict
+from advlearn.metrics import Rate, craft, predict, refuse_early
 
 TRIFLE = 0.01
 """A share of the examples that is not worth a sign, however certain it is."""
@@ -165,6 +171,7 @@ def more_often(first: Tensor, second: Tensor) -> bool:
     return beyond_chance and alone - other > TRIFLE * first.numel()
 
 
+@random_states_kept()
 @directions(silent=True)  # The last sign says it.
 def audit(
     model: Model,
@@ -240,11 +247,13 @@ def audit(
         >>> outcome.passed, len(outcome.signs)
         (True, 8)
     """
-    check_number(eps, "eps", low=0.0, open_low=True)
+    eps = check_number(eps, "eps", low=0.0, open_low=True)
     check_count(steps, "steps", least=8)
     check_count(restarts, "restarts", least=2)
     box = check_bounds(bounds)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    if source is not None:
+        check_callable(source, "source")
     cheap = partial(craft, attack=fgsm, bounds=box, batch_size=batch_size)
     strong = partial(cheap, attack=pgd, steps=steps, generator=generator)
     # On the model itself errors are counted: what is lost may leave the batch.
@@ -253,6 +262,7 @@ def audit(
     batches = Batches(
         data, batch_size, passes=1 if box else 2, device=device_of(model), progress=progress
     )
+    refuse_early(model, batches, {} if source is None else {"source": source})
     if box is None:
         ends = torch.tensor([[float(x.min()), float(x.max())] for x, _ in batches])
         whole = max(4 * eps, float(ends[:, 1].max() - ends[:, 0].min()))

@@ -223,7 +223,15 @@ class Batches:
                     "Give it one, or make it an IterableDataset."
                 )
             mixed = shuffle and sized
-            data = torch_data.DataLoader(data, batch_size=self.size or BATCH, shuffle=mixed)
+            # A loader draws a number whenever it is read: here from a source of its own.
+            own = None if mixed else torch.Generator()
+            data = torch_data.DataLoader(
+                data,
+                batch_size=self.size or BATCH,
+                shuffle=mixed,
+                generator=own,
+                collate_fn=self._collated,
+            )
         loose = isinstance(data, (tuple, list)) and any(
             isinstance(part, Tensor) for part in data[:1]
         )
@@ -242,6 +250,7 @@ class Batches:
         if self.steps_of(data) == 0:
             raise ValueError(f"{name} holds no batches ({type(data).__name__} of length 0).")
         self.stream = cast("Iterable[Any]", data)
+        self.begun: Iterator[Any] | None = None  # a pass whose first batch was looked at
 
     @staticmethod
     def steps_of(data: object) -> int | None:
@@ -298,13 +307,30 @@ class Batches:
         batch = next(batches := iter(self.stream), self)
         for source, state in states:
             source.set_state(state)
-        if isinstance(self.stream, Iterator):
-            self.stream = chain([] if batch is self else [batch], batches)
+        if self._goes_on(batches):
+            self.begun = chain([] if batch is self else [batch], batches)
         if batch is self:
             raise self._nothing()
         with self._naming(1):
             x, y = self._read(batch)
         return x.to(self.device), y.to(self.device)
+
+    def _goes_on(self, batches: Iterator[Any]) -> bool:
+        """Say whether the next pass would go on where this one is, and not begin anew."""
+        if isinstance(self.stream, torch_data.DataLoader):
+            # What has no sampler may read a file, a socket or a generator.
+            return isinstance(self.stream.dataset, torch_data.IterableDataset)
+        return isinstance(self.stream, Iterator) or iter(self.stream) is batches
+
+    def _collated(self, examples: list[Any]) -> Any:
+        """Put examples together as a DataLoader does, with a remedy where that fails."""
+        try:
+            return torch_data.default_collate(examples)
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(
+                f"the examples of {self.name} cannot be put into one batch ({error}). Let the "
+                "dataset give tensors of one size, as transforms.Resize and transforms.ToTensor do."
+            ) from error
 
     def _checked(self, x: Any, y: Any, prefix: str = "") -> _Tensors:
         check_images(x, self.bounds, f"{prefix}x")
@@ -327,7 +353,7 @@ class Batches:
         size = None if whole else self.size
         batches: Iterable[Any]
         if self.pair is None:
-            batches = self.stream
+            batches, self.begun = self.begun or self.stream, None
         else:
             batches = [self.pair] if whole else [*_cut(self.pair, size)]
         number = 0

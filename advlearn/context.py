@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 import threading
 import types
@@ -12,12 +13,15 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from advlearn import _bfloat16
 from advlearn._validation import check_choice
@@ -43,6 +47,11 @@ _COMMON = frozenset(
 )
 _PLAIN = (str, bytes, int, float, complex, type(None), Tensor, torch.dtype, torch.device)
 _CONTAINERS = (list, tuple, set, frozenset, deque)
+# Kinds of the standard library that only hold what somebody gave a name.
+_HOLDERS = frozenset(
+    ("Namespace", "SimpleNamespace", "local", "_local", "UserDict", "UserList", "ChainMap")
+)
+_MOST_ENTRIES = 100_000  # of a long container that are looked at
 # What every module has, but for its hooks: they may call a module of their own.
 _STANDARD = vars(nn.Module()).keys() - {"_forward_hooks", "_forward_pre_hooks"}
 # They keep nobody's model, but in a closure or a default.
@@ -64,6 +73,11 @@ def modules_behind(model: object) -> list[nn.Module]:
         >>> modules_behind(lambda x: layer(x)["logits"]) == [layer]
         True
     """
+    return _behind(model)[0]
+
+
+def _behind(model: object) -> tuple[list[nn.Module], list[object]]:
+    """Return the modules behind a model, and everything else that was looked into."""
     modules: dict[int, nn.Module] = {}
     seen: dict[int, object] = {}  # Kept, or another object could get the id of a lost one.
     queue = deque([model])
@@ -79,7 +93,32 @@ def modules_behind(model: object) -> list[nn.Module]:
                 queue.extend(_inside(module))
         else:
             queue.extend(_parts(thing))
-    return list(modules.values())
+    return list(modules.values()), list(seen.values())
+
+
+# Ways to an image's memory on which writes are not counted.
+_UNCOUNTED = frozenset(("data", "numpy", "asarray", "from_dlpack", "__array__", "set_"))
+
+
+def _may_write_unseen(model: object) -> bool:
+    """Say whether a model's own code names a way to write on which PyTorch does not count.
+
+    What it writes may depend on the images: `z.data.clamp_(0, 1)` changes nothing in clean ones.
+    """
+    modules, things = _behind(model)
+    kinds = {kind for module in modules for kind in type(module).__mro__}
+    methods = [
+        getattr(value, "__func__", getattr(value, "fget", value))
+        for kind in kinds
+        if not _of_library(kind.__module__)
+        for value in vars(kind).values()
+    ]
+    return any(
+        not _UNCOUNTED.isdisjoint(code.co_names)
+        for thing in (*things, *methods)
+        if isinstance(thing, types.FunctionType) and not _of_library(thing.__module__)
+        for code in codes_in(thing.__code__)
+    )
 
 
 def _inside(module: nn.Module) -> list[object]:
@@ -114,8 +153,11 @@ def _parts(thing: Any) -> Iterable[object]:
         parts = (thing(),)
     elif isinstance(thing, (*_CONTAINERS, dict)):
         values = thing.values() if isinstance(thing, dict) else thing
-        # A long one holds data, not models.
-        parts = (*attributes.values(), *(values if len(values) <= MOST_THINGS // 10 else ()))
+        if len(values) > MOST_THINGS // 10:  # it holds data, and models at the most
+            values = [one for one in islice(values, _MOST_ENTRIES) if isinstance(one, nn.Module)]
+        parts = (*attributes.values(), *values)
+    elif type(thing).__name__ in _HOLDERS:
+        parts = attributes.values()
     elif _of_library(type(thing).__module__):
         parts = (attributes.get("__wrapped__"),)
     else:
@@ -191,6 +233,11 @@ def _wanted(module: nn.Module, backward: bool) -> Iterator[tuple[Any, str, bool]
     own = attributes.get("_parameters")
     # A script keeps its parameters elsewhere; `parameters()` takes longer than the rest of this.
     for parameter in module.parameters(False) if own is None else own.values():
+        if is_lazy(parameter):
+            raise ValueError(
+                f"model holds a lazy layer, {_called(module)}, that has seen no images yet. Call "
+                "model(x) once first."
+            )
         # What was made in inference mode cannot be told to require a gradient again.
         if parameter is not None and parameter.is_leaf and not parameter.is_inference():
             yield parameter, "requires_grad", False
@@ -203,10 +250,53 @@ def _wanted(module: nn.Module, backward: bool) -> Iterator[tuple[Any, str, bool]
         yield module, "require_forward_param_sync", False
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A buffer as it was when a module was borrowed."""
+
+    buffer: Tensor
+    content: Tensor
+    writes: int | None  # PyTorch's count of the writes to it; inference tensors have none
+
+    @classmethod
+    def of(cls, buffer: Tensor) -> _Kept:
+        with torch.no_grad():
+            return cls(buffer, buffer.clone(), _writes(buffer))
+
+    def give_back(self, module: nn.Module, name: str) -> None:
+        """Put the buffer and its content back where either has changed."""
+        own = vars(module).get("_buffers", {})  # a script keeps its buffers elsewhere
+        if self.writes is None or self.writes != _writes(self.buffer):
+            with torch.inference_mode(self.buffer.is_inference()), torch.no_grad():
+                self.buffer.copy_(self.content)
+        if name in own and own[name] is not self.buffer:
+            own[name] = self.buffer
+
+
+def _writes(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _buffers_of(module: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
+    own = vars(module).get("_buffers")
+    return module.named_buffers(recurse=False) if own is None else own.items()
+
+
 def _borrow(modules: Iterable[nn.Module], backward: bool, held: list[_Loan]) -> None:
-    """Set what `_wanted` says, and add what has to be given back to `held`."""
+    """Set what `_wanted` says, and add what has to be given back to `held`.
+
+    Buffers are kept too: some models count, or average, in eval mode as well.
+    """
     with _LOCK:
         for module in modules:
+            for name, buffer in _buffers_of(module):
+                if buffer is None or buffer.is_meta or is_lazy(buffer):
+                    continue
+                key = id(module), f"the buffer {name}"
+                if key not in _LOANS:
+                    _LOANS[key] = _Loan(module, key[1], _Kept.of(buffer))
+                _LOANS[key].borrowers += 1
+                held.append(_LOANS[key])
             for owner, name, value in _wanted(module, backward):
                 key = id(owner), name
                 loan = _LOANS.get(key)
@@ -251,9 +341,14 @@ def _give_back(held: list[_Loan]) -> list[str]:
                 continue
             del _LOANS[id(loan.owner), loan.name]
             try:
-                _set(loan.owner, loan.name, loan.before)
+                if isinstance(loan.before, _Kept):
+                    loan.before.give_back(loan.owner, loan.name.removeprefix("the buffer "))
+                else:
+                    _set(loan.owner, loan.name, loan.before)
             except Exception as error:
-                if getattr(loan.owner, loan.name, None) is not loan.before:
+                if isinstance(loan.before, _Kept):
+                    stuck.append(f"{loan.name} of {_called(loan.owner)} ({error})")
+                elif getattr(loan.owner, loan.name, None) is not loan.before:
                     stuck.append(f"{loan.name} = {loan.before} of {_called(loan.owner)} ({error})")
     return stuck
 
@@ -297,8 +392,9 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
     An attack asks how the *deployed* model reacts, so dropout and batch statistics must be off.
     Its gradient is with respect to pixels, so the parameters need none. Each module's own
     `training` flag and each parameter's own `requires_grad` flag come back, not one value for all:
-    a frozen BatchNorm inside a model in training stays frozen. They come back after an exception
-    too, and when several threads borrow one model, after the last of them. Inside the block
+    a frozen BatchNorm inside a model in training stays frozen. So do buffers, which some models
+    change in eval mode too. All come back after an exception too, and when several threads borrow
+    one model, after the last of them. Inside the block
     gradients are on, whatever `no_grad` or `inference_mode` surrounds it.
 
     The modules of a callable that is no module are found by `modules_behind`, or else when they are
@@ -351,7 +447,9 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
 # --- Handing out ----------------------------------------------------------------------------------
 
 # What has been seen to leave its input alone: with gradients on or off, in training or not.
-_READERS: defaultdict[tuple[bool, object], weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
+_READERS: defaultdict[tuple[bool, bool], weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
+# Whose writes may go unnoticed: they get a copy each time.
+_SUSPECTS: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def hand_out(
@@ -362,7 +460,7 @@ def hand_out(
     A model that normalises in place would change the caller's images. What is met for the first
     time gets a copy. If the copy is untouched afterwards, the next calls are handed x itself, and
     PyTorch's count of the writes to x is compared, which costs next to nothing. What did write gets
-    a copy each time.
+    a copy each time, and so does what names a way to write that is not counted, such as `.data`.
 
     Args:
         function: a model, or anything that takes images.
@@ -381,7 +479,8 @@ def hand_out(
         (tensor([3., 3.]), tensor([1., 1.]))
     """
     known_as = function if known_as is None else known_as
-    readers = _READERS[torch.is_grad_enabled(), getattr(known_as, "training", None)]
+    mode = getattr(known_as, "training", None)
+    readers = _READERS[torch.is_grad_enabled(), mode is True]
     try:
         harmless = known_as in readers
     except TypeError:  # cannot be hashed, or not be referred to weakly
@@ -390,11 +489,14 @@ def hand_out(
     # Writes to inference tensors are not counted, and impossible outside inference mode.
     counted = not handed.is_inference()
     writes = handed._version if counted else 0
+    tracked = handed.requires_grad
     failure = None
     try:
         result = function(handed)
     except RuntimeError as error:
         failure = error
+    if handed.requires_grad != tracked and handed.is_leaf:
+        handed.requires_grad_(tracked)  # a model may ask for the gradient of its input
     wrote = counted and handed._version != writes
     # Autograd itself keeps a leaf from being written to.
     if harmless and (wrote or (failure and "leaf Variable" in str(failure))):
@@ -411,7 +513,8 @@ def hand_out(
     # By content too: writes through .data or NumPy are not counted.
     if not harmless and not wrote and handed.detach().equal(x.detach()):
         with suppress(TypeError):
-            readers.add(known_as)
+            if known_as not in _SUSPECTS:
+                (_SUSPECTS if _may_write_unseen(known_as) else readers).add(known_as)
     return result
 
 
@@ -488,6 +591,32 @@ def _one_in_the_other(
 ) -> Iterator[None]:
     with outer, inner:
         yield
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Give back the global random states of PyTorch, NumPy and Python at the end.
+
+    A random model draws from one of them, and a DataLoader without a generator of its own draws a
+    number from PyTorch's whenever it is read.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with random_states_kept():
+        ...     _ = torch.rand(3)
+        >>> before.equal(torch.get_rng_state())
+        True
+    """
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        if on_gpu is not None:
+            torch.cuda.set_rng_state_all(on_gpu)
 
 
 def uncompiled() -> AbstractContextManager[object]:

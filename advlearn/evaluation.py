@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -23,12 +24,14 @@ from advlearn._validation import (
     check_eps,
     check_images,
     check_number,
+    check_seed,
+    part_of_a_whole,
 )
-from advlearn.attacks import PIXELS, repeats
+from advlearn.attacks import PIXELS, filled, looks_at_each, repeats
 from advlearn.batches import BATCH, Batches, Data, device_of
-from advlearn.context import Model, attack_mode
+from advlearn.context import Model, attack_mode, random_states_kept
 from advlearn.directions import directions
-from advlearn.metrics import Rate
+from advlearn.metrics import Rate, refuse_early
 from advlearn.passes import Passes, count_passes, passes
 
 BUDGETS = tuple(team.EFFORTS)
@@ -42,6 +45,11 @@ RANDOM = (
     f"of {team.CONFIRMING} fresh draws are wrong; one lucky draw does not count."
 )
 
+
+TOGETHER = (
+    "The model's answer to an image depends on the others in its batch. Every batch was filled up "
+    "with clean images to the size that it was given in; in other company the error may differ."
+)
 
 DETACHED = (
     "The model's output is detached from its input, so no attack could follow a gradient. If a "
@@ -209,15 +217,17 @@ def evaluate(
         (2, 2, ('', 'FGSM', 'unattacked'))
     """
     check_callable(model, "model")
-    check_number(eps, "eps", low=0.0)
+    eps = check_number(eps, "eps", low=0.0)
     box = check_bounds(bounds)
     check_eps(eps, torch.zeros(1, 1), box)
+    seed = check_seed(seed)
     effort = team.EFFORTS[check_choice(budget, "budget", BUDGETS)]
     others = _named(sources)
     batches = Batches(data, batch_size, bounds=box, device=device_of(model), progress=progress)
     run = _Run(model, eps, effort, others, bounds=box, seed=seed)
     started = time.process_time()
-    with passes() as counted:
+    with random_states_kept(), passes() as counted:
+        refuse_early(model, batches, {f"sources[{name!r}]": one for name, one in others.items()})
         for _ in batches.each(run.batch):
             pass
     return run.bracket(budget, counted, time.process_time() - started)
@@ -258,24 +268,30 @@ class _Run:
         self.met: Counter[str] = Counter()
         self.fell: Counter[str] = Counter()
         self.broken_by: list[str] = []
-        self.unproved, self.random, self.detached = 0, False, False
+        self.unproved, self.random, self.detached, self.together = 0, False, False, False
         self.unbounded = ""
 
     def batch(self, x: Tensor, y: Tensor) -> None:
         """Attack one batch by the whole team."""
         check_images(x, self.bounds)
-        with attack_mode(self.model):
-            random = not repeats(self.model, x)
+        with attack_mode(self.model), ExitStack() as whole:
+            model = filled(self.model, x.detach())
+            random = not repeats(model, x)
             self.random |= random
+            together = False
+            if not random and not looks_at_each(model, x):
+                together, model = True, filled(self.model, x.detach(), least=len(x))
             examples = team.Batch(
-                self.model,
+                model,
                 x,
                 y,
                 self.eps,
                 bounds=self.bounds,
                 generator=self.generator,
                 random=random,
+                together=together,
             )
+            self.together |= together
             everything = torch.arange(len(x), device=x.device)
             examples.offer(examples.x, everything)
             proved = self._proved(x, y)
@@ -284,6 +300,7 @@ class _Run:
             self.detached = self.detached or not team.has_gradient(examples)
             if self.eps == 0:
                 examples.safe[:] = True  # nothing can change
+            whole.enter_context(part_of_a_whole())
             for place, (name, attack, follows) in enumerate(self.members, 1):
                 left = examples.left()
                 if self.detached and follows:
@@ -314,6 +331,8 @@ class _Run:
             return certify.certified(self.model, x, y, self.eps, bounds=self.bounds)
         except (certify.UnboundedError, ValueError) as error:  # the logits are already checked
             self.unbounded = str(error)
+        except RuntimeError as error:  # of the model itself, as of one for batches of one size
+            self.unbounded = f"the model fails on the few images that a proof begins with: {error}"
         return None
 
     def bracket(self, budget: str, counted: Passes, seconds: float) -> Bracket:
@@ -334,5 +353,7 @@ class _Run:
             {m.name: Rate(self.fell[m.name], self.met[m.name]) for m in self.members},
             counted,
             seconds,
-            " ".join([RANDOM] * self.random + [DETACHED] * self.detached),
+            " ".join(
+                [RANDOM] * self.random + [DETACHED] * self.detached + [TOGETHER] * self.together
+            ),
         )

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -144,6 +146,56 @@ def eps_of_batch(eps: float | Tensor, batches: Batches) -> Callable[[Tensor], fl
     return own
 
 
+def refuse_early(
+    model: Model, batches: Batches, others: Mapping[str, Model] = MappingProxyType({})
+) -> None:
+    """Refuse before long work what would come up after some of it.
+
+    That is a label of a later batch for which the model has no class, and another model that does
+    not take the images or lacks classes. A few images tell.
+
+    Args:
+        model: gets the data.
+        batches: the data. Nothing is read of a stream, unless there are `others`.
+        others: by the name that an error gives them; they are asked after the model.
+
+    Raises:
+        ValueError: a label has no class, or one of the others fails on the images.
+    """
+    if batches.pair is not None:
+        x, y = batches.pair
+        first = y[: batches.size or len(y)]
+        # What is in the first batch is looked at there.
+        if [*torch.aminmax(y)] != [*torch.aminmax(first)]:
+            classes = 0
+            with suppress(Exception):  # which the first batch will tell
+                classes = _classes(model, x[:2].to(batches.device))
+            if classes:
+                check_label_range(y, classes)
+    if not others:
+        return
+    x, y = batches.first()
+    for name, other in others.items():
+        try:
+            classes = _classes(other, x[:2])
+        except Exception:
+            try:  # some models take batches of one size
+                classes = _classes(other, x)
+            except Exception as error:
+                raise ValueError(
+                    f"{name} fails on the images, of shape {tuple(x.shape)}: {error}. Pass a model "
+                    "for the same images and classes."
+                ) from error
+        check_label_range(y, classes, f"for {name}, y")
+
+
+def _classes(model: Model, x: Tensor) -> int:
+    """Return how many logits a model gives for each example."""
+    with attack_mode(model, backward=False), torch.no_grad():
+        logits = logits_of(hand_out(model, x))
+    return int(logits.shape[1])
+
+
 def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return the checked logits of one batch, in eval mode."""
     with attack_mode(model, backward=False):
@@ -154,10 +206,12 @@ def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
 def _asked(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Do the same inside `attack_mode`, which costs as much as a small model does."""
     count_passes(len(x))
-    logits: Tensor = logits_of(hand_out(model, x))
+    logits = logits_of(hand_out(model, x))
     check_logits(logits, y)
     check_label_range(y, logits.shape[1])
-    return logits
+    # A copy: a model may give its input, or one and the same tensor each time.
+    own: Tensor = logits.detach().clone()
+    return own
 
 
 def _alike(parts: Iterable[Tensor], what: str) -> Iterator[Tensor]:
@@ -314,11 +368,18 @@ def craft(
         >>> craft(model, (torch.rand(5, 4), torch.arange(5) % 3), 0.1).shape
         torch.Size([5, 4])
     """
+    check_callable(attack, "attack", "advlearn.pgd")
     batches = _batches(model, data, batch_size, progress)
     batches.require_order("adversarial images")
     size = eps_of_batch(eps, batches)
-    parts = batches.each(lambda x, y: _crafted(attack, model, x, y, size(x), **options))
-    return torch.cat([*_alike(parts, "adversarial images")])
+    refuse_early(model, batches)
+
+    def crafted(x: Tensor, y: Tensor) -> Tensor:
+        images = _crafted(attack, model, x, y, size(x), **options)
+        check_crafted(images, x)
+        return images
+
+    return torch.cat([*_alike(batches.each(crafted), "adversarial images")])
 
 
 @directions()  # one warning for all batches
@@ -356,7 +417,10 @@ def adversarial_error_rate(
         >>> print(adversarial_error_rate(model, data, 0.25))
         50.0 % (9.5-90.5)
     """
+    check_callable(model, "model")
+    check_callable(attack, "attack", "advlearn.pgd")
     crafted_on = model if source is None else source
+    check_callable(crafted_on, "source")
     if crafted_on is model:
         options = _enough(attack) | options
 
@@ -367,6 +431,7 @@ def adversarial_error_rate(
 
     batches = _batches(model, data, batch_size, progress)
     size = eps_of_batch(eps, batches)
+    refuse_early(model, batches, {} if source is None else {"source": source})
     return _rate(batches.each(lost))
 
 
@@ -425,6 +490,12 @@ def error_curve(
     """
     check_callable(model, "model")
     box = check_bounds(bounds)
+    if not isinstance(eps, Iterable) or isinstance(eps, str) or getattr(eps, "ndim", 1) != 1:
+        raise TypeError(
+            f"eps must be a sequence of numbers, such as [0, 0.1, 0.2], got {eps!r:.60}. For one "
+            "value, pass [eps], or use adversarial_error_rate."
+        )
+    eps = tuple(eps)
     one = torch.zeros(1, 1)  # an image, as far as eps is concerned
     for i, value in enumerate(eps):
         if isinstance(value, Tensor) and value.numel() != 1:
@@ -496,6 +567,11 @@ def logits_along(
                 [ 2.,  2.]])
     """
     check_images(x, None)
+    if not isinstance(direction, Tensor):
+        raise TypeError(
+            f"direction must be a tensor of x's shape, got {type(direction).__name__}. Pass "
+            "torch.as_tensor(direction)."
+        )
     if x.shape[0] != 1 or direction.shape != x.shape:
         raise ValueError(
             "x must be one example (1, ...) and direction must have its shape, got "
@@ -574,10 +650,18 @@ def transfer_matrix(
         >>> [[rate.count for rate in row] for row in transfer_matrix(models, data, 0.25).errors]
         [[1, 0], [0, 1]]
     """
+    if not isinstance(models, Mapping) or not models:
+        raise TypeError(
+            "models must be a mapping from names to models, such as {'a': a, 'b': b}, got "
+            f"{type(models).__name__}{' without any' if isinstance(models, Mapping) else ''}."
+        )
+    check_callable(attack, "attack", "advlearn.pgd")
     for name, model in models.items():
         check_callable(model, f"models[{name!r}]")
     device = next(map(device_of, models.values()), None)
     batches = Batches(data, batch_size, passes=len(models), device=device, progress=progress)
+    named = {f"models[{name!r}]": model for name, model in models.items()}
+    refuse_early(next(iter(models.values())), batches, named)
 
     def lost(
         source: Model, size: Callable[[Tensor], float | Tensor], x: Tensor, y: Tensor

@@ -6,12 +6,14 @@ A model whose probabilities are not the softmax of its logits says so with a met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import is_tensor_like
 
 from advlearn._validation import (
@@ -53,7 +55,7 @@ def probabilities(model: Model, logits: Tensor, x: Tensor | None = None) -> Tens
     """
     inside = _unwrapped(model)
     if _speaks(inside):
-        return _own(inside, logits)
+        return _own(inside, logits, x)
     softmax = logits.softmax(1)
     others = []
     for module in modules_behind(model):
@@ -80,7 +82,7 @@ def probabilities(model: Model, logits: Tensor, x: Tensor | None = None) -> Tens
             f"model holds a {names}, whose probabilities are not the softmax, but changes its "
             "logits. Give the model a method probabilities(logits) that says what they mean."
         )
-    return _own(speaker, logits)
+    return _own(speaker, logits, x)
 
 
 _SPEAKERS = {"SoftmaxRegression", "MaxoutNet", "RBFNet"}  # this file's models with the method
@@ -102,12 +104,19 @@ def _speaks(model: Model) -> bool:
     return callable(getattr(model, "probabilities", None))
 
 
-def _own(model: Model, logits: Tensor) -> Tensor:
+def _own(model: Model, logits: Tensor, x: Tensor | None = None) -> Tensor:
     """Return what the method `probabilities` of a model gives, if it gives probabilities."""
     name = f"{type(model).__name__}.probabilities"
     try:
-        given = model.probabilities(logits)  # type: ignore[attr-defined]
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        with _layers_called() as layers:
+            given = model.probabilities(logits)  # type: ignore[attr-defined]
+        with _layers_called() as answering:
+            if layers and x is not None:  # what also answers for images is no calibration
+                with attack_mode(model, backward=False):
+                    model(x)
+        if not layers.isdisjoint(answering) or (layers and x is None):
+            raise ValueError("it runs the model's own layers, so it seems to want images")
+    except Exception as error:
         raise ValueError(
             f"{name} does not take logits of shape {tuple(logits.shape)} ({error}). It must map "
             "logits (N, K) to probabilities (N, K)."
@@ -119,6 +128,23 @@ def _own(model: Model, logits: Tensor) -> Tensor:
             f"logits of shape {tuple(logits.shape)}."
         )
     return given  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _layers_called() -> Iterator[set[nn.Module]]:
+    """Collect the layers with weights that are called inside."""
+    called: set[nn.Module] = set()
+
+    def note(module: nn.Module, _: object) -> None:
+        if any(True for _ in module.parameters(False)):
+            called.add(module)
+
+    handle = register_module_forward_pre_hook(note)
+    try:
+        with torch.no_grad():
+            yield called
+    finally:
+        handle.remove()
 
 
 def _means_softmax(module: nn.Module, logits: Tensor) -> bool:

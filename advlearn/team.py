@@ -116,12 +116,13 @@ class Batch:
     `attack_mode` is on while it lives.
 
     Args:
-        model: under attack.
+        model: under attack; it takes any number of examples.
         x, y: (N, ...) images and (N,) labels, checked.
         eps: in pixel units.
         bounds: (low, high) of a pixel; None for unclipped.
         generator: the source of all random choices.
         random: whether the model gives one image different answers.
+        together: whether its answer to an image depends on the others in the batch.
     """
 
     def __init__(
@@ -134,9 +135,10 @@ class Batch:
         bounds: tuple[float, float] | None,
         generator: Generator,
         random: bool = False,
+        together: bool = False,
     ) -> None:
         self.model, self.x, self.y, self.eps, self.bounds = model, x.detach(), y, eps, bounds
-        self.generator, self.random = generator, random
+        self.generator, self.random, self.together = generator, random, together
         self.low, self.high = ball(self.x, eps, bounds)
         self.best = self.x.clone()
         wide = torch.promote_types(x.dtype, torch.float)
@@ -161,7 +163,7 @@ class Batch:
     def ask(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the model's logits for images of some examples."""
         count_passes(len(images))
-        logits: Tensor = logits_of(hand_out(self.model, images))
+        logits: Tensor = logits_of(hand_out(self.model, images)).detach().clone()
         if len(rows) == len(self.y):  # of few rows, logits may look like probabilities by chance
             check_logits(logits, self.y[rows])
             check_label_range(self.y[rows], logits.shape[1])
@@ -181,7 +183,16 @@ class Batch:
 
         An attack tries many images, so that some are misread in most of a few draws by luck. No
         more is asked about an image once most of all draws have given the same verdict.
+
+        A model that looks at the whole batch is asked about all that seems broken at once, each
+        image in its own place among the clean ones.
         """
+        if self.together and len(rows):
+            whole = self.x.clone()
+            whole[rows] = self.best[rows]
+            everything = torch.arange(len(whole), device=rows.device)
+            right = self.ask(whole, everything).argmax(1) == self.y
+            self._take_back(rows[right[rows]])
         if not self.random:
             return
         wrong, asked = torch.zeros_like(rows), torch.arange(len(rows), device=rows.device)
@@ -192,9 +203,11 @@ class Batch:
             wrong[asked] += self.ask(self.best[some], some).argmax(1) != self.y[some]
             larger = torch.maximum(wrong[asked], drawn - wrong[asked])
             asked = asked[2 * larger <= CONFIRMING]
-        lucky = rows[2 * wrong <= CONFIRMING]
-        self.broken[lucky] = False
-        self.margin[lucky] = -torch.inf
+        self._take_back(rows[2 * wrong <= CONFIRMING])
+
+    def _take_back(self, rows: Tensor) -> None:
+        self.broken[rows] = False
+        self.margin[rows] = -torch.inf
 
     def offer(self, images: Tensor, rows: Tensor) -> None:
         """Look at finished images of some examples, and keep what is better than before."""
