@@ -293,7 +293,7 @@ def test_a_module_is_found_in_what_holds_it(name):
 def test_a_lazy_layer_is_refused_in_words():
     model = nn.Sequential(nn.LazyLinear(3))
     for measure in (*MEASURES.values(), lambda model, data: fgsm(model, *data, 0.1)):
-        with pytest.raises(ValueError, match="lazy layer, a LazyLinear, .* Call model"):
+        with pytest.raises(ValueError, match=r"lazy layer, a LazyLinear, .* Call model"):
             measure(model, DATA)
 
 
@@ -588,9 +588,9 @@ class Calibrated(nn.Module):
 def test_a_method_that_takes_images_is_no_word_on_logits():
     three = (torch.rand(50, 3), torch.zeros(50, dtype=torch.int64))
     for call in (confidence_on_errors, lambda m, d: error_curve(m, d, [0, 0.1])):
-        with pytest.raises(ValueError, match="OfImages.probabilities does not take logits"):
+        with pytest.raises(ValueError, match=r"OfImages\.probabilities does not take logits"):
             call(OfImages(), three)
-        with pytest.raises(ValueError, match="Asserts.probabilities does not take logits"):
+        with pytest.raises(ValueError, match=r"Asserts\.probabilities does not take logits"):
             call(Asserts(), DATA)
     model = Calibrated()
     with torch.no_grad():
