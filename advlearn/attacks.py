@@ -30,7 +30,7 @@ from advlearn._validation import (
     part_of_a_whole,
 )
 from advlearn.batches import taken
-from advlearn.context import Model, attack_mode, hand_out
+from advlearn.context import Model, Passing, attack_mode, hand_out
 from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
 from advlearn.passes import count_passes
@@ -351,11 +351,14 @@ def pgd(
     radius = check_eps(eps, x, box)
     _check_walks(steps, restarts, random_start=random_start, keep=keep)
     _check_generator(generator)
-    stride = _stride(step_size, radius, steps)
+    stride = (
+        2.5 * radius / steps
+        if step_size is None
+        else check_number(step_size, "step_size", low=0.0, open_low=True)
+    )
     with attack_mode(model):
         x = x.detach()
-        if keep == "first" or restarts > 1:
-            model = filled(model, x)
+        asked = Filled(model, x)
         best, lost = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
         # Losses are compared in float32 at least.
         best_loss = x.new_full(
@@ -373,13 +376,13 @@ def pgd(
             for step in range(steps + 1):
                 if step < steps:
                     with part_of_a_whole() if len(rows) < len(x) else nullcontext():
-                        direction, logits = _direction(model, moved, labels, loss)
+                        direction, logits = _direction(asked, moved, labels, loss)
                 elif keep == "last" and restarts == 1:
                     best[rows] = moved  # with nothing to compare it to, it needs no pass
                     break
                 else:
-                    logits = _ask(model, moved)
-                if step == 0 and keep == "first" and not looks_at_each(model, moved):
+                    logits = _ask(asked, moved)
+                if step == 0 and keep == "first" and not looks_at_each(asked, moved):
                     # One lucky draw must not end the attack, nor who else is in the batch.
                     keep = "best"
                 fooled = (logits.argmax(1) == labels) == targeted
@@ -416,13 +419,6 @@ def _check_walks(steps: int, restarts: int, *, random_start: bool, keep: str) ->
             f"restarts = {restarts} without random_start repeats the same attempt. "
             "Pass random_start=True or restarts=1."
         )
-
-
-def _stride(step_size: float | None, radius: float | Tensor, steps: int) -> float | Tensor:
-    """Return the length of a step: 2.5 radius / steps, unless somebody says."""
-    if step_size is None:
-        return 2.5 * radius / steps
-    return check_number(step_size, "step_size", low=0.0, open_low=True)
 
 
 def square(
@@ -490,7 +486,7 @@ def square(
             )
     with attack_mode(model, backward=False), torch.no_grad():
         search = SquareSearch(
-            filled(model, x.detach()),
+            Filled(model, x.detach()),
             x.detach(),
             y,
             radius,
@@ -645,47 +641,44 @@ def _ask(model: Model, x: Tensor) -> Tensor:
     return logits.detach().clone() if isinstance(logits, Tensor) else logits
 
 
-class _Filled:
-    """A model that wants some examples at once: of fewer, the rest is filled up with others."""
-
-    def __init__(self, model: Model, x: Tensor, least: int) -> None:
-        self.model, self.x, self.least = model, x, least
-
-    def __call__(self, images: Tensor) -> Any:
-        missing = self.least - len(images)
-        if missing <= 0:
-            return self.model(images)
-        logits = logits_of(self.model(torch.cat((images, self.x[:missing].to(images)))))
-        return logits[: len(images)]
-
-
-def filled(model: Model, x: Tensor, least: int | None = None) -> Model:
-    """Return a model that takes every number of examples up to x's, the same where it does so.
+class Filled(Passing):
+    """A model that is given examples beside the few that are left, where it does not take these.
 
     An attack goes on with what still resists, and the last one stands alone. A model with
     `squeeze()`, with BatchNorm that keeps no statistics, or exported for batches of one size then
-    fails, or gives a single row.
+    fails, or gives a single row. What takes every number of examples is called as it is.
 
     Args:
         model: maps (N, ...) to logits (N, K).
-        x: (N, ...), a batch that it takes. `attack_mode` is on.
-        least: to how many examples smaller batches are filled up; None finds it out.
+        x: (N, ...), a batch that it takes, and with whose examples smaller ones are filled up.
+        least: to how many; it grows where the model wants more.
 
     Example:
         >>> flat = lambda x: (x @ torch.eye(3)).squeeze()
-        >>> flat(torch.zeros(1, 3)).shape, filled(flat, torch.zeros(4, 3))(torch.zeros(1, 3)).shape
+        >>> flat(torch.zeros(1, 3)).shape, Filled(flat, torch.zeros(4, 3))(torch.zeros(1, 3)).shape
         (torch.Size([3]), torch.Size([1, 3]))
     """
-    for size in (1, 2) if least is None else ():
-        if len(x) <= size:
-            break
-        try:
-            logits = _ask(model, x[:size])
-        except Exception:  # whatever it is, the whole batch will say it if it is no matter of size
-            continue
-        if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == size:
-            return model if size == 1 else _Filled(model, x, size)
-    return model if len(x) == 1 else _Filled(model, x, least or len(x))
+
+    def __init__(self, model: Model, x: Tensor, least: int = 1) -> None:
+        self.model, self.x, self.least = model, x, least
+
+    def __call__(self, images: Tensor) -> Any:
+        """Return what the model gives, or the logits of the images alone."""
+        while True:
+            missing = max(0, min(self.least, len(self.x)) - len(images))
+            size = len(images) + missing
+            given = torch.cat((images, self.x[:missing].to(images))) if missing else images
+            try:
+                answer = self.model(given)
+            except Exception:
+                if size >= len(self.x):
+                    raise
+            else:
+                logits = logits_of(answer)
+                rows = len(logits) if isinstance(logits, Tensor) and logits.dim() == 2 else 0
+                if rows == size or size >= len(self.x):
+                    return logits[: len(images)] if missing else answer
+            self.least = 2 if size == 1 else len(self.x)
 
 
 def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:

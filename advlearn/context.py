@@ -58,6 +58,20 @@ _STANDARD = vars(nn.Module()).keys() - {"_forward_hooks", "_forward_pre_hooks"}
 _LIBRARIES = sys.stdlib_module_names | {"torch", "torchvision", "numpy"}
 
 
+class Passing:
+    """A callable of this library that passes images on to a model, and is borrowed as that model.
+
+    Attributes:
+        model: the model.
+    """
+
+    model: Model
+
+
+def _passed_to(model: Any) -> Any:
+    return model.model if isinstance(model, Passing) else model
+
+
 def modules_behind(model: object) -> list[nn.Module]:
     """Return the modules that a model consists of, also where it is no module itself.
 
@@ -426,6 +440,7 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
     def take(module: nn.Module) -> None:
         _borrow(module.modules(), backward, held)
 
+    model = _passed_to(model)
     leave = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
     found = list(modules_behind(model))
     watch = nullcontext() if isinstance(model, nn.Module) else _modules_called(take, found)
@@ -478,7 +493,7 @@ def hand_out(
         >>> hand_out(lambda images: images.mul_(3), x), x
         (tensor([3., 3.]), tensor([1., 1.]))
     """
-    known_as = function if known_as is None else known_as
+    known_as = _passed_to(function) if known_as is None else known_as
     mode = getattr(known_as, "training", None)
     readers = _READERS[torch.is_grad_enabled(), mode is True]
     try:

@@ -27,7 +27,7 @@ from advlearn._validation import (
     check_seed,
     part_of_a_whole,
 )
-from advlearn.attacks import PIXELS, filled, looks_at_each, repeats
+from advlearn.attacks import PIXELS, Filled, looks_at_each, repeats
 from advlearn.batches import BATCH, Batches, Data, device_of
 from advlearn.context import Model, attack_mode, random_states_kept
 from advlearn.directions import directions
@@ -275,12 +275,12 @@ class _Run:
         """Attack one batch by the whole team."""
         check_images(x, self.bounds)
         with attack_mode(self.model), ExitStack() as whole:
-            model = filled(self.model, x.detach())
+            model = Filled(self.model, x.detach())
             random = not repeats(model, x)
             self.random |= random
             together = False
             if not random and not looks_at_each(model, x):
-                together, model = True, filled(self.model, x.detach(), least=len(x))
+                together, model = True, Filled(self.model, x.detach(), least=len(x))
             examples = team.Batch(
                 model,
                 x,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from advlearn import evaluate, fgsm, pgd, square
-from advlearn.attacks import filled, looks_at_each
+from advlearn.attacks import Filled, looks_at_each
 from advlearn.audit import audit
 from advlearn.context import attack_mode
 from advlearn.metrics import (
@@ -355,13 +355,15 @@ def test_a_large_attack_on_a_model_that_looks_at_the_batch_stands_in_the_whole_b
 
 
 def test_only_what_needs_company_is_filled_up():
-    assert filled(NET, X) is NET
-    assert filled(Squeezes(), X)(X[:1]).shape == (1, 3)
-    torch.testing.assert_close(filled(OfSixty(), X)(X[:7]), NET(X[:7]))
-    assert looks_at_each(filled(OfSixty(), X), X)
+    counted = Counted()
+    assert Filled(counted, X)(X[:1]).equal(NET(X[:1]))
+    assert counted.asked == 1
+    assert Filled(Squeezes(), X)(X[:1]).shape == (1, 3)
+    torch.testing.assert_close(Filled(OfSixty(), X)(X[:7]), NET(X[:7]))
+    assert looks_at_each(Filled(OfSixty(), X), X)
     assert not looks_at_each(OfTheBatch(), X)
     one = X[:1]
-    assert filled(Squeezes(), one)(one).shape == (3,)  # there is no other to fill up with
+    assert Filled(Squeezes(), one)(one).shape == (3,)  # there is no other to fill up with
 
 
 # --- Outputs that look like probabilities by chance -----------------------------------------------

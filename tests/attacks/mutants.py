@@ -442,7 +442,7 @@ MUTANTS = [
     mutant(
         "always the gradient at the start",
         "follows_the_gradient_from_iterate_to_iterate",
-        ("pgd", "_direction(model, moved, labels, loss)", "_direction(model, start, labels, loss)"),
+        ("pgd", "_direction(asked, moved, labels, loss)", "_direction(model, start, labels, loss)"),
     ),
     mutant(
         "pgd ignores `targeted`",
@@ -741,7 +741,7 @@ MUTANTS = [
     mutant(
         "a lucky draw ends the attack",
         "is_not_ended_by_a_lucky_draw",
-        ("pgd", "and not looks_at_each(model, moved)", "and False"),
+        ("pgd", "and not looks_at_each(asked, moved)", "and False"),
     ),
     # Noise
     mutant("noise of one sign", "draws_from_the_whole_ball", ("noise", "2 * drawn - 1", "drawn")),
