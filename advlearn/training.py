@@ -418,7 +418,16 @@ def _grown(share: float) -> float:
 
 
 def _cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return cross_entropy(logits_of(hand_out(model, x)), y)
+    output = hand_out(model, x)
+    logits = logits_of(output)
+    if not isinstance(logits, Tensor):
+        held = f" with the keys {', '.join(map(repr, output))}" if isinstance(output, dict) else ""
+        raise TypeError(
+            f"model returns a {type(output).__name__}{held} in training mode, as with auxiliary "
+            "heads, and not logits alone. Say which loss is meant, with fit(objective=...), or "
+            "switch the other heads off."
+        )
+    return cross_entropy(logits, y)
 
 
 _UNUSED = (

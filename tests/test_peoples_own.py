@@ -31,7 +31,7 @@ from advlearn.metrics import (
     predict,
     transfer_matrix,
 )
-from advlearn.training import Recipe, fit
+from advlearn.training import Recipe, adversarial_fit, fit
 
 torch.manual_seed(0)
 NET = nn.Linear(8, 3).requires_grad_(False)
@@ -662,3 +662,37 @@ class OfPictures(OfManySizes):
 def test_examples_that_make_no_batch_are_refused_with_a_remedy(data):
     with pytest.raises(TypeError, match=r"the examples of data cannot .*Resize.*ToTensor"):
         error_rate(nn.Flatten(), data)
+
+
+# --- Training -------------------------------------------------------------------------------------
+
+
+class WithAnotherHead(nn.Module):
+    """Gives more than logits in training mode, as Inception and torchvision's segmenters do."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.head, self.other, self.kind = nn.Linear(8, 3), nn.Linear(8, 3), kind
+
+    def forward(self, x):
+        if not self.training:
+            return self.head(x)
+        parts = {"out": self.head(x), "aux": self.other(x)}
+        return tuple(parts.values()) if self.kind == "tuple" else parts
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict"])
+def test_other_heads_in_training_mode_are_refused_in_words_and_trained_by_an_objective(kind):
+    words = f"model returns a {kind}.* in training mode.*objective="
+    recipe, quiet = Recipe(epochs=1), {"progress": False}
+    with pytest.raises(TypeError, match=words):
+        fit(WithAnotherHead(kind), DATA, recipe, **quiet)
+    with pytest.raises(TypeError, match=words):
+        adversarial_fit(WithAnotherHead(kind), DATA, recipe, eps=0.1, **quiet)
+
+    def objective(model, x, y):
+        parts = model(x)
+        parts = parts if kind == "tuple" else (*parts.values(),)
+        return sum(F.cross_entropy(part, y, reduction="none") for part in parts)
+
+    assert len(fit(WithAnotherHead(kind), DATA, recipe, objective=objective, **quiet).rows) == 1
