@@ -27,12 +27,13 @@ from advlearn._validation import (
     check_seed,
     part_of_a_whole,
 )
-from advlearn.attacks import PIXELS, Filled, looks_at_each, repeats
+from advlearn.attacks import PIXELS, Filled, looks_at_each
 from advlearn.batches import BATCH, Batches, Data, device_of
 from advlearn.context import Model, attack_mode, random_states_kept
 from advlearn.directions import directions
 from advlearn.metrics import Rate, refuse_early
 from advlearn.passes import Passes, count_passes, passes
+from advlearn.randomness import repeats
 
 BUDGETS = tuple(team.EFFORTS)
 """How much work `evaluate` may do."""
