@@ -5,6 +5,12 @@ hands each function that meets one over to the rule in this file, which returns 
 the function could give. So the model's own code is bounded, as it stands, whatever it is built of;
 a function without a rule is refused by name, together with the layer that it stands in.
 
+An `Interval` is a tensor, by its class, so that a model takes the same way for it as for images
+(`isinstance`). But it has no memory of its own: a function that gets past the rules meets nothing
+that it could read, and is refused by PyTorch's dispatcher. A model that catches a refusal and goes
+another way is refused all the same. It can still tell the two apart (`type(x) is Tensor`):
+`advlearn.certify` compares its answers with their bounds.
+
 The rules are sound one by one, and so is any chain of them: the true values always lie inside. What
 they lose is how entries depend on each other, so the bounds of a deep network are wide, unless it
 was trained on them (`advlearn.training.certified_fit`).
@@ -20,7 +26,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that the field uses
@@ -39,13 +46,26 @@ class UnboundedError(ValueError):
     """The model does something for which there is no rule, so nothing is known about its output."""
 
     # No TypeError: of an operator Python takes that for "try the other operand", and goes on.
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        # A model may catch it and go another way, which images would not.
+        if (walk := _WALK.get()) is not None:
+            walk.refused.append(str(self))
 
 
-class Interval:
+# For the type checker it is a class of its own: most of a tensor's methods give other things here.
+if TYPE_CHECKING:
+    _Base = object
+else:
+    _Base = Tensor
+
+
+class Interval(_Base):
     """All tensors between `lower` and `upper`, entry by entry.
 
     Args:
-        lower, upper: floating, of one shape and dtype, lower <= upper.
+        lower, upper: floating, of one shape and dtype, lower <= upper. They share no memory: what
+            is written into one end is not for the other, so that one tensor for both is copied.
         apart: of logits: what is known beside their bounds, see `margins`. It is forgotten as soon
             as somebody writes into the interval.
 
@@ -59,14 +79,27 @@ class Interval:
     lower: Tensor
     upper: Tensor
 
+    def __new__(cls, lower: Tensor, upper: Tensor, _: Any = None, **__: Any) -> Interval:  # noqa: D102
+        if isinstance(lower, Interval) or isinstance(upper, Interval):
+            raise UnboundedError(_refused("a parameter that depends on the image"))
+        # A tensor without memory.
+        made: Interval = Tensor._make_wrapper_subclass(  # type: ignore[type-var]
+            cls, lower.shape, lower.stride(), dtype=lower.dtype, device=lower.device
+        )
+        return made
+
     def __init__(self, lower: Tensor, upper: Tensor, apart: Apart | None = None) -> None:
-        if lower.dtype in _HALF and (walk := _WALK.get()) is not None and walk.proof:
+        walk = _WALK.get()
+        if walk is not None and walk.proof and lower.dtype not in _FULL:
             raise UnboundedError(
                 f"the model computes in {lower.dtype}{place()}, whose sums are too rough for a "
                 "proof. Certify model.float() with images in float32, and outside autocast."
             )
+        if lower.data_ptr() == upper.data_ptr() and lower.numel():
+            upper = upper.clone()
         self.lower, self.upper = lower, upper
         self._apart, self._writes = apart, _writes(lower, upper) if apart else None
+        self._walk = walk
 
     @property
     def centre(self) -> Tensor:
@@ -136,15 +169,12 @@ class Interval:
     def __repr__(self) -> str:
         return f"Interval(shape={tuple(self.shape)}, widest={float(self.radius.max()) * 2:.4g})"
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _FACTS:
-            return getattr(self.lower, name)
-        function = getattr(Tensor, name, None)
-        if function is None or name.startswith("__"):
-            raise AttributeError(f"an Interval has no {name}")
-        if not callable(function):
-            raise UnboundedError(_refused(f".{name}"))
-        return partial(_apply, function, self)
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __deepcopy__(self, _: object) -> Interval:
+        return Interval(self.lower.clone(), self.upper.clone())
 
     @classmethod
     def __torch_function__(
@@ -156,9 +186,22 @@ class Interval:
     ) -> Any:
         return _apply(function, *args, **(kwargs or {}))
 
-    # Python looks for operators in the class, not through `__getattr__`.
+    @classmethod
+    def __torch_dispatch__(
+        cls,
+        function: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> NoReturn:
+        # What does not ask `__torch_function__` ends here.
+        raise UnboundedError(_refused(f"{_name(function)}(), out of sight of the rules"))
+
     def __getitem__(self, index: Any) -> Interval:
         return Interval(self.lower[index], self.upper[index])
+
+    def __iter__(self) -> Iterator[Interval]:
+        return iter(_apply(torch.unbind, self))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.lower[index], self.upper[index] = _ends(value)
@@ -212,6 +255,9 @@ class Interval:
     def __itruediv__(self, other: Any) -> Any:
         return _apply(Tensor.div_, self, other)
 
+    def __ipow__(self, exponent: Any) -> Any:
+        return _apply(Tensor.pow_, self, exponent)
+
     def _compared(self, _: object) -> NoReturn:
         raise UnboundedError(_refused("a comparison of values"))
 
@@ -231,8 +277,10 @@ class Interval:
 
 
 # Attributes of a tensor that are the same for both ends.
-_FACTS = ("ndim", "is_cuda", "layout", "requires_grad", "grad_fn")
-_HALF = (torch.float16, torch.bfloat16)
+_FACTS = "ndim layout requires_grad grad_fn is_cuda is_sparse is_nested is_quantized"
+for _fact in _FACTS.split():
+    setattr(Interval, _fact, property(attrgetter(f"lower.{_fact}")))
+_FULL = (torch.float32, torch.float64)
 
 
 def _writes(*tensors: Tensor) -> tuple[int, ...] | None:
@@ -247,6 +295,8 @@ def _writes(*tensors: Tensor) -> tuple[int, ...] | None:
 Rule: TypeAlias = Callable[..., Any]
 Given = TypeVar("Given", bound=Rule)
 _RULES: dict[Any, Rule] = {}
+_WAY_OF_TENSORS = getattr(Tensor.__torch_function__, "__func__", Tensor.__torch_function__)
+_ORDINARY: set[type] = {Tensor, torch.nn.Parameter, int, float, bool, str, type(None)}
 _NAMES: dict[Any, str] = {}  # of the functions that have a rule
 _OWNERS = (torch, F, Tensor, torch._C._nn)
 
@@ -282,6 +332,62 @@ def _rule_of(function: Callable[..., Any]) -> Callable[[Given], Given]:
 
 def _apply(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Return bounds on what a function of PyTorch gives for intervals among its arguments."""
+    walk = _walk_of(function, args, options)
+    if walk is None or _WALK.get() is not None:
+        return _bounded(function, args, options)
+    # A thread that the model started knows nothing of the proof.
+    token = _WALK.set(walk)
+    try:
+        return _bounded(function, args, options)
+    finally:
+        _WALK.reset(token)
+
+
+def _walk_of(
+    function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]
+) -> _Walk | None:
+    """Return the pass that the intervals among some arguments belong to.
+
+    A tensor of another kind, which has its own way with functions, is refused: the rules would not
+    know what it means.
+    """
+    found = None
+    for arg in (*args, *options.values()):
+        for value in arg if type(arg) in (list, tuple) else (arg,):
+            kind = type(value)
+            if kind is Interval:
+                found = value._walk or found
+            elif kind is _Somewhere:
+                value._asked()
+            elif kind not in _ORDINARY and _has_own_way(kind):
+                raise UnboundedError(
+                    _refused(
+                        f"{_name(function)}() with a {kind.__name__}, a tensor of its own kind"
+                    )
+                )
+    return found
+
+
+def _has_own_way(kind: type) -> bool:
+    """Say whether functions of PyTorch mean something else for a kind of tensors."""
+    way = getattr(kind, "__torch_function__", None)
+    ordinary = way in (None, torch._C._disabled_torch_function_impl) or (
+        getattr(way, "__func__", way) is _WAY_OF_TENSORS
+    )
+    if ordinary:
+        _ORDINARY.add(kind)
+    return not ordinary
+
+
+def _name(function: Callable[..., Any]) -> str:
+    name = str(getattr(function, "__name__", function))
+    if name in ("__get__", "__set__"):  # of an attribute
+        return f"the attribute {getattr(function.__self__, '__name__', '?')}"  # type: ignore[attr-defined]
+    return _NAMES.get(function) or name
+
+
+def _bounded(function: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    options = dict(given)
     if isinstance(function, torch._ops.OpOverload):
         function = _as_called(function)
     rule = _RULES.get(function)
@@ -289,7 +395,7 @@ def _apply(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if rule is None:
         rule = _out_of_place(function)
         written = written or rule is not None
-    name = _NAMES.get(function) or getattr(function, "__name__", str(function))
+    name = _name(function)
     if isinstance(function, (torch.ScriptMethod, torch.ScriptFunction)):
         raise UnboundedError(
             f"the model cannot be bounded: it is scripted or traced{place()}, and what happens "
@@ -315,7 +421,9 @@ def _apply(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def _as_called(operator: Any) -> Any:
     """Return the function that an operator of an exported program stands for."""
-    name = operator._schema.name.partition("::")[2]
+    space, _, name = operator._schema.name.partition("::")
+    if space != "aten":  # somebody's own, whatever its name
+        return operator
     if name == "sym_size":
         return Tensor.size
     # Not those of `torch.nn.functional`: some take their arguments in another order.
@@ -329,6 +437,8 @@ def _out_of_place(function: Callable[..., Any]) -> Rule | None:
     stem = name[:-1] if name.endswith("_") and not name.endswith("__") else ""
     if not stem or stem in _MOVES.split():
         return None
+    if all(getattr(owner, name, None) != function for owner in _OWNERS):
+        return None  # somebody's own, whatever its name
     same = (getattr(owner, stem, None) for owner in _OWNERS)
     return next((_RULES[twin] for twin in same if twin in _RULES), None)
 
@@ -341,14 +451,16 @@ class _Walk(NamedTuple):
 
     model: object
     proof: bool
+    refused: list[str]
+    """All that was refused, whether or not the model let the error pass."""
 
 
 _WALK: ContextVar[_Walk | None] = ContextVar("walk", default=None)
 
 
 @contextmanager
-def walking(model: object, *, proof: bool) -> Iterator[None]:
-    """Let errors inside name the layer by its place in the model.
+def walking(model: object, *, proof: bool) -> Iterator[list[str]]:
+    """Let errors inside name the layer by its place in the model; give what has been refused.
 
     Args:
         model: a module, or any callable.
@@ -362,9 +474,10 @@ def walking(model: object, *, proof: bool) -> Iterator[None]:
         Traceback (most recent call last):
         advlearn.intervals.UnboundedError: ...no rule for gelu() in the layer '1' (GELU)...
     """
-    token = _WALK.set(_Walk(model, proof))
+    refused: list[str] = []
+    token = _WALK.set(_Walk(model, proof, refused))
     try:
-        yield
+        yield refused
     finally:
         _WALK.reset(token)
 
@@ -485,13 +598,29 @@ _MOVES = """
     concat concatenate stack hstack vstack pixel_shuffle pixel_unshuffle channel_shuffle
     to float double type_as cpu
 """
+# Of these, what the others take from an interval that is not moved itself: a shape, or a dtype.
+_LIKE = "to type_as view_as expand_as reshape_as"
 # None of them falls where its input rises, and what is given beside the input does not change that.
 _RISING = """
-    relu relu6 sigmoid tanh tanhshrink logsigmoid softsign softshrink hardsigmoid hardtanh selu exp
+    relu relu6 sigmoid tanh tanhshrink logsigmoid softsign hardsigmoid hardtanh selu exp
     expm1 log log1p log2 log10 sqrt atan arctan asinh arcsinh sinh erf clamp clamp_min clamp_max
     clip amax amin minimum maximum adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
 """
 _register(_MOVES + _RISING, lambda function: partial(_on_ends, function))
+
+
+def _like(function: Callable[..., Any]) -> Rule:
+    def rule(x: Any, *args: Any, **options: Any) -> Any:
+        if type(x) is Interval:
+            return _on_ends(function, x, *args, **options)
+        # A constant stays one. As an interval, both of its ends would be in one memory.
+        given = {name: _end(value, 0) for name, value in options.items()}
+        return function(x, *(_end(arg, 0) for arg in args), **given)
+
+    return rule
+
+
+_register(_LIKE, _like)
 
 
 def _summed(function: Callable[..., Any]) -> Rule:
@@ -541,6 +670,7 @@ def _stepped(function: Callable[..., Any]) -> Rule:
         largest = torch.maximum(x.lower.abs(), x.upper.abs())
         if not bool(largest.isfinite().all()):  # the sign of NaN is 0
             raise UnboundedError(_refused(f"{function.__name__}() of bounds that are not finite"))
+        _constant(*args, *options.values())
         if any(isinstance(value, float) and value < 0 for value in (*args, *options.values())):
             raise UnboundedError(_refused(f"{function.__name__}() with a negative parameter"))
         slack = 4096 * torch.finfo(x.dtype).eps * largest
@@ -556,15 +686,17 @@ def _with_sign(function: Callable[..., Any]) -> Rule:
     """Return the rule of a function that rises everywhere if no parameter is negative."""
 
     def rule(x: Interval, *args: Any, **options: Any) -> Interval:
-        slopes = [value for value in (*args, *options.values()) if isinstance(value, (int, float))]
-        if any(slope < 0 for slope in slopes):
+        slopes = [value for value in (*args, *options.values()) if value is not None]
+        _constant(*slopes)
+        # A tensor is taken for a number, too.
+        if any(bool((torch.as_tensor(slope) < 0).any()) for slope in slopes):
             raise UnboundedError(_refused(f"{function.__name__}() with a negative parameter"))
         return _on_ends(function, x, *args, **options)
 
     return rule
 
 
-_register("leaky_relu elu celu", _with_sign)
+_register("leaky_relu elu celu softshrink", _with_sign)
 
 
 @_rule("prelu")
@@ -700,7 +832,7 @@ def _masked_fill(x: Interval, mask: Tensor, value: Any) -> Interval:
 # What does not depend on the values.
 _register(
     "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor "
-    "size numel nelement ndimension stride is_contiguous is_floating_point is_complex",
+    "size numel nelement dim ndimension stride is_contiguous is_floating_point is_complex",
     lambda function: lambda x, *args, **options: function(x.lower, *args, **options),
 )
 
@@ -757,7 +889,8 @@ def _sorted(one: Tensor, two: Tensor, factor: Any, apart: Apart | None) -> Inter
     if apart is None or factor <= 0:
         return Interval(one, two) if factor >= 0 else Interval(two, one)
     # Margins are scaled as the logits are: by a temperature, for example.
-    return Interval(one, two, lambda y: apart(y) * factor)
+    scale = float(factor)
+    return Interval(one, two, lambda y: apart(y) * scale)
 
 
 @_rule("div divide true_divide")
@@ -882,6 +1015,9 @@ def _linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Interval:
     lower, upper = _ends(x)
     writes = _writes(lower, upper)
     share = _error(x.shape[-1], x.lower)
+    # As they are now: a model may swap them in for the call alone, and margins are asked for later.
+    weight = weight.clone()
+    bias = None if bias is None else bias.clone()
 
     def apart(y: Tensor) -> Tensor:
         """(w_y - w_k)' c + b_y - b_k - |w_y - w_k|' r."""
@@ -921,7 +1057,12 @@ def _comparison(z: Interval) -> Apart:
     return lambda y: lower.gather(1, y.unsqueeze(1)) - upper
 
 
-@_rule("matmul mm bmm mv __matmul__ __rmatmul__")
+@_rule("__rmatmul__")
+def _rmatmul(x: Any, other: Any) -> Any:
+    return _matmul(other, x)
+
+
+@_rule("matmul mm bmm mv __matmul__")
 def _matmul(x: Any, other: Any) -> Any:
     if isinstance(x, Interval):
         _constant(other)
@@ -1012,6 +1153,7 @@ def _log_mean_softmax(logits: Sequence[Any]) -> Interval:
 @_rule_of(functional.rbf_log_odds)
 def _rbf_log_odds(x: Interval, centre: Tensor, precision: Tensor) -> Interval:
     _constant(centre, precision)
+    centre, precision = centre.clone(), precision.clone()  # as they are now; see `_linear`
     q: Any = functional.rbf_distance(x, centre, precision)  # type: ignore[arg-type]
     odds = functional.log_odds
     near, far = q.lower, q.upper
