@@ -8,11 +8,17 @@ the best attack and the certified error.
 
 Bounds are computed in the model's own precision. Each sum is widened by what rounding may change it
 by, and a proof has to clear an allowance for what is left (`advlearn.intervals.rounding`).
+
+An interval goes through the model's own code, but a model can do one thing with an interval and
+another with images. So it is also given images of the ball, whose logits have to lie in their
+bounds, and intervals of one image each, whose bounds have to hold that image's own logits. A model
+that fails is refused, and so is a random one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,9 +36,11 @@ from advlearn._validation import (
 )
 from advlearn.attacks import PIXELS
 from advlearn.batches import BATCH, Batches, Data, device_of
-from advlearn.context import Model, attack_mode, hand_out, uncompiled
+from advlearn.context import Model, attack_mode, hand_out, modules_behind, uncompiled
 from advlearn.intervals import Interval, UnboundedError, place, rounding, walking
 from advlearn.metrics import Rate, eps_of_batch
+from advlearn.passes import count_passes
+from advlearn.randomness import Generators, why_random
 
 __all__ = [
     "UnboundedError",
@@ -82,7 +90,7 @@ def logit_bounds(
         >>> z.lower, z.upper
         (tensor([[-1.2500,  0.2500]]), tensor([[0.2500, 0.7500]]))
     """
-    return _proved(model, x, None, eps, bounds)
+    return _proved(model, x, None, eps, bounds)[0]
 
 
 def margin_bounds(
@@ -118,9 +126,7 @@ def margin_bounds(
         >>> margin_bounds(model, torch.tensor([[0.9, 0.1]]), torch.tensor([0]), 0.25)
         tensor([[0.0000, 0.6000]])
     """
-    logits = _proved(model, x, y, eps, bounds)
-    with torch.no_grad():
-        return logits.margins(y)
+    return _proved(model, x, y, eps, bounds)[1]
 
 
 def certified(
@@ -153,9 +159,9 @@ def certified(
         >>> certified(model, x, y, 0.25)
         tensor([ True, False])
     """
-    logits = _proved(model, x, y, eps, bounds)
+    logits, margins = _proved(model, x, y, eps, bounds)
     with torch.no_grad():
-        others = logits.margins(y).scatter_(1, y.unsqueeze(1), torch.inf)
+        others = margins.scatter_(1, y.unsqueeze(1), torch.inf)
         return others.amin(1) > rounding(torch.cat((logits.lower, logits.upper), 1))
 
 
@@ -193,8 +199,9 @@ def certified_error_rate(
     return Rate(count, total)
 
 
-# How many images the model sees as they are, beside the intervals.
-_LOOKED_AT = 2
+# How many images the model sees as they are, beside the intervals: to learn how many classes there
+# are; then of the ball, one for each example, evenly over the batch; and as intervals of one image.
+_FIRST, _LOOKED_AT, _POINTS = 2, 256, 24
 # How many pixels at a time a processor bounds: what comes of more would not stay in its cache.
 _PIXELS = 200_000
 
@@ -205,8 +212,11 @@ def _proved(
     y: Tensor | None,
     eps: float | Tensor,
     bounds: tuple[float, float] | None,
-) -> Interval:
-    """Check the arguments and return bounds on the logits that hold as a proof."""
+) -> tuple[Interval, Tensor]:
+    """Check the arguments; return bounds on logits that hold as a proof, and those on margins.
+
+    Without labels there are none, and the second is empty.
+    """
     box = check_bounds(bounds)
     check_callable(model, "model")
     check_images(x, box)
@@ -214,35 +224,139 @@ def _proved(
         check_labels(y, len(x))
     radius = check_eps(eps, x, box)
     with attack_mode(model, backward=False), torch.no_grad():
-        x, some = x.detach(), x.detach()[:_LOOKED_AT]
+        x, some = x.detach(), x.detach()[:_FIRST]
+        count_passes(len(some))
         logits = logits_of(hand_out(model, some))
         check_logits(logits, torch.zeros(len(some), dtype=torch.int64))
         if y is not None:
             check_label_range(y, logits.shape[1])
-        drawn = _random_states(x.device)
         pixels = interval(x, radius, box)
+        looks = _Looks(x, pixels)  # before a model that writes into its input
         rows = max(8, _PIXELS * len(x) // x.numel()) if x.device.type == "cpu" else len(x)
-        parts = [
-            propagate(model, Interval(*ends), proof=True)
-            for ends in zip(pixels.lower.split(rows), pixels.upper.split(rows), strict=True)
-        ]
-        bounded = _joined(parts)
-        if any(not a.equal(b) for a, b in zip(drawn, _random_states(x.device), strict=True)):
-            raise UnboundedError(
-                "the model draws random numbers in eval mode, so it has no one answer to bound. "
-                "Certify it without them."
-            )
-        # A model that remembers, or draws from a generator of its own, shows here.
-        lower, upper = bounded.lower[: len(some)], bounded.upper[: len(some)]
-        slack = rounding(torch.cat((lower, upper), 1)).unsqueeze(1)
-        if bounded.shape != (len(x), logits.shape[1]) or not bool(
-            ((logits >= lower - slack) & (logits <= upper + slack)).all()
-        ):
-            raise UnboundedError(
-                "the model gives logits outside of their bounds: its answer depends on more than "
-                "the images, such as random numbers, or the other images of the batch."
-            )
-    return bounded
+        with _buffers_kept(model):
+            watched = Generators(model, x.device)
+            parts = [
+                propagate(model, Interval(*ends), proof=True)
+                for ends in zip(pixels.lower.split(rows), pixels.upper.split(rows), strict=True)
+            ]
+            bounded, name = _joined(parts), watched.moved()
+            if name:
+                raise UnboundedError(
+                    f"the model draws random numbers in eval mode, from {name}, so it has no one "
+                    "answer to bound. Certify it without them."
+                )
+            if why := why_random(model, x):
+                raise UnboundedError(
+                    f"the model is random: {why}. Its answer depends on more than the images, so "
+                    "there is no one answer to bound. Certify it without that."
+                )
+            margins = x.new_empty(0) if y is None else bounded.margins(y)
+            if bounded.shape != (len(x), logits.shape[1]):
+                raise UnboundedError(
+                    f"the model gives logits of shape {tuple(bounded.shape)} for intervals, and of "
+                    f"{(len(x), logits.shape[1])} for images. Let it treat both alike."
+                )
+            looks.compare(model, y, bounded, margins, rows)
+    return bounded, margins
+
+
+class _Looks:
+    """Images of the ball, on which a model's own answers are compared with their bounds.
+
+    By turns the example itself, a corner of its ball, and any image inside.
+
+    Args:
+        x: (N, ...) the examples.
+        pixels: their balls.
+    """
+
+    def __init__(self, x: Tensor, pixels: Interval) -> None:
+        count = min(len(x), _LOOKED_AT)
+        self.rows = torch.arange(count, device=x.device) * len(x) // count
+        low, high, own = pixels.lower[self.rows], pixels.upper[self.rows], x[self.rows]
+        generator = torch.Generator().manual_seed(0)  # the global ones are left alone
+        share = torch.rand(low.shape, generator=generator, dtype=x.dtype).to(x.device)
+        inside = torch.minimum(torch.maximum(low + share * (high - low), low), high)
+        corner = torch.where(share < 0.5, low, high)
+        turn = torch.arange(count, device=x.device).view(-1, *[1] * (x.dim() - 1)) % 3
+        self.images = torch.where(turn == 0, own, torch.where(turn == 1, corner, inside))
+
+    def compare(
+        self, model: Model, y: Tensor | None, bounded: Interval, margins: Tensor, rows: int
+    ) -> None:
+        """Refuse a model whose answers are not in their bounds.
+
+        Args:
+            y: the labels of all examples.
+            bounded, margins: the bounds, of all examples.
+            rows: how many images the model gets at a time.
+        """
+        # In another order and in other company than the intervals: an answer is the image's own.
+        count_passes(len(self.images))
+        size = min(rows, (len(self.images) + 1) // 2)
+        turned = [hand_out(model, part) for part in self.images.flip(0).split(size)]
+        logits = torch.cat([logits_of(part) for part in turned]).flip(0)
+        lower, upper = bounded.lower[self.rows], bounded.upper[self.rows]
+        own = None if y is None else (y[self.rows], margins[self.rows])
+        _require_inside(logits, Interval(lower, upper), own)
+        # The bounds of a whole ball are wide. Those of one image have to hold its own logits, and
+        # are about as narrow as rounding. So the model does the same with intervals and images.
+        count = min(len(self.rows), _POINTS)
+        some = torch.arange(count, device=lower.device) * len(self.rows) // count
+        images = self.images[some]
+        count_passes(2 * count)
+        exact = _propagated(model, Interval(images, images.clone()), proof=True)
+        if y is not None:
+            labels = y[self.rows][some]
+            own = labels, exact.margins(labels)
+        _require_inside(logits[some], exact, own)
+
+
+def _require_inside(z: Tensor, bounds: Interval, own: tuple[Tensor, Tensor] | None) -> None:
+    """Require that logits (N, K) lie in their bounds, up to rounding.
+
+    Args:
+        z: the logits of images.
+        bounds: theirs.
+        own: labels, and lower bounds on the margins against the other classes.
+    """
+    inside = z.shape == bounds.shape
+    if inside:
+        slack = rounding(torch.cat((bounds.lower, bounds.upper), 1)).unsqueeze(1)
+        inside = bool(((z >= bounds.lower - slack) & (z <= bounds.upper + slack)).all())
+        if own is not None:
+            apart = z.gather(1, own[0].unsqueeze(1)) - z
+            inside = inside and bool((apart >= own[1] - slack).all())
+    if not inside:
+        raise UnboundedError(
+            "the model gives logits outside of their bounds: its answer depends on more than the "
+            "images, such as the other images of the batch or what it has seen before, or it does "
+            "something else with an interval than with images (type(x), try and except). Certify "
+            "a model without that."
+        )
+
+
+@contextmanager
+def _buffers_kept(model: Model) -> Iterator[None]:
+    """Take intervals out of the buffers of a model again, in which it has kept what it saw."""
+    held = [
+        own for part in modules_behind(model) if (own := vars(part).get("_buffers")) is not None
+    ]
+    before = [dict(own) for own in held]
+    try:
+        yield
+    finally:
+        kept = False
+        for own, values in zip(held, before, strict=True):
+            if any(type(value) is Interval for value in own.values()):
+                kept = True
+                own.clear()
+                own.update(values)
+    if kept:
+        raise UnboundedError(
+            "the model keeps what it has seen in a buffer, so its answer may depend on it. Take "
+            "that out of eval mode, or keep it in an attribute that no answer depends on."
+        )
 
 
 def _joined(parts: Sequence[Interval]) -> Interval:
@@ -256,11 +370,6 @@ def _joined(parts: Sequence[Interval]) -> Interval:
 
     lower, upper = (torch.cat([getattr(p, end) for p in parts]) for end in ("lower", "upper"))
     return Interval(lower, upper, apart)
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
 def interval(x: Tensor, eps: float | Tensor, box: tuple[float, float] | None) -> Interval:
@@ -295,9 +404,16 @@ def propagate(model: Model, pixels: Interval, *, proof: bool = False) -> Interva
         >>> propagate(lambda x: x - x.mean(1, keepdim=True), pixels).upper
         tensor([[1., 1.]])
     """
-    with uncompiled(), walking(model, proof=proof):
+    return _propagated(model, pixels, proof=proof)
+
+
+def _propagated(model: Model, pixels: Interval, *, proof: bool) -> Interval:
+    """Do what `propagate` does, whoever stands in for it."""
+    with uncompiled(), walking(model, proof=proof) as refused:
+        # Of this pass, whoever made it: a thread that the model starts has to know.
+        given = Interval(pixels.lower, pixels.upper)
         try:
-            out: Any = logits_of(model(pixels))  # type: ignore[arg-type]
+            out: Any = logits_of(model(given))  # type: ignore[arg-type]
         except (UnboundedError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:  # whatever a model raises that takes tensors only
@@ -306,6 +422,8 @@ def propagate(model: Model, pixels: Interval, *, proof: bool = False) -> Interva
                 f"{place(error)} ({str(error) or type(error).__name__:.300}). A compiled model is "
                 "certified as the module that it was made of."
             ) from error
+    if refused:  # and the model went on without it, another way than images go
+        raise UnboundedError(refused[0])
     if not isinstance(out, Interval):
         raise UnboundedError(
             f"the model gives {type(out).__name__} for an interval of images: its output does not "
