@@ -388,6 +388,8 @@ def _name(function: Callable[..., Any]) -> str:
 
 def _bounded(function: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
     options = dict(given)
+    if not args and "input" in options:  # by name
+        args = (options.pop("input"),)
     if isinstance(function, torch._ops.OpOverload):
         function = _as_called(function)
     rule = _RULES.get(function)

@@ -58,7 +58,7 @@ class Generators:
             self._read.append(("the global generator of MPS", torch.mps.get_rng_state))
         own = {id(value): value for value in _held(model)}
         self._read += [
-            (f"a generator of its own, a {type(value).__name__},", read)
+            (f"a {type(value).__name__} of its own", read)
             for value in own.values()
             if (read := _reader(value)) is not None
         ]

@@ -8,11 +8,13 @@ that prove too much must fail the same checks.
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 import warnings
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -800,6 +802,290 @@ def test_eval_mode_reaches_a_model_inside_a_function():
     assert model.training
 
 
+# --- Models whose weights are others during the call ----------------------------------------------
+
+
+class Swapping(nn.Module):
+    """A network whose weights are swapped in for the call alone, in one of several ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.body, self.last = nn.Linear(36, 12), nn.Linear(12, 4)
+
+    def used(self) -> torch.Tensor:
+        """Return the last layer's weights as they are during the call."""
+        w = self.last.weight.data
+        return {"average": w.flip(0), "binary": w.sign() * w.abs().mean(), "tied": w + w.mean()}[
+            self.way
+        ]
+
+    def forward(self, x):
+        hidden = torch.relu(self.body(x.flatten(1)))
+        kept = self.last.weight.data
+        if self.way == "average":  # as torch-ema does
+            kept = kept.clone()
+            self.last.weight.data.copy_(self.used())
+        else:
+            self.last.weight.data = self.used()
+        try:
+            return self.last(hidden)
+        finally:
+            if self.way == "average":
+                self.last.weight.data.copy_(kept)
+            else:
+                self.last.weight.data = kept
+
+
+class Signed(nn.Module):
+    def forward(self, w):
+        return w.sign() * w.abs().mean()
+
+
+def no_gradients(model, x):
+    """Turn the last weights around for the call, as a count of writes would show."""
+    with torch.no_grad():
+        model[-1].weight.neg_()
+        z = model(x)
+        model[-1].weight.neg_()
+    return z
+
+
+def parametrized(model):
+    nn.utils.parametrize.register_parametrization(model[-1], "weight", Signed())
+    return model
+
+
+def hooked(model):
+    model[1].register_forward_hook(
+        lambda module, given, out: -2 * out if isinstance(out, torch.Tensor) else out
+    )
+    model[-1].register_forward_pre_hook(lambda module, given: (given[0] + 1,))
+    return model
+
+
+def spectral(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model[-1] = nn.utils.spectral_norm(model[-1])
+    return model.eval()
+
+
+def called(model):
+    turned = {name: -value for name, value in model.named_parameters()}
+    return lambda x: torch.func.functional_call(model, turned, (x,))
+
+
+def relu_network():
+    return drawn(NETWORKS["ReLU"](), 1, scale=2.0)
+
+
+SWAPPED = {
+    "average": lambda: drawn(Swapping("average"), 1, scale=2.0),
+    "binary": lambda: drawn(Swapping("binary"), 1, scale=2.0),
+    "tied": lambda: drawn(Swapping("tied"), 1, scale=2.0),
+    "parametrized": lambda: parametrized(relu_network()),
+    "spectral norm": lambda: spectral(relu_network()),
+    "a functional call": lambda: called(relu_network()),
+    "hooks": lambda: hooked(relu_network()),
+}
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+def test_what_counts_are_the_weights_of_the_call(name):
+    model, count = SWAPPED[name](), 0
+    with torch.no_grad():
+        y = model(X.clone()).argmax(1)
+    for eps in (0.0, 0.01, 0.03):
+        proved = certified(model, X, y, eps)
+        assert not bool((proved & attacked(model, X, y, eps)).any())
+        count += int(proved.sum())
+    assert count, "nothing is certified"
+
+
+@pytest.mark.parametrize("way", ["average", "binary", "tied"])
+def test_margins_of_swapped_weights_are_those_of_a_model_that_has_them(way):
+    model = drawn(Swapping(way), 1)
+    last = nn.Linear(12, 4)
+    last.load_state_dict({"weight": model.used(), "bias": model.last.bias})
+    plain = nn.Sequential(nn.Flatten(), model.body, nn.ReLU(), last)
+    assert margin_bounds(model, X, Y, 0.05).equal(margin_bounds(plain, X, Y, 0.05))
+
+
+def test_weights_written_without_gradients_are_those_of_the_call():
+    model = partial(no_gradients, relu_network())
+    plain = relu_network()
+    with torch.no_grad():
+        plain[-1].weight.neg_()
+    assert margin_bounds(model, X, Y, 0.05).equal(margin_bounds(plain, X, Y, 0.05))
+
+
+# --- Models that tell intervals from images -------------------------------------------------------
+
+
+class Branching(nn.Module):
+    """Turns images around, if a question says yes of them."""
+
+    def __init__(self, asks, change=lambda x: 1 - x) -> None:
+        super().__init__()
+        self.inner, self.asks, self.change = relu_network(), asks, change
+
+    def forward(self, x):
+        return self.inner(self.change(x) if self.asks(x) else x)
+
+
+ASKED_ALIKE = {
+    "isinstance": lambda x: isinstance(x, torch.Tensor),
+    "is_tensor": torch.is_tensor,
+    "FloatTensor": lambda x: isinstance(x, torch.FloatTensor),
+    "jit": lambda x: torch.jit.isinstance(x, torch.Tensor),
+    "hasattr": lambda x: hasattr(x, "new_zeros") and hasattr(x, "__matmul__"),
+    "dim": lambda x: x.dim() == 4 and x.ndim == 4,
+    "dtype": lambda x: x.dtype is torch.float32 and x.device.type == "cpu",
+    "callable": lambda x: callable(getattr(x, "masked_scatter", None)),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_ALIKE)
+def test_a_question_is_answered_as_for_images(name):
+    asks = ASKED_ALIKE[name]
+    assert asks(X)
+    model, always = Branching(asks), Branching(lambda x: True)
+    assert margin_bounds(model, X, Y, 0.02).equal(margin_bounds(always, X, Y, 0.02))
+
+
+def exactly(x):
+    return type(x) is torch.Tensor
+
+
+def caught(x):
+    """Go another way where a step cannot be bounded."""
+    try:
+        return bool((x > 0.5).any())
+    except ValueError:
+        return False
+
+
+def probed(x):
+    try:
+        F.gelu(x)
+    except Exception:
+        return False
+    return True
+
+
+OTHERWISE = {
+    "type": (exactly, lambda x: 1 - x, "outside of their bounds"),
+    "type, a pool": (
+        exactly,
+        lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+        "outside of their bounds",
+    ),
+    "type, a few pixels": (exactly, lambda x: x.clamp(0.02, 0.98), "outside of their bounds"),
+    "the class": (lambda x: x.__class__ is torch.Tensor, lambda x: 1 - x, "outside of their"),
+    "no interval": (lambda x: not hasattr(x, "lower"), lambda x: 1 - x, "outside of their bounds"),
+    "the text": (lambda x: "Interval" not in repr(x), lambda x: 1 - x, "outside of their bounds"),
+    "the memory": (lambda x: x.data_ptr() > 0, lambda x: 1 - x, r"data_ptr\(\)"),
+    "a caught comparison": (caught, lambda x: 1 - x, "a comparison of values"),
+    "a caught function": (probed, lambda x: 1 - x, r"gelu\(\)"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_a_model_that_does_something_else_with_intervals_is_refused(name):
+    asks, change, words = OTHERWISE[name]
+    model = Branching(asks, change)
+    for count in (1, 24):  # a few images must do
+        for call in (certified, margin_bounds):
+            with pytest.raises(UnboundedError, match=words):
+                call(model, X[-count:], Y[-count:], 0.01)
+        with pytest.raises(UnboundedError, match=words):
+            logit_bounds(model, X[-count:], 0.01)
+
+
+def test_the_comparison_is_what_finds_them(monkeypatch):
+    monkeypatch.setattr(certify._Looks, "compare", lambda *_: None)
+    margin_bounds(Branching(exactly), X, Y, 0.01)
+
+
+def test_margins_alone_are_compared_too(monkeypatch):
+    """With bounds on logits that are right, and margins of other weights."""
+
+    def of_others(x, weight, bias=None):
+        right = intervals._linear(x, weight, bias)
+        wrong = intervals._linear(x, 3 * weight, bias)
+        return Interval(right.lower, right.upper, wrong.apart)
+
+    model = relu_network()
+    with torch.no_grad():
+        y = model(X).argmax(1)
+    monkeypatch.setitem(intervals._RULES, F.linear, of_others)
+    logit_bounds(model, X, 0.0)
+    with pytest.raises(UnboundedError, match="outside of their bounds"):
+        margin_bounds(model, X, y, 0.0)
+
+
+def test_the_company_of_an_image_does_not_count():
+    for change in (
+        lambda x: x / len(x),
+        lambda x: x - x.mean(0),
+        lambda x: x * torch.linspace(0.1, 1, len(x)).reshape(-1, 1, 1, 1),
+    ):
+        with pytest.raises(UnboundedError, match="outside of their bounds"):
+            certified(Branching(lambda x: True, change), X, Y, 0.0)
+
+
+def test_steps_in_place_are_those_of_images():
+    """Each of these gave bounds of another function, or of no function at all."""
+
+    def squared(x):
+        view = x.view(len(x), -1)
+        view **= 2
+        return x
+
+    def sloped(x):
+        return F.leaky_relu(x - 0.5, torch.tensor(-0.7))
+
+    def summed(x):
+        total = torch.zeros(len(x), 36).to(x)
+        total += x.flatten(1)
+        return total
+
+    def written(x):
+        x = x + 0
+        x.data = 1 - x
+        return x
+
+    model = Branching(lambda x: True, squared)
+    plain = Branching(lambda x: True, lambda x: x.square())
+    assert margin_bounds(model, X, Y, 0.02).allclose(margin_bounds(plain, X, Y, 0.02), atol=1e-5)
+    for change in (sloped, summed, written):
+        with pytest.raises(UnboundedError, match="no rule for"):
+            certified(Branching(lambda x: True, change), X, Y, 0.02)
+
+
+def test_a_buffer_that_keeps_what_it_saw_comes_back():
+    class Keeping(nn.Module):
+        def __init__(self, new: bool) -> None:
+            super().__init__()
+            self.inner, self.new = relu_network(), new
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x):
+            if self.new:
+                self.register_buffer("other", x.mean())
+            else:
+                self.seen = x.mean()
+            return self.inner(x)
+
+    for new in (False, True):
+        model = Keeping(new)
+        with pytest.raises(UnboundedError, match="in a buffer"):
+            certified(model, X, Y, 0.01)
+        assert all(type(value) is torch.Tensor for value in model.buffers())
+        assert type(model(X)) is torch.Tensor
+
+
 # --- Refusals -------------------------------------------------------------------------------------
 
 
@@ -899,6 +1185,41 @@ def test_what_cannot_be_bounded_is_refused_in_words(name):
             call(make(), X, Y, 0.01)
     with pytest.raises(UnboundedError, match=words):
         certified_error_rate(make(), (X, Y), 0.01, progress=False)
+
+
+class Coin(nn.Module):
+    """Flips images over in a share of its calls."""
+
+    def __init__(self, toss) -> None:
+        super().__init__()
+        self.inner, self.toss = relu_network(), toss
+
+    def forward(self, x):
+        return self.inner(x.flip(-1) if self.toss(x) else x)
+
+
+COINS = {
+    "Python": lambda: lambda x: random.random() < 0.5,
+    "Python, rarely": lambda: lambda x: random.random() < 1e-9,
+    "NumPy": lambda: lambda x: np.random.random() < 0.5,
+    "PyTorch": lambda: lambda x: float(torch.rand(())) < 0.5,
+    "the system": lambda: lambda x: random.SystemRandom().random() < 0.5,
+    "its own": lambda: partial(lambda rng, x: rng.random() < 0.5, np.random.default_rng(0)),
+    "a new one": lambda: lambda x: np.random.default_rng().random() < 0.5,
+}
+
+
+@pytest.mark.parametrize("name", COINS)
+def test_a_coin_is_never_certified(name):
+    """Whatever it shows while the proof is made: twenty proofs of each, and no luck."""
+    for seed in range(20):
+        random.seed(seed)
+        np.random.seed(seed)
+        model = Coin(COINS[name]())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            with pytest.raises(UnboundedError, match="random"):
+                certified(model, X, Y, 0.001)
 
 
 def test_a_module_outside_of_the_model_is_not_named():

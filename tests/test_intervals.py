@@ -736,6 +736,196 @@ def test_what_has_no_rule_is_refused(call):
         call(x)
 
 
+# --- Ways past the rules --------------------------------------------------------------------------
+
+
+def half(low: float = -0.5, high: float = 0.5) -> Interval:
+    return Interval(torch.full((2, 2), low), torch.full((2, 2), high))
+
+
+class Rounded(Tensor):
+    """Weights that are rounded where they are used, by a class of their own."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        plain = [a.as_subclass(Tensor).round() if isinstance(a, Rounded) else a for a in args]
+        return function(*plain, **(kwargs or {}))
+
+
+def test_it_is_a_tensor_to_whoever_asks():
+    x = half()
+    assert isinstance(x, Tensor)
+    assert torch.is_tensor(x)
+    assert isinstance(x, torch.FloatTensor)
+    assert torch.jit.isinstance(x, Tensor)
+    assert not isinstance(x, torch.nn.Parameter)
+    assert (x.ndim, x.dim(), len(x), x.shape, x.dtype) == (2, 2, 2, (2, 2), torch.float32)
+    assert torch.as_tensor(x) is x
+    assert [type(row) for row in x] == [Interval, Interval]
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct")
+@pytest.mark.parametrize(
+    "call",
+    [
+        # A number may be given as a tensor.
+        lambda x: F.leaky_relu(x, torch.tensor(-0.5)),
+        lambda x: F.elu(x, torch.tensor(-1.0)),
+        lambda x: F.softshrink(x, x[0, 0]),
+        lambda x: F.hardshrink(x, x[0, 0]),
+        lambda x: F.leaky_relu(x, x[0, 0]),
+        # Attributes that lead to the memory.
+        lambda x: setattr(x, "data", x * 100),
+        lambda x: x.data_ptr(),
+        lambda x: x.untyped_storage(),
+        lambda x: torch.ones(2).new_tensor(x),
+        torch.tensor,
+        lambda x: x % 1,
+        lambda x: torch.ones(3)[x],
+        torch.vmap(lambda row: row + 1),
+        # Tensors with a way of their own.
+        lambda x: F.linear(x, torch.ones(2, 2).as_subclass(Rounded)),
+        lambda x: x @ torch.ones(2, 2).as_subclass(Rounded),
+        lambda x: torch.cat([x, torch.ones(2, 2).as_subclass(Rounded)]),
+        # A constant is not made an interval, both of whose ends would be in its memory.
+        lambda x: torch.zeros(2, 2).to(x).add_(x),
+        lambda x: torch.zeros(2, 2).type_as(x).__iadd__(x),
+        lambda x: torch.zeros(4).view_as(x).add_(x),
+    ],
+)
+def test_a_way_past_the_rules_is_closed(call):
+    with walking(call, proof=True) as refused, pytest.raises(UnboundedError, match="no rule for"):
+        call(half())
+    assert refused
+
+
+def test_no_function_reaches_memory_where_the_rules_are_switched_off():
+    with torch._C.DisableTorchFunctionSubclass(), pytest.raises(UnboundedError, match="out of si"):
+        torch.relu(half())
+
+
+def test_what_an_operator_of_somebody_is_called_does_not_matter():
+    """`mylib::relu` is no ReLU."""
+    name = "advlearn_test::relu"
+    library = torch.library.Library("advlearn_test", "DEF")
+    try:
+        library.define("relu(Tensor x) -> Tensor")
+        library.impl("relu", torch.neg, "CPU")
+        for operator in (torch.ops.advlearn_test.relu, torch.ops.advlearn_test.relu.default):
+            assert bool((operator(torch.ones(2)) == -1).all()), name
+            with pytest.raises(UnboundedError, match="no rule for relu"):
+                operator(half())
+    finally:
+        library._destroy()
+
+    def mul_(x):
+        return torch.overrides.handle_torch_function(mul_, (x,), x)
+
+    with pytest.raises(UnboundedError, match="no rule for mul_"):
+        mul_(half())
+
+
+def test_what_a_constant_takes_from_an_interval_is_a_shape_or_a_dtype():
+    x = Interval(torch.zeros(2, 2).double(), torch.ones(2, 2).double())
+    for like in (torch.ones(4).to(x), torch.ones(4).type_as(x)):
+        assert type(like) is Tensor
+        assert like.dtype == torch.float64
+    for like in (torch.ones(4).view_as(x), torch.ones(4).reshape_as(x), torch.ones(2).expand_as(x)):
+        assert type(like) is Tensor
+        assert like.shape == x.shape
+
+
+def test_the_ends_share_no_memory():
+    point = torch.zeros(2, 2)
+    for x in (Interval(point, point), Interval(point, point.view(2, 2))):
+        x.add_(Interval(torch.zeros(2, 2), torch.ones(2, 2)))
+        assert bool((x.lower == 0).all() and (x.upper == 1).all())
+        point.zero_()
+
+
+def test_a_power_in_place_is_seen_by_whoever_shares_the_memory():
+    x = half()
+    view = x.view(-1)
+    view **= 2
+    assert bool((x.lower == 0).all() and (x.upper == 0.25).all())
+
+
+def test_a_product_from_the_right_keeps_its_order():
+    weight, x = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), half(0.25, 0.5)
+    known = Tensor.__rmatmul__(weight, x.upper)
+    assert Tensor.__rmatmul__(weight, x).upper.allclose(known)
+    assert not known.allclose(weight @ x.upper)
+
+
+def test_arguments_may_go_by_name():
+    weight = numbers(2, 2).float()
+    assert F.linear(input=half(), weight=weight).upper.equal(F.linear(half(), weight).upper)
+    assert F.relu(input=half()).lower.equal(torch.zeros(2, 2))
+
+
+def test_margins_are_of_the_weights_of_the_call():
+    """Written to afterwards by any way, also those that PyTorch does not count."""
+    for change in (
+        lambda w: w.data.mul_(-1),
+        lambda w: w.detach().numpy().__imul__(-1),
+        lambda w: setattr(w, "data", -w.data),
+    ):
+        layer, y = torch.nn.Linear(2, 3), torch.tensor([0, 2])
+        with torch.no_grad():
+            known, z = layer(half()).margins(y), layer(half())
+            change(layer.weight)
+            change(layer.bias)
+            assert z.margins(y).equal(known)
+            assert not layer(half()).margins(y).equal(known)
+
+
+def test_margins_are_of_the_centres_of_the_call():
+    from advlearn.functional import rbf_log_odds
+
+    centre, precision, y = numbers(3, 2), numbers(3, 2).exp(), torch.tensor([0, 2])
+    x = Interval(torch.zeros(2, 2).double(), torch.ones(2, 2).double())
+    z = rbf_log_odds(x, centre, precision)
+    known = z.margins(y)
+    centre.data.mul_(-1)
+    precision.data.mul_(3)
+    assert z.margins(y).equal(known)
+
+
+def test_margins_keep_their_gradient():
+    layer, y = torch.nn.Linear(2, 3), torch.tensor([0, 2])
+    layer(half()).margins(y).sum().backward()
+    assert float(layer.weight.grad.abs().sum()) > 0
+
+
+def test_a_thread_of_the_model_knows_of_the_proof():
+    from concurrent.futures import ThreadPoolExecutor
+
+    layer = torch.nn.Linear(2, 3)
+
+    def elsewhere(function):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(function).result()
+
+    with walking(layer, proof=True), torch.no_grad():
+        x = half()
+        own, other = layer(x), elsewhere(lambda: torch.no_grad()(layer)(x))
+        assert own.upper.equal(other.upper)
+        with pytest.raises(UnboundedError, match=r"torch\.bfloat16"):
+            elsewhere(lambda: x.to(torch.bfloat16))
+        with pytest.raises(UnboundedError, match="dropout"):
+            elsewhere(lambda: F.dropout(x, 0.5, True))
+    assert not layer(half()).upper.equal(own.upper), "outside of a proof nothing is widened"
+
+
+def test_a_rough_dtype_is_refused_in_a_proof():
+    for dtype in (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2):
+        with walking(None, proof=True), pytest.raises(UnboundedError, match="too rough"):
+            half().to(dtype)
+
+
+# --- Leaving PyTorch ------------------------------------------------------------------------------
+
+
 def test_a_call_that_tensors_do_not_take_fails_as_with_them():
     x = Interval(torch.zeros(2, 2), torch.ones(2, 2))
     for given in (x, x.lower):
