@@ -201,7 +201,7 @@ def certified_error_rate(
 
 # How many images the model sees as they are, beside the intervals: to learn how many classes there
 # are; then of the ball, one for each example, evenly over the batch; and as intervals of one image.
-_FIRST, _LOOKED_AT, _POINTS = 2, 256, 64
+_FIRST, _LOOKED_AT, _POINTS = 2, 256, 32
 # How many pixels at a time a processor bounds: what comes of more would not stay in its cache.
 _PIXELS = 200_000
 

@@ -561,6 +561,43 @@ def _error(terms: int, like: Tensor) -> float:
     return (terms + 8) * torch.finfo(like.dtype).eps / 2 if proof else 0.0
 
 
+def _error_of_products(terms: int, like: Tensor) -> float:
+    """Return the same for a sum of products, whose factors hardware may shorten first.
+
+    A GPU does so with convolutions, unless told otherwise, and any processor that can if it is
+    allowed to: TF32 keeps 10 bits after the first, bfloat16 7. Each product is then off by up to
+    two units in the last place; the bounds are computed in the same way, so that it counts three
+    times: in the model's sum, in the centre's and in the radius's.
+    """
+    share = _error(terms, like)
+    if not share or like.dtype != torch.float32:
+        return share
+    return share + 3 * _SHORTENED.get(_shortest(like.is_cuda), 0.0)
+
+
+_SHORTENED = {"tf32": 2.0**-9, "bf16": 2.0**-7}
+
+
+def _shortest(cuda: bool) -> str:
+    """Return the roughest way in which products of float32 may be computed here."""
+    backends: Any = torch.backends
+    try:
+        legacy = {"medium": "bf16", "high": "tf32"}.get(torch.get_float32_matmul_precision(), "")
+        if cuda and (backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32):
+            legacy = legacy or "tf32"
+    except RuntimeError:  # set by both of PyTorch's ways: only the new one can be read
+        legacy = ""
+    # Since PyTorch 2.9 also one by one.
+    places = ("cuda.matmul", "cudnn.conv") if cuda else ("mkldnn.matmul", "mkldnn.conv")
+    chosen = {legacy}
+    for place_of in places:
+        owner = backends
+        for name in place_of.split("."):
+            owner = getattr(owner, name, None)
+        chosen.add(getattr(owner, "fp32_precision", ""))
+    return next((choice for choice in ("bf16", "tf32") if choice in chosen), "")
+
+
 def _widened(value: Any, share: float) -> Ends:
     """Return the ends of an interval, or of a constant, moved outward by a share of their sizes."""
     lower, upper = _ends(value)
@@ -989,7 +1026,7 @@ def _through(
         centre = function(x.lower + x.upper, half, bias)
         radius = function(x.upper - x.lower, half.abs(), None)
         return Interval(centre - radius, centre + radius)
-    share = _error(terms, x.lower)
+    share = _error_of_products(terms, x.lower)
     # The same without new memory where there is some: to get it takes as long as the sums.
     given = x.lower + x.upper
     centre = function(given, half, bias)
@@ -1016,7 +1053,7 @@ def _linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Interval:
         return bounded
     lower, upper = _ends(x)
     writes = _writes(lower, upper)
-    share = _error(x.shape[-1], x.lower)
+    share = _error_of_products(x.shape[-1], x.lower)
     # As they are now: a model may swap them in for the call alone, and margins are asked for later.
     weight = weight.clone()
     bias = None if bias is None else bias.clone()
@@ -1092,7 +1129,7 @@ def _einsum(equation: str, *operands: Any) -> Interval:
         return torch.einsum(equation, *others[:place], z, *others[place:])
 
     x, others = operands[place], [*operands[:place], *operands[place + 1 :]]
-    share = _error(sum(operand.numel() // len(operand) for operand in others), x.lower)
+    share = _error_of_products(sum(operand.numel() // len(operand) for operand in others), x.lower)
     size = x.radius + share * (x.centre.abs() + x.radius)
     centre, radius = product(x.centre, others), product(size, [o.abs() for o in others])
     return Interval(centre - radius, centre + radius)

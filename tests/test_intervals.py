@@ -923,6 +923,40 @@ def test_a_rough_dtype_is_refused_in_a_proof():
             half().to(dtype)
 
 
+def test_products_of_shortened_factors_are_wider():
+    """As TF32 and bfloat16 would round them, here by hand, whatever this processor can do."""
+    x, weight = half(0.25, 0.25), numbers(3, 2).float()
+    calls = (
+        lambda w: F.linear(x, w),
+        lambda w: x @ w.T,
+        lambda w: torch.einsum("ni,ki->nk", x, w),
+        lambda w: F.conv2d(x.view(1, 2, 2, 1), w.view(3, 2, 1, 1)),
+    )
+    found = {}
+    kept = torch.get_float32_matmul_precision()
+    try:
+        for choice in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(choice)
+            with torch.no_grad(), walking(None, proof=True):
+                found[choice] = [call(weight).radius.max() for call in calls]
+            with torch.no_grad():
+                assert all(float(call(weight).radius.max()) == 0 for call in calls)
+    finally:
+        torch.set_float32_matmul_precision(kept)
+    size = float(0.25 * weight.abs().sum(1).max())
+    for place in range(len(calls)):
+        radii = [float(found[choice][place]) for choice in ("highest", "high", "medium")]
+        assert radii[0] < 1e-4 * size < 2**-9 * size < radii[1] < 2**-7 * size < radii[2] < size
+
+
+def test_the_roughest_way_of_a_processor_counts(monkeypatch):
+    assert intervals._shortest(cuda=False) == ""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert intervals._shortest(cuda=True) == "tf32"
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    assert intervals._shortest(cuda=True) == intervals._shortest(cuda=False) == "bf16"
+
+
 # --- Leaving PyTorch ------------------------------------------------------------------------------
 
 
