@@ -294,8 +294,9 @@ class _Looks:
         # In another order and in other company than the intervals: an answer is the image's own.
         count_passes(len(self.images))
         size = min(rows, (len(self.images) + 1) // 2)
-        turned = [hand_out(model, part) for part in self.images.flip(0).split(size)]
-        logits = torch.cat([logits_of(part) for part in turned]).flip(0)
+        # Copied, for a model may answer in one and the same memory each time.
+        parts = self.images.flip(0).split(size)
+        logits = torch.cat([logits_of(hand_out(model, part)).clone() for part in parts]).flip(0)
         lower, upper = bounded.lower[self.rows], bounded.upper[self.rows]
         own = None if y is None else (y[self.rows], margins[self.rows])
         _require_inside(logits, Interval(lower, upper), own)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from advlearn import evaluate
+from advlearn.audit import audit
 from advlearn.passes import passes
 from advlearn.randomness import ASKED, Generators, repeats, why_random
 from tests.conftest import make_digits, make_mlp
@@ -140,6 +141,17 @@ def test_a_model_with_a_memory_does_not_repeat():
     assert not repeats(lambda x: x.flatten(1) + (calls.append(1), len(calls))[1], X)
 
 
+def test_answers_in_one_and_the_same_memory_are_told_apart():
+    inner, memory = make_mlp().eval(), {}
+
+    def answering(x):
+        kept = memory.setdefault(len(x), torch.zeros(len(x), 4))
+        return kept.copy_(inner(x + random.SystemRandom().random()))
+
+    with torch.no_grad():
+        assert not repeats(answering, X)
+
+
 def test_rounding_is_no_randomness():
     calls = iter(range(1000))
     assert repeats(lambda x: x.flatten(1) * (1 + 1e-7 * (next(calls) % 2)), X)
@@ -162,6 +174,12 @@ def test_watching_names_what_has_moved():
     np.random.random()
     assert "NumPy" in watched.moved()
     assert watched.moved() == ""
+
+
+def test_the_audit_says_so_of_a_coin_that_falls_alike():
+    sign = audit(Rarely(random.random), (X, Y), 0.1, steps=8).signs[-1]
+    assert sign.seen
+    assert audit(make_mlp().eval(), (X, Y), 0.1, steps=8).signs[-1].seen is False
 
 
 def test_evaluate_says_so_of_a_coin_whatever_it_shows():
