@@ -77,7 +77,8 @@ def logit_bounds(
         `lower` and `upper`, (N, K) each, detached.
 
     Raises:
-        UnboundedError: the model does something that has no rule; its layer is named.
+        UnboundedError: the model does something that has no rule; its layer is named. Or it is
+            random, or gives images other logits than their bounds allow.
         TypeError, ValueError: an argument is of the wrong kind, shape or range.
 
     Source:
