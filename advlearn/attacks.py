@@ -627,12 +627,6 @@ def _better(fooled: Tensor, damage: Tensor, lost: Tensor, best: Tensor) -> Tenso
     return (fooled & ~lost) | ((fooled == lost) & (damage >= best))
 
 
-def repeats(model: Model, x: Tensor, count: int = 16) -> bool:
-    """Say whether the model gives a few examples the same logits twice."""
-    once, again = (_ask(model, x[:count]) for _ in range(2))
-    return bool(once.equal(again))
-
-
 def _ask(model: Model, x: Tensor) -> Tensor:
     """Return a copy of the model's logits, without a graph."""
     count_passes(len(x))

@@ -24,7 +24,7 @@ from advlearn._validation import (
     check_number,
     check_seed,
 )
-from advlearn.attacks import PIXELS, ball, fgsm, input_gradient, pgd, square
+from advlearn.attacks import PIXELS, Filled, ball, fgsm, input_gradient, pgd, square
 from advlearn.batches import BATCH, Batches, Data, Pair, device_of, joined
 from advlearn.context import Model, attack_mode, random_states_kept
 from advlearn.directions import directions
@@ -390,7 +390,7 @@ def _answers(model: Model, data: Pair, batch_size: int) -> Mapping[str, Tensor]:
     classes = torch.stack([first.argmax(1) != again.argmax(1) for again in others])
     if not logits.any():  # a coin that a call tosses for all of them may have fallen alike
         with attack_mode(model, backward=False):
-            logits |= not repeats(model, data[0])
+            logits |= not repeats(Filled(model, data[0]), data[0])
     return {"other logits": logits.any(0), "another class": (logits & classes).any(0)}
 
 
