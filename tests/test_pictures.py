@@ -117,8 +117,8 @@ def test_more_than_eight_bits_are_refused_in_words(body: bytes, suffix: str) -> 
         shown(body, suffix)
 
 
-def test_sixteen_bits_of_a_colour_png_are_rounded_down() -> None:
-    """Pillow keeps the upper byte: as a screen shows it, up to half a level."""
+def test_sixteen_bits_of_a_colour_png_are_refused_too() -> None:
+    """Pillow would keep the upper byte alone, without a word."""
     import struct
     import zlib
 
@@ -127,7 +127,8 @@ def test_sixteen_bits_of_a_colour_png_are_rounded_down() -> None:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(b"\0" + struct.pack(">HHH", 0x1234, 0xFFFF, 0x00FF)))
     body = b"\x89PNG\r\n\x1a\n" + head + data + chunk(b"IEND", b"")
-    assert colour(body) == (0x12, 0xFF, 0)
+    with pytest.raises(UnreadableError, match="more than 8 bits for each channel: a PNG with 16"):
+        colour(body)
 
 
 # --- transparency ---------------------------------------------------------------------------------
