@@ -110,11 +110,7 @@ def _own(model: Model, logits: Tensor, x: Tensor | None = None) -> Tensor:
     try:
         with _layers_called() as layers:
             given = model.probabilities(logits)  # type: ignore[attr-defined]
-        with _layers_called() as answering:
-            if layers and x is not None:  # what also answers for images is no calibration
-                with attack_mode(model, backward=False):
-                    model(x)
-        if not layers.isdisjoint(answering) or (layers and x is None):
+        if layers and _answer_for_images(layers, model, x):  # no calibration of logits
             raise ValueError("it runs the model's own layers, so it seems to want images")
     except Exception as error:
         raise ValueError(
@@ -141,10 +137,18 @@ def _layers_called() -> Iterator[set[nn.Module]]:
 
     handle = register_module_forward_pre_hook(note)
     try:
-        with torch.no_grad():
-            yield called
+        yield called
     finally:
         handle.remove()
+
+
+def _answer_for_images(layers: set[nn.Module], model: Model, x: Tensor | None) -> bool:
+    """Say whether one of some layers has a part in the logits; without images, that all have."""
+    if x is None:
+        return True
+    with attack_mode(model, backward=False), torch.no_grad(), _layers_called() as answering:
+        model(x)
+    return not layers.isdisjoint(answering)
 
 
 def _means_softmax(module: nn.Module, logits: Tensor) -> bool:

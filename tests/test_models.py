@@ -746,3 +746,12 @@ def test_a_model_of_one_logit_is_told_the_adapter():
                 for model in (one, lambda x, one=one: one(x).squeeze()):
                     with pytest.raises(ValueError, match=r"one logit.*TwoLogits\(model\)"):
                         use(model, (X4[:count], torch.arange(count) % 2))
+
+
+def test_probabilities_of_a_models_own_keep_their_gradient():
+    torch.manual_seed(0)
+    model, x = RBFNet(4, classes=2), torch.rand(3, 4)
+    for given in (None, x):
+        logits = model(x).detach().requires_grad_()
+        probabilities(model, logits, given)[:, 0].sum().backward()
+        assert bool((logits.grad[:, 0] != 0).all())
