@@ -30,7 +30,7 @@ from advlearn._validation import (
     part_of_a_whole,
 )
 from advlearn.batches import taken
-from advlearn.context import Model, Passing, attack_mode, hand_out
+from advlearn.context import Model, Passing, answer, attack_mode, hand_out
 from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
 from advlearn.passes import count_passes
@@ -381,7 +381,7 @@ def pgd(
                     best[rows] = moved  # with nothing to compare it to, it needs no pass
                     break
                 else:
-                    logits = _ask(asked, moved)
+                    logits = answer(asked, moved)
                 if step == 0 and keep == "first" and not looks_at_each(asked, moved):
                     # One lucky draw must not end the attack, nor who else is in the batch.
                     keep = "best"
@@ -548,7 +548,7 @@ class SquareSearch:
         if not len(rows):
             return
         labels = self.y[rows]
-        logits = _ask(self.model, images)
+        logits = answer(self.model, images)
         if len(rows) == len(self.y):  # of few rows, logits may look like probabilities by chance
             check_logits(logits, labels)
             check_label_range(labels, logits.shape[1])
@@ -627,14 +627,6 @@ def _better(fooled: Tensor, damage: Tensor, lost: Tensor, best: Tensor) -> Tenso
     return (fooled & ~lost) | ((fooled == lost) & (damage >= best))
 
 
-def _ask(model: Model, x: Tensor) -> Tensor:
-    """Return a copy of the model's logits, without a graph."""
-    count_passes(len(x))
-    with torch.no_grad():
-        logits = logits_of(hand_out(model, x))
-    return logits.detach().clone() if isinstance(logits, Tensor) else logits
-
-
 class Filled(Passing):
     """A model that is given examples beside the few that are left, where it does not take these.
 
@@ -688,14 +680,15 @@ def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:
     some = x[:count]
     half = some[: (len(some) + 1) // 2]
 
-    def answer(part: Tensor) -> Tensor:
-        return _ask(model, part).float()
+    def asked(part: Tensor) -> Tensor:
+        logits: Tensor = answer(model, part)
+        return logits.float()
 
     with attack_mode(model, backward=False), torch.no_grad():
         try:
-            once, again, fewer = answer(some), answer(some), answer(half)
+            once, again, fewer = asked(some), asked(some), asked(half)
         except Exception:
-            answer(x)  # what fails on the whole batch, too, is no matter of its size
+            asked(x)  # what fails on the whole batch, too, is no matter of its size
             return False
     if fewer.shape != once[: len(half)].shape:
         return False

@@ -36,7 +36,7 @@ from advlearn._validation import (
 )
 from advlearn.attacks import PIXELS
 from advlearn.batches import BATCH, Batches, Data, device_of
-from advlearn.context import Model, attack_mode, hand_out, modules_behind, uncompiled
+from advlearn.context import Model, answer, attack_mode, modules_behind, uncompiled
 from advlearn.intervals import Interval, UnboundedError, place, rounding, walking
 from advlearn.metrics import Rate, eps_of_batch
 from advlearn.passes import count_passes
@@ -226,8 +226,7 @@ def _proved(
     radius = check_eps(eps, x, box)
     with attack_mode(model, backward=False), torch.no_grad():
         x, some = x.detach(), x.detach()[:_FIRST]
-        count_passes(len(some))
-        logits = logits_of(hand_out(model, some))
+        logits = answer(model, some)
         check_logits(logits, torch.zeros(len(some), dtype=torch.int64))
         if y is not None:
             check_label_range(y, logits.shape[1])
@@ -293,11 +292,9 @@ class _Looks:
             rows: how many images the model gets at a time.
         """
         # In another order and in other company than the intervals: an answer is the image's own.
-        count_passes(len(self.images))
         size = min(rows, (len(self.images) + 1) // 2)
-        # Copied, for a model may answer in one and the same memory each time.
         parts = self.images.flip(0).split(size)
-        logits = torch.cat([logits_of(hand_out(model, part)).clone() for part in parts]).flip(0)
+        logits = torch.cat([answer(model, part) for part in parts]).flip(0)
         lower, upper = bounded.lower[self.rows], bounded.upper[self.rows]
         own = None if y is None else (y[self.rows], margins[self.rows])
         _require_inside(logits, Interval(lower, upper), own)

@@ -24,8 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from advlearn import _bfloat16
-from advlearn._validation import check_choice
+from advlearn._snapshot import fill
+from advlearn._validation import check_choice, logits_of
 from advlearn.directions import directions
+from advlearn.passes import count_passes
 
 Model = Callable[[Tensor], Tensor]
 """Anything that maps images (N, ...) to logits (N, K); usually a `torch.nn.Module`."""
@@ -266,25 +268,25 @@ def _wanted(module: nn.Module, backward: bool) -> Iterator[tuple[Any, str, bool]
 
 @dataclass(slots=True)
 class _Kept:
-    """A buffer as it was when a module was borrowed."""
+    """A buffer as it was when its module was borrowed."""
 
+    name: str
     buffer: Tensor
     content: Tensor
     writes: int | None  # PyTorch's count of the writes to it; inference tensors have none
 
     @classmethod
-    def of(cls, buffer: Tensor) -> _Kept:
-        with torch.no_grad():
-            return cls(buffer, buffer.clone(), _writes(buffer))
+    def of(cls, name: str, buffer: Tensor) -> _Kept:
+        return cls(name, buffer, buffer.detach().clone(), _writes(buffer))
 
-    def give_back(self, module: nn.Module, name: str) -> None:
+    def give_back(self, module: nn.Module) -> None:
         """Put the buffer and its content back where either has changed."""
         own = vars(module).get("_buffers", {})  # a script keeps its buffers elsewhere
         if self.writes is None or self.writes != _writes(self.buffer):
-            with torch.inference_mode(self.buffer.is_inference()), torch.no_grad():
-                self.buffer.copy_(self.content)
-        if name in own and own[name] is not self.buffer:
-            own[name] = self.buffer
+            with torch.inference_mode(self.buffer.is_inference()):
+                fill(self.buffer, self.content)
+        if self.name in own and own[self.name] is not self.buffer:
+            own[self.name] = self.buffer
 
 
 def _writes(tensor: Tensor) -> int | None:
@@ -308,7 +310,7 @@ def _borrow(modules: Iterable[nn.Module], backward: bool, held: list[_Loan]) -> 
                     continue
                 key = id(module), f"the buffer {name}"
                 if key not in _LOANS:
-                    _LOANS[key] = _Loan(module, key[1], _Kept.of(buffer))
+                    _LOANS[key] = _Loan(module, key[1], _Kept.of(name, buffer))
                 _LOANS[key].borrowers += 1
                 held.append(_LOANS[key])
             for owner, name, value in _wanted(module, backward):
@@ -356,7 +358,7 @@ def _give_back(held: list[_Loan]) -> list[str]:
             del _LOANS[id(loan.owner), loan.name]
             try:
                 if isinstance(loan.before, _Kept):
-                    loan.before.give_back(loan.owner, loan.name.removeprefix("the buffer "))
+                    loan.before.give_back(loan.owner)
                 else:
                     _set(loan.owner, loan.name, loan.before)
             except Exception as error:
@@ -531,6 +533,27 @@ def hand_out(
             if known_as not in _SUSPECTS:
                 (_SUSPECTS if _may_write_unseen(known_as) else readers).add(known_as)
     return result
+
+
+def answer(model: Model, x: Tensor) -> Any:
+    """Return a copy of what the model gives as its logits, without a graph, and count the pass.
+
+    A copy, for a model may give its input, or one and the same tensor each time. What is no tensor
+    comes as it is, for `check_logits` to name.
+
+    Args:
+        model: maps (N, ...) to logits (N, K), in the mode that it is in.
+        x: (N, ...), left as it is: see `hand_out`.
+
+    Example:
+        >>> x = torch.ones(2, 3)
+        >>> answer(lambda images: images, x).zero_().sum(), x.sum()
+        (tensor(0.), tensor(6.))
+    """
+    count_passes(len(x))
+    with torch.no_grad():
+        logits = logits_of(hand_out(model, x))
+        return logits.detach().clone() if isinstance(logits, Tensor) else logits
 
 
 def _explain(

@@ -28,15 +28,13 @@ from advlearn._validation import (
     check_images,
     check_label_range,
     check_logits,
-    logits_of,
 )
 from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step, looks_at_each
 from advlearn.batches import BATCH, Batches, Data, device_of, joined
-from advlearn.context import Model, attack_mode, hand_out
+from advlearn.context import Model, answer, attack_mode, hand_out
 from advlearn.directions import directions
 from advlearn.losses import Loss, cross_entropy
 from advlearn.models import probabilities
-from advlearn.passes import count_passes
 
 
 @dataclass(frozen=True)
@@ -191,9 +189,8 @@ def refuse_early(
 
 def _classes(model: Model, x: Tensor) -> int:
     """Return how many logits a model gives for each example."""
-    with attack_mode(model, backward=False), torch.no_grad():
-        logits = logits_of(hand_out(model, x))
-    return int(logits.shape[1])
+    with attack_mode(model, backward=False):
+        return int(answer(model, x).shape[1])
 
 
 def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
@@ -202,16 +199,12 @@ def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
         return _asked(model, x, y)
 
 
-@torch.no_grad()
 def _asked(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Do the same inside `attack_mode`, which costs as much as a small model does."""
-    count_passes(len(x))
-    logits = logits_of(hand_out(model, x))
+    logits: Tensor = answer(model, x)
     check_logits(logits, y)
     check_label_range(y, logits.shape[1])
-    # A copy: a model may give its input, or one and the same tensor each time.
-    own: Tensor = logits.detach().clone()
-    return own
+    return logits
 
 
 def _alike(parts: Iterable[Tensor], what: str) -> Iterator[Tensor]:
@@ -282,6 +275,7 @@ def _judged(model: Model, x: Tensor, y: Tensor) -> list[Tensor]:
     return _judgement(model, _logits(model, x, y), y, x[:1])
 
 
+@torch.no_grad()
 def _judgement(model: Model, logits: Tensor, y: Tensor, image: Tensor) -> list[Tensor]:
     """Say the same of logits that are there; `image` is one that they may be of."""
     chosen = logits.argmax(1, keepdim=True)

@@ -16,9 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advlearn._validation import logits_of
-from advlearn.context import Model, closed_over, hand_out, modules_behind
-from advlearn.passes import count_passes
+from advlearn.context import Model, answer, closed_over, modules_behind
 
 ASKED = 16
 """How often `repeats` asks for the same logits."""
@@ -132,13 +130,13 @@ def why_random(model: Model, x: Tensor, times: int = ASKED) -> str:
     """
     # Not the first ones alone, which may be of one class.
     some = x[:: -(-len(x) // _IMAGES)]
-    first = _asked(model, some)
+    first = answer(model, some)
     # From here on: what the first call sets up or seeds is no draw.
     watched = Generators(model, x.device)
     # Sums on several threads, and on a GPU, are not always added up in the same order.
     slack = 64 * torch.finfo(first.dtype).eps * first.abs().amax() if first.numel() else 0.0
     for _ in range(times - 1):
-        again = _asked(model, some)
+        again = answer(model, some)
         if again.shape != first.shape or bool(((again - first).abs() > slack).any()):
             return "it answers differently when it is asked again"
         if name := watched.moved():
@@ -154,10 +152,3 @@ def repeats(model: Model, x: Tensor, times: int = ASKED) -> bool:
         (True, False)
     """
     return not why_random(model, x, times)
-
-
-def _asked(model: Model, x: Tensor) -> Tensor:
-    count_passes(len(x))
-    with torch.no_grad():
-        logits: Tensor = logits_of(hand_out(model, x))
-        return logits.clone()  # it may answer in one and the same memory each time

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from advlearn._validation import check_label_range, check_logits, logits_of
 from advlearn.attacks import SquareSearch, ball, fgsm, gradient_at, pgd, square_share
-from advlearn.context import Model, hand_out
+from advlearn.context import Model, answer, hand_out
 from advlearn.directions import usable
 from advlearn.losses import hard_margin, other_logits
 from advlearn.passes import count_passes
@@ -159,11 +159,9 @@ class Batch:
         count = max(math.ceil(share * len(rows)), min(len(rows), FEW))
         return rows[self.margin[rows].argsort(descending=True)[:count].sort().values]
 
-    @torch.no_grad()
     def ask(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the model's logits for images of some examples."""
-        count_passes(len(images))
-        logits: Tensor = logits_of(hand_out(self.model, images)).detach().clone()
+        logits: Tensor = answer(self.model, images)
         if len(rows) == len(self.y):  # of few rows, logits may look like probabilities by chance
             check_logits(logits, self.y[rows])
             check_label_range(self.y[rows], logits.shape[1])
