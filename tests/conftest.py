@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.crashes import pytest_runtest_protocol, pytest_terminal_summary  # noqa: F401
+
 
 def make_digits(count: int = 24, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Make images with the traits of digits: black borders, white strokes and greys."""

@@ -75,7 +75,9 @@ def delays(request):
     rows = []
     yield rows
     if hasattr(request.config, "workeroutput"):
-        request.config.workeroutput["delays"] = [asdict(row) for row in rows]
+        # A browser that was started anew has its own rows.
+        output = request.config.workeroutput
+        output["delays"] = [*output.get("delays", []), *(asdict(row) for row in rows)]
     else:
         request.config.stash[ROWS] += rows
 
