@@ -151,12 +151,16 @@ _PART: ContextVar[bool] = ContextVar("part of a whole", default=False)
 
 
 @contextmanager
-def part_of_a_whole() -> Iterator[None]:
+def part_of_a_whole(count: int = 0, of: int = 1) -> Iterator[None]:
     """Ask no more whether logits are probabilities: the whole batch has shown that they are not.
 
     Of the few examples that an attack has left, outputs of a sigmoid may sum to 1 by chance.
+
+    Args:
+        count, of: how many examples there are now, and in the whole batch; with as many the
+            question is asked.
     """
-    token = _PART.set(True)
+    token = _PART.set(_PART.get() or count < of)
     try:
         yield
     finally:

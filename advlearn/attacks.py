@@ -9,7 +9,6 @@ change of one pixel. Images keep their own scale; normalisation belongs into the
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any, NamedTuple, ParamSpec
 
 import torch
@@ -374,14 +373,15 @@ def pgd(
             moved = noise(start, own, generator=generator, bounds=None) if random_start else start
             moved = moved.clamp(low, high)
             for step in range(steps + 1):
-                if step < steps:
-                    with part_of_a_whole() if len(rows) < len(x) else nullcontext():
+                with part_of_a_whole(len(rows), len(x)):
+                    if step < steps:
                         direction, logits = _direction(asked, moved, labels, loss)
-                elif keep == "last" and restarts == 1:
-                    best[rows] = moved  # with nothing to compare it to, it needs no pass
-                    break
-                else:
-                    logits = answer(asked, moved)
+                    elif keep == "last" and restarts == 1:
+                        best[rows] = moved  # with nothing to compare it to, it needs no pass
+                        break
+                    else:
+                        logits = answer(asked, moved)
+                        check_logits(logits, labels)
                 if step == 0 and keep == "first" and not looks_at_each(asked, moved):
                     # One lucky draw must not end the attack, nor who else is in the batch.
                     keep = "best"
@@ -549,9 +549,9 @@ class SquareSearch:
             return
         labels = self.y[rows]
         logits = answer(self.model, images)
-        if len(rows) == len(self.y):  # of few rows, logits may look like probabilities by chance
+        with part_of_a_whole(len(rows), len(self.y)):
             check_logits(logits, labels)
-            check_label_range(labels, logits.shape[1])
+        check_label_range(labels, logits.shape[1])
         damage = _each(self.loss, logits, labels).to(self.damage.dtype)
         damage = -damage if self.targeted else damage
         fooled = (logits.argmax(1) == labels) == self.targeted

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from advlearn._validation import check_label_range, check_logits, logits_of
+from advlearn._validation import check_label_range, check_logits, logits_of, part_of_a_whole
 from advlearn.attacks import SquareSearch, ball, fgsm, gradient_at, pgd, square_share
 from advlearn.context import Model, answer, hand_out
 from advlearn.directions import usable
@@ -162,9 +162,9 @@ class Batch:
     def ask(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the model's logits for images of some examples."""
         logits: Tensor = answer(self.model, images)
-        if len(rows) == len(self.y):  # of few rows, logits may look like probabilities by chance
+        with part_of_a_whole(len(rows), len(self.y)):
             check_logits(logits, self.y[rows])
-            check_label_range(self.y[rows], logits.shape[1])
+        check_label_range(self.y[rows], logits.shape[1])
         return logits
 
     def judged(self, images: Tensor, rows: Tensor, draws: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import advlearn
 from advlearn import Bracket, evaluate, pgd, team
+from advlearn.attacks import square
 from advlearn.batches import Dataset
 from advlearn.certify import certified
 from advlearn.evaluation import BUDGETS, UNATTACKED
@@ -222,6 +223,31 @@ def test_an_architecture_without_a_rule_has_no_upper_end():
     assert bracket.uncertified_because
     assert bracket.uncertified_because in str(bracket)
     assert bracket.uncertified_because in bracket._repr_markdown_()
+
+
+def _nan_when_attacked(z):
+    """Two classes by the mean; NaN for a bright image that differs from the clean one."""
+    mean, moved = z.flatten(1).mean(1), (z.flatten(1) - 0.5).abs().sum(1) > 1e-4
+    logits = torch.stack([0.35 - mean, mean - 0.35], 1)
+    return torch.where((moved & (mean > 0.35))[:, None], torch.nan, logits)
+
+
+@pytest.mark.parametrize(
+    "attacked",
+    [
+        lambda x, y: evaluate(_nan_when_attacked, (x, y), 0.1, progress=False),
+        lambda x, y: square(_nan_when_attacked, x, y, 0.1, queries=20),
+        lambda x, y: pgd(_nan_when_attacked, x, y, 0.1, steps=1),
+        lambda x, y: pgd(_nan_when_attacked, x, y, 0.1, steps=3),
+    ],
+    ids=["evaluate", "square", "pgd, last step", "pgd"],
+)
+def test_nan_logits_of_what_is_left_are_no_error_of_the_model(attacked):
+    """argmax of NaN is some class, so an example would count as broken without a word."""
+    images = torch.full((4, 1, 4, 4), 0.5)
+    images[0] = 0.2  # wrong from the start, and left out: the others are fewer than the batch
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        attacked(images, torch.tensor([1, 1, 1, 1]))
 
 
 def test_unclipped():

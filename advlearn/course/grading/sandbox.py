@@ -26,6 +26,8 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
+from advlearn.context import random_states_kept
+
 PRINT_LIMIT = 50_000  # characters; an answer that prints more is stopped
 PRINT_KEPT = 2_000  # characters kept to be shown
 PATIENCE = 4  # times the limit: how long an answer may take by the clock on the wall
@@ -272,8 +274,6 @@ def preserved_state() -> Iterator[None]:
     how torch and NumPy print and what NumPy does on an error, Python's recursion limit, streams,
     filters of warnings and working folder.
     """
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    rng = torch.get_rng_state(), random.getstate(), np.random.get_state()
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     strict, lenient = _determinism()
     anomaly = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
@@ -287,10 +287,10 @@ def preserved_state() -> Iterator[None]:
     on_cpu = nullcontext() if device.type == "cpu" else torch.device("cpu")
     try:
         torch.set_default_dtype(torch.float32)
-        torch.default_generator.manual_seed(0)  # torch.manual_seed would reach for the GPU too
-        random.seed(0)
-        np.random.seed(0)
-        with torch.inference_mode(False), torch.enable_grad(), on_cpu:
+        with random_states_kept(), torch.inference_mode(False), torch.enable_grad(), on_cpu:
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would reach for the GPU too
+            random.seed(0)
+            np.random.seed(0)
             yield
     finally:
         sys.stdout, sys.stderr = streams
@@ -316,11 +316,6 @@ def preserved_state() -> Iterator[None]:
             torch.set_default_device(device)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        torch.set_rng_state(rng[0])
-        random.setstate(rng[1])
-        np.random.set_state(rng[2])
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
 
 
 def _folder() -> str | None:
