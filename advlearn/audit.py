@@ -25,7 +25,7 @@ from advlearn._validation import (
     check_seed,
 )
 from advlearn.attacks import PIXELS, Filled, ball, fgsm, input_gradient, pgd, square
-from advlearn.batches import BATCH, Batches, Data, Pair, device_of, joined
+from advlearn.batches import Batches, Data, Pair, device_of, joined
 from advlearn.context import Model, attack_mode, random_states_kept
 from advlearn.directions import directions
 from advlearn.losses import Loss, float32_cross_entropy, margin_loss
@@ -184,7 +184,7 @@ def audit(
     restarts: int = 3,
     bounds: tuple[float, float] | None = PIXELS,
     seed: int = 0,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Audit:
     """Run the checklist of signs of gradient masking and report each sign with its rates.
@@ -315,7 +315,7 @@ def audit(
     return Audit(eps, (*_attacks_compared(found), *_gradient_examined(found)))
 
 
-def _blind(model: Model, data: Pair, loss: Loss, batch_size: int) -> Tensor:
+def _blind(model: Model, data: Pair, loss: Loss, batch_size: int | None) -> Tensor:
     """Say of each example whether the loss's gradient gives no direction, (N,)."""
 
     def blind(x: Tensor, y: Tensor) -> Tensor:
@@ -333,7 +333,7 @@ def _slope(
     *,
     box: tuple[float, float] | None,
     generator: Generator,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Mapping[str, Tensor]:
     """Say of each example whether its slope can be told, and whether the gradient misses it.
 
@@ -381,7 +381,7 @@ def _loss(model: Model, x: Tensor, y: Tensor) -> Tensor:
     return margin_loss(predict(model, (x, y)).double(), y)
 
 
-def _answers(model: Model, data: Pair, batch_size: int) -> Mapping[str, Tensor]:
+def _answers(model: Model, data: Pair, batch_size: int | None) -> Mapping[str, Tensor]:
     """Say of each example whether the model, asked again, gives other logits or another class."""
     first, *others = (predict(model, data, batch_size=batch_size) for _ in range(_CALLS))
     # Sums on several threads, and on a GPU, are not always added up in the same order.

@@ -35,7 +35,7 @@ from advlearn._validation import (
     logits_of,
 )
 from advlearn.attacks import PIXELS
-from advlearn.batches import BATCH, Batches, Data, device_of
+from advlearn.batches import Batches, Data, device_of
 from advlearn.context import Model, answer, attack_mode, modules_behind, uncompiled
 from advlearn.intervals import Interval, UnboundedError, place, rounding, walking
 from advlearn.metrics import Rate, eps_of_batch
@@ -172,7 +172,7 @@ def certified_error_rate(
     eps: float | Tensor,
     *,
     bounds: tuple[float, float] | None = PIXELS,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Rate:
     """Return the share of examples that are not certified: no attack within eps gets above it.

@@ -28,7 +28,7 @@ from advlearn._validation import (
     part_of_a_whole,
 )
 from advlearn.attacks import PIXELS, Filled, looks_at_each
-from advlearn.batches import BATCH, Batches, Data, device_of
+from advlearn.batches import Batches, Data, device_of
 from advlearn.context import Model, attack_mode, random_states_kept
 from advlearn.directions import directions
 from advlearn.metrics import Rate, refuse_early
@@ -175,7 +175,7 @@ def evaluate(
     sources: Sequence[Model] | Mapping[str, Model] = (),
     bounds: tuple[float, float] | None = PIXELS,
     seed: int = 0,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Bracket:
     """Return both ends of a model's error under attack: what falls, and what is proved to stand.

@@ -30,7 +30,7 @@ from advlearn._validation import (
     check_logits,
 )
 from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step, looks_at_each
-from advlearn.batches import BATCH, Batches, Data, device_of, joined
+from advlearn.batches import Batches, Data, device_of, joined
 from advlearn.context import Model, answer, attack_mode, hand_out
 from advlearn.directions import directions
 from advlearn.losses import Loss, cross_entropy
@@ -113,7 +113,7 @@ class TransferMatrix(NamedTuple):
     errors: tuple[tuple[Rate, ...], ...]
 
 
-def _batches(model: Model, data: Data, batch_size: int, progress: bool | None) -> Batches:
+def _batches(model: Model, data: Data, batch_size: int | None, progress: bool | None) -> Batches:
     check_callable(model, "model")
     return Batches(data, batch_size, device=device_of(model), progress=progress)
 
@@ -162,7 +162,7 @@ def refuse_early(
     """
     if batches.pair is not None:
         x, y = batches.pair
-        first = y[: batches.size or len(y)]
+        first = y[: batches.fits(x)]
         # What is in the first batch is looked at there.
         if [*torch.aminmax(y)] != [*torch.aminmax(first)]:
             classes = 0
@@ -178,7 +178,7 @@ def refuse_early(
             classes = _classes(other, x[:2])
         except Exception:
             try:  # some models take batches of one size
-                classes = _classes(other, x)
+                classes = _classes(other, x[: batches.fits(x)])
             except Exception as error:
                 raise ValueError(
                     f"{name} fails on the images, of shape {tuple(x.shape)}: {error}. Pass a model "
@@ -244,7 +244,7 @@ def _wrong(model: Model, x: Tensor, y: Tensor) -> Tensor:
 
 
 def predict(
-    model: Model, data: Data, *, batch_size: int = BATCH, progress: bool | None = None
+    model: Model, data: Data, *, batch_size: int | None = None, progress: bool | None = None
 ) -> Tensor:
     """Return the logits (N, K) of every image, computed in batches, in eval mode.
 
@@ -252,7 +252,8 @@ def predict(
         model: maps (N, ...) to logits (N, K), or to an object, a dict or a tuple that holds them
             as Hugging Face's models do; given back as it was.
         data: images and labels; the labels are only checked. A loader must not shuffle.
-        batch_size: images at a time, >= 1. Larger batches of a stream are cut.
+        batch_size: images at a time, >= 1. Larger batches of a stream are cut. None takes up to
+            1,000, and fewer of large images (3.2 million pixel values: 21 of 224 x 224 in colour).
         progress: show a bar over the batches; None shows it for a stream that takes over a second.
 
     Raises:
@@ -292,7 +293,7 @@ def _confidence(wrong: Tensor, chosen: Tensor) -> Confidence:
 
 
 def error_rate(
-    model: Model, data: Data, *, batch_size: int = BATCH, progress: bool | None = None
+    model: Model, data: Data, *, batch_size: int | None = None, progress: bool | None = None
 ) -> Rate:
     """Return the share of examples whose largest logit is not the label's.
 
@@ -337,7 +338,7 @@ def craft(
     eps: float | Tensor,
     *,
     attack: Callable[..., Tensor] = fgsm,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Tensor:
@@ -384,7 +385,7 @@ def adversarial_error_rate(
     *,
     attack: Callable[..., Tensor] = fgsm,
     source: Model | None = None,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Rate:
@@ -436,7 +437,7 @@ def _enough(attack: Callable[..., Tensor]) -> dict[str, Any]:
 
 
 def confidence_on_errors(
-    model: Model, data: Data, *, batch_size: int = BATCH, progress: bool | None = None
+    model: Model, data: Data, *, batch_size: int | None = None, progress: bool | None = None
 ) -> Confidence:
     """Return the mean probability of the predicted class, over the mistakes and over all.
 
@@ -464,7 +465,7 @@ def error_curve(
     *,
     loss: Loss = cross_entropy,
     bounds: tuple[float, float] | None = PIXELS,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
 ) -> ErrorCurve:
     """Return FGSM's error and confidence for each eps, at the price of one gradient.
@@ -510,7 +511,7 @@ def error_curve(
         # Of a small batch, the images of several eps go through the model at once. Of a larger one
         # that gains nothing, and the hidden layers of a convolutional network need more memory than
         # is kept at hand: then it takes twice as long.
-        together = max(1, min(batch_size, _TOGETHER) // len(x))
+        together = max(1, min(batches.fits(x), _TOGETHER) // len(x))
         if together > 1:
             alone = looks_at_each(model, x) if alone is None else alone
             together = together if alone else 1
@@ -582,7 +583,7 @@ def agreement(
     data: Data,
     *,
     both_wrong: bool = False,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Rate:
     """Return how often `second` gives the same wrong class where `first` errs.
@@ -625,7 +626,7 @@ def transfer_matrix(
     eps: float | Tensor,
     *,
     attack: Callable[..., Tensor] = fgsm,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> TransferMatrix:

@@ -32,7 +32,7 @@ from advlearn._validation import (
     logits_of,
 )
 from advlearn.attacks import DETACHED, PIXELS, linear_step
-from advlearn.batches import BATCH, Batches, Data, joined, taken
+from advlearn.batches import Batches, Data, batch_of, joined, taken
 from advlearn.certify import interval, logit_bounds, propagate
 from advlearn.context import attack_mode, hand_out, precision, uncompiled
 from advlearn.directions import directions
@@ -469,15 +469,16 @@ def _train(
     if check is not None:
         check(x)
     # The labels are checked against the model once, on one batch, not at every step.
-    some = x[: min(max(recipe.batch_size, 2), BATCH)]
+    some = x[: min(max(recipe.batch_size, 2), batch_of(x))]
     classes = _classes(model, some, recipe, "data.x")
     check_label_range(y, classes, "data.y")
     held_out = None
     if validation is not None:
         held_out, images, labels = _taken(validation, recipe, device, name="validation")
-        known = _classes(model, images[:BATCH], recipe, "validation.x")
+        size = held_out.fits(images)
+        known = _classes(model, images[:size], recipe, "validation.x")
         check_label_range(labels, known, "validation.y")
-        if held_out.pair is not None and len(images) % BATCH == 1:
+        if held_out.pair is not None and len(images) % size == 1:
             _classes(model, images[-1:], recipe, "validation.x")
     if (last := batches.last_batch()) is not None:
         _check_last_batch(model, x, *last, recipe)
@@ -602,7 +603,7 @@ def _taken(
     *,
     name: str = "data",
     shuffle: bool = False,
-    size: int = BATCH,
+    size: int | None = None,
     bounds: tuple[float, float] | None = None,
     progress: bool = False,
 ) -> tuple[Batches, Tensor, Tensor]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import warnings
 import weakref
 from collections import UserDict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from advlearn import batches
 from advlearn.attacks import fgsm, pgd
 from advlearn.audit import audit
 from advlearn.batches import Dataset
+from advlearn.evaluation import evaluate
 from advlearn.metrics import (
     adversarial_error_rate,
     agreement,
@@ -312,6 +315,71 @@ def test_a_stream_is_dropped_batch_by_batch_and_a_large_batch_is_cut():
     adversarial_error_rate(model, stream(), 0.1, batch_size=20)
     assert most <= 2
     assert set(sizes) == {20, 10}
+
+
+class Widest(nn.Module):
+    """Three classes by the first pixels; notes the most images that it was shown at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = 0
+
+    def forward(self, x):
+        self.most = max(self.most, len(x))
+        return x.flatten(1)[:, :3]
+
+
+def coloured(count, side):
+    torch.manual_seed(3)
+    images = torch.rand(count, 3, side, side)
+    return images, images.flatten(1)[:, :3].argmax(1)
+
+
+MEASURES = {
+    "predict": predict,
+    "error_rate": error_rate,
+    "confidence_on_errors": confidence_on_errors,
+    "adversarial_error_rate": partial(adversarial_error_rate, eps=0.1),
+    "craft": partial(craft, eps=0.1),
+    "error_curve": partial(error_curve, eps=[0.1, 0.2]),
+    "agreement": lambda model, data, **size: agreement(model, model, data, **size),
+    "transfer_matrix": lambda model, data, **size: transfer_matrix({"a": model}, data, 0.1, **size),
+    "evaluate": partial(evaluate, eps=0.1, budget="fast", progress=False),
+    "audit": partial(audit, eps=0.1, steps=8, restarts=2),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_fewer_large_images_are_taken_at_a_time(measure):
+    """A thousand photographs would not fit into memory; a thousand of CIFAR's images do."""
+    images, labels = coloured(12, 32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "VALUES", 5 * images[0].numel() + 1)
+        for data in ((images, labels), TensorDataset(images, labels)):
+            model = Widest()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                measure(model, data)
+            assert model.most == 5
+        model = Widest()
+        measure(model, (images, labels), batch_size=7)
+        assert model.most >= 7, "what was asked for is done"
+
+
+def test_the_batches_that_somebody_made_stay_as_they_are(monkeypatch):
+    images, labels = coloured(12, 32)
+    monkeypatch.setattr(batches, "VALUES", 5 * images[0].numel())
+    model = Widest()
+    error_rate(model, DataLoader(TensorDataset(images, labels), batch_size=8))
+    assert model.most == 8
+
+
+def test_of_images_as_large_as_cifars_a_thousand_are_taken_at_a_time():
+    images = torch.zeros(1, 3, 32, 32)
+    assert batches.batch_of(images) == batches.BATCH == 1000
+    assert batches.batch_of(torch.zeros(1, 10)) == 1000
+    assert batches.batch_of(torch.zeros(1, 3, 224, 224)) == 21
+    assert batches.batch_of(torch.zeros(1, 3, 5000, 5000)) == 1
 
 
 MEASURED = """

@@ -25,7 +25,7 @@ from advlearn._atomic import write_atomically
 from advlearn._bounded import open_plain, parse_json, read_plain
 from advlearn._quote import printable, quote
 from advlearn._validation import check_count, check_logits, check_number, logits_of
-from advlearn.batches import BATCH, Dataset
+from advlearn.batches import Dataset, batch_of
 from advlearn.context import Model, attack_mode
 from advlearn.data import load_image_folder, load_mnist, reference
 
@@ -202,7 +202,7 @@ def check_fit(model: Model, images: Dataset, name: str) -> None:
     """
     shape = tuple(images.x.shape[1:])
     # As many as `evaluate` hands over at once, too: a program may have a largest number.
-    for count in sorted({1, 2, min(len(images.y), BATCH)}):
+    for count in sorted({1, 2, min(len(images.y), batch_of(images.x))}):
         many = f"{count} image{'s' * (count > 1)}"
         batch = images.x[torch.arange(count) % len(images.y)]
         try:
