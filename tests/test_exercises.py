@@ -473,6 +473,10 @@ FORMS = {
     "float64": each(lambda part: torch.as_tensor(part).double()),
     "list": lambda output: list(output) if isinstance(output, tuple) else output,
     "stacked": lambda output: torch.stack(list(output)) if may_be_stacked(output) else output,
+    "NumPy": each(
+        lambda part: part.detach().numpy(),
+        lambda part: isinstance(part, torch.Tensor) and part.ndim,
+    ),
 }
 
 
@@ -541,7 +545,11 @@ def test_a_right_answer_is_right_in_every_form_unless_the_task_asks_for_a_dtype(
     for right in (exercise.reference, *exercise.right_answers):
         for form, answer in in_other_forms(exercise, right):
             grade = exercise.grade(answer)
-            if "dtype" in exercise.asks:
+            if form == "NumPy" and "slope" not in exercise.asks:
+                assert grade.outcome is Outcome.TIDY
+                assert grade.solved == ("tensor" not in exercise.asks)
+                assert grade.feedback.count(evidence.ARRAY) == 1
+            elif form != "NumPy" and "dtype" in exercise.asks:
                 assert (grade.outcome, grade.solved) == (Outcome.TIDY, False), form
                 assert "Your result has dtype" in grade.feedback, form
                 assert "The task asks for it." in grade.feedback, form
@@ -611,7 +619,7 @@ def test_one_or_zero_may_come_as_any_kind_of_python_number(change):
 def test_true_is_not_a_number_where_a_share_is_asked():
     grade = lesson10.worst_case.grade(lambda right: bool(right.all(0).any()))
     assert grade.outcome is Outcome.WRONG
-    assert "One of your values is a bool. Expected is a single number." in grade.feedback
+    assert "Your result is a bool. Expected is a single number." in grade.feedback
 
 
 @pytest.mark.parametrize(
@@ -684,7 +692,8 @@ def test_progress(capsys):
         (torch.zeros(2), "without parentheses: ex.fgsm_step.check(fgsm_step)"),
         (0.25, "without parentheses"),
         (lambda x, gradient, eps: 3, "returns an int. Expected is a tensor of shape (1, 4)"),
-        (lambda x, gradient, eps: x.numpy(), "a NumPy array. Expected is a tensor"),
+        (lambda x, gradient, eps: x.numpy().astype(object), "a NumPy array. Expected is a tensor"),
+        (lambda x, gradient, eps: x[0].numpy(), "Your result has shape (4,). Expected is (1, 4)"),
         (lambda x, gradient, eps: (x, x), "returns a tuple. Expected is a tensor"),
         (lambda x, gradient, eps: x.max(dim=1), "the values, and where they are. Take the values"),
         (lambda x, gradient, eps: x.sort(dim=1), "Take the values: `.sort(...).values`. Expected"),
@@ -1336,6 +1345,7 @@ ASKED_IN_WORDS = {
     "dtype": r"\bdtype\b|boolean",
     "model": r"\bmodel\b[^.]*\bas it was|it was\.",
     "detached": r"\bdetach",
+    "tensor": r"(?:[Rr]eturn|[Tt]wo|[Bb]oth are)\b(?! the sign)[^.:;]*\btensors?\b",
 }
 
 

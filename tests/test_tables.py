@@ -50,6 +50,12 @@ def test_a_tensor_and_a_rate_are_numbers(capsys):
     assert lines[2:] == [" 25 %", "100 %"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_number_with_a_gradient_is_written_without_a_warning(capsys):
+    lines = printed(capsys, {"loss": [torch.tensor(1.5, requires_grad=True)]})
+    assert lines[2].strip() == "1.5"
+
+
 def test_what_is_missing_is_a_dash_and_the_column_stays_one_of_numbers(capsys):
     assert printed(capsys, {"error": [None, 12]})[2:] == ["    -", "   12"]
 

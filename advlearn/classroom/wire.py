@@ -302,6 +302,7 @@ def unpack(content: bytes, inputs: Sequence[Args]) -> Calls:
             is_stub=bool(told["is_stub"]),
             replaced=[_text(name, 200) for name in _list(told["replaced"], 1_000)],
             finished=[_text(name, 200) for name in _list(told["finished"], 1_000)],
+            named=[_text(name, 200) for name in _list(told["named"], 1_000)],
             slopes=[reader.slope(one) for one in _list(told["slopes"], len(inputs))],
             timed_out=bool(told["timed_out"]),
             waited=bool(told["waited"]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import SupportsFloat
 
+from torch import Tensor
+
 from advlearn._quote import quote
 from advlearn._validation import check_choice
 from advlearn.metrics import Rate
@@ -101,6 +103,8 @@ def _written(value: object, spec: str) -> str:
         return str(value)
     if isinstance(value, Rate) and not spec:
         return str(value)
+    if isinstance(value, Tensor):
+        value = value.detach()  # PyTorch warns of a number that has a gradient
     number = value if isinstance(value, int) else float(value)
     kind, *unit = spec.split(" ", 1)
     return " ".join([format(number, kind or ".6g").replace("%", " %"), *unit])

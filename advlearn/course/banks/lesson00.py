@@ -385,7 +385,7 @@ in_ball = Exercise(
     ),
     difficulty=2,
     minutes=5,
-    asks=("dtype",),
+    asks=("tensor", "dtype"),
     reference=_in_ball,
     inputs=_pairs,
     properties=(_allows_for_rounding_only,),

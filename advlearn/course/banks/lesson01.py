@@ -68,13 +68,14 @@ my_sign = Exercise(
     difficulty=1,
     minutes=4,
     asks=("dtype",),
+    without=("sign", "sgn", "sign_", "sgn_"),
     reference=_my_sign,
     inputs=_sign_inputs,
     properties=(_takes_three_values, _rests_at_zero, _points_the_same_way, _rests_nowhere_else),
     right_answers=(
         lambda v: torch.where(v > 0, 1.0, torch.where(v < 0, -1.0, 0.0)).to(v.dtype),
         lambda v: torch.where(v == 0, torch.zeros_like(v), v / v.abs()),
-        torch.sgn,
+        lambda v: (v > 0).to(v.dtype).sub((v < 0).to(v.dtype)),
     ),
     wrong_answers=edits(
         _my_sign,
@@ -119,7 +120,7 @@ my_sign = Exercise(
         "`v > 0` is a tensor of True and False. `.to(v.dtype)` turns it into ones and zeros.",
         "Take the ones of `v > 0` and subtract the ones of `v < 0`. At zero both are 0.",
     ),
-    takeaway="No division, so no nan: zero needs no special care.",
+    takeaway="Zero stays zero. (v > 0) minus (v < 0) needs no division, and no case of its own.",
 )
 
 
@@ -351,8 +352,8 @@ best_perturbation = Exercise(
             You divide the signs by their length. In a box each pixel may move by the full eps: do
             not divide.
         nothing goes down: `eps * torch.sign(w)` -> `(eps * torch.sign(w)).clamp(0, 1)`
-            No pixel of yours goes down. Where the weight is negative, -eps is best: do not clamp
-            the perturbation to [0, 1].
+            No pixel of yours goes down. Where the weight is negative, -eps is best: give negative
+            weights a case of their own, and do not clamp the perturbation to [0, 1].
         only large weights: `torch.sign(w)` -> `torch.sign(w) * (w.abs() > w.abs().mean())`
             You move only the pixels with a large weight. Every pixel may move, and each one adds to
             w·eta.
@@ -601,6 +602,10 @@ growth_exponent = Exercise(
         median of the slopes: `(u * v).sum() / (u * u).sum()` -> `(v.diff() / u.diff()).median()`
             You take the median of the slopes from each point to the next. Least squares is another
             line: use the sums over all points.
+        sums before the product: `(u * v).sum() / (u * u).sum()`
+        -> `torch.log(n).sum() * torch.log(change).sum() / (u * u).sum()`
+            Your numerator multiplies two sums. Subtract the means, multiply point by point, and add
+            up the products.
         """,
     ),
     hints=(

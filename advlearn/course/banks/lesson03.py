@@ -161,7 +161,7 @@ loss_gradient = Exercise(
         y without the bias: `(-y * s)` -> `(-(y * (x @ w) + b))`
             You multiply only w·x by y. The y multiplies b too: y * (x @ w + b).
         confidence of the answer: `(-y * s)` -> `(-s.abs())`
-            Inside σ you use the size of the logit, as if every image were right. It is σ(-y s),
+            Inside σ you use the size of the score, as if every image were right. It is σ(-y s),
             which is large where the model is wrong.
         sign of w: `slope[:, None] * w` -> `slope[:, None] * w.sign()`
             You take the sign of w already. The gradient has the factor w itself. The sign comes
@@ -171,12 +171,12 @@ loss_gradient = Exercise(
             in FGSM.
         first label for all: `s = x` -> `y = y[:1]¶s = x`
             You use the first label for all images. Each image has its own y.
-        first logit for all: `s = x @ w + b` -> `s = x[:1] @ w + b`
-            You use the logit of the first image for all. Each image has its own: x @ w + b.
+        first score for all: `s = x @ w + b` -> `s = x[:1] @ w + b`
+            You use the score of the first image for all. Each image has its own: x @ w + b.
         own answers as labels: `slope =` -> `y = s.sign()¶slope =`
             You take the model's own answers for the labels. The loss has the true labels y.
         y on w·x alone: `torch.sigmoid(-y * s)` -> `torch.sigmoid(-y * (s - b) + b)`
-            In your factor y multiplies w·x and not b. It multiplies the whole logit: σ(-y (w·x +
+            In your factor y multiplies w·x and not b. It multiplies the whole score: σ(-y (w·x +
             b)), with brackets.
         """,
     ),
@@ -340,6 +340,10 @@ fgsm_step = Exercise(
         one step for all: `torch.sign(gradient)` -> `torch.sign(gradient.mean(dim=0, keepdim=True))`
             You give one and the same step to all images: that of the mean gradient. Each image has
             its own gradient: take the sign of each.
+        the image limited to eps: `torch.clamp(x + step, 0, 1)`
+        -> `torch.clamp(x + step, -eps, eps)`
+            You limit the image to [-eps, eps]. eps limits the change, and sign and eps do that
+            already. The image is limited to [0, 1].
         """,
     ),
     hints=(
@@ -413,9 +417,9 @@ worst_case_loss = Exercise(
         _worst_case_loss,
         """
         the formula as printed: `damage - margin` -> `y * damage - margin`
-            This is the formula as the paper prints it. It is right for y = +1 only. For y = -1 the
-            y in front reverses the sign of eps·‖w‖₁, and the attack would help the model. Keep
-            eps·‖w‖₁ outside the product with y.
+            This is the formula as the paper prints it, or a step that forgets y: it is right for y
+            = +1 only. For y = -1 it reverses the sign of eps·‖w‖₁, and the attack would help the
+            model. Keep eps·‖w‖₁ outside the product with y; the step is -eps·y·sign(w).
         penalty outside: `(damage - margin)` -> `(-margin) + damage`
             You add eps·‖w‖₁ outside of softplus. That is the L1 penalty: it stays however confident
             the model is. The attack acts on the margin, so eps·‖w‖₁ belongs inside.
@@ -433,7 +437,7 @@ worst_case_loss = Exercise(
             picks the sign of each step: use |w_i|.
         no eps: `damage - margin` -> `-margin`
             This is the loss without an attack: eps does not appear. How far can a step of eps per
-            pixel push the logit?
+            pixel push the score?
         mean over the batch: `(damage - margin)` -> `(damage - margin).mean()`
             You average over the batch. Return one loss for each example: (N,).
         overflow: `torch.nn.functional.softplus(damage - margin)`
@@ -457,7 +461,7 @@ worst_case_loss = Exercise(
             You add eps for each pixel. A pixel takes eps·|w_i| away, so multiply eps by the size of
             its weight.
         step upwards for both classes: `damage - margin` -> `-y * damage - margin`
-            Your step raises the logit for both classes. For y = +1 that lowers the loss. The worst
+            Your step raises the score for both classes. For y = +1 that lowers the loss. The worst
             step goes against y: x - eps·y·sign(w).
         sigmoid: `torch.nn.functional.softplus` -> `torch.sigmoid`
             You use the sigmoid in place of softplus. The sigmoid is the slope of the loss, not the
@@ -478,6 +482,9 @@ worst_case_loss = Exercise(
             example.
         norm of the image: `w.abs().sum()` -> `x.abs().sum(dim=1)`
             You use the norm of the image. What a pixel can do depends on its weight: use ‖w‖₁.
+        brackets around w·x alone: `y * (x @ w + b)` -> `y * (x @ w) - b`
+            Your bias has the wrong brackets. In damage - y * (x @ w) + b the b is added, whatever y
+            is. The margin is y * (x @ w + b), all of it subtracted.
         """,
     ),
     hints=(
@@ -618,7 +625,7 @@ my_fgsm = Exercise(
         train mode: `return` -> `model.train()¶return`
             {evidence.MODE_CHANGED}
         the caller's x requires a gradient: `x.detach().clone()` -> `x`
-            {evidence.GRADIENT_SWITCHED_ON}
+            {evidence.GRADIENT_SWITCHED_ON.format("x")}
         sign of the product: `gradient.sign()` -> `(x * gradient).sign()`
             You multiply the gradient by the pixel. So black pixels, with value 0, never move. The
             gradient alone says which way a pixel goes.
@@ -682,6 +689,13 @@ my_fgsm = Exercise(
         -> `functional.multilabel_soft_margin_loss(model(x), torch.eye(model(x).shape[1])[y])`
             You use the binary cross-entropy, with a sigmoid for each class. Use `cross_entropy`,
             with one softmax over all classes.
+        the gradient itself: `return torch.clamp(x + eps * gradient.sign(), 0, 1)`
+        -> `return gradient`
+            You return the gradient. Take its sign, multiply by eps, add it to x, and clamp to [0,
+            1].
+        the image limited to eps: `gradient.sign(), 0, 1)` -> `gradient.sign(), -eps, eps)`
+            You limit the image to [-eps, eps]. eps limits the change, and sign and eps do that
+            already. The image is limited to [0, 1].
         """,
     ),
     hints=(
@@ -872,7 +886,7 @@ error_and_confidence = Exercise(
         "With `wrong = predicted != y`, return `wrong.float().mean().item()` and "
         "`confidence[wrong].mean().item()`. The mean of an empty tensor is nan already.",
     ),
-    takeaway="A low confidence on the mistakes is what we hope for. FGSM shows the opposite.",
+    takeaway="A low confidence on the mistakes is what one hopes for.",
 )
 
 

@@ -283,6 +283,7 @@ effective_penalties = Exercise(
     minutes=6,
     reference=_effective_penalties,
     inputs=_margin_inputs,
+    asks=("tensor",),
     properties=(_l1_price_is_flat, _price_is_at_most_eps, _price_fades_with_the_margin),
     right_answers=(
         _autograd_penalties,
@@ -470,6 +471,7 @@ two_gradients = Exercise(
     minutes=10,
     reference=_two_gradients,
     inputs=_linear_inputs,
+    asks=("tensor",),
     properties=(_same_gradient_at_zero,),
     right_answers=(_autograd_gradients, _looped_gradients),
     wrong_answers=edits(
@@ -604,6 +606,14 @@ two_gradients = Exercise(
         -> `(worst * y) @ (x - strength * y[:, None] * w.sign()).clamp(0, 1) / len(x)`
             In your second gradient the attacked images are put back into [0, 1]. The objective is
             for a step that is not clipped: leave the clamp out.
+        two data parts: ` + strength * worst.mean() * torch.sign(w)` -> ``,
+        ` + strength * torch.sign(w)` -> ``
+            Both of your gradients have only the part from the data. Both losses depend on w through
+            ‖w‖₁ too: add lam·sign(w) to the first, and eps·mean(σ)·sign(w) to the second.
+        two penalty parts: `-(clean * y) @ x / len(x) + ` -> ``, `-(worst * y) @ x / len(x) + `
+        -> ``
+            Both of your gradients have only the part from ‖w‖₁. The margins depend on w too: that
+            part is -mean(σ·y·x).
         """,
     ),
     hints=(
@@ -827,6 +837,15 @@ worst_difference = Exercise(
         -> `return reached.gather(1, z.argmax(dim=1, keepdim=True))[:, 0]`
             You look only at the class with the largest logit. That may be y itself, and the attack
             may prefer another class: try every wrong class.
+        signs of row k: `rows.abs().sum(dim=2)` -> `(rows * weight.sign()).sum(dim=2)`
+            Your step has the signs of w_k. It raises z_k the most, but it moves z_y as well. The
+            best step looks at the difference: its signs are those of w_k - w_y.
+        the other logits alone: `gap = z - z.gather(1, y[:, None])` -> `gap = z`
+            You do not subtract z_y. The task asks for the largest z_k - z_y.
+        yes or no: `return reached.scatter(1, y[:, None], -torch.inf).amax(dim=1)`
+        -> `return (reached.scatter(1, y[:, None], -torch.inf).amax(dim=1) > 0).float()`
+            You return whether an attack wins, yes or no. The task asks for the value: the largest
+            z_k - z_y.
         """,
     ),
     hints=(
@@ -850,7 +869,7 @@ progress = partial(grading.progress, EXERCISES)
 quiz = parse(
     """
     A digit has the margin 40, and eps·‖w‖₁ is 3. How hard does each of the two penalties pull on
-    the weights because of it?
+    the weights while training looks at this digit?
     + The L1 penalty pulls as always, the other hardly at all.
         The digit's worst-case margin is 37. There the softplus of the adversarial loss is flat,
         so nothing inside it matters any more. The L1 penalty does not depend on the digits.

@@ -349,7 +349,7 @@ targeted_fgsm = Exercise(
         train mode: `return` -> `model.train()¶return`
             {evidence.MODE_CHANGED}
         the caller's x requires a gradient: `x.detach().clone()` -> `x`
-            {evidence.GRADIENT_SWITCHED_ON}
+            {evidence.GRADIENT_SWITCHED_ON.format("x")}
         range of the batch: `0, 1)` -> `x.min(), x.max())`
             You clamp to the smallest and the largest pixel of the batch. The range of a pixel is
             from 0 to 1: clamp to that.

@@ -322,6 +322,16 @@ training_step = Exercise(
             You give both gradients the weight alpha. The attacked one has 1 - alpha.
         change of the weights: `weight - 0.5` -> `-0.5`
             You return the change of the weights. Add it to the old ones: weight - 0.5·gradient.
+        clean gradient counted twice: `alpha * clean_gradient + (1 - alpha) * worst_gradient`
+        -> `2 * alpha * clean_gradient + (1 - alpha) * worst_gradient`
+            The clean gradient counts twice. `backward()` adds to `.grad`: what the first call has
+            left there is still there after the second. Clear it, or take `torch.autograd.grad`.
+        attack on the new weights:
+        `attacked = ` -> `newer = weight - 0.5 * clean_gradient¶attacked = `,
+        `attacked = ` -> `moved = cross_entropy(pixels @ newer, y)¶attacked = `,
+        `attacked = ` -> `(pixel_gradient,) = torch.autograd.grad(moved, pixels)¶attacked = `
+            Your attack is crafted on weights that have made a step already. Craft it on the old
+            weights, and make one step at the end.
         """,
     ),
     hints=(
@@ -425,6 +435,7 @@ promised_and_real = Exercise(
     minutes=10,
     reference=_promised_and_real,
     inputs=_loss_functions,
+    asks=("tensor",),
     properties=(_promise_is_never_negative, _nothing_moves_at_eps_zero),
     right_answers=(_promised_by_product, _promised_by_loop),
     wrong_answers=edits(
@@ -501,6 +512,9 @@ promised_and_real = Exercise(
         `promised = ` -> `length = gradient.flatten(1).norm(dim=1).reshape(-1, *ones)¶promised = `
             You divide the gradient by its length, for the step and for the promise. FGSM takes the
             sign, so every pixel moves by eps, and the promise is eps·‖g‖₁.
+        the promise twice: `return promised, real.detach()` -> `return promised, promised`
+            You return the promise twice. The second value is the real rise: the loss after the step
+            minus the loss before.
         """,
     ),
     hints=(
@@ -632,6 +646,18 @@ noise_and_attack = Exercise(
         -> `length = g.std() * len(g) ** 0.5`
             You use the standard deviation of g, which subtracts the mean of g. The noise has mean 0
             already, not g: take the root of the plain sum of g².
+        attack without absolute values: `eps * g.abs().sum()` -> `eps * g.sum()`
+            Your third value, the attack, adds up g with its signs. The attacker picks each sign, so
+            that nothing cancels: eps·‖g‖₁.
+        all entries of one size: `g.square().sum().sqrt()` -> `g.abs().sum() / len(g) ** 0.5`
+            Your noise is ‖g‖₁/√d. That holds only if all entries of g have one size. In general it
+            is the root of the sum of all g_i², ‖g‖₂.
+        one in 28: `g.square().sum().sqrt()` -> `g.abs().sum() / 28`
+            Your noise is ‖g‖₁/28. That holds only for 784 entries of one size. In general it is the
+            root of the sum of all g_i², ‖g‖₂.
+        all entries are one: `g.square().sum().sqrt()` -> `torch.tensor(float(len(g))).sqrt()`
+            Your noise is eps·√d, whatever g is. That holds only if all entries of g are 1 or -1. In
+            general it is eps·‖g‖₂.
         """,
     ),
     hints=(

@@ -358,14 +358,15 @@ transfer_errors = Exercise(
     title="The transfer matrix",
     task=(
         "crafted[i], shape (N, d), holds the N images that were crafted on source i (model i). "
-        "Feed each set to every one of the M models. Return the error rates, shape (S, M): in row "
-        "i and column j the error of model j on crafted[i], over all N images. y is (N,), the true "
-        "labels; models is a list of models."
+        "Feed each set to every one of the M models. Return the error rates as a tensor of shape "
+        "(S, M): in row i and column j the error of model j on crafted[i], over all N images. "
+        "y is (N,), the true labels; models is a list of models."
     ),
     difficulty=2,
     minutes=8,
     reference=_transfer_errors,
     inputs=_transfer_inputs,
+    asks=("tensor",),
     properties=(_entries_are_shares,),
     right_answers=(_transfer_in_one_batch, _transfer_by_filling),
     wrong_answers=edits(
@@ -434,6 +435,9 @@ transfer_errors = Exercise(
         whole numbers: `return torch.stack(rows)` -> `return torch.stack(rows).long().float()`
             Your table holds whole numbers only: a rate below 1 has become 0. Make a table of
             floating numbers, without `dtype=torch.long`.
+        one answer for all: `model(images).argmax(dim=1)` -> `model(images).argmax()`
+            `argmax()` without a dimension looks through the whole batch and gives one place. Each
+            image has its own answer: `argmax(dim=1)`.
         """,
     ),
     hints=(

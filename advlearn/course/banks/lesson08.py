@@ -122,6 +122,10 @@ gaussian_weights = Exercise(
             the same constant, so it cancels.
         no variance in b: `((mean0**2 - mean1**2) / variance)` -> `(mean0**2 - mean1**2)`
             Your b has no variance. Divide each term by its variance before you add up, as in w.
+        log one half: `variance).sum()` -> `variance).sum() + math.log(0.5)`
+            Your b has log 1/2 in it. Both classes are equally frequent, so that both priors cancel.
+        minus log one half: `variance).sum()` -> `variance).sum() - math.log(0.5)`
+            Your b has log 2 in it. Both classes are equally frequent, so that both priors cancel.
         """,
     ),
     hints=(
@@ -315,6 +319,7 @@ def _guard_inputs(generator: torch.Generator) -> list[Args]:
         (logits, alarm.abs(), torch.tensor([1, 0, 1, 0, 1])),  # all wrong, all noticed
         (many, randn(generator, 40), labels(generator, 40, 5)),
         (many, 3 * randn(generator, 40), many.argmax(1)),
+        (many[:7], -randn(generator, 7).abs(), labels(generator, 7, 5)),  # sevenths: not rounded
         # Log-odds of exactly 0 are not above 0.
         (logits, torch.tensor([0.0, -1.0, 0.0, 0.0, 1.0]), torch.tensor([1, 0, 1, 0, 1])),
     ]
@@ -385,6 +390,10 @@ unnoticed_rate = Exercise(
         zero is an alarm: `alarm <= 0` -> `alarm < 0`
             You take log-odds of exactly 0 for an alarm. The detector says "attack" above 0: at 0 it
             is quiet.
+        brackets missing: `return (wrong & quiet)`
+        -> `return (logits.argmax(dim=1) != (y & quiet))`
+            Python takes `&` before comparisons. Write brackets around each comparison, and `&`
+            between the two pairs of brackets.
         """,
     ),
     hints=(
@@ -524,6 +533,10 @@ knowing_loss = Exercise(
         one label for all: `y[:, None]` => `y[:1].expand(len(y))[:, None]`
             You take the label of the first example for all. Each row has its own
             label: `gather` takes one column of each row.
+        probabilities: `digits, alarm = logits[:, :-1], logits[:, -1]`
+        -> `digits, alarm = logits[:, :-1].softmax(dim=1), logits[:, -1]`
+            You take a softmax of the digits first. The task compares logits, and a softmax makes
+            their differences vanish where the model is confident.
         """,
     ),
     hints=(
@@ -664,6 +677,10 @@ ensemble_logits = Exercise(
         largest member: `top + (logs - top).exp().mean(0).log()` -> `top`
             You take the largest probability that a member gives. The ensemble takes the mean over
             its members.
+        log_softmax of probabilities: `top + (logs - top).exp().mean(0).log()`
+        -> `logs.exp().mean(0).log_softmax(1)`
+            You take log_softmax of the mean probabilities. They are probabilities already: take
+            their logarithm.
         """,
     ),
     hints=(

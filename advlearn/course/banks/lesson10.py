@@ -234,6 +234,7 @@ is_legal = Exercise(
     minutes=8,
     reference=_is_legal,
     inputs=_legal_inputs,
+    asks=("tensor",),
     properties=(
         _is_one_verdict_each,
         _keeps_to_the_rules,
@@ -278,7 +279,8 @@ is_legal = Exercise(
         any pixel near: `.amax(dim=1)` -> `.amin(dim=1)`
             You accept an image if any one pixel keeps to eps. Every pixel must.
         allowance as a factor: `eps + 1e-6` -> `eps * (1 + 1e-6)`
-            You multiply eps by 1.000001. That allows less than the task does: add 0.000001 to eps.
+            Your allowance is smaller than the task's, as with eps * 1.000001 or a rounded change.
+            Allow 0.000001 more than eps: `eps + 1e-6`.
         equal to its projection: `return `
         -> `box = torch.clamp(adversarial, x - eps, x + eps).clamp(0, 1)¶return `,
         `(in_range & (change <= eps + 1e-6))` -> `(box == adversarial).flatten(1).all(dim=1)`
@@ -316,6 +318,8 @@ is_legal = Exercise(
             You check only that no pixel is below 0. No pixel may be above 1, either.
         lower end of the range forgotten: `(adversarial >= 0) & ` -> ``
             You check only that no pixel is above 1. No pixel may be below 0, either.
+        less than eps: `(change <= eps + 1e-6)` -> `(change < eps)`
+            You ask for less than eps. A pixel may move by exactly eps, and by 0.000001 more.
         """,
     ),
     hints=(
@@ -497,7 +501,7 @@ def _margin_by_loop(logits: Tensor, y: Tensor) -> Tensor:
 
 def _margin_of_scaled(logits: Tensor, y: Tensor) -> Tensor:
     low, high = logits.aminmax(dim=1, keepdim=True)
-    unit = ((logits - low) / (high - low)).nan_to_num(nan=0.0)  # each row from 0 to 1
+    unit = (logits - low) / torch.where(high > low, high - low, 1.0)  # each row from 0 to 1
     mask = functional.one_hot(y, logits.shape[1]).bool()
     return unit.masked_fill(mask, -1.0).amax(1) - (unit * mask).sum(1)
 

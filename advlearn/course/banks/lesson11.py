@@ -74,6 +74,7 @@ pixel_box = Exercise(
     minutes=4,
     reference=_pixel_box,
     inputs=_box_inputs,
+    asks=("tensor",),
     properties=(_in_order, _box_is_in_range),
     right_answers=(_box_by_maximum, lambda x, eps: [(x + e).clamp(0, 1) for e in (-eps, eps)]),
     wrong_answers=edits(

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import chain
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,7 @@ _WRITTEN_BY_LEARNERS = {
     )
 }  # fmt: skip
 _MOST_HELPERS = 100
+_MOST_NAMES, _LONG = 1_000, 200  # how many names are kept, and letters of one
 # What may stand between a module's name and the one that is taken from it.
 _BETWEEN = {"PUSH_NULL", "CACHE", "EXTENDED_ARG", "STORE_FAST", "STORE_NAME", "STORE_DEREF"}
 
@@ -53,6 +55,7 @@ class Calls(sandbox.Ending):
             `raise NotImplementedError`.
         replaced: Names of PyTorch, NumPy and Python that it replaced.
         finished: Names of the library's own attacks, losses and measures that it uses.
+        named: All global names and attributes in its own code: some tasks rule some out.
         slopes: For each input the gradients of `slope_of`, where they are asked for.
         timed_out, waited, flooded, abandoned, printed, place: See `sandbox.Ending`.
     """
@@ -65,6 +68,7 @@ class Calls(sandbox.Ending):
     is_stub: bool = False
     replaced: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
     slopes: list[list[Tensor] | None] = field(default_factory=list)
 
 
@@ -94,7 +98,11 @@ def call(
     """
     if problem := evidence.call_problem(answer, name, parameters):
         return Calls(problem=problem)
-    calls = Calls(is_stub=_is_stub(answer), finished=sorted(_finished(answer)))
+    calls = Calls(
+        is_stub=_is_stub(answer),
+        finished=sorted(_finished(answer)),
+        named=sorted(_named(answer))[:_MOST_NAMES],
+    )
 
     def task() -> None:
         for args in (*inputs, inputs[0]):
@@ -134,13 +142,21 @@ def call(
 def slope_of(loss: Any, args: Args) -> list[Tensor] | None:
     """Return the gradient of a loss with respect to each floating argument, or None without one.
 
-    It is taken a little beside the arguments: where two numbers tie, a maximum has several.
+    It is taken a little beside the arguments: where two numbers tie, a maximum has several. But at
+    the arguments themselves it has to be finite: where it is not, that one is returned.
 
     Example:
         >>> slope_of(lambda v, n: n * v.square(), (torch.tensor([3.0]), 2))
         [tensor([12.])]
         >>> slope_of(lambda v, n: v.square().detach(), (torch.tensor([3.0]), 2))
     """
+    beside, at = (_gradients(loss, args, step) for step in (0.01, 0.0))
+    broken = at is not None and not all(bool(part.isfinite().all()) for part in at)
+    return at if broken else beside
+
+
+def _gradients(loss: Any, args: Args, step: float) -> list[Tensor] | None:
+    """Return the gradients of a loss, so far beside its arguments."""
     leaves: list[Tensor] = []
     given: list[object] = []
     for arg in evidence.copy_arguments(args):
@@ -148,7 +164,7 @@ def slope_of(loss: Any, args: Args) -> list[Tensor] | None:
             given.append(arg)
             continue
         wave = torch.arange(arg.numel(), dtype=arg.dtype).sin().reshape(arg.shape)
-        leaves.append((arg + 0.01 * wave * arg.abs().clamp(min=1)).requires_grad_())
+        leaves.append((arg + step * wave * arg.abs().clamp(min=1)).requires_grad_())
         given.append(leaves[-1].clone())  # which may be written to, as any tensor may
     try:
         with torch.enable_grad():
@@ -182,6 +198,22 @@ def _finished(answer: object) -> set[str]:
     found: set[str] = set()
     _gather(answer, found, set())
     return found
+
+
+def _named(answer: object) -> set[str]:
+    """Return the names that an answer loads; of a function that is not Python's, its own name.
+
+    Example:
+        >>> sorted(_named(lambda v: torch.sign(v).clamp(0, 1)))
+        ['clamp', 'sign', 'torch']
+        >>> _named(torch.sign)
+        {'sign'}
+    """
+    code = getattr(answer, "__code__", None)
+    if isinstance(code, CodeType):
+        return {name for part in codes_in(code) for name in part.co_names if len(name) < _LONG}
+    # torch.sign itself, or np.sign
+    return {answer.__name__} if isinstance(answer, BuiltinFunctionType | np.ufunc) else set()
 
 
 def _gather(value: object, found: set[str], seen: set[int]) -> None:

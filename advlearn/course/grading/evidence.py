@@ -7,9 +7,11 @@ import inspect
 import itertools
 import math
 import numbers
+import operator
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,7 +31,7 @@ class Untidy(NamedTuple):
 
     Attributes:
         kind: "detached", "slope", "model" (its `.grad`), "weights" (all else of it), "inputs",
-            "inputs' switches", "dtype" or "names".
+            "inputs' switches", "dtype", "tensor" or "names".
         text: What to tell the learner.
     """
 
@@ -40,6 +42,10 @@ class Untidy(NamedTuple):
 ATTACHED = (
     "Your result is still attached to the autograd graph. Whoever uses it drags the whole "
     "computation along. Return it with `.detach()`."
+)
+ARRAY = (
+    "Your result is a NumPy array, where PyTorch goes on with a tensor. `torch.from_numpy(result)` "
+    "makes one of it; `.numpy()` may not be needed at all."
 )
 NO_SLOPE = (
     "The values are right, but no gradient passes through them, and whoever uses this loss follows "
@@ -62,7 +68,7 @@ INPUT_CHANGED = (
 )
 GRADIENT_SWITCHED_ON = (
     "Your function switches on gradients for an input that belongs to the caller. "
-    "Work on a copy: `x = x.clone().detach().requires_grad_(True)`."
+    "Work on a copy: `{0} = {0}.clone().detach().requires_grad_(True)`."
 )
 GRADIENTS_LEFT = (
     "Your function changes the `.grad` of the model's parameters. `loss.backward()` writes there "
@@ -125,7 +131,7 @@ def side_effects(before: Args, after: Args, names: tuple[str, ...]) -> Iterator[
                     "inputs", f"{INPUT_CHANGED} After the call `{name}` is not what it was."
                 )
             if new.requires_grad and not old.requires_grad:
-                yield Untidy("inputs' switches", f"{GRADIENT_SWITCHED_ON} It happened to `{name}`.")
+                yield Untidy("inputs' switches", GRADIENT_SWITCHED_ON.format(name))
 
 
 def _module_effects(old: nn.Module, new: nn.Module) -> Iterator[Untidy]:
@@ -144,6 +150,24 @@ def _module_effects(old: nn.Module, new: nn.Module) -> Iterator[Untidy]:
     if not all(torch.equal(value, now[key]) for key, value in old.state_dict().items()):
         text = f"{WEIGHTS_CHANGED} Its weights or its batch statistics are not what they were."
         yield Untidy("weights", text)
+
+
+def in_torch(output: Any, like: object) -> Any:
+    """Return an output with tensors in place of NumPy arrays, where tensors are expected.
+
+    Example:
+        >>> in_torch((np.array([1.0, 2.0]), 3), (torch.zeros(2), 0))
+        (tensor([1., 2.], dtype=torch.float64), 3)
+    """
+    if isinstance(output, tuple | list) and isinstance(like, tuple | list):
+        if len(output) != len(like):
+            return output
+        parts = [in_torch(own, right) for own, right in zip(output, like, strict=True)]
+        return output if all(map(operator.is_, parts, output)) else tuple(parts)
+    if isinstance(output, np.ndarray) and isinstance(like, Tensor) and output.dtype.kind in "biuf":
+        with suppress(TypeError):  # PyTorch lacks some of NumPy's types
+            return torch.from_numpy(output.copy())
+    return output
 
 
 def is_attached(output: object) -> bool:
@@ -195,7 +219,8 @@ def read(output: object, like: object) -> list[Tensor] | str:
 
     Returns:
         One float64 tensor for each number and each tensor, or what is wrong with the form. A tuple
-        may come as a list, or stacked in one tensor, and a number as a tensor with one element.
+        may come as a list, or stacked in one tensor, a tensor as a NumPy array, and a number as a
+        tensor with one element.
         True and False are numbers only where the reference gives 1 or 0.
 
     Example:
@@ -226,7 +251,7 @@ def read(output: object, like: object) -> list[Tensor] | str:
             return [torch.tensor(float(output), dtype=torch.float64)]  # type: ignore[arg-type]
         except OverflowError:
             return "One of your values is too large to be a float."
-    return f"One of your values is {_article(output)}. Expected is a single number."
+    return f"Your result is {_article(output)}. Expected is a single number."
 
 
 def _values_and_places(output: object) -> str | None:
@@ -261,6 +286,9 @@ def _read_tuple(output: object, like: Args) -> list[Tensor] | str:
     for place, (value, expected) in enumerate(zip(output, like, strict=True)):
         part = read(value, expected)
         if isinstance(part, str):
+            turned = map(read, output[::-1], like)
+            if len(like) == 2 and not any(isinstance(one, str) for one in turned):
+                return "Your two results are swapped: each has the shape of the other one."
             # Which of them it is: another may have just the shape that is expected here.
             which = f"Your {ordinal(place)} result"
             part = part.replace("Your result", which, 1)
@@ -290,6 +318,7 @@ def _is_stacked(output: Tensor, like: Args) -> bool:
 
 
 def _read_tensor(output: object, like: Tensor) -> list[Tensor] | str:
+    output = in_torch(output, like)
     if not isinstance(output, Tensor):
         expected = f"Expected is a tensor of shape {shape(like)}."
         if (pair := _values_and_places(output)) is not None:
@@ -428,6 +457,8 @@ def contrast(output: object, expected: object, rtol: float, atol: float) -> tupl
 
 
 def _show_model(model: nn.Module) -> str:
+    if isinstance(model, nn.ModuleList):
+        return f"a list of {len(model)} model{'s' * (len(model) != 1)}"
     layers = [type(m).__name__ for m in model.modules() if not list(m.children())]
     return f"a small network ({', '.join(layers)})"
 
@@ -497,8 +528,17 @@ _REMEDIES = (
     ),
     (
         "out of bounds for dimension",
-        "There is no such place: with n of them, they are counted from 0 to n - 1. And if the "
-        "index holds labels: one entry of each row is `A[torch.arange(len(y)), y]`.",
+        "There is no such place: with n of them, they are counted from 0 to n - 1. If the index "
+        "holds labels: one entry of each row is `A[torch.arange(len(y)), y]`.",
+    ),
+    (
+        "list index out of range",
+        "There is no such place: with n of them, they are counted from 0 to n - 1.",
+    ),
+    (
+        "mat1 and mat2 shapes cannot be multiplied",
+        "In a product `A @ B` the rows of A are as long as the columns of B. With x of shape (N, "
+        "d) that is `x @ w` for w of shape (d,), and `x @ W.T` for W of shape (K, d).",
     ),
     (
         "Dimension out of range",
@@ -507,7 +547,8 @@ _REMEDIES = (
     ),
     (
         "division by zero",
-        "On this input there is nothing to count. The task says what is due then.",
+        "You divide by a number that is 0 on this input. Does the task say to divide by it? If "
+        "there is nothing to count, it says what is due then.",
     ),
     ("floating point or complex", "`.float()` turns whole numbers, true and false into floats."),
     ("not implemented for 'Bool'", "`.float()` turns true and false into 1 and 0."),

@@ -78,9 +78,11 @@ class Exercise:
             The output comes in the form of the reference's: its dtype, or a Python float.
         asks: What the task asks for beside right values, as kinds of `evidence.Untidy`: "detached",
             "model" (its `.grad` stays as it was), "dtype" (that of the reference), "slope" (that of
-            the reference: a loss that somebody follows). A right result without it does not count
-            as solved. If no dtype is asked for, the values alone decide: float64, float32, and 0
-            and 1 as integers or booleans.
+            the reference: a loss that somebody follows), "tensor" (no NumPy array). A right result
+            without it does not count as solved. If no dtype is asked for, the values alone decide:
+            float64, float32, and 0 and 1 as integers or booleans.
+        without: Names that the task rules out, such as "sign". A right answer that has one in its
+            code does not count as solved.
         takeaway: Shown after a right answer.
         rtol: Relative tolerance of the comparison.
         atol: Absolute tolerance of the comparison.
@@ -112,6 +114,7 @@ class Exercise:
     inputs: Callable[[torch.Generator], Sequence[Args]] | None = None
     properties: tuple[Property, ...] = ()
     asks: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     takeaway: str = ""
     rtol: float = 1e-4
     atol: float = 1e-6

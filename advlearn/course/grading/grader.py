@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # What nobody may do, whether or not a task says so: the caller needs both afterwards.
 _ALWAYS_ASKED = ("inputs", "weights")
 
+WITHOUT = "without"
+"""The kind of what a task rules out: see `Exercise.without`."""
+
 SLOPE = "slope"
 """What a loss is asked for whose gradient is followed: see `Exercise.asks`."""
 
@@ -108,10 +111,20 @@ class FunctionGrader:
             return Grade(Outcome.WRONG, 0.0, calls.problem)
         self.cases = [_Case(args, expected) for args, expected in _questions(exercise)]
         for case, given, output in zip(self.cases, calls.given, calls.outputs, strict=False):
-            case.given, case.output = given, output
+            case.given, case.output = given, self._in_torch(case, output)
         if early := self._ended_early() or self._blank():
             return early
         return self._judge()
+
+    def _in_torch(self, case: _Case, output: Any) -> Any:
+        """Return an output as tensors, and note it where they were arrays.
+
+        Where a gradient has to pass, an array cannot be right, and what there is to say is said.
+        """
+        read = evidence.in_torch(output, case.expected)
+        if read is not output and SLOPE not in self.exercise.asks:
+            case.untidy.append(Untidy("tensor", evidence.ARRAY))
+        return read
 
     def _ended_early(self) -> Grade | None:
         calls, done = self.calls, len(self.calls.outputs)
@@ -199,10 +212,15 @@ class FunctionGrader:
             Untidy("finished", f"You use advlearn's own `{name}`. Now write it yourself.")
             for name in self.calls.finished
         ]
+        points += [
+            Untidy(WITHOUT, f"Your code uses `{name}`, and the task is to do it without.")
+            for name in self.calls.named
+            if name in self.exercise.without
+        ]
         return sorted(dict.fromkeys(points), key=lambda point: not self._is_asked(point))
 
     def _is_asked(self, point: Untidy) -> bool:
-        return point.kind in (*self.exercise.asks, *_ALWAYS_ASKED)
+        return point.kind in (*self.exercise.asks, *_ALWAYS_ASKED, WITHOUT)
 
     def _tidy(self, untidy: list[Untidy], score: float) -> Grade:
         """Grade a right result that came with something to tidy, and say all of it at once."""
@@ -228,7 +246,7 @@ class FunctionGrader:
         if "dtype" in self.exercise.asks:
             case.wrong_dtype = evidence.wrong_dtype(case.output, case.expected)
         case.right = case.equal and case.wrong_dtype is None
-        case.untidy = list(evidence.side_effects(case.args, case.given, self.names))
+        case.untidy += evidence.side_effects(case.args, case.given, self.names)
         if evidence.is_attached(case.output):
             case.untidy.append(Untidy("detached", evidence.ATTACHED))
 
@@ -284,10 +302,10 @@ class FunctionGrader:
         """Name a rule that the result breaks, or just say where it differs."""
         _, _, wrong = self._compared()
         which = _which(wrong)
+        # What is drawn anew in each call breaks a rule by chance.
+        rules = self.exercise.properties if self._repeats() else ()
         complaints = [(evidence.NOT_FINITE, case) for case in failing if self._has_new_nan(case)]
-        complaints += [
-            found for rule in self.exercise.properties if (found := self._violation(rule))
-        ]
+        complaints += [found for rule in rules if (found := self._violation(rule))]
         if complaints:
             text, case = complaints[0]
             return f"{which}{text}\n{self._example(case)}"
