@@ -68,10 +68,11 @@ def check_images(x: Any, bounds: tuple[float, float] | None, name: str = "x") ->
             f"{name} must have a floating dtype, got {x.dtype}. Pixels live in [0, 1]: "
             f"use {name}.float() / 255 for 8-bit images."
         )
-    if x.layout is not torch.strided or x.is_meta:
+    if x.layout is not torch.strided or x.is_meta or x.is_nested:
+        kind = "meta" if x.is_meta else "nested" if x.is_nested else x.layout
         raise TypeError(
-            f"{name} must hold its pixels one by one, got a {'meta' if x.is_meta else x.layout} "
-            f"tensor. Pass {name}.to_dense(), or images that are on a device."
+            f"{name} must hold its pixels one by one, got a {kind} tensor. Pass "
+            f"{name}.to_dense(), or images that are on a device."
         )
     if x.dim() < 2:
         raise ValueError(
@@ -81,7 +82,14 @@ def check_images(x: Any, bounds: tuple[float, float] | None, name: str = "x") ->
     if x.numel() == 0:
         raise ValueError(f"{name} is an empty batch of shape {tuple(x.shape)}. Pass images.")
     # One pass over the pixels finds NaN, infinity and the range: NaN carries through aminmax.
-    smallest, largest = (float(end) for end in torch.aminmax(x.detach()))
+    try:
+        smallest, largest = (float(end) for end in torch.aminmax(x.detach()))
+    except (NotImplementedError, TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must be a dense tensor of float16, bfloat16, float32 or float64, got "
+            f"{_kind(x)}, which PyTorch cannot compare. "
+            f"Pass one such tensor (N, ...), for instance {name}.float()."
+        ) from error
     if not (math.isfinite(smallest) and math.isfinite(largest)):
         raise ValueError(
             f"{name} holds NaN or infinity. Look for it with torch.isfinite({name}) and mend the "
@@ -197,8 +205,10 @@ def check_logits(logits: Any, y: Tensor, name: str = "model(x)") -> None:
             "weights with torch.isfinite."
         )
     # Only values that could be probabilities are summed, so real logits pay one comparison.
-    could_be = smallest >= 0 and largest <= 1 and not _PART.get()
-    if could_be and bool(((values.float().sum(1) - 1).abs() < 1e-3).all()):
+    # Rounding takes some of them over 1, and in bfloat16 their sums further from it.
+    slack = max(1e-3, float(torch.finfo(values.dtype).eps))
+    could_be = smallest >= 0 and largest <= 1 + slack and not _PART.get()
+    if could_be and bool(((values.float().sum(1) - 1).abs() < slack).all()):
         raise ValueError(
             f"{name} looks like probabilities: every row is in [0, 1] and sums to 1. Return the "
             "logits, before the softmax: gradients through saturated probabilities underflow."

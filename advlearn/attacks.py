@@ -9,10 +9,11 @@ change of one pixel. Images keep their own scale; normalisation belongs into the
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, ParamSpec
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from advlearn._validation import (
     check_bounds,
@@ -49,6 +50,11 @@ DETACHED = (
     "and NumPy from the model's forward, or from the function around it."
 )
 """What is said of a model whose logits have no gradient with respect to the images."""
+
+
+class DetachedError(ValueError):
+    """The logits of these images do not depend on their pixels in a way that can be followed."""
+
 
 P = ParamSpec("P")
 
@@ -166,7 +172,8 @@ def gradient_at(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor,
     count_passes(len(x), len(x))
     logits = logits_of(hand_out(model, pixels))
     check_logits(logits, y)
-    by_logits = logit_gradient(loss, logits, y)
+    with _borrowed(loss):
+        by_logits = logit_gradient(loss, logits, y)
     # The chain rule in two parts: by the logits first, then from the logits back to the pixels.
     # Each example's gradient is its own, whatever else is in the batch. Logits that do not depend
     # on the pixels may still depend on something else that has a gradient.
@@ -174,7 +181,9 @@ def gradient_at(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor,
     if logits.requires_grad:
         (gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)
     if gradient is None:
-        raise ValueError(DETACHED)
+        raise DetachedError(DETACHED)
+    if gradient.layout is not torch.strided:  # of an embedding, say
+        gradient = gradient.to_dense()
     # A copy: a model may give one and the same tensor each time, with another content.
     return gradient, logits.detach().clone()
 
@@ -660,6 +669,7 @@ class Filled(Passing):
                 if size >= len(self.x):
                     raise
             else:
+                count_passes(missing, missing if given.requires_grad else 0)
                 logits = logits_of(answer)
                 rows = len(logits) if isinstance(logits, Tensor) and logits.dim() == 2 else 0
                 if rows == size or size >= len(self.x):
@@ -700,11 +710,22 @@ def looks_at_each(model: Model, x: Tensor, count: int = 16) -> bool:
 @torch.no_grad()
 def _each(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     """Return one value for each example, (N,), also of a loss that gives their sum or mean."""
-    value = loss(logits.clone(), y.clone())  # it may write into what it is given
-    if value.shape == y.shape:
-        return value
-    pairs = zip(logits.split(1), y.split(1), strict=True)
-    return torch.stack([loss(row.clone(), label.clone()).sum() for row, label in pairs])
+    with _borrowed(loss):
+        value: object = loss(logits.clone(), y.clone())  # it may write into what it is given
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"loss must return a tensor, one value for each example or their sum, got "
+                f"{type(value).__name__} {value!r:.60}. Leave out .item() and float()."
+            )
+        if value.shape == y.shape:
+            return value
+        pairs = zip(logits.split(1), y.split(1), strict=True)
+        return torch.stack([loss(row.clone(), label.clone()).sum() for row, label in pairs])
+
+
+def _borrowed(loss: Loss) -> AbstractContextManager[None]:
+    """Return `attack_mode` for a loss with layers of its own, and nothing for a function."""
+    return attack_mode(loss) if isinstance(loss, nn.Module) else nullcontext()
 
 
 def noise(

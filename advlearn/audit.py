@@ -373,7 +373,8 @@ def _slope(
 
 def _drawn(x: Tensor, generator: Generator) -> Tensor:
     """Draw a number of [0, 1) for each pixel, the same ones on each device."""
-    return torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    drawn = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
+    return drawn.to(x.device)
 
 
 def _loss(model: Model, x: Tensor, y: Tensor) -> Tensor:

@@ -275,7 +275,9 @@ class _Looks:
         self.rows = torch.arange(count, device=x.device) * len(x) // count
         low, high, own = pixels.lower[self.rows], pixels.upper[self.rows], x[self.rows]
         generator = torch.Generator().manual_seed(0)  # the global ones are left alone
-        share = torch.rand(low.shape, generator=generator, dtype=x.dtype).to(x.device)
+        share = torch.rand(
+            low.shape, generator=generator, dtype=x.dtype, device=generator.device
+        ).to(x.device)
         inside = torch.minimum(torch.maximum(low + share * (high - low), low), high)
         corner = torch.where(share < 0.5, low, high)
         turn = torch.arange(count, device=x.device).view(-1, *[1] * (x.dim() - 1)) % 3

@@ -12,7 +12,7 @@ import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
 from advlearn import _bfloat16
 from advlearn._snapshot import fill
@@ -233,7 +234,8 @@ class _Loan:
     owner: Any
     name: str
     before: Any
-    borrowers: int = 0
+    key: tuple[int, str]
+    borrowers: set[int] = field(default_factory=set)  # ids of their lists of loans
 
 
 _LOANS: dict[tuple[int, str], _Loan] = {}
@@ -298,21 +300,31 @@ def _buffers_of(module: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
     return module.named_buffers(recurse=False) if own is None else own.items()
 
 
-def _borrow(modules: Iterable[nn.Module], backward: bool, held: list[_Loan]) -> None:
+def _hold(loan: _Loan, held: list[_Loan]) -> None:
+    """Note a loan, in an order in which an interrupt at any place leaves nothing unreturned."""
+    held.append(loan)
+    _LOANS[loan.key] = loan
+    loan.borrowers.add(id(held))
+
+
+def _borrow(
+    modules: Iterable[nn.Module], backward: bool, held: list[_Loan], *, lent: bool = False
+) -> None:
     """Set what `_wanted` says, and add what has to be given back to `held`.
 
-    Buffers are kept too: some models count, or average, in eval mode as well.
+    Buffers are kept too: some models count, or average, in eval mode as well. While they are `lent`
+    by a functional call they are its caller's, and it puts the module's own back itself.
     """
     with _LOCK:
         for module in modules:
-            for name, buffer in _buffers_of(module):
+            for name, buffer in () if lent else _buffers_of(module):
                 if buffer is None or buffer.is_meta or is_lazy(buffer):
                     continue
                 key = id(module), f"the buffer {name}"
-                if key not in _LOANS:
-                    _LOANS[key] = _Loan(module, key[1], _Kept.of(name, buffer))
-                _LOANS[key].borrowers += 1
-                held.append(_LOANS[key])
+                loan = _LOANS.get(key)
+                if loan is None:
+                    loan = _Loan(module, key[1], _Kept.of(name, buffer), key)
+                _hold(loan, held)
             for owner, name, value in _wanted(module, backward):
                 key = id(owner), name
                 loan = _LOANS.get(key)
@@ -322,9 +334,8 @@ def _borrow(modules: Iterable[nn.Module], backward: bool, held: list[_Loan]) -> 
                     # and recompiles a compiled model.
                     if before is value:
                         continue
-                    loan = _LOANS[key] = _Loan(owner, name, before)
-                loan.borrowers += 1
-                held.append(loan)
+                    loan = _Loan(owner, name, before, key)
+                _hold(loan, held)
                 try:
                     # One by one: `model.eval()` may be overridden and do more than that.
                     _set(owner, name, value)
@@ -346,27 +357,69 @@ def _set(owner: Any, name: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
+def _frozen(modules: Iterable[nn.Module]) -> list[tuple[nn.Parameter, int]]:
+    """List the parameters that are not trained, with the number of writes to them so far.
+
+    Some models keep there what their forward writes. It is noticed, and not kept: there may be much
+    of it.
+    """
+    return [
+        (parameter, parameter._version)
+        for module in modules
+        for parameter in vars(module).get("_parameters", {}).values()
+        if parameter is not None and not (parameter.requires_grad or parameter.is_inference())
+    ]
+
+
+def _in_functional_call() -> bool:
+    """Say whether `torch.func.functional_call` is at work, with tensors of its caller's."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "functional_call" and frame.f_globals.get("__name__") in (
+            "torch._functorch.functional_call",
+            "torch.nn.utils.stateless",
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _give_back(held: list[_Loan]) -> list[str]:
-    """Set back what nobody else borrows; return in words what would not be set."""
-    stuck = []
+    """Set back what nobody else borrows; return in words what would not be set.
+
+    All steps can be done twice, for an interrupt may come at any of them: then the rest is set back
+    nevertheless, and the interrupt goes on afterwards.
+    """
+    stuck: list[str] = []
+    interrupt: BaseException | None = None
     with _LOCK:
         while held:
-            loan = held.pop()
-            loan.borrowers -= 1
-            if loan.borrowers:
-                continue
-            del _LOANS[id(loan.owner), loan.name]
             try:
-                if isinstance(loan.before, _Kept):
-                    loan.before.give_back(loan.owner)
-                else:
-                    _set(loan.owner, loan.name, loan.before)
-            except Exception as error:
-                if isinstance(loan.before, _Kept):
-                    stuck.append(f"{loan.name} of {_called(loan.owner)} ({error})")
-                elif getattr(loan.owner, loan.name, None) is not loan.before:
-                    stuck.append(f"{loan.name} = {loan.before} of {_called(loan.owner)} ({error})")
+                _return(held[-1], id(held), stuck)
+                held.pop()
+            except BaseException as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
     return stuck
+
+
+def _return(loan: _Loan, borrower: int, stuck: list[str]) -> None:
+    """Set back one loan, if nobody else has it."""
+    loan.borrowers.discard(borrower)
+    if loan.borrowers or _LOANS.get(loan.key) is not loan:
+        return
+    try:
+        if isinstance(loan.before, _Kept):
+            loan.before.give_back(loan.owner)
+        else:
+            _set(loan.owner, loan.name, loan.before)
+    except Exception as error:
+        if isinstance(loan.before, _Kept):
+            stuck.append(f"{loan.name} of {_called(loan.owner)} ({error})")
+        elif getattr(loan.owner, loan.name, None) is not loan.before:
+            stuck.append(f"{loan.name} = {loan.before} of {_called(loan.owner)} ({error})")
+    del _LOANS[loan.key]
 
 
 def _called(owner: Any) -> str:
@@ -402,6 +455,19 @@ def _modules_called(
 
 
 @contextmanager
+def _own_cache() -> Iterator[None]:
+    """Keep `parametrize.cached()` around an attack from keeping weights without a graph."""
+    if not getattr(parametrize, "_cache_enabled", 0):
+        yield
+        return
+    outer, parametrize._cache = parametrize._cache, {}
+    try:
+        yield
+    finally:
+        parametrize._cache = outer
+
+
+@contextmanager
 def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
     """Put `model` into eval mode with parameter gradients off; restore everything at the end.
 
@@ -422,8 +488,8 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
 
     Raises:
         ValueError: a part of the model cannot be put into eval mode.
-        RuntimeError: at the end, a flag could not be set back; all others were. After another
-            exception it is a warning.
+        RuntimeError: at the end, a flag could not be set back, all others were; or the model writes
+            into a parameter that is not trained. After another exception it is a warning.
 
     Example:
         >>> import torch
@@ -440,20 +506,30 @@ def attack_mode(model: Model, *, backward: bool = True) -> Iterator[None]:
     held: list[_Loan] = []
 
     def take(module: nn.Module) -> None:
-        _borrow(module.modules(), backward, held)
+        _borrow(module.modules(), backward, held, lent=_in_functional_call())
 
     model = _passed_to(model)
     leave = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
     found = list(modules_behind(model))
     watch = nullcontext() if isinstance(model, nn.Module) else _modules_called(take, found)
+    frozen = _frozen(found)
     finished = False
-    with leave, torch.enable_grad(), directions(), watch:
+    with leave, torch.enable_grad(), directions(), watch, _own_cache():
         try:
             _borrow(found, backward, held)
             yield
             finished = True
         finally:
-            stuck = _give_back(held)
+            try:
+                stuck = _give_back(held)
+            except BaseException:  # an interrupt, perhaps before anything was given back
+                _give_back(held)
+                raise
+            stuck += [
+                f"its forward writes into {_called(parameter)} (keep what it writes in a buffer)"
+                for parameter, writes in frozen
+                if parameter._version != writes
+            ]
             if stuck:
                 words = f"the model could not be given back as it was: {'; '.join(stuck)}."
                 if finished:
@@ -566,6 +642,12 @@ def _explain(
             "model has weights that were made in torch.inference_mode(), through which no gradient "
             "passes. Build the model and load its weights outside, or in torch.no_grad()."
         ) from error
+    if "does not require grad and does not have a grad_fn" in str(error):
+        raise ValueError(
+            "model takes a gradient of its own as it answers, as in test-time adaptation, and its "
+            "parameters are frozen while it is attacked or measured, so that it is given back as "
+            "it was. Adapt it before, and pass the adapted model."
+        ) from error
     places = {(p.device, p.dtype) for p in parameters if p.is_floating_point()}
     for device, dtype in sorted(places - {(x.device, x.dtype)}, key=str):
         try:
@@ -632,11 +714,15 @@ def _one_in_the_other(
 
 
 @contextmanager
-def random_states_kept() -> Iterator[None]:
+def random_states_kept(*, in_threads: bool = False) -> Iterator[None]:
     """Give back the global random states of PyTorch, NumPy and Python at the end.
 
     A random model draws from one of them, and a DataLoader without a generator of its own draws a
-    number from PyTorch's whenever it is read.
+    number from PyTorch's whenever it is read. In a thread beside the main one nothing is given
+    back, or what other threads have drawn meanwhile would be drawn again.
+
+    Args:
+        in_threads: give back in every thread, as after a seed that must not stay.
 
     Example:
         >>> before = torch.get_rng_state()
@@ -645,6 +731,9 @@ def random_states_kept() -> Iterator[None]:
         >>> before.equal(torch.get_rng_state())
         True
     """
+    if not in_threads and threading.current_thread() is not threading.main_thread():
+        yield
+        return
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:

@@ -298,13 +298,14 @@ class _Run:
             proved = self._proved(x, y)
             examples.confirm(everything[examples.broken])
             first = torch.where(examples.broken.cpu(), 0, -1)
-            self.detached = self.detached or not team.has_gradient(examples)
+            detached = not team.has_gradient(examples)
+            self.detached |= detached
             if self.eps == 0:
                 examples.safe[:] = True  # nothing can change
             whole.enter_context(part_of_a_whole())
             for place, (name, attack, follows) in enumerate(self.members, 1):
                 left = examples.left()
-                if self.detached and follows:
+                if detached and follows:
                     continue
                 self.met[name] += len(left)
                 if not len(left):

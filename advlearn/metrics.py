@@ -325,9 +325,18 @@ def _crafted(
     **options: Any,
 ) -> Tensor:
     """Call an attack, which may be the caller's own and write into its images and labels."""
-    return hand_out(lambda z: attack(model, z, y.clone(), eps, **options), x, known_as=attack)
+    size = eps.clone() if isinstance(eps, Tensor) else eps
+
+    def crafted(z: Tensor) -> Tensor:
+        return attack(model, z, y.clone(), size, **options)
+
+    if str(getattr(attack, "__module__", "")).partition(".")[0] == __package__:
+        return hand_out(crafted, x, known_as=attack)  # it borrows the model itself
+    with attack_mode(model):
+        return hand_out(crafted, x, known_as=attack)
 
 
+_SHOWN = 8  # images of one eps that show whether the logits of each are its own
 _TOGETHER = 192  # images of several eps that go through a model at once
 
 
@@ -505,6 +514,16 @@ def error_curve(
 
     alone: bool | None = None  # whether logits are each example's own; asked once
 
+    def asked(x: Tensor, y: Tensor, gradient: Tensor, together: int) -> list[Tensor]:
+        """Return the logits of the images of all eps, of so many eps at a time."""
+        answers = []
+        with attack_mode(model, backward=False):
+            for start in range(0, len(sizes), together):
+                some = sizes[start : start + together]
+                moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
+                answers.append(_asked(model, moved, y.repeat(len(some))))
+        return answers
+
     def judged(x: Tensor, y: Tensor) -> list[Tensor]:
         nonlocal alone
         gradient = input_gradient(model, x, y, loss=loss)
@@ -512,15 +531,19 @@ def error_curve(
         # that gains nothing, and the hidden layers of a convolutional network need more memory than
         # is kept at hand: then it takes twice as long.
         together = max(1, min(batches.fits(x), _TOGETHER) // len(x))
-        if together > 1:
-            alone = looks_at_each(model, x) if alone is None else alone
-            together = together if alone else 1
-        answers = []
-        with attack_mode(model, backward=False):
-            for start in range(0, len(sizes), together):
-                some = sizes[start : start + together]
-                moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
-                answers.append(_asked(model, moved, y.repeat(len(some))))
+        if together > 1 and alone is None:
+            # Images of two eps: of a batch of one, the image alone would show nothing.
+            ends = (sizes[0], sizes[-1])  # the most unlike each other
+            shown = [linear_step(x, gradient, size, bounds=box)[:_SHOWN] for size in ends]
+            with suppress(Exception):  # it takes no more than a batch: then one eps at a time
+                alone = looks_at_each(model, torch.cat(shown))
+        try:
+            answers = asked(x, y, gradient, together if alone else 1)
+        except Exception:
+            if not alone or together == 1:
+                raise
+            alone = False  # as above
+            answers = asked(x, y, gradient, 1)
         wrong, chosen = _judgement(model, torch.cat(answers), y.repeat(len(sizes)), x[:1])
         pairs = zip(wrong.split(len(x)), chosen.split(len(x)), strict=True)
         return [part for pair in pairs for part in pair]
@@ -574,7 +597,11 @@ def logits_along(
         )
     walk = torch.as_tensor(eps, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.dim() - 1))
     points = x + walk * direction
-    return predict(model, (points, torch.zeros(len(points), dtype=torch.int64, device=x.device)))
+    data = points, torch.zeros(len(points), dtype=torch.int64, device=x.device)
+    with suppress(Exception):  # it takes no more than it is used to: one at a time, as x came
+        if looks_at_each(model, points):
+            return predict(model, data)
+    return predict(model, data, batch_size=1)
 
 
 def agreement(

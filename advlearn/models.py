@@ -267,6 +267,7 @@ class TwoLogits(nn.Module):
         super().__init__()
         check_callable(model, "model")
         self.model = model
+        self._looked_at = False  # whether it was asked once with gradients on
         while isinstance(model, nn.Sequential) and len(model):
             model = model[-1]
         if isinstance(model, nn.Sigmoid):
@@ -281,13 +282,22 @@ class TwoLogits(nn.Module):
                 f"TwoLogits needs a model of one logit for each example, ({len(x)},) or "
                 f"({len(x)}, 1), got {shape}. A model of two or more logits is used as it is."
             )
+        self._refuse_sigmoid(score, x)
+        half = score.reshape(-1) / 2
+        return torch.stack((-half, half), dim=1)
+
+    def _refuse_sigmoid(self, score: Tensor, x: Tensor) -> None:
+        """Refuse scores that a sigmoid has made, as a graph shows; one is made once if need be."""
+        if score.grad_fn is None and not self._looked_at and len(x) and x.is_floating_point():
+            self._looked_at = True
+            with torch.inference_mode(False), torch.enable_grad():
+                again = logits_of(self.model(x.detach().clone().requires_grad_()))
+                score = again if isinstance(again, Tensor) else score
         step = score.grad_fn
         while step is not None and type(step).__name__.startswith(_SAME_VALUES):
             step = step.next_functions[0][0]
         if type(step).__name__.startswith("SigmoidBackward"):
             raise ValueError(_NO_SIGMOID)
-        half = score.reshape(-1) / 2
-        return torch.stack((-half, half), dim=1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (1 - sigmoid(s), sigmoid(s)), whatever the model inside has for one logit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +18,16 @@ import torch
 from torch import Generator, Tensor
 
 from advlearn._validation import check_label_range, check_logits, logits_of, part_of_a_whole
-from advlearn.attacks import SquareSearch, ball, fgsm, gradient_at, pgd, square_share
+from advlearn.attacks import (
+    DetachedError,
+    Filled,
+    SquareSearch,
+    ball,
+    fgsm,
+    gradient_at,
+    pgd,
+    square_share,
+)
 from advlearn.context import Model, answer, hand_out
 from advlearn.directions import usable
 from advlearn.losses import hard_margin, other_logits
@@ -31,6 +41,8 @@ CONFIRMING = 99
 
 MOMENTUM = 0.25
 """How much of its last move an iterate goes on with."""
+
+_ASKED = 32  # images that show whether the output depends on its input
 
 FEW = 20
 """So many examples are attacked whatever share of them is asked for."""
@@ -176,6 +188,20 @@ class Batch:
             votes += logits.argmax(1) != self.y[rows]
         return leads / draws, 2 * votes > draws
 
+    def confirmed(self, images: Tensor, rows: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the leads by logits from a pass with gradients, and which images are misread.
+
+        Those are asked about again without gradients. Some models take a smooth stand-in where
+        gradients are on, and what that misreads is no error of the model in use.
+        """
+        labels = self.y[rows]
+        lead, fooled = hard_margin(logits, labels), logits.argmax(1) != labels
+        if len(found := fooled.nonzero().squeeze(1)):
+            again = self.ask(images[found], rows[found])
+            lead[found] = hard_margin(again, labels[found]).to(lead)
+            fooled[found] = again.argmax(1) != labels[found]
+        return lead, fooled
+
     def confirm(self, rows: Tensor) -> None:
         """Ask a model whose answers are random again about what seems broken, in fresh draws.
 
@@ -252,9 +278,12 @@ def climb(
             batch.offer(moved, rows)
             break
         loss = hard_margin if rivals is None else partial(_lead_of, rivals=rivals[rows])
-        gradient, logits = gradient_at(batch.model, moved, labels, loss)
+        try:
+            gradient, logits = gradient_at(batch.model, moved, labels, loss)
+        except DetachedError:  # in a cascade, all that are left stop at a stage without a gradient
+            gradient, logits = torch.zeros_like(moved), batch.ask(moved, rows)
         if not batch.random:  # of whose iterates one draw says little: only the last is judged
-            batch.note(moved, rows, hard_margin(logits, labels), logits.argmax(1) != labels)
+            batch.note(moved, rows, *batch.confirmed(moved, rows, logits))
         stride = batch.eps * (1 - step / steps) ** 2
         ahead = moved + stride * usable(gradient).sign_() + MOMENTUM * (moved - before)
         ahead = torch.minimum(torch.maximum(ahead, low), high)
@@ -344,7 +373,7 @@ def transfer(batch: Batch, source: Model, steps: int) -> None:
     rows = batch.left()
     if len(rows):
         crafted = pgd(
-            source, batch.x[rows], batch.y[rows], batch.eps,
+            Filled(source, batch.x), batch.x[rows], batch.y[rows], batch.eps,
             steps=steps, generator=batch.generator, bounds=batch.bounds,
         )  # fmt: skip
         batch.offer(crafted, rows)
@@ -377,8 +406,9 @@ def members(effort: Effort, sources: Mapping[str, Model]) -> Iterator[Attack]:
 
 def has_gradient(batch: Batch) -> bool:
     """Say whether the model's output depends on its input in a way that PyTorch can follow."""
-    pixels = batch.x[:1].clone().requires_grad_()
-    count_passes(1)
+    # Not the first one alone: easy images may leave a cascade at a stage without a gradient.
+    pixels = batch.x[:: -(-len(batch.x) // _ASKED)].clone().requires_grad_()
+    count_passes(len(pixels))
     logits: Tensor = logits_of(hand_out(batch.model, pixels))
     if not logits.requires_grad:
         return False
@@ -391,7 +421,8 @@ def step_once(batch: Batch) -> None:
     rows = batch.left()
     if len(rows):
         x, y = batch.x[rows], batch.y[rows]
-        batch.offer(fgsm(batch.model, x, y, batch.eps, bounds=batch.bounds), rows)
+        with suppress(DetachedError):  # of those that are left none has a gradient
+            batch.offer(fgsm(batch.model, x, y, batch.eps, bounds=batch.bounds), rows)
 
 
 def restarted(batch: Batch, steps: int, times: int) -> None:

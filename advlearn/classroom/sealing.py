@@ -34,8 +34,8 @@ from advlearn.course.grading.sealed import opened
 globals().update(opened(__name__, __file__))
 '''
 
-_PLAIN = ("name", "lesson", "title", "task", "difficulty", "minutes", "asks", "takeaway", "rtol",
-          "atol")  # fmt: skip
+_PLAIN = ("name", "lesson", "title", "task", "difficulty", "minutes", "asks", "without", "takeaway",
+          "rtol", "atol")  # fmt: skip
 
 
 def seal(number: str, doors: Iterable[str], keep_hint: Callable[[Exercise, str], bool]) -> bytes:

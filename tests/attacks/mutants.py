@@ -736,7 +736,7 @@ MUTANTS = [
     mutant(
         "one damage for all examples",
         "tells_examples_apart_by_a_mean",
-        ("_each", "if value.shape == y.shape", "value = value.expand(y.shape)\n    if True"),
+        ("_each", "if value.shape == y.shape", "value = value.expand(y.shape)\n        if True"),
     ),
     mutant(
         "a lucky draw ends the attack",

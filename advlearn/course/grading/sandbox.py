@@ -287,7 +287,8 @@ def preserved_state() -> Iterator[None]:
     on_cpu = nullcontext() if device.type == "cpu" else torch.device("cpu")
     try:
         torch.set_default_dtype(torch.float32)
-        with random_states_kept(), torch.inference_mode(False), torch.enable_grad(), on_cpu:
+        kept = random_states_kept(in_threads=True)
+        with kept, torch.inference_mode(False), torch.enable_grad(), on_cpu:
             torch.default_generator.manual_seed(0)  # torch.manual_seed would reach for the GPU too
             random.seed(0)
             np.random.seed(0)
