@@ -19,6 +19,7 @@ from advlearn.exercises import Outcome, all_exercises
 EXERCISES = {f"{exercise.lesson}.{exercise.name}": exercise for exercise in all_exercises()}
 FILES = sorted((Path(__file__).parent / "answers").glob("*.txt"))
 SAMPLE = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
+ALWAYS_ASKED = ("changes an input", "changes the model itself")
 LEAST_TOLD = 0.95  # share of the wrong answers that must be told more than that they are wrong
 
 
@@ -72,8 +73,8 @@ def test_the_textbook_attack_is_told_all_at_once():
 def test_one_that_needs_tidying_is_solved_where_the_task_does_not_ask_for_it(name, answer):
     exercise = EXERCISES[name]
     grade = exercise.grade(answer)
-    asked = "The task asks for it." in grade.feedback or "changes an input" in grade.feedback
-    assert grade.solved != asked
+    said = ("The task asks for it.", "the task is to do it without", *ALWAYS_ASKED)
+    assert grade.solved != any(words in grade.feedback for words in said)
 
 
 @of_kind("W")

@@ -31,7 +31,16 @@ import advlearn.attacks
 import advlearn.functional
 import advlearn.losses
 from advlearn import fgsm
-from advlearn.course.banks import lesson01, lesson04, lesson05, lesson09, lesson10
+from advlearn.course.banks import (
+    lesson01,
+    lesson04,
+    lesson05,
+    lesson06,
+    lesson07,
+    lesson08,
+    lesson09,
+    lesson10,
+)
 from advlearn.course.grading import calling, evidence, grader
 from advlearn.course.grading import exercise as engine
 from advlearn.exercises import Exercise, Misconception, Outcome, all_exercises
@@ -304,6 +313,33 @@ def test_which_of_many_results_are_wrong_is_said():
     assert feedback.startswith("Your second and third results are wrong, the others right. ")
 
 
+def test_results_in_the_wrong_order_are_told_by_their_shapes():
+    exercise = lesson08.gaussian_weights
+    grade = exercise.grade(
+        lambda mean0, mean1, variance: exercise.reference(mean0, mean1, variance)[::-1]
+    )
+    assert grade.outcome is Outcome.WRONG
+    assert "Your two results are swapped: each has the shape of the other one." in grade.feedback
+
+
+@pytest.mark.parametrize(
+    ("exercise", "decimals", "told"),
+    [
+        (lesson08.unnoticed_rate, 1, "You round the share to one decimal place."),
+        (lesson01.activation_change, 2, "the expected one rounded to 2 decimal places."),
+    ],
+    ids=["of sevenths", "two numbers are enough"],
+)
+def test_a_rounded_result_is_refused_and_told(exercise, decimals, told):
+    grade = exercise.grade(
+        functools.wraps(exercise.reference)(
+            lambda *args: round(exercise.reference(*args), decimals)
+        )
+    )
+    assert grade.outcome is Outcome.WRONG
+    assert told in grade.feedback
+
+
 # --- The library's own functions ------------------------------------------------------------------
 
 
@@ -365,6 +401,23 @@ def test_no_right_answer_of_ours_is_told_so(exercise):
             assert calling._finished(answer) == set()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        torch.sign,
+        lambda v: v.sign(),
+        lambda v: 1 * torch.sign(v),
+        lambda v: torch.from_numpy(np.sign(v.numpy())),
+        lambda v: np.sign(v.numpy()),
+    ],
+    ids=["itself", "v.sign", "torch.sign", "np.sign", "np.sign, an array"],
+)
+def test_what_a_task_rules_out_does_not_solve_it(answer):
+    grade = lesson01.my_sign.grade(answer)
+    assert (grade.outcome, grade.solved) == (Outcome.TIDY, False)
+    assert "Your code uses `sign`, and the task is to do it without." in grade.feedback
+
+
 # --- What PyTorch raises --------------------------------------------------------------------------
 
 
@@ -410,6 +463,22 @@ def two_dtypes(x, y):
     return torch.nn.Linear(3, 2).double()(x)
 
 
+def labels_in_front(x, y):
+    return torch.nn.functional.cross_entropy(y, x)
+
+
+def true_minus_true(x, y):
+    return (x > 0.5) - (y > 1)[:, None]
+
+
+def largest_of_nothing(x, y):
+    return x[x > 1].max()
+
+
+def beyond_the_left_end(x, y):
+    return x[-6]
+
+
 @pytest.mark.parametrize(
     ("mistake", "remedy"),
     [
@@ -422,6 +491,10 @@ def two_dtypes(x, y):
         (one_hot_in_two, "Labels have the shape (N,)"),
         (logits_and_labels, "argmax(dim=1)"),
         (two_dtypes, "torch.zeros_like(x)"),
+        (labels_in_front, "the order is `cross_entropy(logits, y)`"),
+        (true_minus_true, "Turn them into 1 and 0 first"),
+        (largest_of_nothing, "the tensor is empty on this input"),
+        (beyond_the_left_end, "must stop at place 0"),
     ],
 )
 def test_what_pytorch_raises_comes_with_a_remedy(mistake, remedy):
@@ -429,6 +502,27 @@ def test_what_pytorch_raises_comes_with_a_remedy(mistake, remedy):
     with pytest.raises((RuntimeError, IndexError)) as raised:
         mistake(*(part.clone() for part in args))
     assert remedy in evidence.describe_error(raised.value, args)
+
+
+@pytest.mark.parametrize(
+    ("function", "helps"),
+    [(torch.nn.functional.softplus, True), (functools.partial(torch.softmax, dim=0), False)],
+    ids=["softplus", "softmax"],
+)
+def test_whole_numbers_are_turned_into_floats_only_where_that_helps(function, helps):
+    with pytest.raises(RuntimeError) as raised:
+        function(torch.tensor([0, 1]))
+    described = evidence.describe_error(raised.value)
+    assert ("`.float()` turns whole numbers into floats." in described) == helps
+
+
+def test_a_sum_that_is_missing_is_thought_of():
+    w, x, y = torch.rand(3), torch.rand(2, 3), torch.rand(2)
+    with pytest.raises(RuntimeError) as raised:
+        w.abs() - y * (x @ w)
+    missing = "Or is a sum over the 3 entries of a vector missing?"
+    assert missing in evidence.describe_error(raised.value, (w, x, y))
+    assert missing not in evidence.describe_error(raised.value, (x, y))
 
 
 def test_rows_of_two_tables_are_told_how_to_meet():
@@ -712,6 +806,28 @@ def test_novice_errors_have_feedback_of_their_own(answer, message):
     grade = ex.fgsm_step.grade(answer)
     assert grade.outcome is Outcome.WRONG
     assert message in grade.feedback
+
+
+def test_what_is_drawn_anew_in_each_call_is_told_and_no_rule_that_it_breaks_by_chance():
+    exercise = lesson06.noise_and_attack
+
+    def by_draws(g, eps):
+        signs = 2.0 * torch.randint(0, 2, (20, len(g))) - 1
+        uniform = 2 * torch.rand(20, len(g)) - 1
+        return *((eps * noise @ g).std() for noise in (signs, uniform)), eps * g.abs().sum()
+
+    grade = exercise.grade(by_draws)
+    assert grade.outcome is Outcome.WRONG
+    assert grade.feedback.startswith(evidence.RANDOM)
+    for rule in exercise.properties:
+        words = rule(exercise.inputs(torch.Generator())[0], (9e9, 9e9, 0.0))
+        assert words
+        assert words not in grade.feedback
+
+
+def test_a_list_of_models_is_shown_as_one():
+    grade = lesson07.transfer_errors.grade(lambda models, crafted, y: crafted[:, 0, :1] * y[0])
+    assert "models = a list of 2 models\n" in grade.feedback
 
 
 def test_a_slip_on_some_inputs_only_is_recognised():
@@ -1306,6 +1422,18 @@ def test_right_values_without_their_gradient_do_not_solve_it(exercise, change, t
     assert (grade.outcome, grade.solved) == (Outcome.TIDY, False)
     assert f"{text} The task asks for it." in grade.feedback
     assert grade.score < 1
+
+
+def test_a_gradient_that_is_nan_only_in_a_tie_does_not_solve_it():
+    def divides_by_zero(logits, y):
+        true = logits.gather(1, y[:, None]).squeeze(1)
+        other = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)
+        spread = logits.amax(dim=1) - logits.amin(dim=1)
+        return torch.where(spread == 0, 0, (other - true) / spread)
+
+    grade = lesson10.scale_free_margin.grade(divides_by_zero)
+    assert (grade.outcome, grade.solved) == (Outcome.TIDY, False)
+    assert evidence.BROKEN_SLOPE in grade.feedback
 
 
 @pytest.mark.parametrize("exercise", FOLLOWED, ids=lambda exercise: exercise.name)

@@ -113,6 +113,9 @@ my_sign = Exercise(
             the result is nan. Compare each entry with 0.
         tanh: `up - down` -> `torch.tanh(v)`
             You use tanh(v). A small v keeps its size that way. Its sign is a full -1 or +1.
+        root of the square: `up - down` -> `v / (v * v).sqrt()`
+            You divide v by the root of its square, which is |v|. At v = 0 that is 0 / 0, and the
+            square of a large number is infinite. Compare v with 0.
         """,
     ),
     hints=(
@@ -606,6 +609,19 @@ growth_exponent = Exercise(
         -> `torch.log(n).sum() * torch.log(change).sum() / (u * u).sum()`
             Your numerator multiplies two sums. Subtract the means, multiply point by point, and add
             up the products.
+        sums of centred logarithms: `(u * v).sum() / (u * u).sum()`
+        -> `u.sum() * v.sum() / (u * u).sum()`
+            Your slope is 0: numbers from which their mean is subtracted add up to 0. Multiply point
+            by point first, then add up.
+        sum of the sizes below: `(u * u).sum()` -> `u.abs().sum()`
+            You divide by a sum of sizes, |log n| after its mean is subtracted. Divide by the sum of
+            the squares.
+        last two points: `(u * v).sum() / (u * u).sum()` -> `(v[-1] - v[-2]) / (u[-1] - u[-2])`
+            You use the last two points only. Measurements scatter: all points count.
+        mean of the ratios: `(u * v).sum() / (u * u).sum()`
+        -> `(torch.log(change) - torch.log(n)).mean()`
+            You average log(change / n). That says how large the change is, not how fast it grows:
+            take the slope.
         """,
     ),
     hints=(

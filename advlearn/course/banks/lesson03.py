@@ -136,8 +136,7 @@ loss_gradient = Exercise(
             wrong side. `torch.sigmoid` does not overflow.
         no sigmoid: ` * torch.sigmoid(-y * s)` -> ``
             Your gradient is -y·w: the factor σ(-y s) is missing. It is small where the model is
-            right
-            and sure.
+            right and sure.
         mean of the batch in each row: `slope[:, None] * w` -> `slope.mean() * w.expand_as(x)`
             You average the gradients and give every image the same row. Return one gradient for
             each image: no mean over the batch.
@@ -178,6 +177,8 @@ loss_gradient = Exercise(
         y on w·x alone: `torch.sigmoid(-y * s)` -> `torch.sigmoid(-y * (s - b) + b)`
             In your factor y multiplies w·x and not b. It multiplies the whole score: σ(-y (w·x +
             b)), with brackets.
+        mean score for all: `s = x @ w + b` -> `s = (x @ w + b).mean()`
+            You take the mean of all scores. Each image has a score of its own: x @ w + b.
         """,
     ),
     hints=(
@@ -485,6 +486,9 @@ worst_case_loss = Exercise(
         brackets around w·x alone: `y * (x @ w + b)` -> `y * (x @ w) - b`
             Your bias has the wrong brackets. In damage - y * (x @ w) + b the b is added, whatever y
             is. The margin is y * (x @ w + b), all of it subtracted.
+        loss scaled: `softplus(damage - margin)` -> `softplus(-margin) * (1 + damage)`
+            You multiply the loss by 1 + eps·‖w‖₁. The attack takes eps·‖w‖₁ from the margin, inside
+            softplus.
         """,
     ),
     hints=(
@@ -696,6 +700,8 @@ my_fgsm = Exercise(
         the image limited to eps: `gradient.sign(), 0, 1)` -> `gradient.sign(), -eps, eps)`
             You limit the image to [-eps, eps]. eps limits the change, and sign and eps do that
             already. The image is limited to [0, 1].
+        first gradient for all: `gradient.sign()` -> `gradient[:1].sign()`
+            You take the gradient of the first image for all. Each image has a gradient of its own.
         """,
     ),
     hints=(

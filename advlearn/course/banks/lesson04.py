@@ -400,6 +400,9 @@ effective_penalties = Exercise(
         one mean factor: `torch.sigmoid(eps * norm - m)`
         -> `torch.sigmoid((eps * norm - m).mean()).expand(len(m))`
             You average the margins first. Each image has its own penalty.
+        divided by norm: `(m, lam)` -> `(m, lam / norm)`, `eps * torch` -> `eps / norm * torch`
+            You divide by norm. The derivative says how fast the loss changes when norm grows: for
+            lam·norm that is lam.
         """,
     ),
     hints=(
@@ -614,6 +617,10 @@ two_gradients = Exercise(
         -> ``
             Both of your gradients have only the part from ‖w‖₁. The margins depend on w too: that
             part is -mean(σ·y·x).
+        margin added in both factors: `sigmoid(-margin)` -> `sigmoid(margin)`,
+        `.sum() - margin` -> `.sum() + margin`
+            In both of your factors σ the margin has a plus sign. It has a minus there, as in the
+            losses: σ(-margin) and σ(eps·‖w‖₁ - margin).
         """,
     ),
     hints=(

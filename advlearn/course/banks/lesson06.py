@@ -658,6 +658,10 @@ noise_and_attack = Exercise(
         all entries are one: `g.square().sum().sqrt()` -> `torch.tensor(float(len(g))).sqrt()`
             Your noise is eps·√d, whatever g is. That holds only if all entries of g are 1 or -1. In
             general it is eps·‖g‖₂.
+        mean size: `signs.item(), uniform.item()`
+        -> `(2 / math.pi) ** 0.5 * signs.item(), (2 / math.pi) ** 0.5 * uniform.item()`
+            You multiply by the root of 2/pi, as for the mean of |g·eta|. The task asks for the
+            standard deviation.
         """,
     ),
     hints=(

@@ -289,6 +289,12 @@ band = Exercise(
         `eps[high].item()` -> `(eps[high].item() if high < len(eps) - 1 else math.inf)`
             Where the band reaches the end of the list, you return infinity. Return the last eps in
             the list: nobody has looked further out.
+        as far on both sides: `return eps[low].item(), eps[high].item()`
+        -> `middle = int((eps == 0).nonzero())¶return ends`,
+        `return ends` -> `steps = min(middle - low, high - middle)¶return ends`,
+        `return ends` -> `return eps[middle - steps].item(), eps[middle + steps].item()`
+            You walk to both sides at once, and stop both walks where one of them ends. Walk to each
+            side on its own.
         """,
     ),
     hints=(
@@ -567,6 +573,10 @@ same_mistake = Exercise(
         -> `(same[first_errs] + 0 * same[both_err].mean()).mean()`
             Where only one of your two shares has nothing to count, you return nan for both. Each
             share has a base of its own: the other one is a number.
+        guard for the first base only: `same[both_err].mean().item()`
+        -> `(same[both_err].mean().item() if both_err.any() or not first_errs.any() else 0.0)`
+            Where the two models never err together, your second share is 0. There is nothing to
+            count: it has a base of its own, and is float('nan') where that is empty.
         """,
     ),
     hints=(

@@ -287,6 +287,18 @@ posterior_and_evidence = Exercise(
         -> `log_joint.double().exp() / log_joint.double().exp().sum(dim=1, keepdim=True)`
             Your formula is right, but exp leaves the range of float64 too: it becomes 0 or
             infinite. `torch.logsumexp` subtracts the largest entry first.
+        joint in place of the posterior: `torch.exp(log_joint - log_evidence[:, None])`
+        -> `log_joint.exp()`
+            Your first result is p(x, k), and it is not divided by p(x). Subtract log p(x) before
+            exp.
+        largest taken off, not divided: `torch.exp(log_joint - log_evidence[:, None])`
+        -> `torch.exp(log_joint - log_joint.amax(dim=1, keepdim=True))`
+            In your first result you subtract the largest entry of the row, and do not divide by the
+            sum of the row after exp. A posterior adds up to 1.
+        constant put back: `posterior, log_evidence`
+        -> `posterior, log_evidence - 392 * math.log(2 * math.pi)`
+            You put the factor (2 pi) to the power -392 back into p(x). It is left out on purpose:
+            take the sum of what is in the table.
         """,
     ),
     hints=(
@@ -394,6 +406,21 @@ unnoticed_rate = Exercise(
         -> `return (logits.argmax(dim=1) != (y & quiet))`
             Python takes `&` before comparisons. Write brackets around each comparison, and `&`
             between the two pairs of brackets.
+        quiet at 0 only: `alarm <= 0` -> `alarm == 0`
+            You take an alarm for quiet only if it is exactly 0, as with `~alarm.bool()`. Below 0 it
+            is quiet, too: compare the log-odds with 0.
+        probability of no alarm: `(wrong & quiet).float().mean()`
+        -> `(wrong * (1 - alarm.sigmoid())).mean()`
+            You weight each mistake by the probability that there is no attack. The detector says
+            yes or no: count the mistakes whose log-odds are not above 0.
+        largest logit against the label: `logits.argmax(dim=1)` -> `logits.amax(dim=1)`
+            You compare the largest logit itself with y. The class is its place: `argmax(dim=1)`.
+        rounded to one decimal: `(wrong & quiet).float().mean().item()`
+        -> `round((wrong & quiet).float().mean().item(), 1)`
+            You round the share to one decimal place. Return it as it is.
+        rounded to two decimals: `(wrong & quiet).float().mean().item()`
+        -> `round((wrong & quiet).float().mean().item(), 2)`
+            You round the share to two decimal places. Do not round it.
         """,
     ),
     hints=(
@@ -681,6 +708,24 @@ ensemble_logits = Exercise(
         -> `logs.exp().mean(0).log_softmax(1)`
             You take log_softmax of the mean probabilities. They are probabilities already: take
             their logarithm.
+        logarithm of the votes: `top + (logs - top).exp().mean(0).log()`
+        -> `torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).float().mean(0).log()`
+            You take the logarithm of a share of votes. Where no member votes for a class that is
+            -inf, and it has no gradient. Average the probabilities.
+        log-odds: `top + (logs - top).exp().mean(0).log()`
+        -> `torch.logit(logits.softmax(2).mean(0))`
+            You return log-odds, log(p / (1 - p)). The task asks for log p alone.
+        mean of logs that are infinite: `top + (logs - top).exp().mean(0).log()`
+        -> `logits.softmax(2).log().mean(0)`
+            You average logarithms of probabilities, and some of these have rounded to 0. The task
+            asks for the logarithm of the mean: log_softmax, then logsumexp over the members.
+        product: `top + (logs - top).exp().mean(0).log()` -> `logs.sum(0)`
+            You add up log-probabilities, which multiplies the probabilities of the members. The
+            task asks for the logarithm of their mean.
+        logarithm of N: `top + (logs - top).exp().mean(0).log()`
+        -> `logs.logsumexp(0) - math.log(logits.shape[1])`
+            You subtract the logarithm of the number of examples N. The mean is over the members:
+            subtract log M.
         """,
     ),
     hints=(
@@ -819,6 +864,9 @@ rubbish_rate = Exercise(
         -> `probabilities[probabilities > 0.5].mean().item()`
             Your confidence is the mean over all entries above one half. An image can have several
             of them. Take the largest entry of each image first.
+        place of the largest: `probabilities.amax(dim=1)` -> `probabilities.argmax(dim=1).float()`
+            You take the place of the largest probability (`argmax`). Take the probability itself:
+            `amax(dim=1)`.
         """,
     ),
     hints=(

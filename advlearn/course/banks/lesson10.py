@@ -320,6 +320,9 @@ is_legal = Exercise(
             You check only that no pixel is above 1. No pixel may be below 0, either.
         less than eps: `(change <= eps + 1e-6)` -> `(change < eps)`
             You ask for less than eps. A pixel may move by exactly eps, and by 0.000001 more.
+        one verdict: `(in_range & (change <= eps + 1e-6))`
+        -> `(in_range & (change <= eps + 1e-6)).all()`
+            You return one verdict for the whole batch. Return one for each image.
         """,
     ),
     hints=(
@@ -445,6 +448,11 @@ straight_through = Exercise(
         gradient at x, rounded: `model(seen)` -> `model(x)`, `return ` -> `gradient = `,
         `x)[0]` -> `x)[0]¶return (gradient * (levels - 1)).round() / (levels - 1)`
             You take the gradient at x and round it. Round the image, and take the gradient there.
+        true logit lowered: `.log_softmax(1)` -> ``
+            You differentiate minus the logit of the true class. In the cross-entropy the other
+            logits count, too.
+        gradient added to x: `return torch` -> `return x.detach() + torch`
+            You add the gradient to the image. Return the gradient alone.
         """,
     ),
     hints=(
@@ -572,8 +580,7 @@ scale_free_margin = Exercise(
             itself.
         smallest divisor: `torch.where(spread > 0, spread, 1.0)` -> `spread.clamp(min=1e-3)`
             You divide by at least 0.001. For tiny logits that limit decides, and the loss has a
-            scale
-            again. Treat only the spread 0 by itself.
+            scale again. Treat only the spread 0 by itself.
         divisor of at least 1: `torch.where(spread > 0, spread, 1.0)` -> `spread.clamp(min=1.0)`
             You divide by at least 1. For smaller logits that 1 decides, and the loss has a scale
             again. Treat only the spread 0 by itself.
@@ -610,6 +617,10 @@ scale_free_margin = Exercise(
         -> `logits.topk(2, dim=1).values[:, 1]`
             You take the second largest logit for the best wrong one. Where the model errs already,
             the largest is the wrong one. Leave y out, then take the largest.
+        all of the batch set to 0: `return (others - true)`
+        -> `return (spread > 0).all() * (others - true)`
+            One example with equal logits makes your whole result 0. Treat each row by itself:
+            `torch.where`.
         """,
     ),
     hints=(

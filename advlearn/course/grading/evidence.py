@@ -479,7 +479,7 @@ def _article(value: object) -> str:
     return names.get(name, f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}")
 
 
-# A part of the message that PyTorch and Python give for frequent mistakes, and what to do.
+# A pattern of the message that PyTorch and Python give for frequent mistakes, and what to do.
 _REMEDIES = (
     (
         "Boolean value of Tensor",
@@ -532,6 +532,11 @@ _REMEDIES = (
         "holds labels: one entry of each row is `A[torch.arange(len(y)), y]`.",
     ),
     (
+        "index -",
+        "A negative place counts from the end: -1 is the last one. A walk to the left must stop at "
+        "place 0.",
+    ),
+    (
         "list index out of range",
         "There is no such place: with n of them, they are counted from 0 to n - 1.",
     ),
@@ -550,9 +555,24 @@ _REMEDIES = (
         "You divide by a number that is 0 on this input. Does the task say to divide by it? If "
         "there is nothing to count, it says what is due then.",
     ),
+    (
+        r"Expected reduction dim to be specified for input\.numel\(\) == 0",
+        "There is nothing to take the largest of: the tensor is empty on this input. Does the task "
+        "say what is due then?",
+    ),
+    (
+        "two bool tensors is not supported",
+        "True and false cannot be subtracted. Turn them into 1 and 0 first: `.float()`, or "
+        "`.to(x.dtype)`. `^` gives true and false again.",
+    ),
+    (
+        r"softmax\w*\" not implemented for 'Long'",
+        "A softmax is taken of logits, and here it is given whole numbers. If these are the "
+        "labels: the order is `cross_entropy(logits, y)`.",
+    ),
     ("floating point or complex", "`.float()` turns whole numbers, true and false into floats."),
     ("not implemented for 'Bool'", "`.float()` turns true and false into 1 and 0."),
-    ("not implemented for 'Long'", "`.float()` turns whole numbers into floats."),
+    (r"^(?!.*softmax).*not implemented for 'Long'", "`.float()` turns whole numbers into floats."),
 )
 
 
@@ -588,6 +608,8 @@ def _column_tip(args: Args, a: int, b: int, place: int) -> str | None:
                     column += (
                         " Or are labels compared with logits? Then take `argmax(dim=1)` first."
                     )
+                elif place == 0 and any(_is_vector(other, length) for other in args):
+                    column += f" Or is a sum over the {length} entries of a vector missing?"
                 return column
             ones = ", ".join("1" * (arg.ndim - 1))
             return (
@@ -597,7 +619,11 @@ def _column_tip(args: Args, a: int, b: int, place: int) -> str | None:
 
 
 def _is_labels(value: object, count: int) -> bool:
-    return isinstance(value, Tensor) and value.shape == (count,) and value.dtype == torch.int64
+    return _is_vector(value, count) and getattr(value, "dtype", None) == torch.int64
+
+
+def _is_vector(value: object, length: int) -> bool:
+    return isinstance(value, Tensor) and value.shape == (length,)
 
 
 def describe_error(error: BaseException, args: Args = ()) -> str:
@@ -620,5 +646,5 @@ def describe_error(error: BaseException, args: Args = ()) -> str:
         text += "\nThe shapes of two tensors do not fit together."
         if tip := _column_tip(args, *map(int, sizes.groups())):
             text += f" {tip}"
-    text += "".join(f"\n{remedy}" for symptom, remedy in _REMEDIES if symptom in message)
+    text += "".join(f"\n{remedy}" for symptom, remedy in _REMEDIES if re.search(symptom, message))
     return text

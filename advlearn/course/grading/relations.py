@@ -88,8 +88,9 @@ def relation_of_values(
     """Say how values, as `evidence.read` gives them, are related to the right ones."""
     if _all_flipped(values, right):
         return "Your answers are the wrong way round: each 1 should be 0, and each 0 should be 1."
-    if different_numbers(values, right, agree) < FEWEST:
-        return None
+    found = different_numbers(values, right, agree)
+    if found < FEWEST:
+        return _rounded(values, right, agree, least=1) if found == FEWEST - 1 else None
     for change, text in _SHAPES_OF_IT:
         if _holds(values, right, change, agree):
             return text
@@ -151,11 +152,14 @@ def _in_another_order(
     return None
 
 
-def _rounded(values: list[list[Tensor]], right: list[list[Tensor]], agree: Agree) -> str | None:
-    for digits in range(5):
+def _rounded(
+    values: list[list[Tensor]], right: list[list[Tensor]], agree: Agree, least: int = 0
+) -> str | None:
+    """Look for rounding to at least so many decimal places: each one more is less of a chance."""
+    for digits in range(least, 5):
         if _holds(values, right, lambda e, d=digits: torch.round(e, decimals=d), agree):  # type: ignore[misc]
-            to = f"to {digits} decimal places" if digits else "to whole numbers"
-            return f"Your result is the expected one rounded {to}. Do not round."
+            places = f"{digits} decimal place{'s' * (digits > 1)}" if digits else "whole numbers"
+            return f"Your result is the expected one rounded to {places}. Do not round."
     return None
 
 
