@@ -75,8 +75,8 @@ class Bracket:
         attacked: the share that falls to some attack of the team, clean errors among them.
         certified: the share that is not proved to stand; None where nothing can be proved.
         uncertified_because: why nothing can be proved, in words; "" where it can.
-        broken_by: what broke each example first, in the order of the data; "unattacked" for clean
-            errors, "" for what stands.
+        broken_by: what broke each example first, in the order of the data, of a loader that
+            shuffles in that of this reading; "unattacked" for clean errors, "" for what stands.
         by_attack: attack -> what it broke of what it met, in the order of the team.
         passes: images that went forward and backward through the model. The proof counts as two
             forward passes of its images, for the two ends of an interval.
@@ -238,6 +238,11 @@ def _named(sources: object) -> dict[str, Model]:
     """Return the other models by name."""
     if isinstance(sources, Mapping):
         named = {str(name): model for name, model in sources.items()}
+        if len(named) < len(sources):
+            raise ValueError(
+                f"sources has two names that are written alike: {[*sources]!r:.200}. Give each "
+                "model a name of its own."
+            )
     elif isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
         named = {f"source {i}": model for i, model in enumerate(sources, 1)}
     else:

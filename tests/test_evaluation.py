@@ -266,6 +266,7 @@ def test_unclipped():
         ({"eps": 8}, ValueError, "eps = 8 is more than"),
         ({"budget": "huge"}, ValueError, "budget must be one of fast, standard, thorough"),
         ({"sources": make_linear()}, TypeError, r"pass sources=\[model\]"),
+        ({"sources": {1: make_linear(), "1": make_linear()}}, ValueError, "written alike.*own"),
         ({"sources": [None]}, TypeError, r"sources\['source 1'\] must be callable"),
         ({"data": 3}, TypeError, "data must be a Dataset"),
         ({"bounds": (1.0, 0.0)}, ValueError, "low < high"),
