@@ -472,14 +472,7 @@ def _train(
     some = x[: min(max(recipe.batch_size, 2), batch_of(x))]
     classes = _classes(model, some, recipe, "data.x")
     check_label_range(y, classes, "data.y")
-    held_out = None
-    if validation is not None:
-        held_out, images, labels = _taken(validation, recipe, device, name="validation")
-        size = held_out.fits(images)
-        known = _classes(model, images[:size], recipe, "validation.x")
-        check_label_range(labels, known, "validation.y")
-        if held_out.pair is not None and len(images) % size == 1:
-            _classes(model, images[-1:], recipe, "validation.x")
+    held_out = _held_out(model, validation, data, recipe, device)
     if (last := batches.last_batch()) is not None:
         _check_last_batch(model, x, *last, recipe)
     limited = limited_layers(model) if recipe.max_norm is not None else []
@@ -487,6 +480,9 @@ def _train(
     run = Run(model, recipe, extra | _identity(batches))
     if checkpoint is not None:
         run.prepare(Path(checkpoint))
+    if run.history.rows:  # the pass that has been begun is of the first epoch
+        for read in filter(None, (batches, held_out)):
+            read.anew()
     for epoch in range(len(run.history.rows), recipe.epochs):
         if run.history.stopped_early:
             break
@@ -626,6 +622,26 @@ def _taken(
     with _seeded(recipe.seed, 0, device):  # a loader draws its order, here too
         x, y = batches.first()
     return batches, x.detach(), y
+
+
+def _held_out(
+    model: nn.Module, validation: Data | None, data: Data, recipe: Recipe, device: torch.device
+) -> Batches | None:
+    """Take in what is not trained on, and check that the model takes it."""
+    if validation is None:
+        return None
+    if validation is data and isinstance(data, Iterator):
+        raise ValueError(
+            f"validation is the {type(data).__name__} that data is, and it can be read once. Pass "
+            "examples that are not trained on, as a Dataset, a DataLoader or a list of batches."
+        )
+    held_out, x, y = _taken(validation, recipe, device, name="validation")
+    size = held_out.fits(x)
+    classes = _classes(model, x[:size], recipe, "validation.x")
+    check_label_range(y, classes, "validation.y")
+    if held_out.pair is not None and len(x) % size == 1:
+        _classes(model, x[-1:], recipe, "validation.x")
+    return held_out
 
 
 def _identity(batches: Batches) -> dict[str, Any]:
