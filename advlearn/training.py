@@ -12,7 +12,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advlearn._quote import listed
 from advlearn._snapshot import Snapshot
 from advlearn._validation import (
     check_bounds,
@@ -59,7 +60,8 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Measure = Callable[[nn.Module], Mapping[str, float]]
 """Called with the model after each epoch; what it returns goes into the history, by the same names.
 
-A function that takes the model alone and returns names and numbers: {} for nothing.
+A function that takes the model alone and returns names and numbers: {} for nothing. The names of
+training's own columns, see `History`, are taken.
 """
 
 
@@ -113,7 +115,8 @@ def fit(
         OSError: the checkpoint cannot be written.
         ValueError: an argument is out of range, the checkpoint is of another run, no parameter
             can be trained, or the model refuses the last, smaller batch of an epoch (BatchNorm
-            refuses one example). Then nothing has been trained.
+            refuses one example). Then nothing has been trained. Or `measure` returned the name of
+            one of training's own columns: then the model holds the weights of that epoch.
         KeyboardInterrupt: passed on; the model holds the weights of the last whole epoch, with all
             buffers, whatever its `state_dict` leaves out.
 
@@ -184,7 +187,9 @@ def adversarial_fit(
         eps: in pixel units, >= 0: a number, or (1, C, 1, 1) with one value for each channel.
         alpha: weight of the clean loss, in [0, 1]; the paper's 0.5.
         attack: None, or a function (model, x, y, eps, bounds=...) such as `fgsm`, or
-            `functools.partial(pgd, steps=7)`, or one that adds noise, for a control.
+            `functools.partial(pgd, steps=7)`, or one that adds noise, for a control. One of your
+            own may call `model.eval()` and `loss.backward()`: modes and gradients of the model
+            are put back before the step, and its images count as constants.
         bounds: (low, high) of a pixel; None leaves x~ unclipped.
 
     Raises:
@@ -208,10 +213,12 @@ def adversarial_fit(
 
     def step(x: Tensor, y: Tensor, _: float) -> Tensor:
         if attack is not None:
-            crafted = hand_out(
-                lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
-            )
+            with _apart(model):
+                crafted = hand_out(
+                    lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
+                )
             check_crafted(crafted, x)
+            crafted = crafted.detach()
             clean = x.new_zeros(())
             if alpha > 0:  # else the clean images would cost a pass and change nothing
                 clean = _cross_entropy(model, x, y).mean()
@@ -507,7 +514,7 @@ def _train(
                 measured = measure(model)
             seconds = time.perf_counter() - started
         # Outside: the epoch is whole, and its weights stay whatever measure returned.
-        run.finish(row | _numbers(measured, epoch) | {"seconds": seconds})
+        run.finish(row | _numbers(measured, epoch, {*row, "seconds"}) | {"seconds": seconds})
         if checkpoint is not None:
             run.save(Path(checkpoint))
     run.restore_best()
@@ -564,17 +571,29 @@ def _check_stop_on(recipe: Recipe, validation: bool, measure: bool) -> None:
         )
 
 
-def _numbers(measured: Any, epoch: int) -> dict[str, float]:
-    """Return what `measure` gave as plain numbers by name, or say what it gave instead."""
+def _numbers(measured: Any, epoch: int, taken: Set[str]) -> dict[str, float]:
+    """Return what `measure` gave as plain numbers by name, or say what it gave instead.
+
+    A name that is `taken` would hide a column of training's own.
+    """
     got, items = type(measured).__name__, getattr(measured, "items", None)
     if callable(items):
+        numbers: dict[str, float] = {}
         try:
             numbers = {name: float(value) for name, value in items()}
-            if all(isinstance(name, str) for name in numbers):
-                return numbers
-            got += f" with the names {', '.join(map(repr, numbers)):.100}"
+            named = all(isinstance(name, str) for name in numbers)
+            got += "" if named else f" with the names {', '.join(map(repr, numbers)):.100}"
         except (TypeError, ValueError, RuntimeError) as error:
+            named = False
             got += f" {measured!r:.100} ({_last_line(error)})"
+        if named and (double := sorted(taken & numbers.keys())):
+            raise ValueError(
+                f"measure returned {listed(map(repr, double))} after epoch {epoch + 1}, which "
+                "training itself gives: see History. Return it by another name, such as "
+                f"{'measured_' + double[0]!r}. The model holds the weights of this epoch."
+            )
+        if named:
+            return numbers
     raise TypeError(
         "measure must return a dict of names and numbers, such as {'error': 0.5}, and returned "
         f"{got} after epoch {epoch + 1}. Mend it, or let it return {{}}. The model holds the "
@@ -809,6 +828,30 @@ def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
     if out.shape[:1] != x.shape[:1]:
         return f"its output has shape {tuple(out.shape)}"
     return "" if bool(out.isfinite().all()) else "its output is NaN or infinite"
+
+
+@contextmanager
+def _apart(model: nn.Module) -> Iterator[None]:
+    """Give the model's modes and its parameters' gradients back as they were.
+
+    An attack as people write it calls `eval` and `backward`, and leaves both to the next step.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    for parameter, _, gradient in flags:
+        if gradient is not None:  # else `backward` would add to it in place
+            parameter.grad = None
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            if module.training is not mode:
+                module.training = mode
+        for parameter, needed, gradient in flags:
+            if parameter.requires_grad is not needed:
+                parameter.requires_grad_(needed)
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
 
 
 @contextmanager

@@ -237,6 +237,63 @@ def test_crafting_in_eval_mode_matters_with_dropout_only(options, alike):
     assert crafted[0].equal(crafted[1]) == alike
 
 
+def tutorial(model, x, y, eps, bounds):
+    """Compute FGSM as PyTorch's own tutorial does: `eval`, `zero_grad`, `backward`."""
+    model.eval()
+    x = x.detach().clone().requires_grad_()
+    model.zero_grad()
+    cross_entropy(model(x), y).sum().backward()
+    return (x + eps * x.grad.sign()).clamp(0, 1)
+
+
+def without_a_reset(model, x, y, eps, bounds):
+    x = x.detach().clone().requires_grad_()
+    model.train(False)
+    cross_entropy(model(x), y).sum().backward()
+    return (x + eps * x.grad.sign()).clamp(0, 1).detach()
+
+
+def freezing(model, x, y, eps, bounds):
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return fgsm(model, x, y, eps, bounds=bounds)
+
+
+def with_a_graph(model, x, y, eps, bounds):
+    """Give images through which a gradient would flow into the model's weights."""
+    size = sum(parameter.pow(2).sum() for parameter in model.parameters())
+    return fgsm(model, x, y, eps, bounds=bounds) + (size - size.detach())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("attack", [tutorial, without_a_reset, freezing, with_a_graph])
+def test_what_an_attack_does_to_the_model_stays_out_of_the_step(attack, alpha):
+    """Gradients of the weights, the mode, the flags: the images alone are taken."""
+    trained = []
+    for one in (attack, fgsm):
+        model = Spy(small_maxout())
+        next(model.parameters()).requires_grad_(False)
+        recipe = Recipe(epochs=2, batch_size=20)
+        adversarial_fit(model, DATA, recipe, eps=EPS, alpha=alpha, attack=one, progress=False)
+        trained.append((weights(model), [training for training, _ in model.seen]))
+    assert equal(trained[0][0], trained[1][0])
+    assert trained[0][1] == trained[1][1]
+
+
+def test_an_attack_that_raises_leaves_mode_and_gradients_as_they_were():
+    def attack(model, x, y, eps, bounds):
+        tutorial(model, x, y, eps, bounds)
+        raise RuntimeError("no images")
+
+    model = small_maxout().train()
+    frozen = next(model.parameters()).requires_grad_(False)
+    frozen.grad = torch.ones_like(frozen)
+    with pytest.raises(RuntimeError, match="no images"):
+        adversarial_fit(model, DATA, Recipe(epochs=1), eps=EPS, attack=attack, progress=False)
+    assert all(module.training for module in model.modules())
+    assert [p.grad is not None for p in model.parameters()][:2] == [True, False]
+
+
 def test_noise_may_take_the_attacks_place():
     """The paper's control: the same size, no direction."""
 
@@ -1773,6 +1830,37 @@ def test_what_measure_returns_wrongly_is_named_and_no_epoch_is_lost(tmp_path, ki
     fit(whole, DATA, recipe, **right)
     assert len(fit(resumed, DATA, recipe, checkpoint=file, **right).rows) == 3
     assert equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("name", ["epoch", "loss", "seconds", "validation_error"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_name_that_training_gives_itself_is_not_replaced(tmp_path, name, late):
+    kept = []
+
+    def measure(model):
+        kept.append(weights(model))
+        return {"other": 1.0} | ({name: 5.0} if len(kept) == 1 + late else {})
+
+    model, options = make_mlp(), {"validation": DATA, "checkpoint": tmp_path / "run.safetensors"}
+    words = rf"measure returned '{name}' after epoch {1 + late}, .*such as 'measured_{name}'"
+    with pytest.raises(ValueError, match=words):
+        fit(model, DATA, Recipe(epochs=3), measure=measure, progress=False, **options)
+    assert equal(weights(model), kept[-1]), "the weights of the epoch that was trained"
+    assert len(kept) == 1 + late
+    history = fit(make_mlp(), DATA, Recipe(epochs=3), progress=False, **options)
+    assert len(history["loss"]) == 3
+    assert max(history["loss"]) < 5
+
+
+def test_a_name_that_is_not_taken_may_be_used():
+    history = fit(
+        make_mlp(),
+        DATA,
+        Recipe(epochs=2, stop_on="best_loss"),
+        measure=lambda model: {"best_loss": 1.0, "validation_error": 0.5},
+        progress=False,
+    )
+    assert history["validation_error"] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
