@@ -269,6 +269,7 @@ def test_what_is_refused_is_said_in_words(
         (("--eps", "1/0"), "is no number"),
         (("--eps", "nan"), "is no number"),
         (("--eps", "1e999999999"), "eps must be finite"),
+        (("--eps", "1e-999999999"), "eps = '1e-999999999' is too small to be told from 0"),
         (("--eps", "1e3/255"), "is no number"),
         (("--eps", "0.1", "--split", "train"), "--split train' is for the images of a folder"),
         (("--eps", "0.1", "--size", "28"), "--size 28' is for the images of a folder"),
@@ -429,7 +430,7 @@ def test_too_few_classes_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0.25", 0.25), (" 8/255 ", 8 / 255), ("1e-3", 0.001), ("0", 0.0), ("1e-999999999", 0.0)],
+    [("0.25", 0.25), (" 8/255 ", 8 / 255), ("1e-3", 0.001), ("0e5", 0.0), ("0/255", 0.0)],
 )
 def test_an_eps_is_a_number_or_a_fraction(text: str, value: float) -> None:
     assert command.read_eps(text) == value

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -107,6 +108,8 @@ def read_eps(text: str) -> float:
         raise ValueError(
             f"eps = {quote(text)} is no number. Write one such as 0.25, or 8/255."
         ) from error
+    if value == 0 and re.search("[1-9]", re.split("[/eE]", text)[0]):
+        raise ValueError(f"eps = {quote(text)} is too small to be told from 0. Write a larger one.")
     return check_number(value, "eps", low=0.0)
 
 
