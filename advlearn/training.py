@@ -3,6 +3,9 @@
 The random numbers of epoch e (order, dropout, noise) depend on the recipe's seed and on e alone,
 and the global random state is left as it was. A run that was cut and resumed therefore ends with
 the same weights, bit for bit, as one that was not.
+
+All threads of a process share that state. So both hold where no other thread trains, or draws from
+it, at the same time: train several models in several processes.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,7 @@ __all__ = [
 ]
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(model, images, labels) -> one loss for each example."""
+"""(model, images, labels) -> one loss for each example, of shape (N,). Their mean is minimised."""
 
 Measure = Callable[[nn.Module], Mapping[str, float]]
 """Called with the model after each epoch; what it returns goes into the history, by the same names.
@@ -88,6 +91,7 @@ def fit(
 
     Minimises mean_i objective(model, x_i, y_i) + l1 ‖W_1‖₁ by minibatches. Parameters that require
     no gradient stay as they are. Gradients are on while it trains, also inside `torch.no_grad()`.
+    PyTorch's global random state is not safe with threads: train once at a time in a process.
 
     Args:
         model: trained where its parameters are; the data is moved to them, a pair once.
@@ -97,7 +101,8 @@ def fit(
             loader has its own size and order, and the recipe's `batch_size` does not apply. Where
             they have no length, the learning rate and the momentum change between epochs only.
         recipe: how to train.
-        objective: one loss for each example; None means cross-entropy of model(x).
+        objective: one loss for each example, (N,), and neither their mean nor their sum; None means
+            cross-entropy of model(x).
         validation: examples that are not trained on; never the test set, else its error is no
             longer an honest estimate.
         measure: called after each epoch, see `Measure`.
@@ -138,6 +143,11 @@ def fit(
             raise TypeError(
                 "objective must return a floating tensor, one loss for each example, got "
                 f"{each.dtype if isinstance(each, Tensor) else type(each).__name__}."
+            )
+        if each.numel() != len(x) or (each.dim() and len(each) != len(x)):
+            raise ValueError(
+                f"objective must return one loss for each example, of shape ({len(x)},), got "
+                f"{tuple(each.shape)}. {_SUMS if each.dim() else _MEANS}"
             )
         value = each.mean()
         _backward(value)
@@ -375,7 +385,8 @@ def draw_for_bounds(model: nn.Module) -> None:
         model: changed in place.
 
     Raises:
-        ValueError: it has no such layer.
+        ValueError: it has no such layer, or one whose weight comes from other parameters, as with
+            `weight_norm`: it would not be what was drawn. Nothing has been changed then.
 
     Source:
         Shi et al., "Fast certified robust training with short warmup", NeurIPS 2021, section 3.2.
@@ -390,6 +401,15 @@ def draw_for_bounds(model: nn.Module) -> None:
         True
     """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    for path, module in model.named_modules():
+        lacking = [name for name in ("weight", "bias") if name not in module._parameters]
+        if isinstance(module, kinds) and lacking:
+            others = {name for name, _ in module.named_parameters()} - {"weight", "bias"}
+            raise ValueError(
+                f"draw_for_bounds draws weights and biases, and {path + '.' if path else ''}"
+                f"{lacking[0]} of model is computed from {listed(sorted(others))}. Remove the "
+                "parametrisation that it comes from, or train the model from its own start."
+            )
     layers = [
         module
         for module in model.modules()
@@ -443,6 +463,10 @@ _UNUSED = (
 )
 
 
+_MEANS = "Leave out .mean() or .sum() at its end; PyTorch's own losses take reduction='none'."
+_SUMS = "Add up what belongs to one example; one that does not count has the loss 0."
+
+
 def _backward(loss: Tensor) -> None:
     if not loss.requires_grad:
         raise ValueError(_UNUSED)
@@ -466,7 +490,8 @@ def _train(
     progress: bool,
 ) -> History:
     """Run the epochs: the one loop behind `fit`, `adversarial_fit` and `certified_fit`."""
-    _check_settings(recipe, measure, checkpoint)
+    file = _file(checkpoint)
+    _check_settings(recipe, measure)
     _check_stop_on(recipe, validation is not None, measure is not None)
     _check_model(model, recipe)
     device = next(model.parameters()).device
@@ -485,8 +510,8 @@ def _train(
     limited = limited_layers(model) if recipe.max_norm is not None else []
     penalised = first_weight(model, some) if recipe.l1 else None
     run = Run(model, recipe, extra | _identity(batches))
-    if checkpoint is not None:
-        run.prepare(Path(checkpoint))
+    if file is not None:
+        run.prepare(file)
     if run.history.rows:  # the pass that has been begun is of the first epoch
         for read in filter(None, (batches, held_out)):
             read.anew()
@@ -515,29 +540,38 @@ def _train(
             seconds = time.perf_counter() - started
         # Outside: the epoch is whole, and its weights stay whatever measure returned.
         run.finish(row | _numbers(measured, epoch, {*row, "seconds"}) | {"seconds": seconds})
-        if checkpoint is not None:
-            run.save(Path(checkpoint))
+        if file is not None:
+            run.save(file)
     run.restore_best()
     return run.history
 
 
-def _check_settings(recipe: Any, measure: Any, checkpoint: Any) -> None:
+def _file(checkpoint: Any) -> Path | None:
+    """Return where the checkpoint lies, `~` being the home folder; None where there is none."""
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(
+            f"checkpoint must be the path of a file or None, got {type(checkpoint).__name__} "
+            f"{checkpoint!r:.60}. Pass one such as 'run.safetensors'."
+        )
+    # Not `Path.expanduser`, which raises for a user without a home.
+    path = Path(os.path.expanduser(checkpoint))  # noqa: PTH111
+    if path.is_dir():
+        raise ValueError(
+            f"checkpoint = {str(checkpoint)!r:.200} is a folder. Pass the path of a file in it, "
+            "such as 'run.safetensors'."
+        )
+    return path
+
+
+def _check_settings(recipe: Any, measure: Any) -> None:
     """Require what every way to train is given, before any work."""
     if not isinstance(recipe, Recipe):
         remedy = "Recipe(**recipe)" if isinstance(recipe, Mapping) else "Recipe(epochs=10)"
         raise TypeError(
             "recipe must be an advlearn.training.Recipe, got "
             f"{type(recipe).__name__} {recipe!r:.60}. Pass {remedy}."
-        )
-    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
-        raise TypeError(
-            f"checkpoint must be the path of a file or None, got {type(checkpoint).__name__} "
-            f"{checkpoint!r:.60}. Pass one such as 'run.safetensors'."
-        )
-    if checkpoint is not None and Path(checkpoint).is_dir():
-        raise ValueError(
-            f"checkpoint = {str(checkpoint)!r:.200} is a folder. Pass the path of a file in it, "
-            "such as 'run.safetensors'."
         )
     if measure is None:
         return
@@ -889,7 +923,16 @@ def _validate(model: nn.Module, held_out: Batches) -> dict[str, float]:
 
 @contextmanager
 def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed this epoch by (seed, epoch), and give the global random state back."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    """Seed this epoch by (seed, epoch), and give the global random state back.
+
+    That is the processor's, and `device`'s. `torch.manual_seed` would seed those of all devices.
+    """
+    number = (seed * 1_000_003 + epoch) % 2**63
+    own = None if device.type == "cpu" else getattr(torch, device.type)
+    with torch.random.fork_rng([device] if own else [], device_type=device.type if own else "cuda"):
+        torch.default_generator.manual_seed(number)
+        if own:
+            # Of several devices of a kind the current one is seeded; MPS has one.
+            with own.device(device) if hasattr(own, "device") else nullcontext():
+                own.manual_seed(number)
         yield
