@@ -427,10 +427,11 @@ class Batches:
             return nullcontext(batches)
         from tqdm.auto import tqdm
 
+        # A pass that was begun has no length of its own.
+        total = self.steps if self.pair is None else None
         return cast(
             "AbstractContextManager[Iterable[Any]]",
-            # A pass that was begun has no length of its own.
-            tqdm(batches, title, self.steps, unit=" batch", leave=False, delay=SHOWN_AFTER),
+            tqdm(batches, title, total, unit=" batch", leave=False, delay=SHOWN_AFTER),
         )
 
     def _read(self, batch: Any) -> _Tensors:

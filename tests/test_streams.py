@@ -19,6 +19,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
+from advlearn.audit import audit
 from advlearn.batches import Batches, Dataset
 from advlearn.evaluation import evaluate
 from advlearn.metrics import adversarial_error_rate, error_rate, predict
@@ -147,6 +148,9 @@ def test_every_example_comes_once_after_the_first_batch_was_looked_at(make):
     options = {"budget": "fast", "sources": [OTHER]}
     bracket = evaluate(MODEL, make(), 0.05, **options)
     assert bracket.clean == evaluate(MODEL, DATA, 0.05, **options).clean
+    options = {"steps": 8, "restarts": 2, "source": OTHER}
+    outcome = audit(MODEL, make(), 0.05, **options)
+    assert outcome.signs[0].figures == audit(MODEL, DATA, 0.05, **options).signs[0].figures
     seen = []
     fit(nn.Linear(6, 3), make(), Recipe(epochs=1), objective=watched(seen), progress=False)
     assert torch.cat(seen).equal(X)
@@ -264,3 +268,6 @@ def test_the_bar_of_a_pass_that_was_begun_knows_its_length(capsys, monkeypatch):
     monkeypatch.setattr("advlearn.batches.SHOWN_AFTER", 0)
     fit(nn.Linear(6, 3), pieces(), Recipe(epochs=1), progress=True)
     assert "/5 [" in capsys.readouterr().err
+    batches = Batches(DATA, 7, progress=True)
+    assert len(list(batches.each(lambda x, y: len(y), whole=True))) == 1
+    assert "/1 [" in capsys.readouterr().err
