@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import chain
+from itertools import islice
 from numbers import Integral
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -39,6 +39,8 @@ _MIXING = (
     torch_data.SubsetRandomSampler,
     torch_data.WeightedRandomSampler,
 )
+
+_OF_PYTORCH = torch_data.__name__
 
 _Result = TypeVar("_Result")
 
@@ -189,9 +191,10 @@ class Batches:
 
     A `Dataset` or a pair of tensors is checked as a whole and cut into batches. Any other dataset
     of PyTorch is read through a DataLoader, in its order. Everything else that can be iterated is
-    a stream of batches: a DataLoader, a list, a generator. Each batch is a pair (x, y), or Hugging
-    Face's mapping with "pixel_values" and "labels". Batches of a stream are read, checked and
-    dropped one by one, and a larger one is cut: only a few batches are in memory.
+    a stream of batches: a DataLoader, a list, a generator, or what gives its batches by index up to
+    its length, as a Sequence of Keras. Each batch is a pair (x, y), or Hugging Face's mapping with
+    "pixel_values" and "labels". Batches of a stream are read, checked and dropped one by one, and a
+    larger one is cut: only a few batches are in memory.
 
     Args:
         data: what holds the images and labels.
@@ -273,7 +276,8 @@ class Batches:
         if self.steps_of(data) == 0:
             raise ValueError(f"{name} holds no batches ({type(data).__name__} of length 0).")
         self.cut_by_us = examples
-        self.stream = cast("Iterable[Any]", data)
+        listed = hasattr(data, "__iter__") or self.steps_of(data) is None
+        self.stream = cast("Iterable[Any]", data if listed else _Indexed(data))
         self.begun: Iterator[Any] | None = None  # a pass whose first batch was looked at
 
     @staticmethod
@@ -329,26 +333,40 @@ class Batches:
         """Return the first batch of a stream, which the next pass gives nevertheless."""
         if self.pair is not None:
             return self.pair
-        loader = (self.stream, getattr(self.stream, "sampler", None))
-        sources = [getattr(part, "generator", None) for part in loader]
+        parts = (self.stream, *_samplers(self.stream))
+        sources = [getattr(part, "generator", None) for part in parts]
         states = [(s, s.get_state()) for s in sources if isinstance(s, torch.Generator)]
         batch = next(batches := iter(self.stream), self)
-        for source, state in states:
-            source.set_state(state)
-        if self._goes_on(batches):
-            self.begun = chain([] if batch is self else [batch], batches)
+        if self._begins_anew():
+            for source, state in states:
+                source.set_state(state)
+        else:
+            self.begun = _Begun([] if batch is self else [batch], batches)
         if batch is self:
             raise self._nothing()
         with self._naming(1):
             x, y = self._read(batch)
         return x.to(self.device), y.to(self.device)
 
-    def _goes_on(self, batches: Iterator[Any]) -> bool:
-        """Say whether the next pass would go on where this one is, and not begin anew."""
-        if isinstance(self.stream, torch_data.DataLoader):
-            # What has no sampler may read a file, a socket or a generator.
-            return isinstance(self.stream.dataset, torch_data.IterableDataset)
-        return isinstance(self.stream, Iterator) or iter(self.stream) is batches
+    def anew(self) -> None:
+        """Let the next pass begin anew, and not go on from the batch that `first` returned.
+
+        A stream that mixes has chosen the order of that pass with the random numbers of its moment.
+        """
+        self.begun = None
+
+    def _begins_anew(self) -> bool:
+        """Say whether another pass is sure to give the first batch of this one again.
+
+        Of most streams nobody can say: their `__iter__` may read a file, a socket or a generator,
+        and may wind back what the last one gave, so it is not called to find out.
+        """
+        loader = self.stream
+        return (
+            isinstance(loader, torch_data.DataLoader)
+            and not isinstance(loader.dataset, torch_data.IterableDataset)
+            and all(type(part).__module__.startswith(_OF_PYTORCH) for part in _samplers(loader))
+        )
 
     def _collated(self, examples: list[Any]) -> Any:
         """Put examples together as a DataLoader does, with a remedy where that fails."""
@@ -409,9 +427,11 @@ class Batches:
             return nullcontext(batches)
         from tqdm.auto import tqdm
 
+        # A pass that was begun has no length of its own.
+        total = self.steps if self.pair is None else None
         return cast(
             "AbstractContextManager[Iterable[Any]]",
-            tqdm(batches, title, unit=" batch", leave=False, delay=SHOWN_AFTER),
+            tqdm(batches, title, total, unit=" batch", leave=False, delay=SHOWN_AFTER),
         )
 
     def _read(self, batch: Any) -> _Tensors:
@@ -444,6 +464,42 @@ class Batches:
                 words = f"batch {number} of {self.name}: {error.args[0]}"
                 error.args = (words, *error.args[1:])
             raise
+
+
+class _Indexed:
+    """Batches by index, as many as they say they are: alone, they may go on without an end."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self.batches), len(self))
+
+
+class _Begun:
+    """A pass whose first batch was read. No one's `__iter__` is called: it may begin anew."""
+
+    def __init__(self, read: list[Any], batches: Iterator[Any]) -> None:
+        self.read, self.batches = read, batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        # Not kept until the end of the pass.
+        return self.read.pop() if self.read else next(self.batches)
+
+
+def _samplers(loader: object) -> list[Any]:
+    """Return what decides the order of a DataLoader; nothing of any other stream."""
+    if not isinstance(loader, torch_data.DataLoader):
+        return []
+    inner = getattr(loader.batch_sampler, "sampler", None)
+    parts = (loader.sampler, loader.batch_sampler, inner)
+    return [part for part in parts if part is not None]
 
 
 def joined(rows: Iterable[Sequence[Tensor]]) -> list[Tensor]:

@@ -169,7 +169,7 @@ class History:
 
     Columns: "epoch" (from 1), "loss" (mean over the epoch's training examples, in nats),
     "seconds", "validation_error" and "validation_loss" (with validation data), and whatever
-    `measure` returned.
+    `measure` returned, by other names than these.
 
     Example:
         >>> History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])["loss"]
@@ -181,8 +181,14 @@ class History:
 
     def __getitem__(self, column: str) -> list[float]:
         """Return one column, an entry for each epoch."""
-        if self.rows and column not in self.rows[0]:
+        lacking = [place for place, row in enumerate(self.rows, 1) if column not in row]
+        if lacking and len(lacking) == len(self.rows):
             raise KeyError(f"there is no column {column!r}; there are {', '.join(self.rows[0])}")
+        if lacking:
+            raise KeyError(
+                f"the column {column!r} lacks epoch {listed(map(str, lacking))}: measure did not "
+                "return it there. What there is stands in history.rows"
+            )
         return [row[column] for row in self.rows]
 
     def __repr__(self) -> str:

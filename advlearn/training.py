@@ -3,6 +3,9 @@
 The random numbers of epoch e (order, dropout, noise) depend on the recipe's seed and on e alone,
 and the global random state is left as it was. A run that was cut and resumed therefore ends with
 the same weights, bit for bit, as one that was not.
+
+All threads of a process share that state. So both hold where no other thread trains, or draws from
+it, at the same time: train several models in several processes.
 """
 
 from __future__ import annotations
@@ -12,14 +15,15 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advlearn._quote import listed
 from advlearn._snapshot import Snapshot
 from advlearn._validation import (
     check_bounds,
@@ -54,12 +58,13 @@ __all__ = [
 ]
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(model, images, labels) -> one loss for each example."""
+"""(model, images, labels) -> one loss for each example, of shape (N,). Their mean is minimised."""
 
 Measure = Callable[[nn.Module], Mapping[str, float]]
 """Called with the model after each epoch; what it returns goes into the history, by the same names.
 
-A function that takes the model alone and returns names and numbers: {} for nothing.
+A function that takes the model alone and returns names and numbers: {} for nothing. The names of
+training's own columns, see `History`, are taken.
 """
 
 
@@ -86,6 +91,7 @@ def fit(
 
     Minimises mean_i objective(model, x_i, y_i) + l1 ‖W_1‖₁ by minibatches. Parameters that require
     no gradient stay as they are. Gradients are on while it trains, also inside `torch.no_grad()`.
+    PyTorch's global random state is not safe with threads: train once at a time in a process.
 
     Args:
         model: trained where its parameters are; the data is moved to them, a pair once.
@@ -95,7 +101,8 @@ def fit(
             loader has its own size and order, and the recipe's `batch_size` does not apply. Where
             they have no length, the learning rate and the momentum change between epochs only.
         recipe: how to train.
-        objective: one loss for each example; None means cross-entropy of model(x).
+        objective: one loss for each example, (N,), and neither their mean nor their sum; None means
+            cross-entropy of model(x).
         validation: examples that are not trained on; never the test set, else its error is no
             longer an honest estimate.
         measure: called after each epoch, see `Measure`.
@@ -113,7 +120,8 @@ def fit(
         OSError: the checkpoint cannot be written.
         ValueError: an argument is out of range, the checkpoint is of another run, no parameter
             can be trained, or the model refuses the last, smaller batch of an epoch (BatchNorm
-            refuses one example). Then nothing has been trained.
+            refuses one example). Then nothing has been trained. Or `measure` returned the name of
+            one of training's own columns: then the model holds the weights of that epoch.
         KeyboardInterrupt: passed on; the model holds the weights of the last whole epoch, with all
             buffers, whatever its `state_dict` leaves out.
 
@@ -135,6 +143,11 @@ def fit(
             raise TypeError(
                 "objective must return a floating tensor, one loss for each example, got "
                 f"{each.dtype if isinstance(each, Tensor) else type(each).__name__}."
+            )
+        if each.numel() != len(x) or (each.dim() and len(each) != len(x)):
+            raise ValueError(
+                f"objective must return one loss for each example, of shape ({len(x)},), got "
+                f"{tuple(each.shape)}. {_SUMS if each.dim() else _MEANS}"
             )
         value = each.mean()
         _backward(value)
@@ -184,7 +197,9 @@ def adversarial_fit(
         eps: in pixel units, >= 0: a number, or (1, C, 1, 1) with one value for each channel.
         alpha: weight of the clean loss, in [0, 1]; the paper's 0.5.
         attack: None, or a function (model, x, y, eps, bounds=...) such as `fgsm`, or
-            `functools.partial(pgd, steps=7)`, or one that adds noise, for a control.
+            `functools.partial(pgd, steps=7)`, or one that adds noise, for a control. One of your
+            own may call `model.eval()` and `loss.backward()`: modes and gradients of the model
+            are put back before the step, and its images count as constants.
         bounds: (low, high) of a pixel; None leaves x~ unclipped.
 
     Raises:
@@ -208,10 +223,12 @@ def adversarial_fit(
 
     def step(x: Tensor, y: Tensor, _: float) -> Tensor:
         if attack is not None:
-            crafted = hand_out(
-                lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
-            )
+            with _apart(model):
+                crafted = hand_out(
+                    lambda z: attack(model, z, y.clone(), eps, bounds=bounds), x, known_as=attack
+                )
             check_crafted(crafted, x)
+            crafted = crafted.detach()
             clean = x.new_zeros(())
             if alpha > 0:  # else the clean images would cost a pass and change nothing
                 clean = _cross_entropy(model, x, y).mean()
@@ -368,7 +385,8 @@ def draw_for_bounds(model: nn.Module) -> None:
         model: changed in place.
 
     Raises:
-        ValueError: it has no such layer.
+        ValueError: it has no such layer, or one whose weight comes from other parameters, as with
+            `weight_norm`: it would not be what was drawn. Nothing has been changed then.
 
     Source:
         Shi et al., "Fast certified robust training with short warmup", NeurIPS 2021, section 3.2.
@@ -383,6 +401,15 @@ def draw_for_bounds(model: nn.Module) -> None:
         True
     """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    for path, module in model.named_modules():
+        lacking = [name for name in ("weight", "bias") if name not in module._parameters]
+        if isinstance(module, kinds) and lacking:
+            others = {name for name, _ in module.named_parameters()} - {"weight", "bias"}
+            raise ValueError(
+                f"draw_for_bounds draws weights and biases, and {path + '.' if path else ''}"
+                f"{lacking[0]} of model is computed from {listed(sorted(others))}. Remove the "
+                "parametrisation that it comes from, or train the model from its own start."
+            )
     layers = [
         module
         for module in model.modules()
@@ -436,6 +463,10 @@ _UNUSED = (
 )
 
 
+_MEANS = "Leave out .mean() or .sum() at its end; PyTorch's own losses take reduction='none'."
+_SUMS = "Add up what belongs to one example; one that does not count has the loss 0."
+
+
 def _backward(loss: Tensor) -> None:
     if not loss.requires_grad:
         raise ValueError(_UNUSED)
@@ -459,7 +490,8 @@ def _train(
     progress: bool,
 ) -> History:
     """Run the epochs: the one loop behind `fit`, `adversarial_fit` and `certified_fit`."""
-    _check_settings(recipe, measure, checkpoint)
+    file = _file(checkpoint)
+    _check_settings(recipe, measure)
     _check_stop_on(recipe, validation is not None, measure is not None)
     _check_model(model, recipe)
     device = next(model.parameters()).device
@@ -472,21 +504,17 @@ def _train(
     some = x[: min(max(recipe.batch_size, 2), batch_of(x))]
     classes = _classes(model, some, recipe, "data.x")
     check_label_range(y, classes, "data.y")
-    held_out = None
-    if validation is not None:
-        held_out, images, labels = _taken(validation, recipe, device, name="validation")
-        size = held_out.fits(images)
-        known = _classes(model, images[:size], recipe, "validation.x")
-        check_label_range(labels, known, "validation.y")
-        if held_out.pair is not None and len(images) % size == 1:
-            _classes(model, images[-1:], recipe, "validation.x")
+    held_out = _held_out(model, validation, data, recipe, device)
     if (last := batches.last_batch()) is not None:
         _check_last_batch(model, x, *last, recipe)
     limited = limited_layers(model) if recipe.max_norm is not None else []
     penalised = first_weight(model, some) if recipe.l1 else None
     run = Run(model, recipe, extra | _identity(batches))
-    if checkpoint is not None:
-        run.prepare(Path(checkpoint))
+    if file is not None:
+        run.prepare(file)
+    if run.history.rows:  # the pass that has been begun is of the first epoch
+        for read in filter(None, (batches, held_out)):
+            read.anew()
     for epoch in range(len(run.history.rows), recipe.epochs):
         if run.history.stopped_early:
             break
@@ -511,30 +539,39 @@ def _train(
                 measured = measure(model)
             seconds = time.perf_counter() - started
         # Outside: the epoch is whole, and its weights stay whatever measure returned.
-        run.finish(row | _numbers(measured, epoch) | {"seconds": seconds})
-        if checkpoint is not None:
-            run.save(Path(checkpoint))
+        run.finish(row | _numbers(measured, epoch, {*row, "seconds"}) | {"seconds": seconds})
+        if file is not None:
+            run.save(file)
     run.restore_best()
     return run.history
 
 
-def _check_settings(recipe: Any, measure: Any, checkpoint: Any) -> None:
+def _file(checkpoint: Any) -> Path | None:
+    """Return where the checkpoint lies, `~` being the home folder; None where there is none."""
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(
+            f"checkpoint must be the path of a file or None, got {type(checkpoint).__name__} "
+            f"{checkpoint!r:.60}. Pass one such as 'run.safetensors'."
+        )
+    # Not `Path.expanduser`, which raises for a user without a home.
+    path = Path(os.path.expanduser(checkpoint))  # noqa: PTH111
+    if path.is_dir():
+        raise ValueError(
+            f"checkpoint = {str(checkpoint)!r:.200} is a folder. Pass the path of a file in it, "
+            "such as 'run.safetensors'."
+        )
+    return path
+
+
+def _check_settings(recipe: Any, measure: Any) -> None:
     """Require what every way to train is given, before any work."""
     if not isinstance(recipe, Recipe):
         remedy = "Recipe(**recipe)" if isinstance(recipe, Mapping) else "Recipe(epochs=10)"
         raise TypeError(
             "recipe must be an advlearn.training.Recipe, got "
             f"{type(recipe).__name__} {recipe!r:.60}. Pass {remedy}."
-        )
-    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
-        raise TypeError(
-            f"checkpoint must be the path of a file or None, got {type(checkpoint).__name__} "
-            f"{checkpoint!r:.60}. Pass one such as 'run.safetensors'."
-        )
-    if checkpoint is not None and Path(checkpoint).is_dir():
-        raise ValueError(
-            f"checkpoint = {str(checkpoint)!r:.200} is a folder. Pass the path of a file in it, "
-            "such as 'run.safetensors'."
         )
     if measure is None:
         return
@@ -568,17 +605,29 @@ def _check_stop_on(recipe: Recipe, validation: bool, measure: bool) -> None:
         )
 
 
-def _numbers(measured: Any, epoch: int) -> dict[str, float]:
-    """Return what `measure` gave as plain numbers by name, or say what it gave instead."""
+def _numbers(measured: Any, epoch: int, taken: Set[str]) -> dict[str, float]:
+    """Return what `measure` gave as plain numbers by name, or say what it gave instead.
+
+    A name that is `taken` would hide a column of training's own.
+    """
     got, items = type(measured).__name__, getattr(measured, "items", None)
     if callable(items):
+        numbers: dict[str, float] = {}
         try:
             numbers = {name: float(value) for name, value in items()}
-            if all(isinstance(name, str) for name in numbers):
-                return numbers
-            got += f" with the names {', '.join(map(repr, numbers)):.100}"
+            named = all(isinstance(name, str) for name in numbers)
+            got += "" if named else f" with the names {', '.join(map(repr, numbers)):.100}"
         except (TypeError, ValueError, RuntimeError) as error:
+            named = False
             got += f" {measured!r:.100} ({_last_line(error)})"
+        if named and (double := sorted(taken & numbers.keys())):
+            raise ValueError(
+                f"measure returned {listed(map(repr, double))} after epoch {epoch + 1}, which "
+                "training itself gives: see History. Return it by another name, such as "
+                f"{'measured_' + double[0]!r}. The model holds the weights of this epoch."
+            )
+        if named:
+            return numbers
     raise TypeError(
         "measure must return a dict of names and numbers, such as {'error': 0.5}, and returned "
         f"{got} after epoch {epoch + 1}. Mend it, or let it return {{}}. The model holds the "
@@ -626,6 +675,26 @@ def _taken(
     with _seeded(recipe.seed, 0, device):  # a loader draws its order, here too
         x, y = batches.first()
     return batches, x.detach(), y
+
+
+def _held_out(
+    model: nn.Module, validation: Data | None, data: Data, recipe: Recipe, device: torch.device
+) -> Batches | None:
+    """Take in what is not trained on, and check that the model takes it."""
+    if validation is None:
+        return None
+    if validation is data and isinstance(data, Iterator):
+        raise ValueError(
+            f"validation is the {type(data).__name__} that data is, and it can be read once. Pass "
+            "examples that are not trained on, as a Dataset, a DataLoader or a list of batches."
+        )
+    held_out, x, y = _taken(validation, recipe, device, name="validation")
+    size = held_out.fits(x)
+    classes = _classes(model, x[:size], recipe, "validation.x")
+    check_label_range(y, classes, "validation.y")
+    if held_out.pair is not None and len(x) % size == 1:
+        _classes(model, x[-1:], recipe, "validation.x")
+    return held_out
 
 
 def _identity(batches: Batches) -> dict[str, Any]:
@@ -796,6 +865,30 @@ def _refusal(model: nn.Module, x: Tensor, recipe: Recipe) -> str:
 
 
 @contextmanager
+def _apart(model: nn.Module) -> Iterator[None]:
+    """Give the model's modes and its parameters' gradients back as they were.
+
+    An attack as people write it calls `eval` and `backward`, and leaves both to the next step.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    for parameter, _, gradient in flags:
+        if gradient is not None:  # else `backward` would add to it in place
+            parameter.grad = None
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            if module.training is not mode:
+                module.training = mode
+        for parameter, needed, gradient in flags:
+            if parameter.requires_grad is not needed:
+                parameter.requires_grad_(needed)
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+
+
+@contextmanager
 def _as_in_training(model: nn.Module, recipe: Recipe, device: torch.device) -> Iterator[None]:
     """Put the model into the mode of an epoch; modes, buffers and random state come back."""
     modes = [(module, module.training) for module in model.modules()]
@@ -830,7 +923,16 @@ def _validate(model: nn.Module, held_out: Batches) -> dict[str, float]:
 
 @contextmanager
 def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed this epoch by (seed, epoch), and give the global random state back."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    """Seed this epoch by (seed, epoch), and give the global random state back.
+
+    That is the processor's, and `device`'s. `torch.manual_seed` would seed those of all devices.
+    """
+    number = (seed * 1_000_003 + epoch) % 2**63
+    own = None if device.type == "cpu" else getattr(torch, device.type)
+    with torch.random.fork_rng([device] if own else [], device_type=device.type if own else "cuda"):
+        torch.default_generator.manual_seed(number)
+        if own:
+            # Of several devices of a kind the current one is seeded; MPS has one.
+            with own.device(device) if hasattr(own, "device") else nullcontext():
+                own.manual_seed(number)
         yield

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -267,6 +268,13 @@ def test_what_is_refused_is_said_in_words(
         (("--eps", "much"), "eps = 'much' is no number. Write one such as 0.25, or 8/255"),
         (("--eps", "1/0"), "is no number"),
         (("--eps", "nan"), "is no number"),
+        (("--eps", "1e999999999"), "eps must be finite"),
+        (("--eps", "1e-999999999"), "eps = '1e-999999999' is too small to be told from 0"),
+        (("--eps", "1e3/255"), "is no number"),
+        (("--eps", "0.1", "--split", "train"), "--split train' is for the images of a folder"),
+        (("--eps", "0.1", "--size", "28"), "--size 28' is for the images of a folder"),
+        (("--eps", "0.1", "--grey"), "--grey' is for the images of a folder, and --data offline"),
+        (("--eps", "0.1", "--data", "mnist", "--grey"), "and --data mnist are the test digits"),
         (("--eps", "-0.1"), "eps"),
         (("--eps", "0.1", "--digits", "0"), "digits must be at least 1"),
         (("--eps", "0.1", "--data", "nowhere"), "nowhere"),
@@ -362,6 +370,54 @@ def test_pictures_that_do_not_fit_are_told(
     assert words in done.output
 
 
+def without_classes(folder: Path, kept: tuple[str, ...]) -> None:
+    for place in folder.glob("test/*"):
+        if place.name not in kept:
+            shutil.rmtree(place)
+
+
+@pytest.mark.usefixtures("no_loading")
+def test_classes_that_a_folder_lacks_are_told_where_nothing_numbers_them(folder: Path) -> None:
+    """Of 3 and 7 alone the labels would be 0 and 1, and a model of digits wrong on all."""
+    without_classes(folder, ("3", "7"))
+    done = call(SOFTMAX, "--eps", "0.1", "--data", folder, "--grey")
+    assert done.exit_code == 1
+    words = " ".join(done.output.split())
+    assert "holds images of 2 classes, 3, 7, and the model gives 10 logits" in words
+    assert "Put a folder train with one image of each class" in words
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_training_folder_numbers_the_classes_that_a_split_lacks(
+    folder: Path, tmp_path: Path, archive: bool
+) -> None:
+    shutil.copytree(folder / "test", folder / "train")
+    without_classes(folder, ("3", "7"))
+    place = folder
+    if archive:
+        place = Path(shutil.make_archive(str(tmp_path / "pictures"), "zip", folder))
+    out = tmp_path / "report.json"
+    options = ("--eps", "0.01", "--data", place, "--grey", "--budget", "fast", "--json", out)
+    done = call(SOFTMAX, *options)
+    assert done.exit_code == 0, done.output
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert report["clean"]["count"] < report["clean"]["total"] / 2
+
+
+def test_the_labels_are_said_where_the_model_knows_more_than_the_training_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    without_classes(folder, ("0", "1", "2"))
+    shutil.copytree(folder / "test", folder / "train")
+    out = tmp_path / "report.json"
+    options = ("--eps", "0.01", "--data", folder, "--grey", "--budget", "fast", "--json", out)
+    done = call(SOFTMAX, *options)
+    assert done.exit_code == 0, done.output
+    words = "the model gives 10 logits; labels 0 to 2 are 0, 1, 2"
+    assert words in " ".join(done.output.split())
+    assert words in json.loads(out.read_text(encoding="utf-8"))["data"]
+
+
 @pytest.mark.usefixtures("no_loading")
 def test_too_few_classes_are_told(tmp_path: Path) -> None:
     model = ConvNet((2, 2), dense=4, classes=4)
@@ -370,6 +426,14 @@ def test_too_few_classes_are_told(tmp_path: Path) -> None:
     done = call(tmp_path / "four", "--eps", "0.1")
     assert done.exit_code == 1
     assert "gives (1, 4) for 1 image, and the data has 10 classes" in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.25", 0.25), (" 8/255 ", 8 / 255), ("1e-3", 0.001), ("0e5", 0.0), ("0/255", 0.0)],
+)
+def test_an_eps_is_a_number_or_a_fraction(text: str, value: float) -> None:
+    assert command.read_eps(text) == value
 
 
 def test_help_says_what_is_safe_to_load() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from advlearn.arena import contest
 from advlearn.cli import app as cli
 from advlearn.cli import console
 from advlearn.course import copies
+from advlearn.data.folders import published
 from advlearn.metrics import Rate
 
 
@@ -161,3 +163,35 @@ def test_an_error_of_the_system_is_words(error, words, capsys):
 def test_lines_of_our_own_stay(capsys):
     console.say("one\ntwo")
     assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_every_command_finds_the_home_folder(tmp_path, monkeypatch):
+    """A shell leaves `~` as it is in --out=~/mine."""
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("ADVLEARN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    Path("lessons").mkdir()
+    Path("lessons", "x.ipynb").write_text('{"cells": []}', encoding="utf-8")
+    calls = [
+        ("playground", "--out=~/play.html"),
+        ("evaluate", "~/soft.safetensors", "--eps=0.1", "--digits=5", "--budget=fast",
+         "--json=~/result.json"),
+        ("class", "status", "~/lessons", "--out=~/status.csv"),
+        ("class", "tests", "--out=~/sheets"),
+        ("class", "kernels", "install", "--into=~/kernels"),
+    ]  # fmt: skip
+    shutil.copy(published("weights") / "softmax.safetensors", "soft.safetensors")
+    for arguments in calls:
+        done = CliRunner().invoke(cli.app, arguments)
+        assert done.exit_code == 0, (arguments, done.output)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert {"play.html", "result.json", "status.csv", "sheets", "kernels"} <= there
+    assert "~" not in there
+
+
+def test_a_home_that_nobody_has_is_a_name_like_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, ["playground", "--out=~nobody-of-this-name/play.html"])
+    assert done.exit_code == 1
+    assert "There is no such folder" in done.output

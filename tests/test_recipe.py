@@ -149,3 +149,16 @@ def test_a_history_says_where_it_ended():
 def test_two_histories_do_not_share_their_rows():
     History().rows.append({"epoch": 1})
     assert History().rows == []
+
+
+def test_a_column_that_an_epoch_lacks_is_named_with_the_epoch():
+    rows = [{"epoch": 1, "error": 0.5}, {"epoch": 2}, {"epoch": 3, "late": 1.0}]
+    history = History(rows)
+    assert history["epoch"] == [1, 2, 3]
+    with pytest.raises(KeyError, match=r"column 'error' lacks epoch 2, 3: measure.*history\.rows"):
+        history["error"]
+    with pytest.raises(KeyError, match="column 'late' lacks epoch 1, 2"):
+        history["late"]
+    with pytest.raises(KeyError, match="there is no column 'eror'; there are epoch, error"):
+        history["eror"]
+    assert History()["error"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -11,6 +12,7 @@ import random
 import re
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +20,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 from advlearn import recipe as recipe_module
+from advlearn import training
 from advlearn.attacks import fgsm, noise, pgd
 from advlearn.data import load_mnist, subset_classes
 from advlearn.losses import cross_entropy, margin_loss
@@ -235,6 +239,63 @@ def test_crafting_in_eval_mode_matters_with_dropout_only(options, alike):
         crafted.append(model.seen[-1][1])
         assert not crafted[-1].equal(model.seen[-2][1])
     assert crafted[0].equal(crafted[1]) == alike
+
+
+def tutorial(model, x, y, eps, bounds):
+    """Compute FGSM as PyTorch's own tutorial does: `eval`, `zero_grad`, `backward`."""
+    model.eval()
+    x = x.detach().clone().requires_grad_()
+    model.zero_grad()
+    cross_entropy(model(x), y).sum().backward()
+    return (x + eps * x.grad.sign()).clamp(0, 1)
+
+
+def without_a_reset(model, x, y, eps, bounds):
+    x = x.detach().clone().requires_grad_()
+    model.train(False)
+    cross_entropy(model(x), y).sum().backward()
+    return (x + eps * x.grad.sign()).clamp(0, 1).detach()
+
+
+def freezing(model, x, y, eps, bounds):
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return fgsm(model, x, y, eps, bounds=bounds)
+
+
+def with_a_graph(model, x, y, eps, bounds):
+    """Give images through which a gradient would flow into the model's weights."""
+    size = sum(parameter.pow(2).sum() for parameter in model.parameters())
+    return fgsm(model, x, y, eps, bounds=bounds) + (size - size.detach())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("attack", [tutorial, without_a_reset, freezing, with_a_graph])
+def test_what_an_attack_does_to_the_model_stays_out_of_the_step(attack, alpha):
+    """Gradients of the weights, the mode, the flags: the images alone are taken."""
+    trained = []
+    for one in (attack, fgsm):
+        model = Spy(small_maxout())
+        next(model.parameters()).requires_grad_(False)
+        recipe = Recipe(epochs=2, batch_size=20)
+        adversarial_fit(model, DATA, recipe, eps=EPS, alpha=alpha, attack=one, progress=False)
+        trained.append((weights(model), [training for training, _ in model.seen]))
+    assert equal(trained[0][0], trained[1][0])
+    assert trained[0][1] == trained[1][1]
+
+
+def test_an_attack_that_raises_leaves_mode_and_gradients_as_they_were():
+    def attack(model, x, y, eps, bounds):
+        tutorial(model, x, y, eps, bounds)
+        raise RuntimeError("no images")
+
+    model = small_maxout().train()
+    frozen = next(model.parameters()).requires_grad_(False)
+    frozen.grad = torch.ones_like(frozen)
+    with pytest.raises(RuntimeError, match="no images"):
+        adversarial_fit(model, DATA, Recipe(epochs=1), eps=EPS, attack=attack, progress=False)
+    assert all(module.training for module in model.modules())
+    assert [p.grad is not None for p in model.parameters()][:2] == [True, False]
 
 
 def test_noise_may_take_the_attacks_place():
@@ -527,6 +588,48 @@ def test_the_global_random_states_are_left_alone():
     assert np.random.get_state()[1].tolist() == before[2]
 
 
+def test_no_generator_is_seeded_that_does_not_come_back(monkeypatch):
+    """A model on the processor leaves those of all GPUs as they were."""
+    seeded, models, validation = [], (small_maxout(), make_mlp()), Subset(TensorDataset(X, Y), [0])
+    for module in (torch.cuda, torch.mps, torch.xpu):
+        for name in ("manual_seed", "manual_seed_all"):
+            monkeypatch.setattr(module, name, seeded.append, raising=False)
+    adversarial_fit(models[0], DATA, Recipe(epochs=2), eps=EPS, progress=False)
+    recipe = Recipe(epochs=2, batch_size=58)
+    fit(models[1].train(), DATA, recipe, validation=validation, progress=False)
+    assert not seeded
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_the_generator_of_the_models_device_is_seeded_and_comes_back(monkeypatch, kind):
+    states, current = {0: "one", 1: "two"}, [0]
+
+    @contextlib.contextmanager
+    def on(device):
+        current[0] = device.index
+        yield
+        current[0] = 0
+
+    module = getattr(torch, kind)
+    replaced = {
+        "get_rng_state": lambda device: states[device.index],
+        "set_rng_state": lambda state, device: states.update({device.index: state}),
+        "manual_seed": lambda seed: states.update({current[0]: seed}),
+    }
+    for name, function in (replaced | ({"device": on} if kind == "cuda" else {})).items():
+        monkeypatch.setattr(module, name, function)
+    device = torch.device(kind, 1 if kind == "cuda" else 0)
+    before = torch.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with training._seeded(3, 2, device):
+            assert states == {0: "one", 1: "two"} | {device.index: 3 * 1_000_003 + 2}
+            drawn.append(float(torch.rand(1)))
+    assert states == {0: "one", 1: "two"}
+    assert torch.get_rng_state().equal(before)
+    assert drawn[0] == drawn[1]
+
+
 def test_what_is_measured_does_not_change_what_is_trained():
     def measure(model):
         return {"noise": float(torch.rand(1)), "pgd": float(error_rate(model, DATA))}
@@ -664,6 +767,22 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert same.rows == history.rows
     assert equal(weights(again), weights(model)), "the best weights, not the last"
     assert file.read_bytes() == written
+
+
+@pytest.mark.parametrize("path", ["~/run.safetensors", Path("~/mine/run.safetensors")], ids=str)
+def test_the_home_folder_is_found(tmp_path, monkeypatch, path):
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.chdir(here)
+    for _ in range(2):  # the second time from the file
+        fit(plain_mlp(), (X.double(), Y), Recipe(epochs=1), checkpoint=path, progress=False)
+    assert [file.name for file in home.rglob("*.*")] == ["run.safetensors"]
+    assert not any(here.iterdir())
+    with pytest.raises(ValueError, match="checkpoint = '~' is a folder"):
+        fit(plain_mlp(), (X.double(), Y), Recipe(epochs=1), checkpoint="~", progress=False)
 
 
 def test_the_checkpoint_folder_is_made_and_nothing_else_is_left(tmp_path):
@@ -1130,6 +1249,47 @@ def test_an_objective_that_returns_no_losses_is_named(value):
             objective=lambda model, x, y: value,
             progress=False,
         )
+
+
+@pytest.mark.parametrize(
+    ("reduced", "shape", "remedy"),
+    [
+        (torch.mean, "()", "Leave out .mean"),
+        (torch.sum, "()", "reduction='none'"),
+        (lambda losses: losses[:10], "(10,)", "one that does not count has the loss 0"),
+        (lambda losses: losses[losses > 100], "(0,)", "has the loss 0"),
+        (lambda losses: losses[:, None].expand(-1, 4), "(20, 4)", "Add up what belongs to one"),
+        (lambda losses: losses[None], "(1, 20)", "Add up"),
+        (lambda losses: losses[:, None] + losses, "(20, 20)", "Add up"),
+    ],
+    ids=["mean", "sum", "fewer", "none", "several", "transposed", "broadcast"],
+)
+def test_an_objective_that_returns_not_one_loss_each_is_refused_at_the_first_step(
+    reduced, shape, remedy
+):
+    model = SoftmaxRegression(36, 4)
+    before, words = weights(model), f"one loss for each example, of shape (20,), got {shape}. "
+    with pytest.raises(ValueError, match=f"{re.escape(words)}.*{re.escape(remedy)}"):
+        fit(
+            model,
+            DATA,
+            Recipe(epochs=1, batch_size=20),
+            objective=lambda m, x, y: reduced(cross_entropy(m(x), y)),
+            progress=False,
+        )
+    assert equal(before, weights(model))
+
+
+@pytest.mark.parametrize("form", [lambda z: z[:, None], torch.squeeze], ids=["column", "squeezed"])
+def test_one_loss_for_each_example_may_have_dimensions_of_one(form):
+    trained = []
+    for shaped in (form, lambda losses: losses):
+        model, recipe = plain_mlp(), Recipe(epochs=1, batch_size=59)  # and a batch of one
+        data = X.double(), Y
+        objective = lambda m, x, y, shaped=shaped: shaped(cross_entropy(m(x), y))  # noqa: E731
+        fit(model, data, recipe, objective=objective, progress=False)
+        trained.append(weights(model))
+    assert equal(*trained)
 
 
 OFF = {
@@ -1773,6 +1933,37 @@ def test_what_measure_returns_wrongly_is_named_and_no_epoch_is_lost(tmp_path, ki
     fit(whole, DATA, recipe, **right)
     assert len(fit(resumed, DATA, recipe, checkpoint=file, **right).rows) == 3
     assert equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("name", ["epoch", "loss", "seconds", "validation_error"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_name_that_training_gives_itself_is_not_replaced(tmp_path, name, late):
+    kept = []
+
+    def measure(model):
+        kept.append(weights(model))
+        return {"other": 1.0} | ({name: 5.0} if len(kept) == 1 + late else {})
+
+    model, options = make_mlp(), {"validation": DATA, "checkpoint": tmp_path / "run.safetensors"}
+    words = rf"measure returned '{name}' after epoch {1 + late}, .*such as 'measured_{name}'"
+    with pytest.raises(ValueError, match=words):
+        fit(model, DATA, Recipe(epochs=3), measure=measure, progress=False, **options)
+    assert equal(weights(model), kept[-1]), "the weights of the epoch that was trained"
+    assert len(kept) == 1 + late
+    history = fit(make_mlp(), DATA, Recipe(epochs=3), progress=False, **options)
+    assert len(history["loss"]) == 3
+    assert max(history["loss"]) < 5
+
+
+def test_a_name_that_is_not_taken_may_be_used():
+    history = fit(
+        make_mlp(),
+        DATA,
+        Recipe(epochs=2, stop_on="best_loss"),
+        measure=lambda model: {"best_loss": 1.0, "validation_error": 0.5},
+        progress=False,
+    )
+    assert history["validation_error"] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from advlearn import training
 from advlearn.certify import UnboundedError, certified_error_rate, logit_bounds
@@ -272,6 +273,40 @@ def test_a_layer_without_a_bias_is_drawn_and_a_model_without_layers_is_refused()
     assert float(layer.weight.detach().abs().mean()) == pytest.approx(2 / 1000, rel=0.05)
     with pytest.raises(ValueError, match=r"RBFNet, has no linear or convolutional layer"):
         draw_for_bounds(RBFNet(4, classes=2))
+
+
+COMPUTED = {
+    "weight_norm": (parametrizations.weight_norm, "parametrizations.weight.original0"),
+    "orthogonal": (parametrizations.orthogonal, "parametrizations.weight.original"),
+    "spectral_norm": (parametrizations.spectral_norm, "parametrizations.weight.original"),
+    "weight_norm of old": (nn.utils.weight_norm, "weight_g, weight_v"),
+    "spectral_norm of old": (nn.utils.spectral_norm, "weight_orig"),
+    "pruned": (partial(prune.l1_unstructured, name="weight", amount=1), "weight_orig"),
+    "a pruned bias": (partial(prune.l1_unstructured, name="bias", amount=1), "bias_orig"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_a_layer_whose_weight_is_computed_is_refused_before_anything_is_drawn(kind):
+    wrap, names = COMPUTED[kind]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Sequential(wrap(nn.Linear(8, 3))))
+    before, state = weights(model), torch.get_rng_state()
+    which = "bias" if "bias" in kind else "weight"
+    words = rf"2\.0\.{which} of model is computed from {names}.*Remove the parametrisation"
+    with pytest.raises(ValueError, match=words):
+        draw_for_bounds(model)
+    assert equal(before, weights(model))
+    assert torch.get_rng_state().equal(state)
+
+
+def test_the_remedy_for_a_layer_whose_weight_is_computed_works():
+    layer = parametrizations.weight_norm(nn.Linear(50, 40))
+    with pytest.raises(ValueError, match="and weight of model is computed from"):
+        draw_for_bounds(layer)
+    draw_for_bounds(parametrize.remove_parametrizations(layer, "weight"))
+    assert float(layer.weight.detach().abs().mean()) == pytest.approx(2 / 50, rel=0.1)
 
 
 # --- Layers that act otherwise in training, and streams -------------------------------------------

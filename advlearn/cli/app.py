@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from advlearn.cli.console import Commands, say, stop
+from advlearn.cli.console import App, Commands, say, stop
 from advlearn.cli.doctor import (
     examine_data,
     examine_device,
@@ -18,7 +18,7 @@ from advlearn.cli.doctor import (
 )
 from advlearn.data.folders import CHECKOUT, data_folder
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     help="A hands-on course on adversarial examples: its data, its doctor, its lessons.",
     no_args_is_help=True,

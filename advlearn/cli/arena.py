@@ -9,9 +9,9 @@ import typer
 
 from advlearn import arena
 from advlearn.arena.board import check_place
-from advlearn.cli.console import Commands, say, stop
+from advlearn.cli.console import App, Commands, say, stop
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     help="Score exported models under attack, and keep a leaderboard.",
     no_args_is_help=True,

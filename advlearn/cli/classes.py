@@ -11,10 +11,10 @@ import typer
 from advlearn._atomic import write_atomically
 from advlearn.classroom.status import status as read_status
 from advlearn.cli import teaching
-from advlearn.cli.console import Commands, say, stop
+from advlearn.cli.console import App, Commands, say, stop
 from advlearn.cli.kernels import app as kernels
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     help="For teachers: grade the notebooks that were handed in, and see how far everybody is.",
     no_args_is_help=True,
@@ -149,7 +149,7 @@ def grade(
                 say(f"  {learner}: {note}")
 
 
-edition = typer.Typer(
+edition = App(
     cls=Commands,
     help="Write the lessons with all solutions for the teacher, or without any for learners.",
     no_args_is_help=True,

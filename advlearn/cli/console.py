@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -29,6 +32,35 @@ class Commands(TyperGroup):
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         return super().main(*args, **options)
+
+
+class App(typer.Typer):
+    """An app in whose commands `~` at the start of a path is the home folder.
+
+    A shell leaves it as it is in --out=~/mine, and within quotes.
+    """
+
+    def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        """Return a decorator that makes a function a command, and leaves the function as it is."""
+        register = super().command(*args, **options)
+
+        def made(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_at_home(function))
+            return function
+
+        return made
+
+
+def _at_home(function: Callable[..., Any]) -> Callable[..., Any]:
+    def found(value: Any) -> Any:
+        # Not `Path.expanduser`, which raises for a user without a home.
+        return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111
+
+    @functools.wraps(function)
+    def command(*args: Any, **options: Any) -> Any:
+        return function(*args, **{name: found(value) for name, value in options.items()})
+
+    return command
 
 
 def say(text: object, *, err: bool = False) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -23,17 +25,21 @@ from torch import Tensor, nn
 
 from advlearn._atomic import write_atomically
 from advlearn._bounded import open_plain, parse_json, read_plain
-from advlearn._quote import printable, quote
+from advlearn._quote import listed, printable, quote
 from advlearn._validation import check_count, check_logits, check_number, logits_of
 from advlearn.batches import Dataset, batch_of
 from advlearn.context import Model, attack_mode
 from advlearn.data import load_image_folder, load_mnist, reference
+from advlearn.data.trees import TRAINING
 
 if TYPE_CHECKING:
     from advlearn.evaluation import Bracket
 
 KIND = "advlearn evaluate"
 """What a report says that it is: such a file may be replaced."""
+
+DIGITS = ("offline", "mnist")
+"""What --data takes beside the path of a folder or an archive."""
 
 _MOST_MODEL, _MOST_REPORT = 1_000_000_000, 100_000_000  # bytes
 _PACK = "Export the model with advlearn.data.reference.pack, or with torch.export.save."
@@ -71,9 +77,10 @@ def run(
         check_report(report)
     if count is not None:
         check_count(count, "digits")
+    check_options(data, split=split, size=size, grey=grey)
     model, what = open_model(file, trust=trust)
     images = open_images(data, split=split, size=size, grey=grey, count=count, seed=seed)
-    check_fit(model, images, file.name)
+    images = with_names(images, check_fit(model, images, file.name), data)
     say(f"{file.name}: {what}")
     say(f"data: {len(images.y):,} images. {images.note}")
     bracket = evaluate(model, images, radius, budget=budget, seed=seed)
@@ -93,11 +100,16 @@ def read_eps(text: str) -> float:
         (0.25, 0.0314)
     """
     try:
-        value = float(Fraction(text.strip()))
+        # A fraction of whole numbers only: of 1e999999999 one would work for hours.
+        value = float(Fraction(text.strip())) if "/" in text else float(text)
+        if math.isnan(value):
+            raise ValueError
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(
             f"eps = {quote(text)} is no number. Write one such as 0.25, or 8/255."
         ) from error
+    if value == 0 and re.search("[1-9]", re.split("[/eE]", text)[0]):
+        raise ValueError(f"eps = {quote(text)} is too small to be told from 0. Write a larger one.")
     return check_number(value, "eps", low=0.0)
 
 
@@ -168,6 +180,26 @@ def _kind_of_archive(path: Path, name: str) -> str:
     return "pickle" if "data.pkl" in names else "other"
 
 
+def check_options(place: str, *, split: str, size: int | None, grey: bool) -> None:
+    """Refuse options of a folder where the digits of MNIST are asked for.
+
+    Raises:
+        ValueError: one of them would change nothing.
+    """
+    if place not in DIGITS:
+        return
+    others = {
+        f"--split {split}": split != "test",
+        f"--size {size}": size is not None,
+        "--grey": grey,
+    }
+    if given := [name for name, is_there in others.items() if is_there]:
+        raise ValueError(
+            f"{quote(given[0], 100)} is for the images of a folder, and --data {place} are the "
+            "test digits of MNIST, grey, 28 x 28. Leave it out, or name a folder with --data."
+        )
+
+
 def open_images(
     place: str, *, split: str, size: int | None, grey: bool, count: int | None, seed: int
 ) -> Dataset:
@@ -180,7 +212,7 @@ def open_images(
         count: at most so many: the first digits, or images that are drawn from the folder.
         seed: of the draw.
     """
-    if place in ("offline", "mnist"):
+    if place in DIGITS:
         images = load_mnist("test", source="offline" if place == "offline" else "download")
         return images if count is None else images.take(slice(count))
     images = load_image_folder(place, split, size=size, grey=grey)
@@ -191,8 +223,49 @@ def open_images(
     return images.take(drawn[:count].sort().values)
 
 
-def check_fit(model: Model, images: Dataset, name: str) -> None:
+def with_names(images: Dataset, logits: int, place: str) -> Dataset:
+    """Return the images with a word on their labels where a model knows more classes than they.
+
+    Labels count the classes of the training folder, which is what a model was trained on. Without
+    such a folder the classes of the split are counted, and one that is lacking would give the later
+    ones other numbers than the model has for them.
+
+    Args:
+        images: what `open_images` returned.
+        logits: how many the model gives, from `check_fit`.
+        place: where the images are from.
+
+    Raises:
+        ValueError: nothing says which labels the classes have.
+    """
+    names = images.classes
+    if place in DIGITS or len(names) >= logits:
+        return images
+    if not _has_training_folder(place):
+        raise ValueError(
+            f"{quote(place, 300)} holds images of {len(names)} classes, {listed(names)}, and the "
+            f"model gives {logits} logits: which of them belong to which class? Put a folder "
+            f"{TRAINING[0]} with one image of each class of the model, at least, beside the split. "
+            "Its classes, sorted by name, are the labels 0, 1, ..."
+        )
+    word = f"the model gives {logits} logits; labels 0 to {len(names) - 1} are {listed(names)}"
+    return images._replace(note=f"{images.note}; {word}")
+
+
+def _has_training_folder(place: str) -> bool:
+    for split in TRAINING:
+        try:
+            load_image_folder(place, split, size=1, grey=True, limit_per_class=1)
+        except FileNotFoundError:
+            continue
+        return True
+    return False
+
+
+def check_fit(model: Model, images: Dataset, name: str) -> int:
     """Require that the model takes these images, one, two or many at a time, before the work.
+
+    It returns how many logits the model gives for an image.
 
     Logits may come in all the forms that `advlearn.evaluate` takes.
 
@@ -200,7 +273,7 @@ def check_fit(model: Model, images: Dataset, name: str) -> None:
         TypeError: what it gives for them is no tensor of logits.
         ValueError: it does not take them, or gives too few logits.
     """
-    shape = tuple(images.x.shape[1:])
+    shape, known = tuple(images.x.shape[1:]), 0
     # As many as `evaluate` hands over at once, too: a program may have a largest number.
     for count in sorted({1, 2, min(len(images.y), batch_of(images.x))}):
         many = f"{count} image{'s' * (count > 1)}"
@@ -217,11 +290,13 @@ def check_fit(model: Model, images: Dataset, name: str) -> None:
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
             check_logits(logits, batch, f"{quote(name, 100)} of {many}")  # raises
         classes = int(images.y.max()) + 1
-        if tuple(logits.shape[:1]) != (count,) or logits.dim() != 2 or logits.shape[1] < classes:
+        known = logits.shape[-1] if logits.dim() else 0
+        if tuple(logits.shape[:1]) != (count,) or logits.dim() != 2 or known < classes:
             raise ValueError(
                 f"{quote(name, 100)} gives {tuple(logits.shape)} for {many}, and the data has "
                 f"{classes} classes. It must give logits (N, K) with a K for each class."
             )
+    return known
 
 
 def check_report(path: Path) -> None:

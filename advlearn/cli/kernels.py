@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from advlearn.classroom.kernels import spec
-from advlearn.cli.console import Commands, say, stop
+from advlearn.cli.console import App, Commands, say, stop
 
 SOCKET = Path("/run/advlearn/kernels")
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     help="Kernels that share the memory of one warm parent. For servers with many learners; Linux.",
     no_args_is_help=True,

@@ -24,7 +24,7 @@ def run(out: Path | None, *, browser: bool, say: Callable[[object], None]) -> No
         OSError: it cannot be written.
         ValueError: a shipped file is damaged.
     """
-    path = Path(NAME) if out is None else out.expanduser()
+    path = Path(NAME) if out is None else out
     if path.is_dir():
         path /= NAME
     if not path.parent.is_dir():
