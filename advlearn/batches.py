@@ -545,8 +545,16 @@ def _pair(value: Any) -> tuple[Any, Any] | None:
 
 
 def _cut(pair: _Tensors, size: int) -> Iterator[_Tensors]:
+    """Cut a batch into pieces of one size, but for the last one, and leave no rest of one.
+
+    Some models fail on one alone, as with `squeeze()`: it would end the work after nearly all of
+    it.
+    """
     x, y = pair
-    return zip(x.split(size), y.split(size), strict=True)
+    sizes = [min(size, len(y) - start) for start in range(0, len(y), size)]
+    if len(sizes) > 1 and sizes[-1] == 1 and size > 2:
+        sizes[-2:] = size - 1, 2
+    return zip(x.split(sizes), y.split(sizes), strict=True)
 
 
 def taken(x: Tensor, rows: Tensor) -> Tensor:

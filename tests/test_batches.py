@@ -566,3 +566,20 @@ def test_logits_that_could_be_another_tensor_are_not_guessed(form, words):
     for measure in (predict, lambda model, data: fgsm(model, *data, 0.1)):
         with pytest.raises(TypeError, match=words):
             measure(lambda x: form(MODEL(x)), DATA)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(21, [10, 9, 2]), (20, [10, 10]), (1, [1]), (11, [9, 2])]
+)
+def test_no_example_is_left_alone(count, sizes):
+    """A model with `squeeze()` fails on one alone, after all the work."""
+    seen = []
+
+    def model(x):
+        seen.append(len(x))
+        return x[:, :3, None, None].squeeze() if count > 1 else x[:, :3]
+
+    x, y = torch.rand(count, 4), torch.arange(count) % 3
+    assert error_rate(model, (x, y), batch_size=10).total == count
+    assert seen == sizes
+    assert torch.equal(predict(model, (x, y), batch_size=10), x[:, :3])
