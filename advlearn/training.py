@@ -689,11 +689,8 @@ def _held_out(
             "examples that are not trained on, as a Dataset, a DataLoader or a list of batches."
         )
     held_out, x, y = _taken(validation, recipe, device, name="validation")
-    size = held_out.fits(x)
-    classes = _classes(model, x[:size], recipe, "validation.x")
+    classes = _classes(model, x[: held_out.fits(x)], recipe, "validation.x")
     check_label_range(y, classes, "validation.y")
-    if held_out.pair is not None and len(x) % size == 1:
-        _classes(model, x[-1:], recipe, "validation.x")
     return held_out
 
 
