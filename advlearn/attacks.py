@@ -51,11 +51,6 @@ DETACHED = (
 )
 """What is said of a model whose logits have no gradient with respect to the images."""
 
-
-class DetachedError(ValueError):
-    """The logits of these images do not depend on their pixels in a way that can be followed."""
-
-
 P = ParamSpec("P")
 
 KEPT = ("best", "first", "last")
@@ -181,7 +176,7 @@ def gradient_at(model: Model, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor,
     if logits.requires_grad:
         (gradient,) = torch.autograd.grad(logits, pixels, by_logits, allow_unused=True)
     if gradient is None:
-        raise DetachedError(DETACHED)
+        raise ValueError(DETACHED)
     if gradient.layout is not torch.strided:  # of an embedding, say
         gradient = gradient.to_dense()
     # A copy: a model may give one and the same tensor each time, with another content.

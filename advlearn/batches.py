@@ -216,7 +216,7 @@ class Batches:
         >>> x, y = torch.rand(5, 4), torch.arange(5)
         >>> loader = torch.utils.data.DataLoader(Dataset(x, y), batch_size=3)
         >>> [len(labels) for _, labels in Batches(loader)], [len(b) for b, _ in Batches((x, y), 4)]
-        ([3, 2], [4, 1])
+        ([3, 2], [3, 2])
     """
 
     def __init__(

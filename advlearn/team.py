@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from torch import Generator, Tensor
 
 from advlearn._validation import check_label_range, check_logits, logits_of, part_of_a_whole
 from advlearn.attacks import (
-    DetachedError,
+    DETACHED,
     Filled,
     SquareSearch,
     ball,
@@ -280,7 +279,10 @@ def climb(
         loss = hard_margin if rivals is None else partial(_lead_of, rivals=rivals[rows])
         try:
             gradient, logits = gradient_at(batch.model, moved, labels, loss)
-        except DetachedError:  # in a cascade, all that are left stop at a stage without a gradient
+        except ValueError as error:
+            if error.args != (DETACHED,):
+                raise
+            # In a cascade, all that are left stop at a stage without a gradient.
             gradient, logits = torch.zeros_like(moved), batch.ask(moved, rows)
         if not batch.random:  # of whose iterates one draw says little: only the last is judged
             batch.note(moved, rows, *batch.confirmed(moved, rows, logits))
@@ -421,8 +423,13 @@ def step_once(batch: Batch) -> None:
     rows = batch.left()
     if len(rows):
         x, y = batch.x[rows], batch.y[rows]
-        with suppress(DetachedError):  # of those that are left none has a gradient
-            batch.offer(fgsm(batch.model, x, y, batch.eps, bounds=batch.bounds), rows)
+        try:
+            moved = fgsm(batch.model, x, y, batch.eps, bounds=batch.bounds)
+        except ValueError as error:
+            if error.args != (DETACHED,):
+                raise
+            return  # of those that are left none has a gradient
+        batch.offer(moved, rows)
 
 
 def restarted(batch: Batch, steps: int, times: int) -> None:
