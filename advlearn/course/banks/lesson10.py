@@ -508,7 +508,7 @@ def _margin_by_loop(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _margin_of_scaled(logits: Tensor, y: Tensor) -> Tensor:
-    low, high = logits.aminmax(dim=1, keepdim=True)
+    low, high = logits.amin(1, keepdim=True), logits.amax(1, keepdim=True)
     unit = (logits - low) / torch.where(high > low, high - low, 1.0)  # each row from 0 to 1
     mask = functional.one_hot(y, logits.shape[1]).bool()
     return unit.masked_fill(mask, -1.0).amax(1) - (unit * mask).sum(1)
