@@ -202,6 +202,18 @@ def _check_generator(generator: object) -> None:
         )
 
 
+def checked_answer(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Return the logits (N, K) of a model that is in `attack_mode`, without a graph.
+
+    Raises:
+        TypeError, ValueError: they are not what logits of these labels should be.
+    """
+    logits: Tensor = answer(model, x)
+    check_logits(logits, y)
+    check_label_range(y, logits.shape[1])
+    return logits
+
+
 def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> Tensor:
     """Return the gradient of the loss with respect to the pixels, example by example.
 
@@ -384,8 +396,7 @@ def pgd(
                         best[rows] = moved  # with nothing to compare it to, it needs no pass
                         break
                     else:
-                        logits = answer(asked, moved)
-                        check_logits(logits, labels)
+                        logits = checked_answer(asked, moved, labels)
                 if step == 0 and keep == "first" and not looks_at_each(asked, moved):
                     # One lucky draw must not end the attack, nor who else is in the batch.
                     keep = "best"
@@ -552,10 +563,8 @@ class SquareSearch:
         if not len(rows):
             return
         labels = self.y[rows]
-        logits = answer(self.model, images)
         with part_of_a_whole(len(rows), len(self.y)):
-            check_logits(logits, labels)
-        check_label_range(labels, logits.shape[1])
+            logits = checked_answer(self.model, images, labels)
         damage = _each(self.loss, logits, labels).to(self.damage.dtype)
         damage = -damage if self.targeted else damage
         fooled = (logits.argmax(1) == labels) == self.targeted

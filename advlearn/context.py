@@ -397,6 +397,9 @@ def _give_back(held: list[_Loan]) -> list[str]:
             try:
                 _return(held[-1], id(held), stuck)
                 held.pop()
+            except Exception as error:  # of the owner's own code, which would raise it again
+                interrupt = error
+                _LOANS.pop(held.pop().key, None)
             except BaseException as error:
                 interrupt = error
     if interrupt is not None:

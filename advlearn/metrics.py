@@ -27,9 +27,15 @@ from advlearn._validation import (
     check_eps,
     check_images,
     check_label_range,
-    check_logits,
 )
-from advlearn.attacks import PIXELS, fgsm, input_gradient, linear_step, looks_at_each
+from advlearn.attacks import (
+    PIXELS,
+    checked_answer,
+    fgsm,
+    input_gradient,
+    linear_step,
+    looks_at_each,
+)
 from advlearn.batches import Batches, Data, device_of, joined
 from advlearn.context import Model, answer, attack_mode, hand_out
 from advlearn.directions import directions
@@ -196,15 +202,7 @@ def _classes(model: Model, x: Tensor) -> int:
 def _logits(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return the checked logits of one batch, in eval mode."""
     with attack_mode(model, backward=False):
-        return _asked(model, x, y)
-
-
-def _asked(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Do the same inside `attack_mode`, which costs as much as a small model does."""
-    logits: Tensor = answer(model, x)
-    check_logits(logits, y)
-    check_label_range(y, logits.shape[1])
-    return logits
+        return checked_answer(model, x, y)
 
 
 def _alike(parts: Iterable[Tensor], what: str) -> Iterator[Tensor]:
@@ -521,7 +519,7 @@ def error_curve(
             for start in range(0, len(sizes), together):
                 some = sizes[start : start + together]
                 moved = torch.cat([linear_step(x, gradient, size, bounds=box) for size in some])
-                answers.append(_asked(model, moved, y.repeat(len(some))))
+                answers.append(checked_answer(model, moved, y.repeat(len(some))))
         return answers
 
     def judged(x: Tensor, y: Tensor) -> list[Tensor]:

@@ -16,18 +16,19 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from advlearn._validation import check_label_range, check_logits, logits_of, part_of_a_whole
+from advlearn._validation import logits_of, part_of_a_whole
 from advlearn.attacks import (
     DETACHED,
     Filled,
     SquareSearch,
     ball,
+    checked_answer,
     fgsm,
     gradient_at,
     pgd,
     square_share,
 )
-from advlearn.context import Model, answer, hand_out
+from advlearn.context import Model, hand_out
 from advlearn.directions import usable
 from advlearn.losses import hard_margin, other_logits
 from advlearn.passes import count_passes
@@ -172,11 +173,8 @@ class Batch:
 
     def ask(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the model's logits for images of some examples."""
-        logits: Tensor = answer(self.model, images)
         with part_of_a_whole(len(rows), len(self.y)):
-            check_logits(logits, self.y[rows])
-        check_label_range(self.y[rows], logits.shape[1])
-        return logits
+            return checked_answer(self.model, images, self.y[rows])
 
     def judged(self, images: Tensor, rows: Tensor, draws: int) -> tuple[Tensor, Tensor]:
         """Return the mean lead over several draws, and which images most of them misread."""

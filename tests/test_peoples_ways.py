@@ -108,6 +108,30 @@ def test_an_interrupt_in_the_middle_of_a_flag_gives_the_others_back():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_an_owner_that_cannot_even_be_named_does_not_keep_the_others():
+    """What fails while it is set back, and again while that is said, would fail for ever."""
+
+    class Nameless(nn.Linear):
+        def __setattr__(self, name, value):
+            if name == "training" and value and "weight" in vars(self).get("_parameters", {}):
+                raise ValueError("no")
+            super().__setattr__(name, value)
+
+        def __getattr__(self, name):
+            if name == "__name__":
+                raise RuntimeError("no name")
+            return super().__getattr__(name)
+
+    network = nn.Sequential(nn.Linear(6, 8), Nameless(8, 3), nn.Dropout())
+    x, y = points(8)
+    with pytest.raises(RuntimeError, match="no name"):
+        fgsm(network, x, y, 0.1)
+    assert network[0].training
+    assert network[2].training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert not context._LOANS
+
+
 def test_a_module_found_in_a_functional_call_keeps_its_own_buffers():
     network = seeded(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()
     weights = {name: value.detach().clone() for name, value in network.named_parameters()}

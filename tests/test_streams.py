@@ -24,6 +24,7 @@ from advlearn.batches import Batches, Dataset
 from advlearn.evaluation import evaluate
 from advlearn.metrics import adversarial_error_rate, error_rate, predict
 from advlearn.training import Recipe, fit
+from tests.conftest import CutError, cut_after
 
 torch.manual_seed(0)
 X, Y = torch.rand(30, 6), torch.arange(30) % 3
@@ -226,9 +227,6 @@ def test_an_order_of_ones_own_is_not_used_up_by_the_first_look(make):
 def test_a_run_on_a_generator_that_mixes_goes_on_bit_for_bit(tmp_path, stop):
     """The order of each epoch is drawn by the numbers of that epoch, also after a break."""
 
-    class Cut(Exception):
-        pass
-
     def trained(**options):
         torch.manual_seed(1)
         model = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.3))
@@ -236,15 +234,9 @@ def test_a_run_on_a_generator_that_mixes_goes_on_bit_for_bit(tmp_path, stop):
         fit(model, Again(), Recipe(epochs=3), **options)
         return model[0].weight.detach()
 
-    def measure(model):
-        if len(calls) == stop:
-            raise Cut
-        calls.append(1)
-        return {}
-
-    calls, path = [], tmp_path / "run.safetensors"
-    with pytest.raises(Cut):
-        trained(measure=measure, checkpoint=path)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(CutError):
+        trained(measure=cut_after(stop), checkpoint=path)
     assert trained(checkpoint=path).equal(trained())
 
 

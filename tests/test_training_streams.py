@@ -14,6 +14,7 @@ from advlearn.attacks import fgsm
 from advlearn.batches import Dataset
 from advlearn.models import TwoLogits
 from advlearn.training import Recipe, adversarial_fit, fit
+from tests.conftest import CutError, cut_after
 
 torch.manual_seed(0)
 X, Y = torch.rand(30, 1, 3, 3), torch.arange(30) % 3
@@ -155,18 +156,9 @@ def test_a_run_on_a_shuffling_loader_goes_on_bit_for_bit(tmp_path, stop):
 
     whole, _ = trained(loader())
 
-    class Cut(Exception):
-        pass
-
-    def measure(model):
-        if len(calls) == stop:
-            raise Cut
-        calls.append(1)
-        return {}
-
-    calls, path = [], tmp_path / "run.safetensors"
-    with pytest.raises(Cut):
-        trained(loader(), measure=measure, checkpoint=path)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(CutError):
+        trained(loader(), measure=cut_after(stop), checkpoint=path)
     assert torch.equal(trained(loader(), checkpoint=path)[0], whole)
     if stop:
         with pytest.raises(ValueError, match=r"checkpoint .* is of another run.*5 batches"):
