@@ -22,7 +22,6 @@ from advlearn._validation import (
     check_count,
     check_eps,
     check_images,
-    check_label_range,
     check_labels,
     check_logits,
     check_number,
@@ -30,7 +29,7 @@ from advlearn._validation import (
     part_of_a_whole,
 )
 from advlearn.batches import taken
-from advlearn.context import Model, Passing, answer, attack_mode, hand_out
+from advlearn.context import Model, Passing, answer, attack_mode, checked_answer, hand_out
 from advlearn.directions import usable
 from advlearn.losses import Loss, cross_entropy, logit_gradient, margin_loss
 from advlearn.passes import count_passes
@@ -200,18 +199,6 @@ def _check_generator(generator: object) -> None:
             f"generator must be a torch.Generator or None, got {type(generator).__name__} "
             f"{generator!r:.60}. For a seed, pass torch.Generator().manual_seed(42)."
         )
-
-
-def checked_answer(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Return the logits (N, K) of a model that is in `attack_mode`, without a graph.
-
-    Raises:
-        TypeError, ValueError: they are not what logits of these labels should be.
-    """
-    logits: Tensor = answer(model, x)
-    check_logits(logits, y)
-    check_label_range(y, logits.shape[1])
-    return logits
 
 
 def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> Tensor:

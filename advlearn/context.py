@@ -26,7 +26,7 @@ from torch.nn.utils import parametrize
 
 from advlearn import _bfloat16
 from advlearn._snapshot import fill
-from advlearn._validation import check_choice, logits_of
+from advlearn._validation import check_choice, check_label_range, check_logits, logits_of
 from advlearn.directions import directions
 from advlearn.passes import count_passes
 
@@ -633,6 +633,18 @@ def answer(model: Model, x: Tensor) -> Any:
     with torch.no_grad():
         logits = logits_of(hand_out(model, x))
         return logits.detach().clone() if isinstance(logits, Tensor) else logits
+
+
+def checked_answer(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Return the logits (N, K) of a model that is in `attack_mode`, without a graph.
+
+    Raises:
+        TypeError, ValueError: they are not what logits of these labels should be.
+    """
+    logits: Tensor = answer(model, x)
+    check_logits(logits, y)
+    check_label_range(y, logits.shape[1])
+    return logits
 
 
 def _explain(

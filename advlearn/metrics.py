@@ -30,14 +30,13 @@ from advlearn._validation import (
 )
 from advlearn.attacks import (
     PIXELS,
-    checked_answer,
     fgsm,
     input_gradient,
     linear_step,
     looks_at_each,
 )
 from advlearn.batches import Batches, Data, device_of, joined
-from advlearn.context import Model, answer, attack_mode, hand_out
+from advlearn.context import Model, answer, attack_mode, checked_answer, hand_out
 from advlearn.directions import directions
 from advlearn.losses import Loss, cross_entropy
 from advlearn.models import probabilities

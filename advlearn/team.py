@@ -22,13 +22,12 @@ from advlearn.attacks import (
     Filled,
     SquareSearch,
     ball,
-    checked_answer,
     fgsm,
     gradient_at,
     pgd,
     square_share,
 )
-from advlearn.context import Model, hand_out
+from advlearn.context import Model, checked_answer, hand_out
 from advlearn.directions import usable
 from advlearn.losses import hard_margin, other_logits
 from advlearn.passes import count_passes
